@@ -1,0 +1,15 @@
+"""Data sets: CUB-200-2011, cluttered MNIST, scikit-learn's digits and drawn birds."""
+
+from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split, data_root
+from glimpse_env.datasets.sources import SOURCES, make_source
+
+__all__ = [
+    "SOURCES",
+    "DataSource",
+    "Geometry",
+    "GlimpseDataset",
+    "LabelledImages",
+    "Split",
+    "data_root",
+    "make_source",
+]

@@ -1,0 +1,209 @@
+"""What every data set gives: a split as memory-mapped arrays, and fresh images for training the judge."""
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from glimpse_env.errors import ConfigurationError, DatasetFormatError
+from glimpse_env.files import cache_folder, whole_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+Split = Literal["train", "val", "test", "judge"]
+"""``train``: agents learn from it and the oracle's bank is it. ``val``: for choosing. ``test``: for reporting only.
+``judge``: only in drawn data sets, the images that the judge is trained on."""
+
+PUBLIC_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Where data sets are looked for: the argument, else ``GLIMPSE_DATA``, else a per-user cache folder."""
+    return Path(root or os.environ.get("GLIMPSE_DATA") or cache_folder() / "data").expanduser()
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The protocol of a data set: its glimpses, where they can be, and how many there are."""
+
+    glimpse_size: int
+    """Side of a glimpse in pixels."""
+    stride: int
+    """Pixels between neighbouring grid locations."""
+    num_glimpses: int
+    """T, glimpses an episode."""
+
+
+@dataclass(frozen=True)
+class GlimpseDataset:
+    """One split of a data set.
+
+    Raises:
+        DatasetFormatError: where shapes or dtypes disagree or a class of the training split has no image.
+    """
+
+    name: str
+    """Of the data set, e.g. ``"birds"``."""
+    split: Split
+    images: np.ndarray
+    """(N, H, W, C) uint8, memory-mapped."""
+    labels: np.ndarray
+    """(N,) int64 in 0..len(class_names) - 1."""
+    folds: np.ndarray
+    """(N,) int64: which of the judge's networks may judge an image, because it was not trained on it; -1 for all."""
+    class_names: tuple[str, ...]
+    part_names: tuple[str, ...]
+    """Empty where the data set has no parts."""
+    parts: np.ndarray
+    """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
+    fingerprint: str
+    """Of the data set, the same for all its splits."""
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        for field, array, dtype, shape in (
+            ("images", self.images, np.uint8, (count, *self.images.shape[1:])),
+            ("labels", self.labels, np.int64, (count,)),
+            ("folds", self.folds, np.int64, (count,)),
+            ("parts", self.parts, np.float32, (count, len(self.part_names), 3)),
+        ):
+            if array.dtype != dtype or array.shape != shape:
+                raise DatasetFormatError(
+                    f"{self.name}/{self.split}: {field} is {array.dtype} {array.shape}, "
+                    f"where {np.dtype(dtype)} {shape} is needed."
+                )
+        if count == 0:
+            raise DatasetFormatError(f"{self.name}/{self.split} holds no image; check the data set's split file.")
+        present = np.bincount(self.labels, minlength=len(self.class_names))
+        if self.split == "train" and (present == 0).any():
+            empty = self.class_names[int(np.argmin(present))]
+            raise DatasetFormatError(
+                f"{self.name}: class {empty!r} has no training image; add images or leave the class out."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images for one pass of training a judge, in random order, already augmented."""
+
+    images: np.ndarray
+    """(N, H, W, C) uint8."""
+    labels: np.ndarray
+    """(N,) int64."""
+    parts: np.ndarray
+    """(N, P, 3) float32, as in :class:`GlimpseDataset`."""
+
+
+class DataSource(ABC):
+    """A data set as a whole: knows its splits, caches them as arrays, and feeds the judge's training."""
+
+    name: ClassVar[str]
+    geometry: ClassVar[Geometry]
+    image_shape: ClassVar[tuple[int, int, int]]
+    """(H, W, C), square."""
+    num_folds: int
+    """Networks in the judge of this data set; 1 where the judge has a split of its own."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return ()
+
+    @cached_property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Identifies the content: two sources with equal fingerprints give the same images for the same index."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """JSON-able keyword arguments that make this source again."""
+
+    @abstractmethod
+    def size(self, split: Split) -> int:
+        """Number of images in a split."""
+
+    @abstractmethod
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        """Writes a split into zeroed arrays of :class:`GlimpseDataset`'s shapes; ``folds`` arrive as -1.
+
+        ``progress(n)`` is called after every ``n`` further images.
+        """
+
+    @abstractmethod
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        """Images for one pass of training network ``fold``: none that it will ever judge, freshly augmented."""
+
+    def load(self, split: Split) -> GlimpseDataset:
+        """A split, built into the cache on first use and memory-mapped from there."""
+        if split not in get_args(Split) or (split == "judge" and self.num_folds > 1):
+            raise ConfigurationError(f"split={split!r} of {self.name} must be one of {', '.join(PUBLIC_SPLITS)}.")
+        count = self.size(split)
+        folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"
+        if not folder.is_dir():
+            self._build(split, count, folder)
+        arrays = {
+            field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False)
+            for field in ("images", "labels", "folds", "parts")
+        }
+        return GlimpseDataset(
+            name=self.name,
+            split=split,
+            class_names=self.class_names,
+            part_names=self.part_names,
+            fingerprint=self.fingerprint,
+            **arrays,
+        )
+
+    def _build(self, split: Split, count: int, folder: Path) -> None:
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+            "images": ((count, *self.image_shape), np.uint8),
+            "labels": ((count,), np.int64),
+            "folds": ((count,), np.int64),
+            "parts": ((count, len(self.part_names), 3), np.float32),
+        }
+        with whole_folder(folder) as temporary:
+            arrays = {
+                field: np.lib.format.open_memmap(temporary / f"{field}.npy", mode="w+", dtype=dtype, shape=shape)
+                for field, (shape, dtype) in shapes.items()
+            }
+            arrays["folds"][:] = -1
+            with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
+                self.fill(split, progress=bar.update, **arrays)
+            for array in arrays.values():
+                array.flush()
+            write_json(
+                temporary / "card.json",
+                {"name": self.name, "split": split, "fingerprint": self.fingerprint, "options": self.options},
+            )
+        logger.info("Built %s/%s in %s", self.name, split, folder)
+
+
+def folds_by_class(labels: np.ndarray, num_folds: int) -> np.ndarray:
+    """(N,) int64: the j-th image of each class goes to fold j mod ``num_folds``."""
+    folds = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        folds[members] = np.arange(len(members)) % num_folds
+    return folds

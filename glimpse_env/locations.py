@@ -1,0 +1,79 @@
+"""Where glimpses can be: the grid of discrete locations and the normalised coordinates networks see.
+
+A location is named by the glimpse's top-left corner in pixels, ``(row, col)``. Normalised, a corner at 0 is -1 and
+the last corner at which the glimpse still lies inside the image is +1.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from glimpse_env.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class LocationGrid:
+    """A square grid of glimpse locations, numbered row by row.
+
+    Raises:
+        ConfigurationError: if a glimpse does not fit into the image or the stride is not positive.
+    """
+
+    image_size: int
+    """Side of the square image in pixels."""
+    glimpse_size: int
+    """Side of the square glimpse in pixels."""
+    stride: int
+    """Pixels between neighbouring locations."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.glimpse_size <= self.image_size:
+            raise ConfigurationError(
+                f"glimpse_size={self.glimpse_size} must lie in 1..{self.image_size}, the side of the image."
+            )
+        if self.stride < 1:
+            raise ConfigurationError(f"stride={self.stride} must be at least 1 pixel.")
+
+    @property
+    def span(self) -> int:
+        """The largest corner coordinate in pixels."""
+        return self.image_size - self.glimpse_size
+
+    @property
+    def side(self) -> int:
+        """Locations along one side."""
+        return self.span // self.stride + 1
+
+    def __len__(self) -> int:
+        return self.side**2
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """(L, 2) int64: top-left corners in pixels, row-major."""
+        steps = np.arange(self.side) * self.stride
+        return np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    @cached_property
+    def normalised(self) -> np.ndarray:
+        """(L, 2) float32: the corners in normalised coordinates."""
+        return self.normalise(self.corners)
+
+    @property
+    def centre(self) -> int:
+        """Index of the location nearest to the middle of the image."""
+        return int(np.abs(self.corners - self.span / 2).sum(axis=1).argmin())
+
+    def normalise(self, corners: np.ndarray) -> np.ndarray:
+        """(..., 2) pixels to (..., 2) float32 in [-1, 1]; 0 where the glimpse fills the image."""
+        return (2.0 * np.asarray(corners) / max(self.span, 1) - 1.0).astype(np.float32)
+
+    def denormalise(self, coordinates: np.ndarray) -> np.ndarray:
+        """(..., 2) in [-1, 1] to the nearest corners, (..., 2) int64 pixels."""
+        pixels = (np.asarray(coordinates, dtype=np.float64) + 1.0) * self.span / 2
+        return np.rint(pixels).astype(np.int64)
+
+    def nearest(self, corners: np.ndarray) -> np.ndarray:
+        """(..., 2) pixels to (...,) int64: the index of the nearest grid location."""
+        steps = np.clip(np.rint(np.asarray(corners) / self.stride), 0, self.side - 1).astype(np.int64)
+        return steps[..., 0] * self.side + steps[..., 1]

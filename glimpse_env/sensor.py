@@ -1,0 +1,58 @@
+"""The fovea: y = fovea(x, l), a small window of the image, for a batch of images at once."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glimpse_env.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """Cuts glimpses out of images.
+
+    Scale ``s`` (0-based) is a window of side ``glimpse_size * 2**s`` about the same centre, reduced to
+    ``glimpse_size`` by averaging blocks of ``2**s x 2**s`` pixels; what lies outside the image is zero. The scales
+    are stacked along the channels, narrowest first (the retina of Mnih et al. 2014).
+    """
+
+    glimpse_size: int
+    """Side of a glimpse in pixels."""
+    scales: int = 1
+    """Number of concentric windows."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.scales <= 6:
+            raise ConfigurationError(f"scales={self.scales} must lie in 1..6.")
+
+    def __call__(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
+        """Glimpses of ``images[indices]`` at ``corners``.
+
+        Args:
+            images: (N, H, W, C) uint8; may be memory-mapped, only the windows are read.
+            indices: (B,) int, which image.
+            corners: (B, 2) int pixels, top-left corner (row, col) of the narrowest window, inside the image.
+
+        Returns:
+            (B, g, g, C * scales) uint8.
+        """
+        g = self.glimpse_size
+        windows = np.lib.stride_tricks.sliding_window_view(images, (g, g), axis=(1, 2))
+        narrow = windows[indices, corners[:, 0], corners[:, 1]].transpose(0, 2, 3, 1)  # (B, g, g, C)
+        if self.scales == 1:
+            return np.ascontiguousarray(narrow)
+        wider = [self._window(images, indices, corners, 2**s) for s in range(1, self.scales)]
+        return np.concatenate([narrow, *wider], axis=-1)
+
+    def _window(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray, factor: int) -> np.ndarray:
+        """(B, g, g, C) uint8: the window ``factor`` times as wide, averaged down to the glimpse size."""
+        g, side = self.glimpse_size, self.glimpse_size * factor
+        offsets = np.arange(side) - (side - g) // 2
+        rows, cols = corners[:, :1] + offsets, corners[:, 1:] + offsets  # (B, side)
+        height, width = images.shape[1:3]
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((cols >= 0) & (cols < width))[:, None, :]
+        pixels = images[
+            indices[:, None, None], rows.clip(0, height - 1)[:, :, None], cols.clip(0, width - 1)[:, None, :]
+        ]  # (B, side, side, C)
+        blocks = (pixels * inside[..., None]).reshape(len(indices), g, factor, g, factor, -1)
+        return np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
