@@ -1,0 +1,291 @@
+"""SB3 algorithms set up for glimpse episodes, and what keeps a cloned policy alive while they train it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
+
+from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
+from agents.features import HistoryExtractor
+from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
+from glimpse_env.episodes import EpisodeBatch
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge import Judge
+from glimpse_env.posterior import PosteriorConfig
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """An SB3 algorithm, the policy class it needs, and what suits episodes of a few glimpses."""
+
+    model: type[OnPolicyAlgorithm]
+    policy: type[Any]
+    rollout: int
+    """Transitions an update, about: whole episodes are collected in every environment."""
+    minibatch: int | None
+    """Transitions a gradient step, at most; None for an algorithm that takes the whole rollout."""
+    hyperparameters: Mapping[str, Any]
+    """Keyword arguments of ``model``."""
+
+
+# Episodes are short and paid at the end: no discount.
+_COMMON = {
+    "gamma": 1.0,
+    "gae_lambda": 0.95,
+    "ent_coef": 0.001,
+    "vf_coef": 0.5,
+    "max_grad_norm": 0.5,
+    "learning_rate": 3e-4,
+}
+_PPO = {**_COMMON, "n_epochs": 4, "clip_range": 0.2, "target_kl": 0.02}
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "ppo": Algorithm(PPO, GlimpseHistoryPolicy, 2048, 512, _PPO),
+    # Adam: RMSprop's first steps, before its averages have filled, are ten times as long and undo what was
+    # cloned.
+    "a2c": Algorithm(
+        A2C, GlimpseHistoryPolicy, 512, None, {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
+    ),
+    "maskable_ppo": Algorithm(MaskablePPO, MaskableGlimpseHistoryPolicy, 2048, 512, _PPO),
+}
+
+
+def make_model(
+    algo: str,
+    env: Any,
+    *,
+    seed: int,
+    judge: Judge | None = None,
+    pretrained: bool = True,
+    tensorboard_log: str | None = None,
+    **overrides: Any,
+) -> OnPolicyAlgorithm:
+    """A model of ``algo`` for an environment with ``observation="history"``.
+
+    Args:
+        algo: a key of :data:`ALGORITHMS`.
+        env: this project's environment, an SB3 ``VecEnv`` or a single one.
+        seed: of weights and sampling.
+        judge: gives the agent's glimpse encoder its shape and, with ``pretrained``, its weights, which are
+            copied from the first network and frozen. It decides nothing else: saving and loading the model
+            need no judge.
+        pretrained: whether to copy; without, or without a judge, the encoder is trained with the rest.
+        tensorboard_log: folder for SB3's logs.
+        **overrides: keyword arguments of the SB3 algorithm; ``policy_kwargs`` and, within,
+            ``features_extractor_kwargs`` are merged with what is chosen here.
+
+    Raises:
+        ConfigurationError: if the algorithm is unknown, or the environment is another one or shows no
+            history.
+    """
+    if algo not in ALGORITHMS:
+        raise ConfigurationError(f"algo={algo!r} must be one of {', '.join(ALGORITHMS)}.")
+    spec = ALGORITHMS[algo]
+    episodes = _episodes(env)
+    config = judge.card.config if judge is not None else _posterior_config(episodes)
+    copies = judge is not None and pretrained
+    asked = dict(overrides.pop("policy_kwargs", None) or {})
+    extractor = {"posterior": asdict(config), "frozen": copies, **asked.pop("features_extractor_kwargs", {})}
+    policy_kwargs = {"grid": asdict(episodes.grid), "features_extractor_kwargs": extractor, **asked}
+    num_envs, steps = getattr(env, "num_envs", 1), episodes.geometry.num_glimpses
+    # whole episodes: nothing is bootstrapped
+    n_steps = overrides.pop("n_steps", steps * max(1, round(spec.rollout / (num_envs * steps))))
+    hyperparameters = {**spec.hyperparameters, "n_steps": n_steps}
+    if spec.minibatch is not None:
+        hyperparameters["batch_size"] = _largest_divisor(n_steps * num_envs, spec.minibatch)
+    model = spec.model(
+        spec.policy,
+        env,
+        **{
+            **hyperparameters,
+            "policy_kwargs": policy_kwargs,
+            "tensorboard_log": tensorboard_log,
+            "seed": seed,
+            **overrides,
+        },
+    )
+    if judge is not None and pretrained:
+        for part in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
+            assert isinstance(part, HistoryExtractor)
+            part.encoder.copy_from(judge.networks[0])
+    return model
+
+
+def warm_up_critic(
+    model: OnPolicyAlgorithm,
+    *,
+    timesteps: int = 4096,
+    epochs: int = 8,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+) -> list[float]:
+    """Fits the critic, and nothing else, to the returns of the present policy.
+
+    A random critic's advantages undo a cloned actor within a few updates. Rollouts are collected by the
+    model itself; the targets are whole returns (lambda = 1), into which the untrained critic does not enter.
+
+    Args:
+        model: whose actor, optimiser and count of timesteps stay as they are.
+        timesteps: to collect, rounded up to whole rollouts.
+        epochs: over each rollout.
+        batch_size: transitions a gradient step.
+        learning_rate: of Adam.
+
+    Returns:
+        The mean squared error of the values in each epoch, a mean over its steps.
+
+    Raises:
+        ConfigurationError: if the model has no environment or a number is not positive.
+    """
+    if timesteps < 1 or epochs < 1 or batch_size < 1:
+        raise ConfigurationError(
+            f"timesteps={timesteps}, epochs={epochs} and batch_size={batch_size} must be positive."
+        )
+    env = model.get_env()
+    if env is None:
+        raise ConfigurationError("the model has no environment to collect rollouts in; call set_env first.")
+    buffer, policy = model.rollout_buffer, model.policy
+    optimizer = torch.optim.Adam(critic_parameters(policy), lr=learning_rate)
+    before = model.num_timesteps, model.tensorboard_log, buffer.gae_lambda
+    losses = []
+    try:
+        model.tensorboard_log = None  # not a run of its own in TensorBoard
+        buffer.gae_lambda = 1.0
+        _, callback = model._setup_learn(timesteps, reset_num_timesteps=False)
+        for _ in range(0, timesteps, model.n_steps * env.num_envs):
+            model.collect_rollouts(env, callback, buffer, n_rollout_steps=model.n_steps)
+            policy.set_training_mode(True)
+            for _ in range(epochs):
+                errors = []
+                for batch in buffer.get(batch_size):
+                    values = policy.predict_values(batch.observations).flatten()
+                    loss = F.mse_loss(values, batch.returns)
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    errors.append(loss.item())
+                losses.append(float(np.mean(errors)))
+    finally:
+        model.num_timesteps, model.tensorboard_log, buffer.gae_lambda = before
+    return losses
+
+
+class KeepDemonstrations(BaseCallback):
+    """Adds the gradient of c * KL(q || pi) on demonstrations to every gradient step of any SB3 on-policy
+    algorithm.
+
+    It is added right before the optimiser's step, to the actor only and after SB3 has clipped the
+    algorithm's own gradient. Logs ``demonstrations/loss`` (nats) and ``demonstrations/coefficient``.
+    """
+
+    def __init__(
+        self,
+        data: CloningData,
+        coefficient: float = 0.1,
+        fade_timesteps: int | None = None,
+        batch_size: int = 256,
+        seed: int = 0,
+    ):
+        """
+        Args:
+            data: demonstrations.
+            coefficient: c at timestep 0.
+            fade_timesteps: the timestep of the model, counted over all its training, at which c has fallen
+                linearly to 0; None keeps it.
+            batch_size: demonstrated states a step.
+            seed: of which demonstrations.
+
+        Raises:
+            ConfigurationError: if a number is out of range.
+        """
+        super().__init__()
+        if coefficient < 0 or batch_size < 1 or (fade_timesteps is not None and fade_timesteps < 1):
+            raise ConfigurationError(
+                f"coefficient={coefficient} must not be negative, batch_size={batch_size} and "
+                f"fade_timesteps={fade_timesteps} must be positive."
+            )
+        self.data = data
+        self.start_coefficient = coefficient
+        self.fade_timesteps = fade_timesteps
+        self._per_batch = max(1, batch_size // data.num_glimpses)
+        self._rng = np.random.default_rng(seed)
+        self._loss: DemonstrationLoss | None = None
+        self._handle: RemovableHandle | None = None
+
+    @property
+    def coefficient(self) -> float:
+        """c now."""
+        if self.fade_timesteps is None:
+            return self.start_coefficient
+        return self.start_coefficient * max(0.0, 1.0 - self.model.num_timesteps / self.fade_timesteps)
+
+    def detach(self) -> None:
+        """Leaves the optimiser as it was; called by itself when training ends, not when an exception ends
+        it.""" if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _on_training_start(self) -> None:
+        self.detach()
+        self._loss = DemonstrationLoss(self.model.policy, self.data)
+        self._handle = self.model.policy.optimizer.register_step_pre_hook(self._add_gradient)
+
+    def _on_training_end(self) -> None:
+        self.detach()
+
+    def _on_rollout_end(self) -> None:
+        self.logger.record("demonstrations/coefficient", self.coefficient)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _add_gradient(self, *_: Any) -> None:
+        coefficient = self.coefficient
+        if coefficient == 0 or self._loss is None:
+            return
+        parameters = actor_parameters(self.model.policy)
+        rows = self._rng.integers(len(self.data), size=self._per_batch)
+        with torch.enable_grad():
+            loss = self._loss(rows)
+            gradients = torch.autograd.grad(coefficient * loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        self.logger.record_mean("demonstrations/loss", loss.item())
+
+
+def _episodes(env: Any) -> EpisodeBatch:
+    """What the environments at hand are made of."""
+    try:
+        batch = env.get_attr("batch")[0] if isinstance(env, VecEnv) else env.unwrapped.batch
+    except AttributeError as error:
+        raise ConfigurationError(f"{env} is not one of this project's environments ({error}).") from error
+    if not isinstance(batch, EpisodeBatch):
+        raise ConfigurationError(
+            f"{env} is not one of this project's environments: its batch is {type(batch)}."
+        )
+    return batch
+
+
+def _posterior_config(episodes: EpisodeBatch) -> PosteriorConfig:
+    """Of the network that would judge these glimpses."""
+    return PosteriorConfig(
+        glimpse_size=episodes.grid.glimpse_size,
+        stride=episodes.grid.stride,
+        channels=episodes.histories.glimpses.shape[-1],
+        num_classes=len(episodes.dataset.class_names),
+    )
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of ``number`` that is at most ``limit``: minibatches of one size."""
+    return next(divisor for divisor in range(min(number, limit), 0, -1) if number % divisor == 0)

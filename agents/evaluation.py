@@ -1,0 +1,241 @@
+"""How well anything with Stable-Baselines3's ``predict`` chooses glimpses: one deterministic rollout an image."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.metrics import wilson_interval
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import digest, write_json
+from glimpse_env.judge import Judge
+from glimpse_env.rollout import play
+from glimpse_env.sensor import Sensor
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one policy did on the images of one split, one deterministic rollout an image.
+
+    Raises:
+        ConfigurationError: if the shapes disagree or there is no image.
+    """
+
+    policy: str
+    dataset: str
+    """Name of the data set that was really played, e.g. ``birds`` where it stood in for CUB."""
+    fingerprint: str
+    """Of the data set."""
+    split: str
+    judge: str
+    """The judge's identity."""
+    images: str
+    """A digest of the indices of the images, in order: evaluations with the same one can be compared image by image."""
+    outcomes: np.ndarray
+    """(N,) bool: whether the judge was right after the last glimpse."""
+    log_loss: np.ndarray
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images."""
+    entropy: np.ndarray
+    """(T,) float64: of the judge's posterior in nats after each glimpse, a mean over images."""
+    seconds: float
+    """Wall time of the rollouts."""
+
+    def __post_init__(self) -> None:
+        if self.outcomes.ndim != 1 or len(self.outcomes) == 0 or self.log_loss.shape != self.entropy.shape:
+            raise ConfigurationError(
+                f"an evaluation needs outcomes (N,), log_loss (T,) and entropy (T,), N >= 1, not "
+                f"{self.outcomes.shape}, {self.log_loss.shape} and {self.entropy.shape}."
+            )
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the images that the judge got right."""
+        return float(self.outcomes.mean())
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson's interval of the success rate."""
+        return wilson_interval(int(self.outcomes.sum()), len(self.outcomes), confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; ``outcomes`` as one character an image, so that runs can be compared image by image."""
+        return {
+            "success_rate": self.success_rate,
+            "interval": list(self.interval()),
+            "successes": int(self.outcomes.sum()),
+            "num_images": len(self.outcomes),
+            "log_loss": [float(value) for value in self.log_loss],
+            "entropy": [float(value) for value in self.entropy],
+            "policy": self.policy,
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "split": self.split,
+            "judge": self.judge,
+            "images": self.images,
+            "seconds": self.seconds,
+            "outcomes": "".join("1" if success else "0" for success in self.outcomes),
+            "format": FORMAT,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Evaluation":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ArtifactError: if something is missing or of another format.
+        """
+        try:
+            if content["format"] != FORMAT:
+                raise ArtifactError(f"an evaluation has format {content['format']}, not {FORMAT}; evaluate again.")
+            return cls(
+                outcomes=np.array([character == "1" for character in content["outcomes"]]),
+                log_loss=np.array(content["log_loss"], dtype=np.float64),
+                entropy=np.array(content["entropy"], dtype=np.float64),
+                **{
+                    key: content[key]
+                    for key in ("policy", "dataset", "fingerprint", "split", "judge", "images", "seconds")
+                },
+            )
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"an evaluation lacks something ({error!r}); evaluate again.") from error
+
+
+def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
+    """(min(count, N),) int64, ascending: which images of a split are played, the same for every policy and run.
+
+    Raises:
+        ConfigurationError: if ``count`` is not positive.
+    """
+    if count < 1:
+        raise ConfigurationError(f"{count} images of {dataset.name}/{dataset.split} were asked for; need at least 1.")
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:count]
+    return np.sort(chosen).astype(np.int64)
+
+
+def evaluate(
+    policy: Any,
+    dataset: GlimpseDataset,
+    judge: Judge,
+    geometry: Geometry,
+    indices: np.ndarray,
+    *,
+    name: str,
+    scales: int = 1,
+    progress: bool = True,
+) -> Evaluation:
+    """Plays one deterministic episode on each image.
+
+    Args:
+        policy: anything with ``predict(observation, state, episode_start, deterministic)`` for ``history``
+            observations, e.g. a Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
+        dataset: the split to play on.
+        judge: decides on success.
+        geometry: of the data set.
+        indices: (N,) int, images of the split.
+        name: of the policy, for tables.
+        scales: of the sensor.
+        progress: whether to show a bar.
+    """
+    began = time.perf_counter()
+    rollouts = play(
+        policy, dataset, judge, geometry, indices, scales=scales, progress=progress, start=start_on(policy, dataset)
+    )
+    return Evaluation(
+        policy=name,
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        split=dataset.split,
+        judge=judge.identity,
+        images=digest(np.asarray(indices, dtype=np.int64)),
+        outcomes=np.asarray(rollouts.success, dtype=bool),
+        log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),
+        entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def start_on(policy: Any, dataset: GlimpseDataset) -> Callable[[np.ndarray], Any] | None:
+    """What gives the state that ``policy`` begins episodes on ``dataset`` with; None where it needs none."""
+    start = getattr(policy, "start", None)
+    return None if start is None else lambda indices: start(dataset, indices)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of one policy with all that a picture of them shows."""
+
+    indices: np.ndarray
+    """(N,) int64: images of the split."""
+    corners: np.ndarray
+    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    probabilities: np.ndarray
+    """(N, T, classes) float32: the judge's after each glimpse."""
+    maps: np.ndarray | None
+    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
+    success: np.ndarray
+    """(N,) bool."""
+
+
+def record(
+    policy: Any,
+    dataset: GlimpseDataset,
+    judge: Judge,
+    geometry: Geometry,
+    indices: np.ndarray,
+    *,
+    scales: int = 1,
+) -> Recording:
+    """Plays one deterministic episode on each of a few images and keeps what pictures need; arguments as in :func:`evaluate`."""
+    seen: list[list[np.ndarray]] = [[] for _ in range(geometry.num_glimpses)]
+
+    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
+        maps = getattr(policy, "last_maps", None)
+        if maps is not None:
+            seen[t].append(np.array(maps, dtype=np.float32))
+
+    rollouts = play(
+        policy,
+        dataset,
+        judge,
+        geometry,
+        indices,
+        scales=scales,
+        progress=False,
+        start=start_on(policy, dataset),
+        on_step=keep,
+    )
+    count, steps = rollouts.corners.shape[:2]
+    sensor = Sensor(geometry.glimpse_size, scales)
+    glimpses = sensor(dataset.images, np.repeat(rollouts.indices, steps), rollouts.corners.reshape(-1, 2))
+    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
+    folds = np.asarray(dataset.folds[rollouts.indices])
+    after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
+    return Recording(
+        indices=rollouts.indices,
+        corners=rollouts.corners,
+        probabilities=np.stack(after, axis=1),
+        maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
+        success=rollouts.success,
+    )
+
+
+def cached(path: Path, make: Callable[[], Evaluation]) -> Evaluation:
+    """The evaluation kept at ``path``, else the one that ``make`` gives, which is kept there.
+
+    Raises:
+        ArtifactError: if the file at ``path`` is damaged.
+    """
+    if path.is_file():
+        try:
+            return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, ArtifactError) as error:
+            raise ArtifactError(f"the evaluation at {path} cannot be read ({error}); delete it.") from error
+    evaluation = make()
+    write_json(path, evaluation.to_json())
+    return evaluation

@@ -1,0 +1,476 @@
+"""Paints a picture-book bird, given everything that can be said about it.
+
+A bird is drawn in frames of its own (body, head, wing, tail, legs) in which the beak points to +x, y goes
+down and a unit is a pixel at scale 1. Its marks, which tell species apart, are looked up by name.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from glimpse_env.datasets.bird_brush import ZOOM, Brush, Frame, Points, mix, shade, spline
+from glimpse_env.datasets.bird_marks import LEG, MARKS, TAIL_ENDS, VENT, tail_half
+from glimpse_env.datasets.bird_scenery import (
+    SIZE,
+    Colour,
+    Floats,
+    Scenery,
+    light_field,
+    noise,
+    paint_backdrop,
+    paint_perch,
+)
+
+PART_NAMES = (
+    "beak",
+    "eye",
+    "crown",
+    "forehead",
+    "throat",
+    "nape",
+    "breast",
+    "belly",
+    "wing",
+    "tail",
+    "feet",
+    "back",
+    "vent",
+)
+"""Order of the parts in every location array; all but ``vent`` (the undertail) are names of CUB-200-2011."""
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a bird is and how it holds itself."""
+
+    row: float
+    """Middle of the body, pixels from the top."""
+    col: float
+    """Middle of the body, pixels from the left."""
+    scale: float
+    """Pixels a unit; at 1 a level bird is about 68 pixels from beak to tail."""
+    mirrored: bool
+    """False where the beak points to the right."""
+    tilt: float
+    """Rise of the body towards the head, radians."""
+    head: float
+    """Rise of the beak, radians."""
+    tail: float
+    """Rise of the tail's tip over the body's axis, radians."""
+    wing: float
+    """Rise of the wing's tip over the body's axis, radians."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of the plumage, which tell the family."""
+
+    back: Colour
+    flank: Colour
+    belly: Colour
+    head: Colour
+    throat: Colour
+    wing: Colour
+    flight: Colour
+    """The long feathers of the wing."""
+    tail: Colour
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The name of a mark for each part that can tell species apart; an empty name leaves the part plain."""
+
+    beak: str
+    crown: str
+    wing: str
+    tail: str
+    feet: str
+    breast: str
+    eye: str
+    vent: str
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            name = getattr(self, field.name)
+            if name not in MARKS[field.name]:
+                known = ", ".join(repr(mark) for mark in MARKS[field.name])
+                raise ValueError(f"the mark of the {field.name} must be one of {known}, got {name!r}")
+
+
+@dataclass(frozen=True)
+class Plumage:
+    """What a bird looks like whatever its pose."""
+
+    palette: Palette
+    pattern: str
+    """Of the wing and the mantle: one of `PATTERNS`."""
+    marks: Marks
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All of a picture but the species."""
+
+    pose: Pose
+    scenery: Scenery
+    hue: float
+    """Turn of the plumage's hues, in turns."""
+    richness: float
+    """Gain of the plumage's saturation."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished picture."""
+
+    image: npt.NDArray[np.uint8]
+    """(128, 128, 3) uint8."""
+    parts: Floats
+    """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of
+    the image (the middle of its first pixel is at 0.5, 0.5), and 1 where inside the image, else 0."""
+    mask: npt.NDArray[np.bool_]
+    """(128, 128) bool: body, head, wing and tail."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The frames of a posed bird."""
+
+    body: Frame
+    head: Frame
+    wing: Frame
+    tail: Frame
+    legs: Frame
+
+    def parts(self) -> Points:
+        """(P, 2) x, y in pixels, in the order of `PART_NAMES`."""
+        return np.concatenate([getattr(self, frame)([point]) for frame, point in _PART_PLACES.values()])
+
+    def foot(self) -> tuple[float, float]:
+        """x, y in pixels of the place that the bird stands on."""
+        x, y = self.legs([(0.8, LEG)])[0]
+        return float(x), float(y)
+
+
+_PART_PLACES: dict[str, tuple[str, tuple[float, float]]] = {
+    "beak": ("head", (12.5, 1.5)),
+    "eye": ("head", (2.0, -1.5)),
+    "crown": ("head", (-1.5, -9.0)),
+    "forehead": ("head", (6.3, -5.2)),
+    "throat": ("head", (4.5, 7.0)),
+    "nape": ("head", (-8.0, 1.5)),
+    "breast": ("body", (13.0, 3.5)),
+    "belly": ("body", (5.0, 9.0)),
+    "wing": ("wing", (-16.5, 6.6)),
+    "tail": ("tail", (-18.0, 0.0)),
+    "feet": ("legs", (0.3, 5.5)),
+    "back": ("body", (-5.0, -8.5)),
+    "vent": ("body", (-14.0, 7.5)),
+}
+assert tuple(_PART_PLACES) == PART_NAMES
+
+
+def _frame(origin: Points, angle: float, scale: float, mirrored: bool) -> Frame:
+    side = -1.0 if mirrored else 1.0
+    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
+    return Frame(np.array(((cos * side, -sin), (sin * side, cos))), origin)
+
+
+def skeleton(pose: Pose) -> Skeleton:
+    """The frames of a bird in this pose."""
+    body = _frame(np.array((pose.col, pose.row)), pose.tilt, pose.scale, pose.mirrored)
+    head, shoulder, rump, hip = body([(15.0, -12.0), (7.0, -8.0), (-17.0, 0.0), (-1.5, 9.5)])
+    return Skeleton(
+        body,
+        _frame(head, pose.head, pose.scale, pose.mirrored),
+        _frame(shoulder, pose.tilt - pose.wing, pose.scale, pose.mirrored),
+        _frame(rump, pose.tilt - pose.tail, pose.scale, pose.mirrored),
+        _frame(hip, 0.0, pose.scale, pose.mirrored),
+    )
+
+
+def extent(pose: Pose) -> tuple[float, float, float, float]:
+    """Top, bottom, left and right of the largest bird that can be painted in this pose, in pixels."""
+    bird = skeleton(pose)
+    points = np.concatenate(
+        [
+            bird.head([(20.0, 1.0), (-4.0, -17.5), (6.0, -17.5)]),
+            bird.tail([(-23.5, -6.5), (-23.5, 6.5)]),
+            bird.legs([(-4.0, LEG + 1), (6.0, LEG + 1)]),
+            bird.body([(17.0, 0.0), (0.0, -12.0)]),
+        ]
+    )
+    left, top = points.min(axis=0)
+    right, bottom = points.max(axis=0)
+    return float(top), float(bottom), float(left), float(right)
+
+
+_BODY = spline(
+    (
+        (-20, -3),
+        (-9, -9.6),
+        (3, -12.4),
+        (11, -12.5),
+        (17.5, -4),
+        (16.6, 5),
+        (8, 11),
+        (-3, 11.4),
+        (-13, 8.6),
+        (-20.5, 3.2),
+    )
+)
+_HEAD = spline(
+    ((-8.6, 0), (-6.4, -6.2), (0, -8.9), (6.1, -6.1), (8.5, -0.4), (6.4, 5.4), (0, 8.3), (-6.6, 6.2))
+)
+_WING = spline(
+    (
+        (2.5, 1.0),
+        (0, -1.6),
+        (-10, -2.6),
+        (-21, 1.8),
+        (-33, 9.0),
+        (-23, 11.4),
+        (-12, 13.2),
+        (-3, 12.2),
+        (1.5, 7.5),
+    )
+)
+_COVERTS = spline(
+    ((2.5, 1.0), (0, -1.6), (-5, -2.2), (-8, 0.6), (-8.6, 5.5), (-7.6, 10), (-3, 11.4), (1.5, 7.5))
+)
+_LONG_COVERT = spline(((1, -1.5), (-4.5, -1.7), (-7.2, 0), (-4.5, 1.7), (1, 1.5)), 4)
+_TAIL: Points = np.array(((2, -3.2), (-22, -5.6), (-22, 5.6), (2, 3.2)))
+_DOWN = (
+    (7.0, 8.6),
+    (3.0, 7.2),
+    (4.4, 10.0),
+    (-0.6, 8.6),
+    (-4.0, 6.8),
+    (-7.2, 8.0),
+    (-10.6, 6.6),
+    (-13.8, 7.6),
+)
+"""Where a stroke or two hints at the feathers of the belly."""
+
+
+def _scallops(brush: Brush, frame: Frame, palette: Palette) -> None:
+    for row in range(4):
+        for step in range(4 - row // 3):
+            x, y = 0.6 - 3.1 * step - 1.5 * (row % 2), 0.2 + 2.9 * row + 0.3 * step
+            arc = [(x + 1.4, y + 0.3), (x, y + 1.5), (x - 1.6, y + 1.1), (x - 1.9, y - 0.3)]
+            brush.line(frame, arc, palette.flight, 0.5, 190)
+
+
+def _stripes(brush: Brush, frame: Frame, palette: Palette) -> None:
+    for step in range(5):
+        y = 0.6 + 2.3 * step
+        brush.line(frame, [(1.4 - 0.3 * step, y), (-5, y + 0.1), (-10.5, y + 0.5)], palette.flight, 0.7, 190)
+
+
+def _speckles(brush: Brush, frame: Frame, palette: Palette) -> None:
+    for step in range(16):
+        x, y = -0.2 - 3.0 * (step % 4) - 1.2 * (step // 4 % 2), 1.0 + 2.8 * (step // 4)
+        brush.disc(frame, x, y, 0.75, palette.belly, 220)
+
+
+def _smooth(brush: Brush, frame: Frame, palette: Palette) -> None:
+    """No pattern."""
+
+
+PATTERNS: dict[str, Callable[[Brush, Frame, Palette], None]] = {
+    "scallops": _scallops,
+    "stripes": _stripes,
+    "speckles": _speckles,
+    "smooth": _smooth,
+}
+"""Patterns of the wing's small feathers by name."""
+
+
+def _turn_hue(colour: Colour, hue: float, richness: float) -> Colour:
+    h, s, v = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    red, green, blue = colorsys.hsv_to_rgb((h + hue) % 1, min(1.0, s * richness), v)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _worn(palette: Palette, scene: Scene) -> Palette:
+    """The palette as this individual wears it."""
+    return Palette(
+        *(_turn_hue(getattr(palette, field.name), scene.hue, scene.richness) for field in fields(palette))
+    )
+
+
+Box = tuple[int, int, int, int]
+
+
+def _coordinates(frame: Frame, box: Box) -> tuple[Floats, Floats]:
+    """The frame's x and y at the middle of every pixel of a box, each (rows, columns) float32."""
+    (a, b), (c, d) = np.linalg.inv(frame.axes).astype(np.float32)
+    left, top, right, bottom = box
+    x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - frame.origin[0]))[None, :]
+    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - frame.origin[1]))[:, None]
+    return x * a + y * c, x * b + y * d
+
+
+def _step(values: Floats, middle: float, width: float) -> Floats:
+    """0 well below `middle`, 1 well above, with a trailing axis for the channels."""
+    t = ((values - np.float32(middle)) / np.float32(width) + np.float32(0.5)).clip(0, 1)
+    smooth: Floats = (t * t * (3 - 2 * t))[..., None]
+    return smooth
+
+
+def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) -> Image.Image:
+    """The colours of body and head within a box, blending softly from back to belly."""
+    left, top, right, bottom = box
+    ragged = texture[top:bottom, left:right] - 0.5
+    x, y = _coordinates(bird.body, box)
+    y = y + ragged * 4
+    layers = np.array(
+        (palette.back, palette.flank, palette.belly, palette.head, palette.throat), dtype=np.float32
+    )
+    field = layers[0] + (layers[1] - layers[0]) * _step(y, -4.0, 5.0)
+    field += (layers[2] - field) * _step(y + 0.35 * x, 5.0, 6.0)
+    x, y = _coordinates(bird.head, box)
+    hood = 1 - _step(np.hypot(x, y) + ragged * 2, 9.2, 2.4)
+    face = layers[3] + (layers[4] - layers[3]) * _step(y + 0.3 * x, 5.0, 2.0)
+    field += (face - field) * hood
+    return Image.fromarray(field.astype(np.uint8))
+
+
+def _paste_plumage(
+    canvas: Image.Image, trunk: Image.Image, bird: Skeleton, palette: Palette, texture: Floats
+) -> None:
+    left, top, right, bottom = trunk.getbbox() or (0, 0, 1, 1)
+    box = (left // ZOOM, top // ZOOM, -(-right // ZOOM), -(-bottom // ZOOM))
+    large = (box[0] * ZOOM, box[1] * ZOOM, box[2] * ZOOM, box[3] * ZOOM)
+    field = _plumage_field(bird, palette, texture, box)
+    field = field.resize((large[2] - large[0], large[3] - large[1]), Image.Resampling.NEAREST)
+    canvas.paste(field, large, trunk.crop(large))
+
+
+def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]]) -> Image.Image:
+    """Union of shapes in their frames, L of the canvas's size."""
+    canvas = Image.new("L", (SIZE * ZOOM,) * 2)
+    draw = ImageDraw.Draw(canvas)
+    for frame, outline in shapes:
+        draw.polygon((getattr(bird, frame)(outline) * ZOOM).ravel().tolist(), fill=255)
+    return canvas
+
+
+def _relief(share: npt.NDArray[np.uint8], radius: int) -> Floats:
+    """Roundness of a shape lit from above: near 1 at upper edges, -1 at lower ones, 0 inside; (128, 128).
+
+    `share` (128, 128) is how much of each pixel the shape covers, of 255.
+    """
+    blurred = Image.fromarray(share).filter(ImageFilter.BoxBlur(radius))
+    soft = np.asarray(blurred, dtype=np.float32) / np.float32(255)
+    relief = np.zeros_like(soft)
+    relief[radius:-radius] = soft[2 * radius :] - soft[: -2 * radius]
+    return relief
+
+
+def _paint_tail(brush: Brush, frame: Frame, palette: Palette, mark: str) -> None:
+    end = TAIL_ENDS.get(mark, -22.0)
+    # In two pieces, so that the first is the same to the pixel whatever the mark.
+    _paint_tail_piece(brush, frame, palette.tail, 2.0, -11.0)
+    _paint_tail_piece(brush, frame, palette.tail, -11.0, end)
+    MARKS["tail"][mark](brush, frame)
+
+
+def _paint_tail_piece(brush: Brush, frame: Frame, colour: Colour, near: float, far: float) -> None:
+    a, b, dark = tail_half(near), tail_half(far), shade(colour, 0.62)
+    brush.fill(frame, [(near, -a), (far, -b), (far, b), (near, a)], colour)
+    brush.fill(frame, [(near, 0.3 * a), (far, 0.3 * b), (far, b), (near, a)], dark, 60)
+    for share in (-0.5, 0.0, 0.5):
+        brush.line(frame, [(near, share * a), (far, share * b)], dark, 0.4, 170)
+    for side in (-1.0, 1.0):
+        brush.line(frame, [(near, side * a), (far, side * b)], shade(colour, 0.4), 0.3, 150)
+
+
+def _paint_wing(brush: Brush, frame: Frame, palette: Palette, pattern: str) -> None:
+    brush.fill(frame, _WING + (0.6, 1.4), shade(palette.flank, 0.45), 90)  # its shadow on the flank
+    brush.fill(frame, _WING, palette.flight)
+    middle, dark = mix(palette.flight, palette.wing, 0.55), shade(palette.flight, 0.6)
+    for step in range(5):  # long feathers, the lowest first
+        feather = [(-8, 11.5 - 1.9 * step), (-17, 11.2 - 1.1 * step), (-32.0 + 3.4 * step, 9.0 - 0.1 * step)]
+        brush.line(frame, feather, dark, 0.5, 190)
+        brush.line(frame, [(x, y - 0.7) for x, y in feather], middle, 0.6, 170)
+    for step in range(5):
+        covert = _LONG_COVERT + (-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step)
+        brush.fill(frame, covert, middle)
+        brush.outline(frame, covert, dark, 170)
+    brush.fill(frame, _COVERTS, palette.wing)
+    brush.outline(frame, _COVERTS, dark, 80)
+    PATTERNS[pattern](brush, frame, palette)
+    brush.outline(frame, _WING, shade(palette.flight, 0.45), 150)
+
+
+def _paint_eye(brush: Brush, frame: Frame) -> None:
+    brush.disc(frame, 2.0, -1.5, 2.1, (92, 70, 50))
+    brush.disc(frame, 2.0, -1.5, 1.7, (16, 14, 18))
+    brush.disc(frame, 2.6, -2.2, 0.65, (255, 255, 255))
+
+
+def paint(scene: Scene, plumage: Plumage) -> Drawing:
+    """The picture of a bird in a scene; the same arguments always give the same picture."""
+    rng = np.random.Generator(np.random.PCG64(scene.scenery.texture_seed))
+    bird, palette, marks = skeleton(scene.pose), _worn(plumage.palette, scene), plumage.marks
+    texture = noise(rng, 24, 24)
+    canvas = paint_backdrop(scene.scenery, rng).resize((SIZE * ZOOM,) * 2, Image.Resampling.NEAREST)
+    paint_perch(ImageDraw.Draw(canvas, "RGBA"), scene.scenery, rng, bird.foot(), ZOOM)
+    brush = Brush(canvas, scene.pose.scale)
+
+    _paint_tail(brush, bird.tail, palette, marks.tail)
+    nape = _neck(bird)
+    trunk = _silhouette(bird, (("body", _BODY), ("body", VENT), ("head", _HEAD), ("body", nape)))
+    _paste_plumage(canvas, trunk, bird, palette, texture)
+    brush.outline(bird.body, _BODY, shade(palette.flank, 0.4), 70)
+    for x, y in _DOWN:
+        stroke = [(x + 1.2, y + 0.5), (x, y + 1.0), (x - 1.3, y + 0.4)]
+        brush.line(bird.body, stroke, shade(palette.flank, 0.55), 0.45, 90)
+    MARKS["feet"][marks.feet](brush, bird.legs)
+    MARKS["vent"][marks.vent](brush, bird.body)
+    MARKS["breast"][marks.breast](brush, bird.body)
+    _paint_wing(brush, bird.wing, palette, plumage.pattern)
+    MARKS["wing"][marks.wing](brush, bird.wing.moved(*_PART_PLACES["wing"][1]))
+    MARKS["crown"][marks.crown](brush, bird.head)
+    MARKS["beak"][marks.beak](brush, bird.head)
+    MARKS["eye"][marks.eye](brush, bird.head)
+    _paint_eye(brush, bird.head)
+
+    trunk_share, wing_share, tail_share = (
+        np.asarray(shape.reduce(ZOOM))
+        for shape in (trunk, _silhouette(bird, (("wing", _WING),)), _silhouette(bird, (("tail", _TAIL),)))
+    )
+    roundness = 0.42 * _relief(trunk_share, 4) + 0.12 * _relief(wing_share, 2)
+    downy = 0.10 * (texture - 0.5)
+    gain = 1 + (roundness + downy) * (trunk_share / np.float32(255))  # (128, 128)
+    pixels = np.asarray(canvas.reduce(ZOOM), dtype=np.float32) * gain[..., None]
+    pixels *= light_field(scene.scenery.light)
+    mask = np.maximum(np.maximum(trunk_share, wing_share), tail_share) > 127
+    return Drawing(pixels.clip(0, 255).astype(np.uint8), _locations(bird), mask)
+
+
+def _neck(bird: Skeleton) -> Points:
+    """Fills the notches between head and body, in the body's frame."""
+    knots = np.concatenate(
+        [
+            bird.head([(-8.2, -2.0)]),
+            bird.body([(-1.0, -12.0), (8.0, -4.0)]),
+            bird.head([(0.0, 0.0), (7.0, 4.6)]),
+            bird.body([(17.6, -1.0), (8.0, -2.0)]),
+            bird.head([(-2.0, -4.0)]),
+        ]
+    )
+    return np.asarray((knots - bird.body.origin) @ np.linalg.inv(bird.body.axes))
+
+
+def _locations(bird: Skeleton) -> Floats:
+    """(P, 3) float32: row, column, visible."""
+    places = bird.parts()[:, ::-1]
+    visible = ((places >= 0) & (places < SIZE)).all(axis=1, keepdims=True)
+    return np.concatenate([places, visible], axis=1).astype(np.float32)

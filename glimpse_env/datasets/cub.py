@@ -1,0 +1,446 @@
+"""CUB-200-2011: photographs of birds, cropped to the bird as in the paper (arXiv 1906.05462)."""
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from glimpse_env.datasets.base import (
+    PUBLIC_SPLITS,
+    DataSource,
+    Geometry,
+    LabelledImages,
+    Split,
+    data_root,
+    folds_by_class,
+)
+from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import digest
+
+PROTOCOL = 1
+"""Version of how images are cropped and split; part of the fingerprint."""
+
+SIZE = 128
+"""Side of a crop in pixels."""
+CONTEXT = 1.5
+"""Side of the square around the bird, in longer box sides."""
+VAL_EVERY, VAL_FIRST = 10, 4
+"""Of each class's official training images, in the order of their ids, which go to ``val``."""
+
+MAX_SHIFT = 12
+"""Pixels the judge's training images are moved by at most."""
+ZOOM = (0.85, 1.15)
+JITTER = 0.2
+"""Brightness and contrast of the judge's training images vary by this, each colour by half of it."""
+PADDING = math.ceil(SIZE / 2 / ZOOM[0] + MAX_SHIFT - SIZE / 2)
+"""Reflected pixels around a crop, enough for every zoom and shift."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels; pixel i covers i to i + 1."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Cell(Generic[T]):
+    """What a text file says of one id."""
+
+    line: int
+    value: T
+
+
+_Table = dict[int, _Cell[T]]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the text files say of one image."""
+
+    file: str
+    """Below ``images/``."""
+    line: int
+    """In images.txt."""
+    label: int
+    split: Split
+    box: Box
+    box_line: int
+    parts: np.ndarray
+    """(P, 3) float64: row and column in the photograph's pixels, and 1 where visible, else 0."""
+
+
+class CUB200(DataSource):
+    """The released CUB_200_2011 folder, whole or with any choice of species and images.
+
+    An image is a square of side 1.5 x the longer box side, centred on the box, clipped to the photograph
+    and resized to 128 x 128. The official test images are ``test``; of the official training images every
+    tenth of each class is ``val``, from the fifth on, and the others are ``train``.
+
+    Args:
+        root: the folder that has ``images.txt``, or one that has it in ``CUB_200_2011`` or in the first
+            ``CUB_200_2011*``; default ``GLIMPSE_DATA``.
+        species: original ids as in ``classes.txt``; default all that it lists. Labels number them in
+            ascending order.
+        folds: networks in the judge, at least 2.
+
+    Raises:
+        ConfigurationError: if ``folds`` is too small or a species is unknown or named twice.
+        DatasetNotFoundError: if the data set or one of its text files is missing.
+        DatasetFormatError: naming file and line, if a line cannot be read, an id is unknown or missing, or a
+            class has no training image. Loading a split names an image that cannot be read the same way.
+    """
+
+    name = "cub"
+    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
+    image_shape = (SIZE, SIZE, 3)
+    num_folds = 3
+
+    def __init__(
+        self, root: str | Path | None = None, species: Sequence[int] | None = None, folds: int = num_folds
+    ) -> None:
+        if folds < 2:
+            raise ConfigurationError(
+                f"folds={folds} of data set cub must be at least 2, as no network judges its own images."
+            )
+        self.root = None if root is None else str(root)
+        self.num_folds = folds
+        self.folder = _find_folder(data_root(root))
+        classes = _read_table(self.folder / "classes.txt", _text)
+        self.species = _choose(species, classes, self.folder)
+        self._class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
+        part_names = _read_table(self.folder / "parts" / "parts.txt", _text)
+        self._part_names = tuple(part_names[identity].value for identity in sorted(part_names))
+        self._entries = self._read_entries(classes, sorted(part_names))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._class_names
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return self._part_names
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"root": self.root, "species": list(self.species), "folds": self.num_folds}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the text files' content and the images' sizes in bytes.
+
+        Raises:
+            DatasetNotFoundError: naming the file and its line in images.txt, if an image is missing.
+        """
+        content = [
+            [entry.file, self._path(entry).stat().st_size, entry.label, entry.split, entry.box]
+            for split in PUBLIC_SPLITS
+            for entry in self._entries[split]
+        ]
+        parts = [entry.parts for split in PUBLIC_SPLITS for entry in self._entries[split]]
+        return digest(
+            [self.name, PROTOCOL, self.num_folds, self.class_names, self.part_names], content, np.stack(parts)
+        )
+
+    def size(self, split: Split) -> int:
+        return len(self._entries[split])
+
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        entries = self._entries[split]
+        labels[:] = [entry.label for entry in entries]
+        if split == "train":
+            folds[:] = folds_by_class(labels, self.num_folds)
+        for index, entry in enumerate(entries):
+            photograph = self._photograph(entry)
+            try:
+                box = crop_box(entry.box, photograph.size)
+            except ValueError as error:
+                raise DatasetFormatError(
+                    f"{self.folder / 'bounding_boxes.txt'}:{entry.box_line}: {error} {entry.file}; {_REMEDY}."
+                ) from error
+            images[index] = _crop(photograph, box)
+            parts[index] = parts_in_crop(entry.parts, box)
+            progress(1)
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        """As in the base class; moved by up to 12 pixels, zoomed, half of them mirrored, colours jittered."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
+        images = np.empty((len(chosen), *self.image_shape), dtype=np.uint8)
+        parts = np.empty((len(chosen), *train.parts.shape[1:]), dtype=np.float32)
+        twins = _mirror_twins(self.part_names)
+        for index, source in enumerate(chosen):
+            box = _random_box(rng)
+            padded = np.pad(train.images[source], ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="reflect")
+            image = _crop(Image.fromarray(padded).point(_jitter(rng)), box)
+            seen = parts_in_crop(train.parts[source] + np.array([PADDING, PADDING, 0]), box)
+            if rng.random() < 0.5:
+                image = image[:, ::-1]
+                seen = seen[twins]
+                seen[:, 1] = np.where(seen[:, 2] > 0, SIZE - seen[:, 1], 0)
+            images[index], parts[index] = image, seen
+        return LabelledImages(images, train.labels[chosen], parts)
+
+    def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
+        """The images of the chosen species by split, in the order of their ids."""
+        folder = self.folder
+        files = _read_table(folder / "images.txt", _text)
+        labels = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
+        official = _read_table(folder / "train_test_split.txt", _flag, files)
+        boxes = _read_table(folder / "bounding_boxes.txt", _box, files)
+        parts = _read_parts(folder / "parts" / "part_locs.txt", files, part_ids)
+
+        entries: dict[Split, list[_Entry]] = {split: [] for split in PUBLIC_SPLITS}
+        seen = dict.fromkeys(self.species, 0)
+        for identity in sorted(files):
+            species = labels[identity].value
+            if species not in seen:
+                continue
+            split: Split = "test"
+            if official[identity].value:
+                split = "val" if seen[species] % VAL_EVERY == VAL_FIRST else "train"
+                seen[species] += 1
+            entry = _Entry(
+                file=files[identity].value,
+                line=files[identity].line,
+                label=self.species.index(species),
+                split=split,
+                box=boxes[identity].value,
+                box_line=boxes[identity].line,
+                parts=parts[identity],
+            )
+            entries[split].append(entry)
+        for species, count in seen.items():
+            if count == 0:
+                raise DatasetFormatError(
+                    f"{folder / 'classes.txt'}:{classes[species].line}: class {classes[species].value} has "
+                    f"no training image; leave {species} out of `species`, or {_REMEDY}."
+                )
+        return entries
+
+    def _path(self, entry: _Entry) -> Path:
+        path = self.folder / "images" / entry.file
+        if not path.is_file():
+            raise DatasetNotFoundError(
+                f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is missing; {_REMEDY}."
+            )
+        return path
+
+    def _photograph(self, entry: _Entry) -> Image.Image:
+        path = self._path(entry)
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DatasetFormatError(
+                f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is not a readable image "
+                f"({error}); {_REMEDY}."
+            ) from error
+
+
+def crop_box(box: Box, size: tuple[int, int]) -> Box:
+    """The paper's crop: a square of 1.5 x the longer side of ``box``, centred on it, clipped to the image.
+
+    Args:
+        box: of the bird, in pixels.
+        size: width and height of the image in pixels.
+
+    Raises:
+        ValueError: if nothing of the box lies inside the image.
+    """
+    left, top, right, bottom = box
+    width, height = size
+    if min(right, width) <= max(left, 0) or min(bottom, height) <= max(top, 0):
+        raise ValueError(f"the box lies outside the {width} x {height} pixels of")
+    half = CONTEXT * max(right - left, bottom - top) / 2
+    x, y = (left + right) / 2, (top + bottom) / 2
+    return max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(width)), min(y + half, float(height))
+
+
+def parts_in_crop(parts: np.ndarray, box: Box) -> np.ndarray:
+    """Moves parts along with a crop that is resized to 128 x 128.
+
+    Args:
+        parts: (P, 3): row and column in the image's pixels, and 1 where visible, else 0.
+        box: of the crop, in the image's pixels.
+
+    Returns:
+        (P, 3) float32 in the crop's pixels; all zero where a part is hidden or outside the crop.
+    """
+    left, top, right, bottom = box
+    moved = np.empty(parts.shape, dtype=np.float32)
+    moved[:, 0] = (parts[:, 0] - top) * (SIZE / (bottom - top))
+    moved[:, 1] = (parts[:, 1] - left) * (SIZE / (right - left))
+    moved[:, 2] = 1.0
+    seen = (parts[:, 2] > 0) & (moved[:, :2] >= 0).all(axis=1) & (moved[:, :2] < SIZE).all(axis=1)
+    moved[~seen] = 0.0
+    return moved
+
+
+def _crop(image: Image.Image, box: Box) -> np.ndarray:
+    """(128, 128, 3) uint8."""
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
+
+
+def _random_box(rng: np.random.Generator) -> Box:
+    """A box in a padded crop: zoomed about the centre, then moved."""
+    half = SIZE / 2 / rng.uniform(*ZOOM)
+    x, y = PADDING + SIZE / 2 + rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2)
+    return x - half, y - half, x + half, y + half
+
+
+def _jitter(rng: np.random.Generator) -> list[int]:
+    """Look-up tables of the three colours, one after another, for :meth:`PIL.Image.Image.point`."""
+    brightness, contrast = rng.uniform(1 - JITTER, 1 + JITTER, size=2)
+    colour = rng.uniform(1 - JITTER / 2, 1 + JITTER / 2, size=(3, 1))
+    values = ((np.arange(256) - 127.5) * contrast + 127.5) * brightness * colour  # (3, 256)
+    tables: list[int] = np.clip(np.rint(values), 0, 255).astype(int).ravel().tolist()
+    return tables
+
+
+def _mirror_twins(part_names: tuple[str, ...]) -> np.ndarray:
+    """(P,) int64: the part that takes each one's place in a mirror, as the left eye does the right eye's."""
+    sides = {"left": "right", "right": "left"}
+    twins = [" ".join(sides.get(word, word) for word in name.split()) for name in part_names]
+    return np.array(
+        [part_names.index(twin) if twin in part_names else index for index, twin in enumerate(twins)],
+        dtype=np.int64,
+    )
+
+
+_REMEDY = "fetch the data set anew with `python scripts/download_data.py cub`"
+
+
+def _find_folder(root: Path) -> Path:
+    for folder in (root, root / "CUB_200_2011", *sorted(root.glob("CUB_200_2011*"))):
+        if (folder / "images.txt").is_file():
+            return folder
+    raise DatasetNotFoundError(
+        f"CUB-200-2011 was not found: no images.txt in {root}, {root / 'CUB_200_2011'} or "
+        f"{root / 'CUB_200_2011*'}; run `python scripts/download_data.py cub` or set GLIMPSE_DATA to the "
+        "folder that has it."
+    )
+
+
+def _choose(species: Sequence[int] | None, classes: _Table[str], folder: Path) -> tuple[int, ...]:
+    chosen = sorted(classes) if species is None else list(species)
+    unknown = [identity for identity in chosen if identity not in classes]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        raise ConfigurationError(
+            f"species={chosen} must be distinct ids from {folder / 'classes.txt'}"
+            + (f", which has no {unknown[0]}." if unknown else ".")
+        )
+    return tuple(sorted(chosen))
+
+
+def _class_name(folder_name: str) -> str:
+    """``001.Black_footed_Albatross`` to ``Black footed Albatross``."""
+    return folder_name.lstrip("0123456789").removeprefix(".").replace("_", " ")
+
+
+def _lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
+    """The lines of a text file that are not blank, numbered from 1 and parsed.
+
+    ``parse`` says what is wrong with a line by a ValueError.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(f"{path} is missing; {_REMEDY}.") from error
+    except UnicodeDecodeError as error:
+        raise DatasetFormatError(f"{path}: not a text file ({error}); {_REMEDY}.") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = parse(line)
+        except ValueError as error:
+            raise DatasetFormatError(f"{path}:{number}: {line!r} cannot be read: {error}; {_REMEDY}.") from error
+        yield number, value
+
+
+def _read_table(path: Path, convert: Callable[[str], T], known: Collection[int] | None = None) -> _Table[T]:
+    """Reads lines of an id and a value; with ``known``, these ids and no others must be there."""
+
+    def parse(line: str) -> tuple[int, T]:
+        identity, value = line.split(maxsplit=1)
+        if known is not None and int(identity) not in known:
+            raise ValueError(f"images.txt has no image {identity}")
+        if int(identity) in table:
+            raise ValueError(f"id {identity} was there before, in line {table[int(identity)].line}")
+        return int(identity), convert(value.strip())
+
+    table: dict[int, _Cell[T]] = {}
+    for line, (identity, value) in _lines(path, parse):
+        table[identity] = _Cell(line, value)
+    missing = sorted(set(known or ()) - set(table))
+    if missing:
+        raise DatasetFormatError(f"{path}: no line for image {missing[0]} of images.txt; {_REMEDY}.")
+    return table
+
+
+def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dict[int, np.ndarray]:
+    """(P, 3) float64 for each image, as in :class:`_Entry`."""
+    column = {identity: index for index, identity in enumerate(part_ids)}
+
+    def parse(line: str) -> tuple[int, int, tuple[float, float, float]]:
+        image, part, x, y, visible = line.split()
+        if int(image) not in images:
+            raise ValueError(f"images.txt has no image {image}")
+        if int(part) not in column:
+            raise ValueError(f"parts.txt has no part {part}")
+        return int(image), column[int(part)], (_number(y), _number(x), float(_flag(visible)))
+
+    parts = {identity: np.full((len(part_ids), 3), np.nan) for identity in images}
+    for _, (image, part, location) in _lines(path, parse):
+        parts[image][part] = location
+    for image, locations in parts.items():
+        if np.isnan(locations).any():
+            raise DatasetFormatError(
+                f"{path}: image {image} of images.txt has not all {len(part_ids)} parts; {_REMEDY}."
+            )
+    return parts
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _number(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is not a finite number")
+    return number
+
+
+def _flag(value: str) -> bool:
+    if value not in ("0", "1"):
+        raise ValueError(f"{value} is neither 0 nor 1")
+    return value == "1"
+
+
+def _class_in(classes: Collection[int]) -> Callable[[str], int]:
+    def convert(value: str) -> int:
+        if int(value) not in classes:
+            raise ValueError(f"classes.txt has no class {value}")
+        return int(value)
+
+    return convert
+
+
+def _box(value: str) -> Box:
+    x, y, width, height = (_number(part) for part in value.split())
+    if width <= 0 or height <= 0:
+        raise ValueError(f"a box of {width} x {height} pixels is empty")
+    return x, y, x + width, y + height

@@ -1,0 +1,332 @@
+"""Cluttered translated digits: a digit somewhere on an empty canvas, among pieces of other digits.
+
+The task of "Recurrent Models of Visual Attention" (RAM), on MNIST or on the small digits that come with
+scikit-learn.
+"""
+
+import gzip
+import math
+import struct
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, data_root, folds_by_class
+from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import digest
+
+PROTOCOL = 1
+"""Version of how images are composed; part of the fingerprint."""
+
+CANVAS = 60
+DIGIT = 28
+MARGIN = 4
+"""Empty pixels around a digit in its frame, as in MNIST."""
+PIECE = 8
+NUM_PIECES = 4
+CHUNK = 2048
+"""Images that share a random generator."""
+SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
+"""A split's place in here is its part of the seed."""
+
+
+@dataclass(frozen=True)
+class DigitPool:
+    """The digits that one split is made of.
+
+    Raises:
+        DatasetFormatError: if a fold holds fewer than two digits: clutter is cut from another one.
+    """
+
+    images: np.ndarray
+    """(M, 28, 28) uint8."""
+    labels: np.ndarray
+    """(M,) int64 in 0..9."""
+    folds: np.ndarray
+    """(M,) int64; -1 outside the training split."""
+
+    def __post_init__(self) -> None:
+        if len(self.folds) == 0 or np.unique(self.folds, return_counts=True)[1].min() < 2:
+            raise DatasetFormatError(
+                f"{len(self.images)} digits are too few for a split with clutter; use the whole data set."
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+class ClutteredDigits(DataSource):
+    """Digits at a random place of a 60 x 60 canvas with four 8 x 8 pieces of other digits.
+
+    Digits and pieces are combined by the brighter pixel. A digit belongs to one split, and in ``train`` to
+    one fold; pieces are cut from digits of the same split and fold, so that no network of the judge is
+    trained on any part of what it judges.
+    """
+
+    geometry = Geometry(glimpse_size=12, stride=4, num_glimpses=6)
+    image_shape = (CANVAS, CANVAS, 1)
+    num_folds = 2
+    placements: ClassVar[dict[Split, int]]
+    """Images made of each digit of a split, each with a place and clutter of its own."""
+
+    def __init__(self, seed: int) -> None:
+        if seed < 0:
+            raise ConfigurationError(f"seed={seed} of data set {self.name} must not be negative.")
+        self.seed = seed
+
+    @cached_property
+    @abstractmethod
+    def pools(self) -> dict[Split, DigitPool]:
+        """The digits of each split.
+
+        Raises:
+            DatasetFormatError: if a file cannot be read as digits.
+        """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(str(digit) for digit in range(10))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        pools = (self.pools[split] for split in SEEDED_SPLITS)
+        arrays = (array for pool in pools for array in (pool.images, pool.labels))
+        return digest([self.name, PROTOCOL, self.seed, self.num_folds], *arrays)
+
+    def size(self, split: Split) -> int:
+        return len(self.pools[split]) * self.placements[split]
+
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        pool = self.pools[split]
+        digits = np.arange(len(labels)) % len(pool)
+        labels[:] = pool.labels[digits]
+        folds[:] = pool.folds[digits]
+        for fold in np.unique(pool.folds):
+            members = np.flatnonzero(pool.folds == fold)
+            positions = np.flatnonzero(folds == fold)
+            for chunk, block in enumerate(_chunks(positions)):
+                rng = np.random.default_rng([self.seed, SEEDED_SPLITS.index(split), int(fold) + 1, chunk])
+                images[block] = compose(pool.images, digits[block], members, rng)
+                progress(len(block))
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        pool = self.pools["train"]
+        members = np.flatnonzero(pool.folds != fold)
+        digits = rng.permutation(np.tile(members, self.placements["train"]))
+        images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
+        return LabelledImages(images, pool.labels[digits], np.zeros((len(digits), 0, 3), dtype=np.float32))
+
+    def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
+        return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
+
+
+class ClutteredMNIST(ClutteredDigits):
+    """Cluttered translated MNIST.
+
+    ``test`` is made of the 10 000 test digits, ``val`` of the last twelfth of the training digits (at most
+    2000 images) and ``train`` of the others, an image each.
+
+    Args:
+        root: folder with the four IDX files, gzipped or not, or with such a folder called ``mnist``,
+            ``MNIST`` or ``MNIST/raw``; default ``GLIMPSE_DATA``.
+        seed: of places and clutter.
+
+    Raises:
+        ConfigurationError: if ``seed`` is negative.
+        DatasetNotFoundError: if the files are missing.
+        DatasetFormatError: naming the file, on first use, if it cannot be read as digits.
+    """
+
+    name = "mnist"
+    placements: ClassVar[dict[Split, int]] = {"train": 1, "val": 1, "test": 1}
+
+    def __init__(self, root: str | Path | None = None, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.root = None if root is None else str(root)
+        self._files = _find_idx_files(data_root(root))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"root": self.root, "seed": self.seed}
+
+    @cached_property
+    def pools(self) -> dict[Split, DigitPool]:
+        images, labels = self._read("train")
+        end = len(images) - len(images) // 12
+        digits: dict[Split, tuple[np.ndarray, np.ndarray]] = {
+            "train": (images[:end], labels[:end]),
+            "val": (images[end:], labels[end:]),
+            "test": self._read("t10k"),
+        }
+        return {
+            split: DigitPool(images, labels, self._folds(split, labels)) for split, (images, labels) in digits.items()
+        }
+
+    def size(self, split: Split) -> int:
+        count = super().size(split)
+        return min(count, 2000) if split == "val" else count
+
+    def _read(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        images_file, labels_file = self._files[f"{part}-images"], self._files[f"{part}-labels"]
+        images, labels = read_idx(images_file), read_idx(labels_file)
+        if images.shape[1:] != (DIGIT, DIGIT):
+            raise DatasetFormatError(
+                f"{images_file}: images of shape {images.shape[1:]}, not 28 x 28; {_MNIST_REMEDY}."
+            )
+        if labels.shape != (len(images),):
+            raise DatasetFormatError(
+                f"{labels_file}: labels of shape {labels.shape} for {len(images)} images in "
+                f"{images_file.name}; {_MNIST_REMEDY}."
+            )
+        if labels.max(initial=0) > 9:
+            raise DatasetFormatError(f"{labels_file}: label {labels.max()} is no digit; {_MNIST_REMEDY}.")
+        return images, labels.astype(np.int64)
+
+
+class Digits(ClutteredDigits):
+    """Cluttered translated digits from scikit-learn's 1797 small ones: nothing to download.
+
+    The 8 x 8 digits are enlarged to 20 x 20 in MNIST's 28 x 28 frame. Of each class 60 % of the digits make
+    ``train`` (4 images each), 10 % ``val`` (3 each) and 30 % ``test`` (2 each), whatever the seed.
+
+    Args:
+        seed: of places and clutter.
+
+    Raises:
+        ConfigurationError: if ``seed`` is negative.
+    """
+
+    name = "digits"
+    placements: ClassVar[dict[Split, int]] = {"train": 4, "val": 3, "test": 2}
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    @cached_property
+    def pools(self) -> dict[Split, DigitPool]:
+        from sklearn.datasets import load_digits  # slow to import and needed by this data set alone
+
+        small, labels = load_digits(return_X_y=True)
+        order = np.random.default_rng(0).permutation(len(labels))  # the file's rows are sorted by writer
+        small, labels = small[order].reshape(-1, 8, 8), labels[order].astype(np.int64)
+        tenth = folds_by_class(labels, 10)
+        shares: dict[Split, np.ndarray] = {"train": tenth < 6, "val": tenth == 6, "test": tenth > 6}
+        pools: dict[Split, DigitPool] = {}
+        for split, chosen in shares.items():
+            images = np.stack([_enlarge(digit) for digit in small[chosen]])
+            folds = self._folds(split, labels[chosen])
+            pools[split] = DigitPool(images, labels[chosen], folds)
+        return pools
+
+
+def compose(pool: np.ndarray, digits: np.ndarray, members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Places digits on canvases and clutters them.
+
+    Args:
+        pool: (M, 28, 28) uint8.
+        digits: (N,) indices into ``pool``: the digit of each image; all of them members.
+        members: (K,) sorted indices into ``pool`` of the digits that pieces may be cut from; an image's own
+            is left out.
+        rng: draws, uniformly, the places, the digits the pieces come from and where they are cut: from the
+            20 x 20 box in which MNIST's digits lie, as a piece of the margin would be blank.
+
+    Returns:
+        (N, 60, 60, 1) uint8.
+    """
+    count = len(digits)
+    images = np.zeros((count, CANVAS, CANVAS), dtype=np.uint8)
+    each = np.arange(count)
+    corners = rng.integers(CANVAS - DIGIT + 1, size=(count, 2))
+    images[_squares(each, corners, DIGIT)] = pool[digits]
+
+    own = np.searchsorted(members, digits)
+    for _ in range(NUM_PIECES):
+        other = rng.integers(len(members) - 1, size=count)
+        other += other >= own
+        cut = MARGIN + rng.integers(DIGIT - 2 * MARGIN - PIECE + 1, size=(count, 2))
+        corners = rng.integers(CANVAS - PIECE + 1, size=(count, 2))
+        pieces = pool[_squares(members[other], cut, PIECE)]  # (N, 8, 8)
+        there = _squares(each, corners, PIECE)
+        images[there] = np.maximum(images[there], pieces)
+    return images[..., None]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Reads an IDX file of unsigned bytes, gzipped where its name ends in ``.gz``.
+
+    Raises:
+        DatasetFormatError: naming the file, if it is damaged or not such a file.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        zeros, kind, dimensions = struct.unpack_from(">HBB", content)
+        shape = struct.unpack_from(f">{dimensions}I", content, 4)
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise DatasetFormatError(f"{path}: not a readable IDX file ({error}); {_MNIST_REMEDY}.") from error
+    start = 4 + 4 * dimensions
+    if zeros != 0 or kind != 8 or len(content) - start != math.prod(shape):
+        raise DatasetFormatError(
+            f"{path}: not an IDX file of {shape} unsigned bytes, as its header says; {_MNIST_REMEDY}."
+        )
+    return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+_MNIST_REMEDY = "delete it and run `python scripts/download_data.py mnist`"
+_IDX_NAMES = tuple(
+    (f"{part}-{kind}", f"{part}-{kind}-idx{dimensions}-ubyte")
+    for part in ("train", "t10k")
+    for kind, dimensions in (("images", 3), ("labels", 1))
+)
+
+
+def _find_idx_files(root: Path) -> dict[str, Path]:
+    folders = [root, root / "mnist", root / "MNIST", root / "MNIST" / "raw"]
+    for folder in folders:
+        found = {
+            key: path for key, name in _IDX_NAMES for path in (folder / name, folder / f"{name}.gz") if path.is_file()
+        }
+        if len(found) == len(_IDX_NAMES):
+            return found
+    raise DatasetNotFoundError(
+        f"MNIST's four IDX files ({_IDX_NAMES[0][1]}.gz, ...) were not found in "
+        f"{', '.join(map(str, folders))}; run `python scripts/download_data.py mnist` or set GLIMPSE_DATA "
+        "to the folder that has them."
+    )
+
+
+def _squares(images: np.ndarray, corners: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The index of N squares, (N, side, side), in an array of images, by their (N,) images and (N, 2) corners."""
+    rows, cols = np.ogrid[:side, :side]
+    return images[:, None, None], corners[:, 0, None, None] + rows, corners[:, 1, None, None] + cols
+
+
+def _chunks(indices: np.ndarray) -> list[np.ndarray]:
+    return [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+
+
+def _enlarge(digit: np.ndarray) -> np.ndarray:
+    """(8, 8) values 0..16 to a (28, 28) uint8 image."""
+    side = DIGIT - 2 * MARGIN
+    image = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
+    return np.pad(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)), MARGIN)

@@ -1,0 +1,180 @@
+"""The single environment: the engine's batch of one."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ResetNeeded
+
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.observations import Observation, ObservationMode, take
+from glimpse_env.rendering import Window, draw_batch
+
+
+class GlimpseEnv(gym.Env):
+    """
+    ## Description
+
+    An image is hidden. At each step the agent chooses where to look and is shown a small glimpse of the image;
+    after T glimpses a judge, a network trained to name the class from any set of glimpses, says what it takes the
+    image for. The task is hard visual attention (arXiv 1906.05462): to look where the class can be told.
+
+    ## Action Space
+
+    `Discrete(L)` (`action="discrete"`): the glimpse's place in a grid, numbered row by row. With
+    `action="continuous"` `Box(-1, 1, (2,))`: row and column of the glimpse's centre, -1 for as far up or left as it
+    goes and 1 for as far down or right, rounded to the pixel. Anything else raises `InvalidActionError` and leaves
+    the episode as it was. `action_masks()` tells which grid places were not yet looked at.
+
+    ## Observation Space
+
+    `observation="history"` (Markov): all glimpses so far.
+
+    | Key         | Space                          | Meaning                                                   |
+    |-------------|--------------------------------|-----------------------------------------------------------|
+    | `glimpses`  | `Box(0, 1, (T*g*g*C*scales,))` | flattened from (T, g, g, C * scales), zero where not taken |
+    | `locations` | `Box(-1, 1, (T*2,))`           | flattened from (T, 2), as in continuous actions           |
+    | `mask`      | `MultiBinary(T)`               | 1 where a glimpse is taken                                |
+    | `step`      | `Discrete(T + 1)`              | glimpses taken                                            |
+
+    `observation="glimpse"` (partially observed): `glimpse` `Box(0, 1, (g*g*C*scales,))` and `location`
+    `Box(-1, 1, (2,))` of the newest glimpse alone, and `step`. `observation="canvas"`:
+    `Box(0, 255, (H, W, C + 1), uint8)`, the image with unseen pixels zero and, as the last channel, 255 where seen;
+    of several scales only the narrowest.
+
+    With `scales=k` a glimpse is k concentric windows, each twice as wide as the one before and reduced to the same size.
+
+    ## Rewards
+
+    `reward="classification"`: at the end 1 if the judge's most probable class is the image's, else 0.
+    `reward="information"`: at each step the fall in the judge's log-loss of the image's class, in nats.
+
+    ## Starting State
+
+    An image drawn uniformly from the split, or image `i` with `reset(options={"index": i})`; nothing is seen of it.
+
+    ## Episode End
+
+    The T-th glimpse terminates the episode; it is never truncated. `info` tells `index`, `probabilities` and `entropy`
+    (nats) of the judge at each step, and at the end `is_success`, `label` and `log_loss` (nats).
+
+    ## Arguments
+
+    Through `gymnasium.make`, see `glimpse_env.registration.make_env`. The class itself takes the objects:
+
+    - `dataset`, `judge`, `geometry`: a split, what judges it, and the protocol of its glimpses.
+    - `observation`, `action`, `scales`, `reward`: as above.
+    - `posterior_info=True`: False leaves `probabilities` and `entropy` out and so saves asking the judge before the end.
+    - `render_mode`: None, `"rgb_array"` or `"human"`.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Posterior,
+        geometry: Geometry,
+        *,
+        observation: ObservationMode = "history",
+        action: ActionMode = "discrete",
+        scales: int = 1,
+        reward: RewardMode = "classification",
+        posterior_info: bool = True,
+        render_mode: str | None = None,
+    ):
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ConfigurationError(f"render_mode={render_mode!r} must be None, 'human' or 'rgb_array'.")
+        self.render_mode = render_mode
+        self.batch = EpisodeBatch(
+            dataset,
+            judge,
+            geometry,
+            1,
+            observation=observation,
+            action=action,
+            scales=scales,
+            reward=reward,
+            posterior_info=posterior_info,
+        )
+        self.observation_space = self.batch.observer.space
+        self.action_space = self.batch.action_space
+        self._window = Window("Glimpses", self.metadata["render_fps"])
+        self._begun = False
+
+    @property
+    def dataset(self) -> GlimpseDataset:
+        return self.batch.dataset
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode; ``options={"index": i}`` on image ``i``.
+
+        Raises:
+            ConfigurationError: if an option is out of range or unknown.
+        """
+        super().reset(seed=seed)
+        chosen = self.batch.requested(options) if options else None
+        if chosen is None:
+            chosen = np.array([self.np_random.integers(len(self.dataset))])
+        observations, info = self.batch.begin(chosen)
+        self._begun = True
+        self._show()
+        return take(observations, 0), _single(info)
+
+    def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Takes a glimpse.
+
+        Raises:
+            ResetNeeded: before :meth:`reset` and after the end of an episode.
+            InvalidActionError: if the action is not in the action space; the episode can go on.
+        """
+        if not self._begun:
+            raise ResetNeeded("Call reset() before step().")
+        if self.batch.num_taken == self.batch.geometry.num_glimpses:
+            raise ResetNeeded("The episode has ended: call reset() before step().")
+        transition = self.batch.step([action])
+        self._show()
+        reward = float(transition.rewards[0])
+        return take(transition.observations, 0), reward, transition.ended, False, _single(transition.info)
+
+    def action_masks(self) -> np.ndarray:
+        """(L,) bool: the locations not yet looked at, for MaskablePPO.
+
+        Raises:
+            ConfigurationError: if actions are continuous.
+        """
+        return self.batch.action_masks()[0]
+
+    def render(self) -> np.ndarray | None:
+        """The episode as a (height, width, 3) uint8 picture; None in the other modes.
+
+        Raises:
+            ResetNeeded: before the first :meth:`reset`.
+        """
+        if not self._begun:
+            raise ResetNeeded("Call reset() before render().")
+        if self.render_mode == "rgb_array":
+            return draw_batch(self.batch)[0]
+        self._show()
+        return None
+
+    def close(self) -> None:
+        """Closes the window, if there is one."""
+        self._window.close()
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self._window.show(draw_batch(self.batch)[0])
+
+
+def _single(info: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The info of the only episode of a batch: numbers as Python's own."""
+    return {key: value[0].item() if value.ndim == 1 else value[0] for key, value in info.items()}

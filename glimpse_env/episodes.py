@@ -1,0 +1,288 @@
+"""The engine: many episodes at once. Both environments and the rollouts are thin layers over it."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from gymnasium import spaces
+
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.errors import ConfigurationError, InvalidActionError
+from glimpse_env.locations import LocationGrid
+from glimpse_env.observations import Histories, Observation, ObservationMode, make_observer
+from glimpse_env.sensor import Sensor
+
+ActionMode = Literal["discrete", "continuous"]
+RewardMode = Literal["classification", "information"]
+
+
+class Posterior(Protocol):
+    """What episodes need of a judge; :class:`glimpse_env.judge.Judge` is one."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    def probabilities(
+        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
+    ) -> np.ndarray:
+        """(B, classes) float32: p(theta | the first ``counts`` glimpses).
+
+        Args:
+            glimpses: (B, T, g, g, C * scales) uint8.
+            corners: (B, T, 2) int64 pixels.
+            counts: (B,) int64.
+            folds: (B,) int64: the network to ask, or -1 for the mean of all.
+        """
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What the judge thinks of B episodes."""
+
+    probabilities: np.ndarray
+    """(B, classes) float32: p(theta | y_1:t, l_1:t)."""
+    entropy: np.ndarray
+    """(B,) float64 nats."""
+    log_loss: np.ndarray
+    """(B,) float64 nats: -log p(true label)."""
+    success: np.ndarray
+    """(B,) bool: whether the most probable class is the label."""
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Assessment":
+        """From (B, classes) probabilities and (B,) labels."""
+        p = probabilities.astype(np.float64)
+        log_p = np.log(np.maximum(p, np.finfo(np.float32).tiny))
+        return cls(
+            probabilities=probabilities,
+            entropy=-(p * log_p).sum(axis=1),
+            log_loss=-log_p[np.arange(len(labels)), labels],
+            success=p.argmax(axis=1) == labels,
+        )
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one step of B episodes brought."""
+
+    observations: Observation
+    """Of the histories now; batched."""
+    rewards: np.ndarray
+    """(B,) float64."""
+    ended: bool
+    """Whether that was the T-th glimpse; episodes start together, so they end together."""
+    info: dict[str, np.ndarray]
+    """(B, ...) each: ``index``, and with ``posterior_info`` ``probabilities`` and ``entropy``; at the end also
+    ``is_success``, ``label`` and ``log_loss``."""
+    assessment: Assessment | None
+    """The judge's, where it was asked; not for the agent, it depends on the label."""
+
+
+class EpisodeBatch:
+    """B episodes in lockstep: each hides an image and shows T glimpses of it, one a step.
+
+    Args:
+        dataset: where the images come from.
+        judge: gives p(theta | y_1:t, l_1:t), from which the reward is made.
+        geometry: of the glimpses.
+        size: B.
+        observation: what is shown, see :mod:`glimpse_env.observations`.
+        action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
+            pixel.
+        scales: concentric windows of a glimpse, see :class:`Sensor`.
+        reward: ``"classification"`` pays 1 at the end if the judge's most probable class is the label,
+            ``"information"`` pays the fall in the label's log-loss at each step.
+        posterior_info: whether ``probabilities`` and ``entropy`` are told at each step; without them, and with the
+            classification reward, the judge is asked only when episodes end.
+
+    Raises:
+        ConfigurationError: if an argument is out of range, images are not square or the judge knows other
+            classes.
+    """
+
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Posterior,
+        geometry: Geometry,
+        size: int,
+        *,
+        observation: ObservationMode = "history",
+        action: ActionMode = "discrete",
+        scales: int = 1,
+        reward: RewardMode = "classification",
+        posterior_info: bool = True,
+    ):
+        height, width, channels = dataset.images.shape[1:]
+        if height != width:
+            raise ConfigurationError(f"images of {height} x {width} pixels are not square; crop or pad them.")
+        if judge.num_classes != len(dataset.class_names):
+            raise ConfigurationError(
+                f"the judge knows {judge.num_classes} classes and {dataset.name} has {len(dataset.class_names)}: "
+                "use one that was trained on this data set."
+            )
+        if size < 1:
+            raise ConfigurationError(f"{size} environments are too few; take at least 1.")
+        if action not in get_args(ActionMode):
+            raise ConfigurationError(f"action={action!r} must be one of {', '.join(get_args(ActionMode))}.")
+        if reward not in get_args(RewardMode):
+            raise ConfigurationError(f"reward={reward!r} must be one of {', '.join(get_args(RewardMode))}.")
+        self.dataset = dataset
+        self.judge = judge
+        self.geometry = geometry
+        self.action = action
+        self.reward = reward
+        self.posterior_info = posterior_info
+        self.grid = LocationGrid(height, geometry.glimpse_size, geometry.stride)
+        self.sensor = Sensor(geometry.glimpse_size, scales)
+        self.observer = make_observer(observation, self.grid, geometry.num_glimpses, channels, scales)
+        self.action_space: spaces.Discrete | spaces.Box = (
+            spaces.Discrete(len(self.grid)) if action == "discrete" else spaces.Box(-1.0, 1.0, (2,), np.float32)
+        )
+        self.histories = Histories.empty(size, geometry.num_glimpses, geometry.glimpse_size, channels * scales)
+        self.indices = np.zeros(size, dtype=np.int64)
+        self._log_loss = np.zeros(size)  # of the last step, for the information reward
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "EpisodeBatch":
+        """Copies the episodes; the data set and the judge never change and are shared."""
+        memo |= {id(self.dataset): self.dataset, id(self.judge): self.judge}
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        return copied
+
+    @property
+    def num_taken(self) -> int:
+        """t, glimpses taken so far, the same in all episodes."""
+        return int(self.histories.counts[0])
+
+    def begin(self, indices: np.ndarray) -> tuple[Observation, dict[str, np.ndarray]]:
+        """Starts all episodes anew on the images ``indices`` (B,) int64.
+
+        Returns:
+            The observations, batched, and the info as in :class:`Transition`.
+        """
+        self.indices = indices
+        for array in (self.histories.glimpses, self.histories.corners, self.histories.counts):
+            array[:] = 0
+        assessment = self.assess() if self._judges_each_step else None
+        if assessment is not None:
+            self._log_loss = assessment.log_loss
+        return self.observer.blank(len(self)), self._info(assessment)
+
+    def step(self, actions: Any) -> Transition:
+        """Takes one glimpse in every episode.
+
+        Args:
+            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1].
+
+        Raises:
+            InvalidActionError: naming an action that is not in the action space; nothing has changed then.
+        """
+        corners = self.corners_of(actions)
+        histories, t = self.histories, self.num_taken
+        histories.glimpses[:, t] = self.sensor(self.dataset.images, self.indices, corners)
+        histories.corners[:, t] = corners
+        histories.counts[:] = t + 1
+        ended = t + 1 == self.geometry.num_glimpses
+        assessment = self.assess() if ended or self._judges_each_step else None
+        info = self._info(assessment)
+        rewards = np.zeros(len(self))
+        if assessment is not None:
+            if self.reward == "information":
+                rewards = self._log_loss - assessment.log_loss
+            elif ended:
+                rewards = assessment.success.astype(np.float64)
+            if ended:
+                info |= {
+                    "is_success": assessment.success,
+                    "label": np.array(self.dataset.labels[self.indices]),
+                    "log_loss": assessment.log_loss,
+                }
+            self._log_loss = assessment.log_loss
+        return Transition(self.observer(histories), rewards, ended, info, assessment)
+
+    def assess(self) -> Assessment:
+        """The judge's opinion at present."""
+        folds = np.array(self.dataset.folds[self.indices])
+        histories = self.histories
+        if self.num_taken == 0:
+            known, priors = self._priors
+            probabilities = priors[np.searchsorted(known, folds)]
+        else:
+            probabilities = self.judge.probabilities(histories.glimpses, histories.corners, histories.counts, folds)
+        return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
+
+    def requested(self, options: Mapping[str, Any]) -> np.ndarray:
+        """(B,) int64: the images that ``options["index"]`` of a reset asks for.
+
+        Raises:
+            ConfigurationError: if an index is out of range, of the wrong shape or type, or there is another option.
+        """
+        unknown = [key for key in options if key != "index"]
+        if unknown:
+            raise ConfigurationError(f"reset option {unknown[0]!r} is unknown; there is only 'index'.")
+        value, last = options["index"], len(self.dataset) - 1
+        try:
+            indices = np.broadcast_to(np.asarray(value), (len(self),))
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"index={value!r} must be one integer or {len(self)} of them.") from error
+        if indices.dtype.kind not in "iu" or (indices < 0).any() or (indices > last).any():
+            raise ConfigurationError(f"index={value!r} must be an integer in 0..{last}, the images of this split.")
+        return indices.astype(np.int64)
+
+    def corners_of(self, actions: Any) -> np.ndarray:
+        """Actions as :meth:`step` takes them to (B, 2) int64 pixels, checked."""
+        discrete, locations = self.action == "discrete", len(self.grid)
+        kinds, members = ("iu", f"integers in 0..{locations - 1}") if discrete else ("fiu", "pairs in [-1, 1]")
+        shape = (len(self), *self.action_space.shape)
+        try:
+            values = np.asarray(actions)
+        except (TypeError, ValueError) as error:
+            raise InvalidActionError(f"actions {actions!r} are no array: take {members}.") from error
+        if values.dtype.kind not in kinds or values.shape != shape:
+            raise InvalidActionError(
+                f"actions {actions!r} ({values.dtype}, shape {values.shape}) must be {members}; shape {shape}."
+            )
+        within = (values >= 0) & (values < locations) if discrete else (values >= -1) & (values <= 1)  # false for NaN
+        valid = within.reshape(len(self), -1).all(axis=1)
+        if not valid.all():
+            raise InvalidActionError(f"action {values[~valid][0]} is not in the action space: take {members}.")
+        return self.grid.corners[values] if discrete else self.grid.denormalise(values)
+
+    def action_masks(self) -> np.ndarray:
+        """(B, L) bool: the locations not yet looked at.
+
+        Raises:
+            ConfigurationError: if actions are continuous.
+        """
+        if self.action != "discrete":
+            raise ConfigurationError("action_masks() needs action='discrete': others cannot be listed.")
+        masks = np.ones((len(self), len(self.grid)), dtype=bool)
+        episodes, steps = np.nonzero(self.histories.seen)
+        masks[episodes, self.grid.nearest(self.histories.corners[episodes, steps])] = False
+        return masks
+
+    @property
+    def _judges_each_step(self) -> bool:
+        return self.posterior_info or self.reward == "information"
+
+    def _info(self, assessment: Assessment | None) -> dict[str, np.ndarray]:
+        info = {"index": self.indices.copy()}
+        if self.posterior_info and assessment is not None:
+            info |= {"probabilities": assessment.probabilities, "entropy": assessment.entropy}
+        return info
+
+    @cached_property
+    def _priors(self) -> tuple[np.ndarray, np.ndarray]:
+        """(F,) the folds there are, ascending, and (F, classes) float32: the answers before the first glimpse."""
+        folds = np.unique(self.dataset.folds)
+        glimpses = self.histories.glimpses
+        none = Histories.empty(len(folds), glimpses.shape[1], glimpses.shape[2], glimpses.shape[4])
+        return folds, self.judge.probabilities(none.glimpses, none.corners, none.counts, folds)

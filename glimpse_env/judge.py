@@ -1,0 +1,218 @@
+"""The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ArtifactError, JudgeNotFoundError
+from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.locations import LocationGrid
+from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.sensor import Sensor
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class JudgeCard:
+    """What a judge was made from and how well it does; kept as JSON beside the weights."""
+
+    dataset: str
+    fingerprint: str
+    """Of the data set."""
+    config: PosteriorConfig
+    image_size: int
+    """Side of the images in pixels."""
+    scales: int
+    num_glimpses: int
+    """T."""
+    num_networks: int
+    """K: network k never saw the images of fold k."""
+    temperatures: list[list[float]]
+    """[k][t], t = 0..T: logits of network k after t glimpses are divided by it."""
+    seed: int
+    splits: dict[str, str]
+    """What was trained, calibrated and measured on what."""
+    scores: dict[str, list[float]]
+    """accuracy, log_loss and calibration_error on held-out images for t = 1..T random glimpses, a mean over networks."""
+    command: str
+    """What makes this judge again."""
+    format: int = FORMAT
+
+
+class Judge:
+    """p(theta | y_1:t, l_1:t) for batches of glimpse histories.
+
+    Attributes:
+        networks: K posterior networks in evaluation mode, gradients off.
+        card: see :class:`JudgeCard`.
+    """
+
+    def __init__(self, networks: list[GlimpsePosterior], card: JudgeCard):
+        self.networks = [network.eval().requires_grad_(False) for network in networks]
+        self.card = card
+        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self._temperatures = torch.tensor(card.temperatures, dtype=torch.float32)  # (K, T + 1)
+
+    @property
+    def num_classes(self) -> int:
+        return self.card.config.num_classes
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the weights and the card."""
+        weights = [value.numpy() for network in self.networks for value in network.state_dict().values()]
+        return digest(asdict(self.card), *weights)
+
+    def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
+        """Calibrated log p(theta) of one network.
+
+        Args:
+            network: k.
+            summed: (..., D) sums of embeddings.
+            counts: t, the number of glimpses summed; an int or (...,) int64.
+
+        Returns:
+            (..., classes) float32.
+        """
+        temperature = self._temperatures[network][counts]
+        if isinstance(counts, Tensor):
+            temperature = temperature[..., None]
+        return torch.log_softmax(self.networks[network].logits(summed) / temperature, dim=-1)
+
+    @torch.inference_mode()
+    def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
+        """Embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
+        posterior = self.networks[network]
+        features = posterior.encode_glimpses(torch.from_numpy(glimpses))
+        return posterior.embed(features, torch.from_numpy(self.grid.normalise(corners)))
+
+    @torch.inference_mode()
+    def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
+        """Embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
+        return grid_embeddings(self.networks[network], images, self.grid, self.card.scales)
+
+    @torch.inference_mode()
+    def probabilities(
+        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
+    ) -> np.ndarray:
+        """Class probabilities after the first ``counts`` glimpses of each history.
+
+        Args:
+            glimpses: (B, T, g, g, C * scales) uint8.
+            corners: (B, T, 2) int pixels; any pixel position, not only the grid's.
+            counts: (B,) int in 0..T; what lies behind is not looked at.
+            folds: (B,) int: the network to ask, or -1 for the mean of all.
+
+        Returns:
+            (B, classes) float32, rows sum to one.
+        """
+        seen = torch.from_numpy(np.arange(glimpses.shape[1]) < counts[:, None])  # (B, T)
+        locations = torch.from_numpy(self.grid.normalise(corners))
+        steps = torch.from_numpy(counts.astype(np.int64))
+        total = np.zeros((len(glimpses), self.num_classes), dtype=np.float32)
+        asked = np.zeros(len(glimpses), dtype=np.float32)
+        for k, network in enumerate(self.networks):
+            rows = np.flatnonzero((folds == k) | (folds == -1))
+            if len(rows) == 0:
+                continue
+            chosen = torch.from_numpy(rows)
+            mask = seen[chosen]
+            features = network.encode_glimpses(torch.from_numpy(glimpses[rows])[mask])  # (sum of counts, F)
+            embedded = network.embed(features, locations[chosen][mask])
+            owner = torch.arange(len(rows))[:, None].expand_as(mask)[mask]
+            summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
+            total[rows] += self.class_log_probabilities(k, summed, steps[chosen]).exp().numpy()
+            asked[rows] += 1
+        if (asked == 0).any():
+            raise ArtifactError(
+                f"fold {folds[asked == 0][0]} has no network in this judge of {len(self.networks)}; train one for this data."
+            )
+        return total / asked[:, None]
+
+    def save(self, path: str | Path) -> None:
+        """Writes ``path`` (safetensors) and the card beside it as ``.json``."""
+        path = Path(path)
+        tensors = {
+            f"{k}.{name}": value.contiguous()
+            for k, network in enumerate(self.networks)
+            for name, value in network.state_dict().items()
+        }
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary)
+        write_json(path.with_suffix(".json"), asdict(self.card))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Judge":
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            JudgeNotFoundError: if a file is missing.
+            ArtifactError: if it is damaged or of another format.
+        """
+        path = Path(path)
+        try:
+            card = load_card(path)
+            tensors = load_file(path)
+            networks = []
+            for k in range(card.num_networks):
+                network = GlimpsePosterior(card.config)
+                prefix = f"{k}."
+                network.load_state_dict(
+                    {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+                )
+                networks.append(network)
+        except FileNotFoundError as error:
+            raise JudgeNotFoundError(f"no judge at {path} ({error}); train one with scripts/train_judge.py.") from error
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            raise ArtifactError(f"the judge at {path} cannot be read ({error}); train it again.") from error
+        return cls(networks, card)
+
+
+def grid_embeddings(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
+    """Embeddings of the glimpses at every grid location, (N, L, D): one dense pass, or cut out where scales > 1."""
+    if scales == 1:
+        features = network.encode_dense(torch.from_numpy(np.ascontiguousarray(images)))
+    else:
+        rows = np.repeat(np.arange(len(images)), len(grid))
+        cut = Sensor(grid.glimpse_size, scales)(images, rows, np.tile(grid.corners, (len(images), 1)))
+        features = network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, (len(images), len(grid)))
+    return network.embed(features, torch.from_numpy(grid.normalised))
+
+
+def load_card(path: Path) -> JudgeCard:
+    """The card beside the weights at ``path``."""
+    content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    if content.get("format") != FORMAT:
+        raise ArtifactError(f"the judge at {path} has format {content.get('format')}, not {FORMAT}; train it again.")
+    return JudgeCard(**{**content, "config": PosteriorConfig(**content["config"])})
+
+
+def judge_path(source: DataSource, scales: int = 1) -> Path:
+    """Where the judge of a data set is kept in the cache."""
+    return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{scales}.safetensors"
+
+
+def find_judge(source: DataSource, scales: int = 1) -> Judge:
+    """The judge that fits a data set: from the cache, else the one shipped with the package.
+
+    Raises:
+        JudgeNotFoundError: if there is none; the message says which command makes one.
+    """
+    shipped = Path(str(resources.files("glimpse_env") / "judges" / f"{source.name}-x{scales}.safetensors"))
+    for path in (judge_path(source, scales), shipped):
+        if path.is_file() and load_card(path).fingerprint == source.fingerprint:
+            return Judge.load(path)
+    raise JudgeNotFoundError(
+        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
+        f"make one with `python scripts/train_judge.py --dataset {source.name} --scales {scales}`."
+    )

@@ -1,0 +1,121 @@
+"""The attentional variational posterior g(theta | y_1:t, l_1:t): a classifier of any set of glimpses.
+
+It is factorised: a glimpse and its location are embedded, the embeddings are summed, and an MLP reads the classes
+off the sum. So the posterior cannot depend on the order of the glimpses, and one dense pass of the encoder over an
+image (its convolutions are *valid*) gives the embeddings of all grid locations at once, exactly as if each glimpse
+had been cut out and encoded alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from glimpse_env.errors import ConfigurationError
+
+# Valid convolutions (kernel, stride, width as a share of the last) that reduce a glimpse to one pixel, with the
+# grid's stride as their total stride: what makes a dense pass and a pass a glimpse agree.
+_ENCODERS: dict[tuple[int, int], tuple[tuple[int, int, float], ...]] = {
+    (32, 8): ((4, 2, 1 / 6), (3, 2, 1 / 3), (3, 2, 2 / 3), (3, 1, 1.0)),
+    (16, 4): ((4, 2, 1 / 4), (3, 2, 1 / 2), (3, 1, 1.0)),
+    (12, 4): ((3, 1, 1 / 6), (4, 2, 1 / 3), (2, 2, 2 / 3), (2, 1, 1.0)),
+}
+
+
+@dataclass(frozen=True)
+class PosteriorConfig:
+    """The shape of a posterior network."""
+
+    glimpse_size: int
+    stride: int
+    channels: int
+    """Of a glimpse: image channels x scales."""
+    num_classes: int
+    num_parts: int = 0
+    """Parts whose places are an auxiliary target in training; 0 for none."""
+    features: int = 192
+    """Width of the glimpse encoder's output."""
+    embedding: int = 192
+    """D, width of the summed embedding."""
+    hidden: int = 128
+
+
+class GlimpsePosterior(nn.Module):
+    """logits(theta) = head(sum_t phi(y_t, l_t)), phi(y, l) = W relu(A encoder(y) + B loc(l)).
+
+    Raises:
+        ConfigurationError: if no encoder is known for the glimpse size and stride.
+    """
+
+    def __init__(self, config: PosteriorConfig):
+        super().__init__()
+        self.config = config
+        plan = _ENCODERS.get((config.glimpse_size, config.stride))
+        if plan is None:
+            raise ConfigurationError(
+                f"glimpse_size={config.glimpse_size} with stride={config.stride} has no judge; "
+                f"use one of {', '.join(map(str, _ENCODERS))}."
+            )
+        layers: list[nn.Module] = []
+        channels = config.channels
+        for kernel, stride, share in plan:
+            width = max(8, round(config.features * share / 8) * 8)
+            layers += [
+                nn.Conv2d(channels, width, kernel, stride, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+            channels = width
+        self.encoder = nn.Sequential(*layers)
+        self.glimpse_projection = nn.Linear(channels, config.embedding)
+        self.location_embedding = nn.Sequential(
+            nn.Linear(2 + 4 * _HARMONICS, 64), nn.ReLU(), nn.Linear(64, config.embedding)
+        )
+        self.summand = nn.Linear(config.embedding, config.embedding)
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Linear(config.embedding, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.num_classes),
+        )
+        self.part_head = nn.Linear(config.embedding, 2 * config.num_parts) if config.num_parts else None
+
+    @property
+    def feature_width(self) -> int:
+        """F, channels of the encoder's output."""
+        return self.glimpse_projection.in_features
+
+    def encode_glimpses(self, glimpses: Tensor) -> Tensor:
+        """(..., g, g, C) uint8 to features (..., F) float32, each glimpse on its own."""
+        leading = glimpses.shape[:-3]
+        pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
+        return self.encoder(pixels).reshape(*leading, -1)
+
+    def encode_dense(self, images: Tensor) -> Tensor:
+        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32."""
+        return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
+
+    def embed(self, features: Tensor, locations: Tensor) -> Tensor:
+        """phi: features (..., F) of glimpses at normalised ``locations`` (..., 2) to summands (..., D)."""
+        phases = locations[..., None, :] * torch.pi * 2.0 ** torch.arange(_HARMONICS)[:, None]  # (..., K, 2)
+        waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
+        where = self.location_embedding(torch.cat([locations, waves], dim=-1))
+        return self.summand(torch.relu(self.glimpse_projection(features) + where))
+
+    def logits(self, summed: Tensor) -> Tensor:
+        """Sums of embeddings (..., D) to uncalibrated logits (..., classes)."""
+        return self.head(summed)
+
+    def part_places(self, summed: Tensor) -> Tensor:
+        """Sums of embeddings (..., D) to the parts' places (..., P, 2), image sides as the unit."""
+        if self.part_head is None:
+            raise ConfigurationError("this posterior was made with num_parts=0: it has no part head.")
+        return self.part_head(torch.relu(summed)).unflatten(-1, (-1, 2))
+
+
+_HARMONICS = 3
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """(N, H, W, C) uint8 to (N, C, H, W) float32 in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

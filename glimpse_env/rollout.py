@@ -1,0 +1,129 @@
+"""Plays whole episodes with anything that has SB3's ``predict``: one evaluator for every policy."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior
+from glimpse_env.observations import ObservationMode
+
+
+class Policy(Protocol):
+    """Anything that acts, like a model of SB3."""
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[Any, Any]:
+        """Batched actions for batched observations, and the state for the next step.
+
+        Args:
+            observation: batched.
+            state: what the last call returned; None, or what ``start`` gave, at the first step.
+            episode_start: (B,) bool, True at the first step.
+            deterministic: whether to take the most probable action in place of a random one.
+        """
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """One episode on each of N images."""
+
+    indices: np.ndarray
+    """(N,) int64: the images."""
+    labels: np.ndarray
+    """(N,) int64."""
+    locations: np.ndarray
+    """(N, T) int64: grid locations; -1 where actions are continuous."""
+    corners: np.ndarray
+    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    success: np.ndarray
+    """(N,) bool: whether the judge named the class after the last glimpse."""
+    log_loss: np.ndarray
+    """(N, T) float32 nats: of the label after each glimpse."""
+    entropy: np.ndarray
+    """(N, T) float32 nats: the judge's, after each glimpse."""
+
+    def __post_init__(self) -> None:
+        count, steps = self.locations.shape
+        for field, shape in (
+            ("indices", (count,)),
+            ("labels", (count,)),
+            ("corners", (count, steps, 2)),
+            ("success", (count,)),
+            ("log_loss", (count, steps)),
+            ("entropy", (count, steps)),
+        ):
+            if getattr(self, field).shape != shape:
+                raise ValueError(f"{field} has shape {getattr(self, field).shape}, not {shape}.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def play(
+    policy: Policy,
+    dataset: GlimpseDataset,
+    judge: Posterior,
+    geometry: Geometry,
+    indices: np.ndarray,
+    *,
+    scales: int = 1,
+    action: ActionMode = "discrete",
+    observation: ObservationMode = "history",
+    batch_size: int = 128,
+    deterministic: bool = True,
+    progress: bool = True,
+    start: Callable[[np.ndarray], Any] | None = None,
+    on_step: Callable[[np.ndarray, int, Policy], object] | None = None,
+) -> Rollouts:
+    """One episode on each of the images ``indices`` (N,), batches of them in lockstep.
+
+    Args:
+        policy: what acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
+        dataset, judge, geometry, scales, action, observation: see :class:`EpisodeBatch`.
+        batch_size: images at a time.
+        deterministic: handed to ``predict``.
+        progress: whether to show a bar.
+        start: gives the policy's state before the first step from the (B,) image indices of a batch.
+        on_step: called after each step with the (B,) positions of the batch in ``indices``, the step 0..T-1 and
+            the policy.
+
+    Raises:
+        ConfigurationError: if an index or another argument is out of range.
+        InvalidActionError: if the policy leaves the action space.
+    """
+    indices, count, steps = np.asarray(indices, dtype=np.int64), len(indices), geometry.num_glimpses
+    locations = np.full((count, steps), -1, dtype=np.int64)
+    corners = np.empty((count, steps, 2), dtype=np.int64)
+    success = np.empty(count, dtype=bool)
+    log_loss, entropy = np.empty((2, count, steps), dtype=np.float32)
+    takes_masks = action == "discrete" and "action_masks" in inspect.signature(policy.predict).parameters
+    with tqdm(total=count, desc="Episodes", unit="img", disable=not progress) as bar:
+        for first in range(0, count, batch_size):
+            rows = np.arange(first, min(first + batch_size, count))
+            batch = EpisodeBatch(
+                dataset, judge, geometry, len(rows), scales=scales, action=action, observation=observation
+            )
+            observations, _ = batch.begin(batch.requested({"index": indices[rows]}))
+            state = None if start is None else start(indices[rows])
+            for t in range(steps):
+                begins = np.full(len(rows), t == 0)
+                masks = {"action_masks": batch.action_masks()} if takes_masks else {}
+                actions, state = policy.predict(observations, state, begins, deterministic, **masks)
+                transition = batch.step(actions)
+                observations, assessment = transition.observations, transition.assessment
+                if action == "discrete":
+                    locations[rows, t] = actions
+                assert assessment is not None  # posterior_info asks the judge at each step
+                log_loss[rows, t], entropy[rows, t] = assessment.log_loss, assessment.entropy
+                success[rows] = assessment.success
+                if on_step is not None:
+                    on_step(rows, t, policy)
+            corners[rows] = batch.histories.corners
+            bar.update(len(rows))
+    return Rollouts(indices, dataset.labels[indices], locations, corners, success, log_loss, entropy)

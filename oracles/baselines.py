@@ -1,0 +1,203 @@
+"""Policies to compare the oracle with: random, centre-out, best fixed, hand-crafted by parts, and clairvoyant."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge import Judge
+from glimpse_env.locations import LocationGrid
+from glimpse_env.observations import Histories, unpack_history
+from oracles.policy import GlimpsePolicy, actions_for
+
+
+class RandomPolicy(GlimpsePolicy):
+    """Uniform over the locations not yet seen."""
+
+    def __init__(self, grid: LocationGrid, seed: int = 0):
+        self.grid = grid
+        self.rng = np.random.default_rng(seed)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        histories = unpack_history(observation, self.grid)
+        scores = self.rng.random((len(histories.counts), len(self.grid)))
+        scores[seen_locations(histories, self.grid)] = np.inf
+        return actions_for(scores.argmin(axis=1), observation), state
+
+
+class FixedPolicy(GlimpsePolicy):
+    """The same locations for every image.
+
+    Args:
+        sequence: (T,) grid locations.
+    """
+
+    def __init__(self, grid: LocationGrid, sequence: np.ndarray):
+        self.grid = grid
+        self.sequence = np.asarray(sequence, dtype=np.int64)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        histories = unpack_history(observation, self.grid)
+        steps = np.minimum(histories.counts, len(self.sequence) - 1)
+        return actions_for(self.sequence[steps], observation), state
+
+
+def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
+    """(T,) locations: the centre, then outwards on a lattice of half a glimpse's spacing."""
+    spacing = max(grid.glimpse_size // 2, grid.stride) // grid.stride * grid.stride
+    offsets = grid.corners - grid.corners[grid.centre]
+    lattice = np.flatnonzero((offsets % spacing == 0).all(axis=1))
+    distance = np.hypot(*offsets[lattice].T)
+    angle = np.arctan2(offsets[lattice, 0], offsets[lattice, 1])
+    return lattice[np.lexsort((angle, distance.round(6)))][:num_glimpses]
+
+
+def best_fixed(
+    dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, images: int = 1500, sweeps: int = 2
+) -> np.ndarray:
+    """(T,) locations that serve training images best: chosen greedily, then each again given the others.
+
+    Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
+    deciding between equals. Each image is judged by the network that never saw it.
+    """
+    embeddings, labels, networks = _embedded(dataset, judge, np.arange(min(images, len(dataset))))
+    sequence: list[int] = []
+    summed = torch.zeros(len(labels), embeddings.shape[-1])
+    for t in range(num_glimpses):
+        losses, _ = _scores(judge, embeddings, labels, networks, summed, t + 1)
+        losses[sequence] = torch.inf
+        sequence.append(int(losses.argmin()))
+        summed = summed + embeddings[:, sequence[-1]]
+    for _ in range(sweeps):
+        for t in range(num_glimpses):
+            others = summed - embeddings[:, sequence[t]]
+            losses, success = _scores(judge, embeddings, labels, networks, others, num_glimpses)
+            rank = success - 1e-3 * losses
+            rank[[location for j, location in enumerate(sequence) if j != t]] = -torch.inf
+            sequence[t] = int(rank.argmax())
+            summed = others + embeddings[:, sequence[t]]
+    return np.array(sequence)
+
+
+class HandCraftedPolicy(GlimpsePolicy):
+    """HGS: looks at annotated parts in a given order, a hidden part replaced by a random visible one.
+
+    Peeks at the part annotations of the image (not at its pixels), so it serves for demonstrations, not as a rival.
+    """
+
+    ORDER = ("beak", "eye", "forehead", "belly", "feet")
+    """Parts as the paper lists them; where a data set has several of a kind, any visible one."""
+    _ALIASES = {"eye": ("eye", "left eye", "right eye"), "feet": ("feet", "left leg", "right leg")}
+
+    def __init__(self, grid: LocationGrid, num_glimpses: int, seed: int = 0):
+        self.grid, self.num_glimpses = grid, num_glimpses
+        self.rng = np.random.default_rng(seed)
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> np.ndarray:
+        """The sequences (B, T) for the images chosen.
+
+        Raises:
+            ConfigurationError: if the data set has no part annotations.
+        """
+        if not dataset.part_names:
+            raise ConfigurationError(f"data set {dataset.name!r} has no parts: hand-crafted glimpses need them.")
+        return np.stack([self._sequence(dataset, int(index)) for index in indices])
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        histories = unpack_history(observation, self.grid)
+        if state is None:
+            raise ConfigurationError("hand-crafted glimpses need a state from start(dataset, indices).")
+        return actions_for(state[np.arange(len(state)), histories.counts], observation), state
+
+    def _sequence(self, dataset: GlimpseDataset, index: int) -> np.ndarray:
+        parts = dataset.parts[index]
+        visible = np.flatnonzero(parts[:, 2] > 0)
+        if len(visible) == 0:
+            return self.rng.choice(len(self.grid), self.num_glimpses, replace=False)
+        sequence = []
+        for name in [self.ORDER[t % len(self.ORDER)] for t in range(self.num_glimpses)]:
+            wanted = [p for p in visible if dataset.part_names[p] in self._ALIASES.get(name, (name,))]
+            part = self.rng.choice(wanted if wanted else visible)
+            corner = parts[part, :2] - (self.grid.glimpse_size - 1) / 2
+            sequence.append(int(self.grid.nearest(corner)))
+        return np.array(sequence)
+
+
+class ClairvoyantPolicy(GlimpsePolicy):
+    """Sees the image and its label: greedy on the label's true log-loss. An upper bound, not a rival."""
+
+    def __init__(self, judge: Judge, num_glimpses: int):
+        self.judge, self.num_glimpses = judge, num_glimpses
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
+        sequences = np.empty((len(indices), self.num_glimpses), dtype=np.int64)
+        maps = np.empty((len(indices), self.num_glimpses, len(self.judge.grid)), dtype=np.float32)
+        for b, index in enumerate(indices):
+            fold = int(dataset.folds[index])
+            asked = range(len(self.judge.networks)) if fold == -1 else [fold]
+            embeddings = {k: self.judge.embed_grid(k, dataset.images[index : index + 1])[0] for k in asked}  # (L, D)
+            summed = {k: torch.zeros(embeddings[k].shape[-1]) for k in asked}
+            for t in range(self.num_glimpses):
+                likelihood = torch.stack(
+                    [
+                        self.judge.class_log_probabilities(k, summed[k] + embeddings[k], t + 1)[
+                            :, int(dataset.labels[index])
+                        ].exp()
+                        for k in asked
+                    ]
+                ).mean(0)  # (L,)
+                maps[b, t] = -likelihood.log().numpy()
+                candidates = maps[b, t].copy()
+                candidates[sequences[b, :t]] = np.inf
+                sequences[b, t] = candidates.argmin()
+                for k in asked:
+                    summed[k] = summed[k] + embeddings[k][sequences[b, t]]
+        return sequences, maps
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        histories = unpack_history(observation, self.judge.grid)
+        if state is None:
+            raise ConfigurationError("the clairvoyant policy needs a state from start(dataset, indices).")
+        sequences, maps = state
+        rows = np.arange(len(sequences))
+        self.last_maps = maps[rows, histories.counts]
+        return actions_for(sequences[rows, histories.counts], observation), state
+
+
+def seen_locations(histories: Histories, grid: LocationGrid) -> tuple[np.ndarray, np.ndarray]:
+    """Index arrays (episode, location) of all the grid locations seen, for a (B, L) array."""
+    episode, step = np.nonzero(np.arange(histories.corners.shape[1]) < histories.counts[:, None])
+    return episode, grid.nearest(histories.corners[episode, step])
+
+
+def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
+    networks = np.maximum(dataset.folds[rows], 0)
+    embeddings: Tensor | None = None
+    for k in np.unique(networks):
+        members = rows[networks == k]
+        for start in range(0, len(members), 64):
+            chunk = members[start : start + 64]
+            part = judge.embed_grid(int(k), np.asarray(dataset.images[chunk]))
+            if embeddings is None:
+                embeddings = torch.empty(len(rows), *part.shape[1:])
+            embeddings[torch.from_numpy(np.searchsorted(rows, chunk))] = part
+    assert embeddings is not None
+    return embeddings, torch.from_numpy(np.asarray(dataset.labels[rows])), networks
+
+
+@torch.inference_mode()
+def _scores(
+    judge: Judge, embeddings: Tensor, labels: Tensor, networks: np.ndarray, summed: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """Mean log-loss and success (L,), (L,) over images after one more glimpse at each location, ``count`` in all."""
+    losses, success = torch.zeros(embeddings.shape[1]), torch.zeros(embeddings.shape[1])
+    for k in np.unique(networks):
+        for rows in np.array_split(np.flatnonzero(networks == k), max(1, int((networks == k).sum()) // 64)):
+            log_probabilities = judge.class_log_probabilities(int(k), summed[rows, None] + embeddings[rows], count)
+            target = labels[rows][:, None, None].expand(*log_probabilities.shape[:2], 1)
+            losses -= log_probabilities.gather(-1, target)[..., 0].sum(0)
+            success += (log_probabilities.argmax(-1) == target[..., 0]).float().sum(0)
+    return losses / len(labels), success / len(labels)

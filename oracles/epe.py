@@ -1,0 +1,57 @@
+"""Expected posterior entropy, the score that Bayesian experimental design minimises, and its relatives."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge import Judge
+
+Criterion = Literal["entropy", "log_loss", "error"]
+"""``entropy``: of the posterior, the paper's. ``log_loss`` and ``error``: of the posterior against the completions' labels."""
+
+
+def entropy(log_probabilities: Tensor) -> Tensor:
+    """-sum_c p_c log p_c in nats of (..., classes): (...)."""
+    return torch.special.entr(log_probabilities.exp()).sum(-1)
+
+
+@torch.inference_mode()
+def expected_criterion(
+    judge: Judge,
+    network: int,
+    summed: Tensor,
+    count: int,
+    embeddings: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    criterion: Criterion = "entropy",
+) -> Tensor:
+    """EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
+
+    The history keeps the glimpses really seen; from the completions x_n comes the candidate's glimpse only.
+
+    Args:
+        judge: whose network ``network`` is asked.
+        summed: (D,) sum of the embeddings of the t glimpses seen.
+        count: t.
+        embeddings: (S, L, D) of the completions' glimpses at every location.
+        labels: (S,) int64 of the completions.
+        weights: (S,) that sum to one.
+        criterion: what is expected.
+
+    Returns:
+        (L,) float32, nats (or a probability, for ``error``); lower is better.
+    """
+    if criterion not in get_args(Criterion):
+        raise ConfigurationError(f"criterion={criterion!r} must be one of {', '.join(get_args(Criterion))}.")
+    log_probabilities = judge.class_log_probabilities(network, embeddings + summed, count + 1)  # (S, L, classes)
+    if criterion == "entropy":
+        scores = entropy(log_probabilities)
+    elif criterion == "log_loss":
+        index = labels[:, None, None].expand(*log_probabilities.shape[:2], 1)
+        scores = -log_probabilities.gather(-1, index)[..., 0]
+    else:
+        scores = (log_probabilities.argmax(-1) != labels[:, None]).float()
+    return weights @ scores

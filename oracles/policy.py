@@ -1,0 +1,41 @@
+"""What every policy of this package is: something with Stable-Baselines3's ``predict``."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from glimpse_env.datasets.base import GlimpseDataset
+
+
+class GlimpsePolicy(ABC):
+    """Chooses the next glimpse for a batch of episodes.
+
+    ``last_maps`` holds, after :meth:`predict`, the criterion at every location, (B, L) float32 (lower is better), for
+    policies that compute one; else None.
+    """
+
+    last_maps: np.ndarray | None = None
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
+        """The state with which episodes on ``dataset.images[indices]`` begin.
+
+        Only a policy that may peek, and says so, learns from it what is in the image. The oracle uses it to leave the
+        very image out of its bank.
+        """
+        return None
+
+    @abstractmethod
+    def predict(
+        self,
+        observation: dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        """Grid locations (B,) int64 for ``history`` observations of a batch (or a scalar for a single one)."""
+
+
+def actions_for(locations: np.ndarray, observation: dict[str, np.ndarray]) -> np.ndarray:
+    """Locations (B,) as the actions an observation asks for: a scalar where it is that of a single environment."""
+    return locations if np.ndim(observation["mask"]) > 1 else locations[0]

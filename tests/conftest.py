@@ -1,0 +1,34 @@
+"""What all tests share: a cache of their own, and no data set but those that they write."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REAL_DATA = os.environ.get("GLIMPSE_DATA")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Points GLIMPSE_CACHE at a folder for the session, so that drawn data are used again; unsets GLIMPSE_DATA."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("GLIMPSE_DATA", raising=False)
+        yield
+
+
+@pytest.fixture
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for one test."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GLIMPSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder that GLIMPSE_DATA named when the tests were started; the test is skipped where it named none."""
+    if not REAL_DATA:
+        pytest.skip("GLIMPSE_DATA is not set")
+    return Path(REAL_DATA)
