@@ -230,7 +230,8 @@ class KeepDemonstrations(BaseCallback):
 
     def detach(self) -> None:
         """Leaves the optimiser as it was; called by itself when training ends, not when an exception ends
-        it.""" if self._handle is not None:
+        it."""
+        if self._handle is not None:
             self._handle.remove()
             self._handle = None
 

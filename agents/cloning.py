@@ -53,8 +53,8 @@ class CloningData:
             or self.targets.shape != (count, steps, len(self.grid))
         ):
             raise ArtifactError(
-                f"indices {self.indices.shape}, locations {self.taken.shape}, glimpses {self.glimpses.shape} and "
-                f"targets {self.targets.shape} of demonstrations do not belong together."
+                f"indices {self.indices.shape}, locations {self.taken.shape}, glimpses {self.glimpses.shape} "
+                f"and targets {self.targets.shape} of demonstrations do not belong together."
             )
 
     @classmethod
@@ -93,8 +93,8 @@ class CloningData:
         for name, values, end in (("image", indices, len(dataset)), ("location", taken, len(grid))):
             if values.min(initial=0) < 0 or values.max(initial=0) >= end:
                 raise ArtifactError(
-                    f"the demonstrations name {name} {values.max()}, {dataset.name}/{dataset.split} has {end}; "
-                    "make them again."
+                    f"the demonstrations name {name}s {values.min()} to {values.max()}, "
+                    f"{dataset.name}/{dataset.split} has {end}; make them again."
                 )
         rows = np.repeat(indices, geometry.num_glimpses - 1)
         corners = grid.corners[taken[:, :-1].reshape(-1)]
@@ -210,11 +210,13 @@ class DemonstrationLoss:
 
     def logits(self, rows: np.ndarray) -> Tensor:
         """(n, T, L) float32: log pi(l | s_t) up to a constant, for the states of demonstrations ``rows``
-        (n,) int.""" return self._fast_logits(rows) if self._own else self._generic_logits(rows)
+        (n,) int."""
+        return self._fast_logits(rows) if self._own else self._generic_logits(rows)
 
     def __call__(self, rows: np.ndarray) -> Tensor:
         """The mean over the states of demonstrations ``rows`` (n,) int that have a target; a scalar with
-        gradients.""" targets = torch.from_numpy(self.data.targets[rows]).to(self.policy.device)  # (n, T, L)
+        gradients."""
+        targets = torch.from_numpy(self.data.targets[rows]).to(self.policy.device)  # (n, T, L)
         divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(
             self.logits(rows), dim=-1
         )
@@ -258,7 +260,8 @@ def actor_parameters(policy: Any) -> list[nn.Parameter]:
 
 def critic_parameters(policy: Any) -> list[nn.Parameter]:
     """What decides on the values of an SB3 actor-critic policy and on nothing else, without what is
-    frozen.""" actor = {id(parameter) for parameter in actor_parameters(policy)}
+    frozen."""
+    actor = {id(parameter) for parameter in actor_parameters(policy)}
     modules = (policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net)
     return [parameter for parameter in _trainable(modules) if id(parameter) not in actor]
 
@@ -344,7 +347,8 @@ def clone(
 @torch.no_grad()
 def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
     """Shares of states, among those with a target, at which the location taken is the policy's favourite,
-    and among its five.""" ranks, valid = [], []
+    and among its five."""
+    ranks, valid = [], []
     for rows in _chunks(loss.data):
         logits = loss.logits(rows)
         taken = torch.from_numpy(loss.data.taken[rows]).to(logits.device)[..., None]
@@ -373,8 +377,8 @@ def _trainable(modules: tuple[nn.Module, ...]) -> list[nn.Parameter]:
 def _check_spaces(policy: Any, data: CloningData) -> None:
     if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != len(data.grid):
         raise ConfigurationError(
-            f"demonstrations choose among {len(data.grid)} grid locations; a model that acts in {policy.action_space} "
-            'cannot learn from them. Use action="discrete".'
+            f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "
+            f'{policy.action_space} cannot learn; use action="discrete" and the same data set.'
         )
     observed = policy.observation_space
     if not isinstance(observed, spaces.Dict) or set(observed.spaces) != HISTORY_KEYS:
@@ -382,7 +386,8 @@ def _check_spaces(policy: Any, data: CloningData) -> None:
     width = data.num_glimpses * int(np.prod(data.glimpses.shape[2:]))
     if observed["glimpses"].shape != (width,):
         raise ConfigurationError(
-            f"the model observes glimpses of shape {observed['glimpses'].shape}, the demonstrations' are ({width},)."
+            f"the model observes glimpses of shape {observed['glimpses'].shape}, the demonstrations' are "
+            f"({width},); use the same data set and scales."
         )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,18 @@ from glimpse_env.rollout import play
 from glimpse_env.sensor import Sensor
 
 FORMAT = 1
+
+TITLES: dict[str, str] = {
+    "random": "random",
+    "centre": "centre-out",
+    "fixed": "best fixed sequence",
+    "hgs": "hand-crafted (parts)",
+    "oracle": "oracle (BOED)",
+    "clairvoyant": "clairvoyant (sees all)",
+    "agent_cloned": "agent, cloned",
+    "agent": "agent, fine-tuned",
+}
+"""What policies are called in tables and pictures."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,28 @@ def evaluate(
         entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
         seconds=time.perf_counter() - began,
     )
+
+
+def format_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """The evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy at the end."""
+    rows = [("policy", "success", "95 % interval", "log-loss", "entropy")]
+    for name, evaluation in evaluations.items():
+        low, high = evaluation.interval()
+        rows.append(
+            (
+                TITLES.get(name, name),
+                f"{100 * evaluation.success_rate:.1f} %",
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                f"{evaluation.log_loss[-1]:.3f}",
+                f"{evaluation.entropy[-1]:.3f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def start_on(policy: Any, dataset: GlimpseDataset) -> Callable[[np.ndarray], Any] | None:

@@ -110,7 +110,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim=hidden)
         if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != HISTORY_KEYS:
             raise ConfigurationError(
-                f'an environment with observation="history" is needed, not one that shows {observation_space}.'
+                f'an environment with observation="history" is needed; this one shows {observation_space}.'
             )
         self.config = PosteriorConfig(**posterior)
         self.num_glimpses = int(observation_space["mask"].shape[0])  # type: ignore[index]
@@ -120,7 +120,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         if observation_space["glimpses"].shape != (expected,):
             raise ConfigurationError(
                 f"glimpses are shown as {observation_space['glimpses'].shape}, where {self.num_glimpses} of "
-                f"{self.glimpse_shape} make ({expected},); use the posterior config of this environment's judge."
+                f"{self.glimpse_shape} make ({expected},); use the config of this environment's judge."
             )
         self.frozen = frozen
         self.encoder = GlimpseEncoder(self.config).requires_grad_(not frozen)

@@ -168,7 +168,8 @@ class _HistoryPolicyMixin:
         return distribution, self._values(critic.read(encoded_for_critic, observations))
 
     def _preprocess(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)  # type: ignore[return-value]
+        prepared: Any = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
+        return prepared
 
     def _distribution(self, states: Tensor, observations: dict[str, Tensor], action_masks: Any) -> Any:
         if isinstance(self.action_space, spaces.Box):
@@ -190,5 +191,7 @@ class GlimpseHistoryPolicy(_HistoryPolicyMixin, MultiInputActorCriticPolicy):  #
     """For PPO and A2C."""
 
 
-class MaskableGlimpseHistoryPolicy(_HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy):  # type: ignore[misc]
+class MaskableGlimpseHistoryPolicy(  # type: ignore[misc]
+    _HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy
+):
     """For MaskablePPO."""

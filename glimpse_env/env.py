@@ -44,7 +44,7 @@ class GlimpseEnv(gym.Env):
     `Box(0, 255, (H, W, C + 1), uint8)`, the image with unseen pixels zero and, as the last channel, 255 where seen;
     of several scales only the narrowest.
 
-    With `scales=k` a glimpse is k concentric windows, each twice as wide as the one before and reduced to the same size.
+    With `scales=k` a glimpse is k concentric windows, each twice as wide as the last and reduced to the same size.
 
     ## Rewards
 
@@ -66,7 +66,7 @@ class GlimpseEnv(gym.Env):
 
     - `dataset`, `judge`, `geometry`: a split, what judges it, and the protocol of its glimpses.
     - `observation`, `action`, `scales`, `reward`: as above.
-    - `posterior_info=True`: False leaves `probabilities` and `entropy` out and so saves asking the judge before the end.
+    - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.
     - `render_mode`: None, `"rgb_array"` or `"human"`.
 
     ## Version History
@@ -74,7 +74,7 @@ class GlimpseEnv(gym.Env):
     - v0: first version.
     """
 
-    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
         self,

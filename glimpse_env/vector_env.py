@@ -33,7 +33,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         ConfigurationError: if an argument is out of range.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 4, "autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(
         self,

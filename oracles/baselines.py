@@ -188,7 +188,7 @@ def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[
     return embeddings, torch.from_numpy(np.asarray(dataset.labels[rows])), networks
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _scores(
     judge: Judge, embeddings: Tensor, labels: Tensor, networks: np.ndarray, summed: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:

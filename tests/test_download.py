@@ -236,7 +236,7 @@ def test_another_checksum_is_refused_with_a_remedy(
     registry = request.getfixturevalue(name)
     file = next(iter(registry[name].checksums))
     server.files[f"/{file}"] = b"<html>please log in</html>"
-    with pytest.raises(DatasetFormatError, match="does not match the known hash.*try again") as caught:
+    with pytest.raises(DatasetFormatError, match=r"does not match the known hash.*try again") as caught:
         download(name, tmp_path / "root", registry=registry)
     assert f"{server.url}/{file}" in str(caught.value)
     assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
@@ -244,7 +244,7 @@ def test_another_checksum_is_refused_with_a_remedy(
 
 def test_a_file_that_the_server_lacks_is_named(mnist: dict[str, Remote], server: Server, tmp_path: Path) -> None:
     server.files.clear()
-    with pytest.raises(DatasetNotFoundError, match="404.*--url") as caught:
+    with pytest.raises(DatasetNotFoundError, match=r"404.*--url") as caught:
         download("mnist", tmp_path / "root", registry=mnist)
     assert f"{server.url}/{next(iter(mnist['mnist'].checksums))}" in str(caught.value)
 
@@ -289,7 +289,7 @@ GOOD = {"CUB_200_2011/images.txt": b"1 a.jpg\n"}
 )
 def test_archives_that_are_not_safe_are_refused(server: Server, tmp_path: Path, content: bytes) -> None:
     root = tmp_path / "a" / "b" / "root"
-    with pytest.raises(DatasetFormatError, match="(?s)cannot be unpacked safely.*fetch it") as caught:
+    with pytest.raises(DatasetFormatError, match=r"(?s)cannot be unpacked safely.*fetch it") as caught:
         download("cub", root, registry=serve_cub(server, content))
     assert str(root / "CUB_200_2011.tgz") in str(caught.value)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b", "root", "CUB_200_2011.tgz"]
@@ -297,7 +297,7 @@ def test_archives_that_are_not_safe_are_refused(server: Server, tmp_path: Path, 
 
 def test_an_archive_of_something_else_is_refused(server: Server, tmp_path: Path) -> None:
     registry = serve_cub(server, archive({"CUB_200_2010/images.txt": b""}))
-    with pytest.raises(DatasetFormatError, match="holds no CUB_200_2011/images.txt"):
+    with pytest.raises(DatasetFormatError, match=r"holds no CUB_200_2011/images\.txt"):
         download("cub", tmp_path, registry=registry)
 
 
@@ -327,6 +327,6 @@ def test_the_script_hands_its_arguments_on(
     mnist: dict[str, Remote], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     download_data = script()
-    monkeypatch.setitem(REGISTRY, "mnist", Remote("http://127.0.0.1:9", mnist["mnist"].checksums, "mnist"))  # type: ignore[arg-type]
+    monkeypatch.setitem(REGISTRY, "mnist", Remote("http://127.0.0.1:9", mnist["mnist"].checksums, "mnist"))
     download_data.main(download_data.Args("mnist", root=str(tmp_path), url=server.url))
     np.testing.assert_array_equal(ClutteredMNIST(tmp_path).load("test").labels, np.arange(40) % 10)

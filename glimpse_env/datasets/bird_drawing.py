@@ -368,7 +368,7 @@ def _relief(share: npt.NDArray[np.uint8], radius: int) -> Floats:
     """
     blurred = Image.fromarray(share).filter(ImageFilter.BoxBlur(radius))
     soft = np.asarray(blurred, dtype=np.float32) / np.float32(255)
-    relief = np.zeros_like(soft)
+    relief: Floats = np.zeros_like(soft)
     relief[radius:-radius] = soft[2 * radius :] - soft[: -2 * radius]
     return relief
 
@@ -473,4 +473,5 @@ def _locations(bird: Skeleton) -> Floats:
     """(P, 3) float32: row, column, visible."""
     places = bird.parts()[:, ::-1]
     visible = ((places >= 0) & (places < SIZE)).all(axis=1, keepdims=True)
-    return np.concatenate([places, visible], axis=1).astype(np.float32)
+    locations: Floats = np.concatenate([places, visible], axis=1).astype(np.float32)
+    return locations

@@ -1,9 +1,9 @@
 """Drawn birds: 48 species in 8 families, made so that where to look next depends on what was seen.
 
 Any piece of plumage tells a bird's family. The six species of a family differ in one small mark only, on
-another part of the body for each family (beak, crown, wing, tail, feet, breast, eye, vent), so the family tells which
-part to look for, and the piece that was seen tells where it is. Nothing is downloaded: images are painted on
-first use.
+another part of the body for each family (beak, crown, wing, tail, feet, breast, eye, vent). So the family tells
+which part to look for, and the piece that was seen tells where it is. Nothing is downloaded: images are painted
+on first use.
 """
 
 import math
@@ -40,7 +40,7 @@ EDGE = 2.5
 """Pixels that every bird keeps free along the image's border."""
 
 SPLIT_STARTS: dict[Split, int] = {"train": 0, "val": 9_600_000, "test": 19_200_000, "judge": 28_800_000}
-"""Index of each split's first image: multiples of 48, far enough apart for splits of any size to share none."""
+"""Index of each split's first image: multiples of 48, so far apart that no two splits share one."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Bird:
     label: int
     """Index into `SPECIES`."""
     parts: np.ndarray
-    """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of the
-    image, and 1 where visible."""
+    """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of
+    the image, and 1 where visible."""
 
 
 FAMILIES = (
@@ -374,8 +374,8 @@ def draw_chunks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """`draw_many` in pieces of at most `CHUNK` pictures, in order, by `workers` processes.
 
-    By default up to four draw where there is much to draw and a process can be forked. Elsewhere a new process would
-    run the caller's script again, which is not ours to ask for.
+    By default up to four draw where there is much to draw and a process can be forked. Elsewhere a new
+    process would run the caller's script again, which is not ours to ask for.
     """
     if workers is None:
         forks = sys.platform == "linux" and not multiprocessing.current_process().daemon

@@ -1,0 +1,686 @@
+"""The main job in stages: judge, demonstrations, cloning, critic warm-up, fine-tuning, evaluation, report.
+
+Every stage leaves what it made on disk, so a run that was stopped goes on where it stood and ends as if it had not been
+stopped: what is random in a stage, and in each chunk of fine-tuning, depends on the seed and the chunk's number only.
+"""
+
+import json
+import logging
+import platform
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Image, Logger, configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from tqdm.auto import tqdm
+
+from agents import figures
+from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
+from agents.cloning import CloningData, clone
+from agents.evaluation import Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.metrics import gap_closed
+from agents.vec_env import GlimpseVecEnv
+from glimpse_env import ENV_IDS
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.judge import Judge
+from glimpse_env.registration import find_source
+from glimpse_env.vector_env import GlimpseVectorEnv
+from oracles.demonstrations import Demonstrations, generate, manifest_of
+from oracles.judging import ensure_judge
+from oracles.policies import POLICIES, make_policy
+from oracles.policy import GlimpsePolicy
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+NUM_ENVS = 16
+DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
+PACKAGES = (
+    "glimpse-env",
+    "gymnasium",
+    "stable-baselines3",
+    "torch",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "pillow",
+    "matplotlib",
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run spends by default."""
+
+    num_demos: int
+    timesteps: int
+
+
+DEFAULTS: dict[str, Budget] = {
+    "birds": Budget(num_demos=2000, timesteps=30_000),
+    "digits": Budget(num_demos=1000, timesteps=20_000),
+    "mnist": Budget(num_demos=3000, timesteps=60_000),
+    "cub": Budget(num_demos=600, timesteps=20_000),
+}
+"""By data set: on two cores the whole job ends within 10 minutes, on MNIST within 20, once there is a judge."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Trains an agent that chooses glimpses: demonstrations, behaviour cloning, policy gradient, and a table at the end."""
+
+    env: str = "GlimpseBirds-v0"
+    """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
+    algo: str = "ppo"
+    """Policy-gradient algorithm: ppo or a2c."""
+    demos: str = "oracle"
+    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, or a file of scripts/generate_demos.py."""
+    num_demos: int | None = None
+    """Demonstrations; default by data set (all of them for a file)."""
+    timesteps: int | None = None
+    """Environment steps of fine-tuning, rounded up to whole rollouts; default by data set."""
+    seed: int = 0
+    """Of all that is random in training."""
+    out: Path | None = None
+    """Folder for the results; default runs/<env>-<algo>-<demos>-s<seed>."""
+    resume: Path | None = None
+    """Folder of a run that was stopped: go on with it, with its own settings."""
+    eval_images: int = 1000
+    """Test images of the final table, at most."""
+    val_images: int = 500
+    """Validation images behind each point of the learning curve, at most."""
+    validations: int = 8
+    """Points of the learning curve; the weights that do best on validation images are kept."""
+    scales: int = 1
+    """Concentric windows of a glimpse."""
+    target_temperature: float = 0.02
+    """Of the soft targets softmax(-EPE / temperature) in cloning, in nats; 0 clones the location taken alone."""
+    clone_passes: int = 40
+    """Passes over the demonstrations in cloning, at most."""
+    warm_up: int = 10_000
+    """Environment steps of the cloned policy that the critic is fitted on before fine-tuning."""
+    demo_coefficient: float = 0.1
+    """Weight of the demonstration loss that is kept in fine-tuning."""
+    demo_fade: int | None = None
+    """Environment steps over which that weight falls to zero; default it stays."""
+
+    def __post_init__(self) -> None:
+        if self.env not in ENV_IDS:
+            raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
+        if self.algo not in ALGORITHMS:
+            raise ConfigurationError(f"--algo {self.algo} must be one of {', '.join(ALGORITHMS)}.")
+        if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).is_file():
+            raise ConfigurationError(
+                f"--demos {self.demos} is no file and none of {', '.join(DEMONSTRATORS)}, none."
+            )
+        at_least = {"num_demos": 10, "timesteps": 0, "seed": 0, "eval_images": 2, "val_images": 1, "validations": 1}
+        at_least |= {"clone_passes": 1, "warm_up": 0, "demo_coefficient": 0, "target_temperature": 0, "scales": 1}
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigurationError(f"--{name.replace('_', '-')} {value} must be at least {low}.")
+
+    @property
+    def command(self) -> str:
+        """The command line that makes this run, without what is left at its default."""
+        words = ["python", "scripts/train_agent.py"]
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default or item.name in ("env", "demos"):
+                words += [f"--{item.name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or Path("runs") / f"{self.env}-{self.algo}-{Path(self.demos).stem}-s{self.seed}"
+
+
+@dataclass
+class State:
+    """How far a run has come; written after every step that is kept."""
+
+    chunk: int | None = None
+    """Chunks of fine-tuning done; None until cloning and the critic's warm-up are."""
+    selected: int = 0
+    """The chunk after which validation success was highest, the latest of equals."""
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    """(environment steps of fine-tuning, validation success) after each chunk, the first one before any."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Of the data, the judge and the demonstrations that the run began with."""
+    cloning: dict[str, Any] | None = None
+    """How cloning went."""
+    wall_time: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "State":
+        """The state at ``path``; a fresh one where there is no file.
+
+        Raises:
+            ArtifactError: if the file cannot be read.
+        """
+        if not path.is_file():
+            return cls()
+        try:
+            state = cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{path} cannot be read ({error}); start the run again in another folder.") from error
+        state.curve = [(int(steps), float(success)) for steps, success in state.curve]
+        return state
+
+
+def run(args: Args) -> Path:
+    """Does the whole job, or the rest of it, and returns the folder with the results.
+
+    Raises:
+        ConfigurationError: if the folder already holds a run, or settings are given together with ``resume``.
+        KeyboardInterrupt: after Ctrl-C, once ``model.zip`` is safe and the command to go on has been shown.
+    """
+    experiment = Experiment.resumed(args) if args.resume is not None else Experiment.started(args)
+    try:
+        experiment.run()
+    except KeyboardInterrupt:
+        experiment.keep_model()
+        logger.info(
+            "\nStopped. %s\nGo on with\n  python scripts/train_agent.py --resume %s",
+            f"The agent so far is {experiment.model_path}." if experiment.model_path.is_file() else "No agent yet.",
+            shlex.quote(str(experiment.out)),
+        )
+        raise
+    return experiment.out
+
+
+class Experiment:
+    """One run. Its stages can be called one by one; each goes on from what is on disk."""
+
+    def __init__(self, args: Args, out: Path, source: DataSource, command: str):
+        """
+        Args:
+            args: settings; ``num_demos`` and ``timesteps`` resolved.
+            out: folder of the results, with ``config.json`` in it.
+            source: the data set.
+            command: that the run was started with.
+        """
+        self.args, self.out, self.source, self.command = args, out, source, command
+        self.geometry = source.geometry
+        self.model_path = out / "model.zip"
+        self.checkpoints = out / "checkpoint"
+        self.state = State.load(self.checkpoints / "state.json")
+        self.model: OnPolicyAlgorithm | None = None
+
+    @classmethod
+    def started(cls, args: Args) -> "Experiment":
+        """A new run in a folder that holds none yet."""
+        out = args.folder
+        resume = f"python scripts/train_agent.py --resume {shlex.quote(str(out))}"
+        if (out / "metrics.json").exists():
+            raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
+        if (out / "config.json").exists():
+            raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
+        source = find_source(ENV_IDS[args.env])
+        budget = DEFAULTS[source.name]
+        resolved = {item.name: getattr(args, item.name) for item in fields(args)}
+        if args.num_demos is None and args.demos in DEMONSTRATORS:
+            resolved["num_demos"] = min(budget.num_demos, source.size("train"))
+        if args.timesteps is None:
+            resolved["timesteps"] = budget.timesteps
+        resolved["out"] = out
+        config = {
+            "format": FORMAT,
+            "args": {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()},
+            "command": args.command,
+            "dataset": source.name,
+            "fingerprint": source.fingerprint,
+            "versions": versions(),
+        }
+        write_json(out / "config.json", config)
+        return cls(Args(**resolved), out, source, args.command)
+
+    @classmethod
+    def resumed(cls, args: Args) -> "Experiment":
+        """The run in ``args.resume``, with its own settings."""
+        assert args.resume is not None
+        given = [
+            item.name
+            for item in fields(args)
+            if item.name != "resume" and item.default is not MISSING and getattr(args, item.name) != item.default
+        ]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
+        path = args.resume / "config.json"
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            settings = {**config["args"], "out": args.resume, "resume": None}
+            own = Args(**settings)
+            name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"{args.resume} holds no run (no config.json); start one without --resume.") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
+        if (args.resume / "metrics.json").exists():
+            raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
+        source = find_source(ENV_IDS[own.env])
+        if (source.name, source.fingerprint) != (name, fingerprint):
+            raise ArtifactError(
+                f"{args.resume} was begun on data set {name} {fingerprint}; {own.env} now finds {source.name} "
+                f"{source.fingerprint}. Bring the data back or start a run of its own."
+            )
+        return cls(own, args.resume, source, command)
+
+    def run(self) -> None:
+        """All stages."""
+        logger.info("%s on data set %s (%s); results go to %s", self.args.env, self.source.name, self.source.fingerprint, self.out)
+        with self._stage("judge"):
+            self.judge  # noqa: B018
+        with self._stage("demonstrations"):
+            data = self.cloning_data()
+        self._check_identity()
+        model = self.model = self._load() if self.state.chunk is not None else self._make()
+        model.set_logger(self.tensorboard)
+        if self.state.chunk is None:
+            if data is not None:
+                self.clone(model, data)
+            self._keep(model, 0)
+        for chunk in range(self.state.chunk + 1, self.num_chunks + 1):
+            self.fine_tune(model, data, chunk)
+            self._keep(model, chunk)
+        self.report()
+
+    # -- what the stages work with ------------------------------------------------------------------------------------
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge of the data set, trained first where there is none."""
+        command = f"python scripts/train_judge.py --dataset {self.source.name} --scales {self.args.scales}"
+        return ensure_judge(self.source, scales=self.args.scales, command=command)
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        """What is cloned, made first where the cache has none; None without cloning.
+
+        Raises:
+            ArtifactError: if a file was given that belongs to other data or another judge, or holds too few.
+        """
+        kind, num = self.args.demos, self.args.num_demos
+        if kind == "none":
+            return None
+        if kind in DEMONSTRATORS:
+            assert num is not None
+            manifest = manifest_of(kind, self.source, self.judge, num, seed=self.args.seed)
+            path = cache_folder() / "demonstrations" / f"{self.source.name}-{kind}-{num}-{digest(manifest)}.npz"
+            if path.with_suffix(".json").is_file():  # written last
+                return Demonstrations.load(path)
+            return generate(kind, self.source, self.judge, num, seed=self.args.seed, out=path)
+        demonstrations = Demonstrations.load(kind)
+        demonstrations.check_fits(self.source, self.judge)
+        if num is not None and num > len(demonstrations):
+            raise ArtifactError(f"{kind} holds {len(demonstrations)} demonstrations, fewer than --num-demos {num}.")
+        return demonstrations
+
+    def cloning_data(self) -> CloningData | None:
+        """The demonstrations as states and targets; None without cloning."""
+        demonstrations = self.demonstrations
+        if demonstrations is None:
+            return None
+        soft = demonstrations.epe is not None and self.args.target_temperature > 0
+        data = CloningData.from_demonstrations(
+            demonstrations,
+            self.dataset("train"),
+            self.geometry,
+            scales=self.args.scales,
+            targets="soft" if soft else "argmax",
+            temperature=self.args.target_temperature,
+        )
+        return data[: self.args.num_demos]
+
+    def dataset(self, split: Split) -> GlimpseDataset:
+        """A split of the data set, memory-mapped."""
+        return self.source.load(split)
+
+    @cached_property
+    def oracle(self) -> GlimpsePolicy:
+        """The oracle for validation and test images."""
+        return make_policy("oracle", self.source, self.judge)
+
+    def reference(self, name: str) -> GlimpsePolicy:
+        """The reference policy called ``name``, its random numbers at their start; the oracle, which has none, made once."""
+        return self.oracle if name == "oracle" else make_policy(name, self.source, self.judge)
+
+    @cached_property
+    def tensorboard(self) -> Logger:
+        """SB3's logger, for the whole run one."""
+        return configure(str(self.out / "tensorboard"), ["tensorboard"])
+
+    def vec_env(self) -> GlimpseVecEnv:
+        """Fresh training environments; the judge is asked at the end of episodes only."""
+        return GlimpseVecEnv(
+            GlimpseVectorEnv(
+                self.dataset("train"),
+                self.judge,
+                self.geometry,
+                num_envs=NUM_ENVS,
+                scales=self.args.scales,
+                posterior_info=False,
+            )
+        )
+
+    @cached_property
+    def num_rollouts(self) -> int:
+        """Rollouts of fine-tuning: enough for the timesteps asked for."""
+        assert self.model is not None and self.args.timesteps is not None
+        return -(-self.args.timesteps // self._rollout_steps)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of fine-tuning, each of whole rollouts and followed by a validation."""
+        return min(self.args.validations, self.num_rollouts)
+
+    # -- the stages ---------------------------------------------------------------------------------------------------
+
+    def clone(self, model: OnPolicyAlgorithm, data: CloningData) -> None:
+        """Clones the demonstrations, keeps that agent for the table, and fits the critic to it."""
+
+        def log(number: int, train_loss: float, held_out_loss: float) -> None:
+            self.tensorboard.record("cloning/train_loss", train_loss)
+            self.tensorboard.record("cloning/held_out_loss", held_out_loss)
+            self.tensorboard.dump(number)
+
+        with self._stage("cloning"):
+            model.set_random_seed(self._seed_of("cloning"))
+            result = clone(model, data, passes=self.args.clone_passes, seed=self.args.seed, on_pass=log)
+            _save(model, self._cloned_path)
+        self.state.cloning = {
+            "passes": len(result.train_loss),
+            "best_pass": result.best_pass,
+            "held_out_loss": result.held_out_loss[result.best_pass],
+            "top_1": result.top_1,
+            "top_5": result.top_5,
+        }
+        if self.args.warm_up > 0:
+            with self._stage("critic warm-up"):
+                model.set_random_seed(self._seed_of("critic"))
+                losses = warm_up_critic(model, timesteps=self.args.warm_up)
+                self.state.cloning["critic_loss"] = losses[-1]
+
+    def fine_tune(self, model: OnPolicyAlgorithm, data: CloningData | None, chunk: int) -> None:
+        """Chunk ``chunk`` of policy-gradient training, from 1; with demonstrations their loss is kept."""
+        seed = self._seed_of("fine-tuning", chunk)
+        env = model.get_env()
+        assert env is not None
+        model.set_random_seed(seed)
+        model.set_env(env, force_reset=True)
+        target = round(self.num_rollouts * chunk / self.num_chunks) * self._rollout_steps
+        callbacks: list[BaseCallback] = [_Progress(f"fine-tuning {chunk}/{self.num_chunks}", target)]
+        if data is not None and self.args.demo_coefficient > 0:
+            callbacks.append(
+                KeepDemonstrations(
+                    data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade, seed=seed
+                )
+            )
+        with self._stage("fine-tuning"):
+            model.learn(target - model.num_timesteps, CallbackList(callbacks), reset_num_timesteps=False)
+
+    def validate(self, model: OnPolicyAlgorithm) -> Evaluation:
+        """The agent on validation images, with examples for TensorBoard."""
+        val = self.dataset("val")
+        indices = choose_images(val, self.args.val_images)
+        with self._stage("validation"):
+            evaluation = self._evaluate("agent", model, val, indices, progress=False)
+            step = model.num_timesteps
+            self.tensorboard.record("validation/success_rate", evaluation.success_rate)
+            self.tensorboard.record("validation/log_loss", float(evaluation.log_loss[-1]))
+            self.tensorboard.record("validation/entropy", float(evaluation.entropy[-1]))
+            shown = {"agent": model} if step > 0 else {"agent": model, "oracle": self.oracle}
+            for name, policy in shown.items():
+                recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.args.scales)
+                for row in range(len(recording.indices)):
+                    picture = figures.draw_recording(recording, row, val, self.judge.grid)
+                    self.tensorboard.record(
+                        f"episodes/{name}-{row}", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv")
+                    )
+            self.tensorboard.dump(step)
+        return evaluation
+
+    def references(self) -> dict[str, Evaluation]:
+        """The reference policies on test images; kept in the cache for other runs on the same data and judge."""
+        test = self.dataset("test")
+        indices = choose_images(test, self.args.eval_images)
+        evaluations = {}
+        for name in POLICIES:
+            if name == "hgs" and not self.source.part_names:
+                continue
+            manifest = manifest_of(name, self.source, self.judge, len(indices))
+            path = cache_folder() / "evaluations" / f"{test.name}-{name}-{digest(manifest, 'test', indices)}.json"
+            evaluations[name] = cached(
+                path, lambda name=name: self._evaluate(name, self.reference(name), test, indices)  # type: ignore[misc]
+            )
+        return evaluations
+
+    def report(self) -> None:
+        """Evaluates on test images, and writes the table, the metrics and the pictures."""
+        test = self.dataset("test")
+        indices = choose_images(test, self.args.eval_images)
+        with self._stage("reference policies"):
+            evaluations = self.references()
+        with self._stage("agent on test images"):
+            algorithm = ALGORITHMS[self.args.algo].model
+            agent = algorithm.load(self.model_path, device="cpu")
+            if self._cloned_path.is_file():
+                cloned = algorithm.load(self._cloned_path, device="cpu")
+                evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
+            evaluations["agent"] = self._evaluate("agent", agent, test, indices)
+        title = f"{self.args.env} · data set {self.source.name} · {self.args.algo.upper()}, demonstrations: {self.args.demos}"
+        with self._stage("pictures"):
+            figures.learning_curve(
+                self.out / "learning_curve.png",
+                self.state.curve,
+                evaluations,
+                selected=self.state.selected,
+                validation_images=min(self.args.val_images, len(self.dataset("val"))),
+                title=title,
+            )
+            examples = indices[:: max(1, len(indices) // 4)][:4]
+            figures.episodes(
+                self.out / "episodes.png",
+                {
+                    name: record(policy, test, self.judge, self.geometry, examples, scales=self.args.scales)
+                    for name, policy in (
+                        ("agent", agent),
+                        ("oracle", self.oracle),
+                        ("random", self.reference("random")),
+                    )
+                },
+                test,
+                self.judge.grid,
+                title=title,
+            )
+        write_json(self.out / "metrics.json", self._metrics(evaluations))
+        logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
+        logger.info("%s", format_table(evaluations))
+        logger.info("\nResults: %s (metrics.json, model.zip, learning_curve.png, episodes.png)", self.out)
+        logger.info("Curves and episodes: tensorboard --logdir %s", shlex.quote(str(self.out / "tensorboard")))
+
+    def keep_model(self) -> None:
+        """Saves the agent as it is, where no better one has been saved yet."""
+        if self.model is not None and not self.model_path.is_file():
+            _save(self.model, self.model_path)
+
+    # -- helpers ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _cloned_path(self) -> Path:
+        return self.checkpoints / "cloned.zip"
+
+    @property
+    def _rollout_steps(self) -> int:
+        """Environment steps of one rollout."""
+        assert self.model is not None
+        return self.model.n_steps * NUM_ENVS
+
+    def _seed_of(self, *what: str | int) -> int:
+        """The seed of a stage or a chunk."""
+        return int(digest(self.args.seed, *what), 16) % 2**31
+
+    def _make(self) -> OnPolicyAlgorithm:
+        return make_model(self.args.algo, self.vec_env(), seed=self.args.seed, judge=self.judge)
+
+    def _load(self) -> OnPolicyAlgorithm:
+        path = self._checkpoint_path(self.state.chunk)
+        try:
+            return ALGORITHMS[self.args.algo].model.load(path, env=self.vec_env(), device="cpu")
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); start the run again.") from error
+
+    def _checkpoint_path(self, chunk: int | None) -> Path:
+        return self.checkpoints / f"chunk-{chunk}.zip"
+
+    def _keep(self, model: OnPolicyAlgorithm, chunk: int) -> None:
+        """Validates after ``chunk``, saves everything to go on from there, and the model if it is the best so far."""
+        evaluation = self.validate(model)
+        before = self.state.chunk
+        best = max((success for _, success in self.state.curve), default=-1.0)
+        self.state.curve.append((model.num_timesteps, evaluation.success_rate))
+        logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
+        if evaluation.success_rate >= best:
+            self.state.selected = model.num_timesteps
+            _save(model, self.model_path)
+        _save(model, self._checkpoint_path(chunk))
+        self.state.chunk = chunk
+        self.state.save(self.checkpoints / "state.json")
+        if before is not None:
+            self._checkpoint_path(before).unlink(missing_ok=True)
+
+    def _evaluate(
+        self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray, progress: bool = True
+    ) -> Evaluation:
+        return evaluate(
+            policy,
+            dataset,
+            self.judge,
+            self.geometry,
+            indices,
+            name=name,
+            scales=self.args.scales,
+            progress=progress,
+        )
+
+    def _check_identity(self) -> None:
+        """Refuses to go on with another judge or other demonstrations than the run began with."""
+        manifest = self.demonstrations.manifest if self.demonstrations is not None else {}
+        now = {"judge": self.judge.identity, "demonstrations": digest(manifest)}
+        for what, identity in self.state.identity.items():
+            if identity != now[what]:
+                raise ArtifactError(
+                    f"{self.out} was begun with other {what} ({identity}, now {now[what]}); start a run of its own."
+                )
+        self.state.identity = now
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Adds what the block takes to the wall time of a stage."""
+        began = time.perf_counter()
+        yield
+        self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
+
+    def _metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+        card, demonstrations = self.judge.card, self.demonstrations
+
+        def closed(name: str) -> dict[str, Any]:
+            outcomes = (evaluations[key].outcomes for key in (name, "random", "oracle"))
+            return gap_closed(*outcomes).to_json()
+
+        return {
+            "format": FORMAT,
+            "env": self.args.env,
+            "dataset": {
+                "name": self.source.name,
+                "fingerprint": self.source.fingerprint,
+                "classes": len(self.source.class_names),
+                "splits": {split: self.source.size(split) for split in PUBLIC_SPLITS},
+            },
+            "judge": {
+                "identity": self.judge.identity,
+                "scores": card.scores,
+                "seed": card.seed,
+                "command": card.command,
+            },
+            "demonstrations": None
+            if demonstrations is None
+            else {
+                "policy": demonstrations.manifest["policy"],
+                "num": self.args.num_demos or len(demonstrations),
+                "manifest_digest": digest(demonstrations.manifest),
+            },
+            "algorithm": self.args.algo,
+            "seed": self.args.seed,
+            "command": self.command,
+            "policies": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
+            "gap_closed": closed("agent"),
+            "gap_closed_cloned": closed("agent_cloned") if "agent_cloned" in evaluations else None,
+            "curve": [
+                {"env_steps": steps, "validation_success": success} for steps, success in self.state.curve
+            ],
+            "selection": {
+                "rule": "the point of the curve with the highest validation success, the latest of equals",
+                "env_steps": self.state.selected,
+                "validation_images": min(self.args.val_images, self.source.size("val")),
+            },
+            "cloning": self.state.cloning,
+            "wall_time_s": self.state.wall_time,
+            "versions": versions(),
+        }
+
+
+class _Progress(BaseCallback):
+    """A bar over the environment steps of one chunk, with the share of training episodes that succeeded lately."""
+
+    def __init__(self, title: str, target: int):
+        super().__init__()
+        self.title, self.target = title, target
+
+    def _on_training_start(self) -> None:
+        self.bar = tqdm(total=self.target, initial=self.model.num_timesteps, desc=self.title, unit="step")
+
+    def _on_step(self) -> bool:
+        self.bar.update(self.model.num_timesteps - self.bar.n)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.ep_success_buffer:
+            self.bar.set_postfix(success=f"{np.mean(self.model.ep_success_buffer):.2f}")
+
+    def _on_training_end(self) -> None:
+        self.bar.close()
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _save(model: OnPolicyAlgorithm, path: Path) -> None:
+    with whole_file(path) as temporary:
+        model.save(temporary)

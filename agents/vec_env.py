@@ -1,0 +1,109 @@
+"""The native vector environment as Stable-Baselines3 wants it."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.vector_env import GlimpseVectorEnv
+
+
+class GlimpseVecEnv(VecEnv):
+    """A :class:`GlimpseVectorEnv` as an SB3 ``VecEnv``.
+
+    Transition by transition what ``DummyVecEnv`` of monitored single environments gives under the same seeds: at an
+    episode's end the info holds ``terminal_observation``, ``TimeLimit.truncated`` (never true) and ``episode`` with
+    return ``r``, length ``l`` and seconds ``t``, from which SB3 logs its averages. An environment made with
+    ``posterior_info=False`` asks its judge only at the end of episodes; that is the fast one.
+
+    Args:
+        env: the environment; it is closed with this.
+    """
+
+    actions: np.ndarray
+
+    def __init__(self, env: GlimpseVectorEnv):
+        self.env = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        self._returns = np.zeros(env.num_envs)
+        self._started = time.time()
+
+    def reset(self) -> VecEnvObs:
+        """Starts all episodes anew, with the seeds and options set since the last time."""
+        keys = {key for options in self._options for key in options}
+        if any(options.keys() != keys for options in self._options):
+            raise ConfigurationError("set_options() needs the same options in each environment, or none.")
+        options = {key: [options[key] for options in self._options] for key in keys}
+        observations, info = self.env.reset(seed=self._seeds, options=options)
+        self.reset_infos = self._split(info)
+        self._reset_seeds()
+        self._reset_options()
+        self._returns[:] = 0
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self.actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, terminated, _, info = self.env.step(self.actions)
+        rewards = rewards.astype(np.float32)
+        self._returns += rewards
+        if "final_info" not in info:
+            infos = self._split(info)
+        else:
+            infos = self._split(info["final_info"])
+            self.reset_infos = self._split(info)
+            elapsed, length = round(time.time() - self._started, 6), self.env.batch.geometry.num_glimpses
+            for i, one in enumerate(infos):
+                one["terminal_observation"] = info["final_obs"][i]
+                one["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}
+            self._returns[:] = 0
+        for one in infos:
+            one["TimeLimit.truncated"] = False
+        return observations, rewards, terminated, infos
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        frames = self.env.render()
+        return [None] * self.num_envs if frames is None else frames
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The vector environment's attribute, once for each index."""
+        return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Sets the vector environment's attribute.
+
+        Raises:
+            ConfigurationError: if only some of the environments are meant: they share their attributes.
+        """
+        if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
+            raise ConfigurationError(f"{attr_name!r} cannot be set for environments {indices} alone: all share it.")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of the vector environment that gives something for each environment, e.g. ``action_masks``."""
+        results = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [results[i] for i in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """True for ``Monitor``, whose statistics the infos hold."""
+        return [issubclass(Monitor, wrapper_class)] * len(list(self._get_indices(indices)))
+
+    def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
+        """Gymnasium's dict of arrays to a dict for each environment, less the masks and the last episode's part."""
+        told = {
+            key: value.tolist() if value.ndim == 1 else value
+            for key, value in info.items()
+            if not key.startswith(("_", "final_"))
+        }
+        return [{key: value[i] for key, value in told.items()} for i in range(self.num_envs)]

@@ -1,0 +1,215 @@
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.logger import configure
+
+from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
+from agents.cloning import DemonstrationLoss, actor_parameters
+from glimpse_env.errors import ConfigurationError
+from tests.toy import toy_dataset, toy_judge
+from tests.toy_agents import STEPS, equal, random_data, state_observations, toy_model, toy_vec_env, weights_of
+
+
+class SureJudge:
+    """Knows that every image is of class 0."""
+
+    num_classes = 1
+
+    def probabilities(self, glimpses: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        return np.ones((len(glimpses), 1), dtype=np.float32)
+
+
+# --- models
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("num_envs", [1, 6, 64])
+def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
+    model: Any = make_model(algo, toy_vec_env(num_envs), seed=0, judge=toy_judge(), device="cpu")
+    rollout = model.n_steps * num_envs
+    assert model.n_steps % STEPS == 0
+    assert 0.7 < rollout / ALGORITHMS[algo].rollout < 1.5
+    if algo != "a2c":
+        assert rollout % model.batch_size == 0 and 256 <= model.batch_size <= 512
+
+
+def test_arguments_override() -> None:
+    model: Any = toy_model(
+        n_epochs=7,
+        batch_size=16,
+        policy_kwargs={"net_arch": {"pi": [8], "vf": [9]}, "features_extractor_kwargs": {"hidden": 11}},
+    )
+    assert (model.n_steps, model.batch_size, model.n_epochs) == (STEPS, 16, 7)
+    assert model.policy.features_dim == 11 and model.policy.pi_features_extractor.frozen
+    assert model.policy.mlp_extractor.latent_dim_vf == 9
+
+
+def test_without_a_judge_the_encoder_is_trained() -> None:
+    model: Any = make_model("ppo", toy_vec_env(), seed=0, n_steps=STEPS, device="cpu")
+    before = weights_of(model.policy.pi_features_extractor.encoder)
+    model.learn(1)
+    assert not equal(before, weights_of(model.policy.pi_features_extractor.encoder))
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
+    model: Any = toy_model(algo)
+    extractor = model.policy.pi_features_extractor
+    before, core = weights_of(extractor.encoder), weights_of(extractor.core)
+    model.learn(2 * STEPS * 8)
+    assert equal(before, weights_of(extractor.encoder)) and not equal(core, weights_of(extractor.core))
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_saved_model_is_the_same_and_trains_on(algo: str, tmp_path: Path) -> None:
+    model = toy_model(algo).learn(STEPS * 8)
+    model.save(tmp_path / "model.zip")
+    loaded = ALGORITHMS[algo].model.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu")
+    policy: Any = loaded.policy
+    observations = state_observations(random_data())
+    for mine, theirs in zip(model.policy(observations, True), policy(observations, True), strict=True):
+        assert torch.equal(mine, theirs)
+    assert policy.pi_features_extractor.encoder is policy.vf_features_extractor.encoder
+    encoder = weights_of(policy.pi_features_extractor.encoder)
+    loaded.learn(STEPS * 8, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 2 * STEPS * 8
+    assert equal(encoder, weights_of(policy.pi_features_extractor.encoder))
+
+
+def test_seeds_repeat() -> None:
+    weights = [weights_of(toy_model(seed=seed).learn(STEPS * 8).policy) for seed in (1, 1, 2)]
+    assert equal(weights[0], weights[1]) and not equal(weights[0], weights[2])
+
+
+def test_what_cannot_be_trained_is_named() -> None:
+    for make, match in (
+        (lambda: make_model("dqn", toy_vec_env(), seed=0), "'dqn' must be one of ppo"),
+        (lambda: make_model("ppo", gym.make("CartPole-v1"), seed=0), "not one of this project's"),
+        (lambda: toy_model(env=toy_vec_env(observation="glimpse")), 'observation="history"'),
+    ):
+        with pytest.raises(ConfigurationError, match=match):
+            make()
+
+
+# --- critic
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_critic_learns_returns_and_nothing_else_moves(algo: str, tmp_path: Path) -> None:
+    env = toy_vec_env(16, toy_dataset(num_classes=1), SureJudge())  # every return is 1
+    model: Any = toy_model(algo, env=env, tensorboard_log=str(tmp_path / "logs"))
+    policy = model.policy
+    actor = weights_of(policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+    losses = warm_up_critic(model, timesteps=STEPS * 16 * 3, epochs=10, batch_size=16)
+    assert len(losses) == 30
+    assert losses[-1] < 0.02 < 0.3 < losses[0]
+    with torch.no_grad():
+        values = policy.predict_values(state_observations(random_data()))
+    np.testing.assert_allclose(values, 1, atol=0.3)
+    assert equal(
+        actor, weights_of(policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+    )
+    assert not policy.optimizer.state and model.num_timesteps == 0
+    assert model.rollout_buffer.gae_lambda == 0.95
+    assert not (tmp_path / "logs").exists() and model.tensorboard_log == str(tmp_path / "logs")
+    model.learn(STEPS * 16)
+    assert model.num_timesteps == STEPS * 16
+
+
+def test_warm_up_names_what_it_lacks(tmp_path: Path) -> None:
+    model = toy_model()
+    with pytest.raises(ConfigurationError, match="epochs=0"):
+        warm_up_critic(model, epochs=0)
+    model.save(tmp_path / "model.zip")
+    with pytest.raises(ConfigurationError, match="no environment"):
+        warm_up_critic(type(model).load(tmp_path / "model.zip", device="cpu"))
+
+
+# --- keeping demonstrations
+
+
+def begin(model: Any, callback: KeepDemonstrations) -> None:
+    model.set_logger(configure(None, []))
+    callback.init_callback(model)
+    callback.on_training_start({}, {})
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_gradient_added_is_that_of_the_combined_loss(algo: str) -> None:
+    model: Any = toy_model(algo, pretrained=False)
+    data = random_data()
+    begin(model, KeepDemonstrations(data, 0.3, batch_size=40, seed=5))
+    observations, actions = state_observations(data), torch.arange(96) % 64
+
+    def algorithm_loss() -> torch.Tensor:
+        values, log_probabilities, entropy = model.policy.evaluate_actions(observations, actions)
+        return values.square().mean() - log_probabilities.clamp(min=-10).mean() - 0.1 * entropy.mean()
+
+    rows = np.random.default_rng(5).integers(len(data), size=40 // STEPS)
+    parameters = list(model.policy.parameters())
+    combined = algorithm_loss() + 0.3 * DemonstrationLoss(model.policy, data)(rows)
+    expected = torch.autograd.grad(combined, parameters)
+
+    model.policy.optimizer.zero_grad()
+    algorithm_loss().backward()
+    model.policy.optimizer.step()
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_coefficient_0_is_plain_training(algo: str) -> None:
+    plain = toy_model(algo).learn(2 * STEPS * 8)
+    kept = toy_model(algo).learn(2 * STEPS * 8, callback=KeepDemonstrations(random_data(), 0.0))
+    assert equal(weights_of(plain.policy), weights_of(kept.policy))
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_demonstrations_are_kept_and_the_hook_goes(algo: str) -> None:
+    data = random_data()
+    losses = []
+    for coefficient in (0.0, 3.0):
+        model: Any = toy_model(algo, pretrained=False, learning_rate=3e-3)
+        callback = KeepDemonstrations(data, coefficient)
+        model.learn(6 * STEPS * 8, callback=callback)
+        assert not model.policy.optimizer._optimizer_step_pre_hooks
+        with torch.no_grad():
+            losses.append(DemonstrationLoss(model.policy, data)(np.arange(len(data))).item())
+    assert losses[1] < losses[0] - 0.01
+
+
+def test_only_the_actor_is_pulled() -> None:
+    model: Any = toy_model(pretrained=False)
+    begin(model, KeepDemonstrations(random_data()))
+    model.policy.optimizer.zero_grad()
+    model.policy.optimizer.step()
+    moved = {id(parameter) for parameter in model.policy.parameters() if parameter.grad is not None}
+    assert moved == {id(parameter) for parameter in actor_parameters(model.policy)}
+
+
+def test_coefficient_fades_and_is_logged() -> None:
+    model: Any = toy_model()
+    callback = KeepDemonstrations(random_data(), 0.2, fade_timesteps=100)
+    begin(model, callback)
+    for timesteps, expected in ((0, 0.2), (25, 0.15), (100, 0.0), (500, 0.0)):
+        model.num_timesteps = timesteps
+        assert callback.coefficient == pytest.approx(expected)
+    model.num_timesteps = 50
+    callback.on_rollout_end()
+    model.policy.optimizer.step()
+    logged = model.logger.name_to_value
+    assert logged["demonstrations/coefficient"] == pytest.approx(0.1)
+    assert logged["demonstrations/loss"] > 0
+    callback.detach()
+    callback.detach()
+    assert not model.policy.optimizer._optimizer_step_pre_hooks
+
+
+def test_impossible_coefficients_are_named() -> None:
+    for options in ({"coefficient": -1.0}, {"fade_timesteps": 0}, {"batch_size": 0}):
+        with pytest.raises(ConfigurationError, match="must be positive"):
+            KeepDemonstrations(random_data(), **options)  # type: ignore[arg-type]

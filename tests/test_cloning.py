@@ -1,0 +1,261 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import PPO
+
+from agents.cloning import (
+    CloningData,
+    DemonstrationLoss,
+    actor_parameters,
+    agreement,
+    clone,
+    critic_parameters,
+)
+from glimpse_env.env import GlimpseEnv
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from tests.toy import GEOMETRY, CountingJudge, toy_dataset
+from tests.toy_agents import (
+    GRID,
+    STEPS,
+    demonstrations,
+    equal,
+    grey_dataset,
+    grey_demonstrations,
+    random_data,
+    state_observations,
+    toy_model,
+    toy_vec_env,
+    weights_of,
+)
+
+LOCATIONS = np.array([[3, 5, 4, 0], [7, 2, 7, 1]])
+
+
+def make_data(
+    epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, **options: Any
+) -> CloningData:
+    return CloningData.from_demonstrations(demonstrations(locations, epe), toy_dataset(), GEOMETRY, **options)
+
+
+def plain_model(**options: Any) -> PPO:
+    """SB3's own policy on the same observations: an MLP over all of it."""
+    return PPO(
+        "MultiInputPolicy", toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options
+    )
+
+
+# --- data
+
+
+def test_soft_targets_by_hand() -> None:
+    epe = np.full((2, STEPS, len(GRID)), np.inf)
+    epe[..., :4] = [0.0, 0.5, 1.0, 1.5]
+    epe[1, 2, 1] = np.nan
+    targets = make_data(epe, temperature=0.5).targets
+    assert targets.dtype == np.float32 and targets.shape == (2, STEPS, len(GRID))
+    e = np.exp(-np.arange(4.0))
+    np.testing.assert_allclose(targets[0, 0, :4], e / e.sum(), rtol=1e-5)
+    np.testing.assert_allclose(targets[0, 1, :4], [*(e[:3] / e[:3].sum()), 0], rtol=1e-5)  # 3 was looked at
+    np.testing.assert_allclose(
+        targets[1, 2, :4], [*(e[[0, 3]] / e[[0, 3]].sum())[[0]], 0, 0, (e[3] / e[[0, 3]].sum())], rtol=1e-5
+    )
+    np.testing.assert_allclose(targets.sum(-1), 1, rtol=1e-5)
+
+
+def test_argmax_targets_by_hand() -> None:
+    targets = make_data(targets="argmax").targets
+    np.testing.assert_array_equal(targets[0], np.eye(len(GRID))[LOCATIONS[0]])
+    np.testing.assert_array_equal(targets[1, [0, 1, 3]], np.eye(len(GRID))[LOCATIONS[1, [0, 1, 3]]])
+    assert (targets[1, 2] == 0).all()  # the second look at 7 is no target
+
+
+def test_states_are_what_the_environment_shows() -> None:
+    data = random_data()
+    env = GlimpseEnv(toy_dataset(), CountingJudge(), GEOMETRY)
+    for row in range(3):
+        observation, _ = env.reset(options={"index": row})
+        for step in range(STEPS):
+            tensors, targets = data.batch(np.array([row]), np.array([step]))
+            for key, shown in observation.items():
+                assert tensors[key].dtype == torch.from_numpy(np.asarray(shown)).dtype
+                np.testing.assert_array_equal(tensors[key][0], shown)
+            np.testing.assert_array_equal(targets[0], data.targets[row, step])
+            observation = env.step(data.taken[row, step])[0]
+
+
+def test_split_keeps_images_apart() -> None:
+    rng = np.random.default_rng(0)
+    indices = rng.integers(20, size=60)
+    locations = rng.permuted(np.tile(np.arange(64), (60, 1)), axis=1)[:, :STEPS]
+    made = demonstrations(locations, indices=indices)
+    data = CloningData.from_demonstrations(made, toy_dataset(), GEOMETRY, targets="argmax")
+    train, held = data.split(0.25, seed=1)
+    assert len(train) + len(held) == 60
+    assert not set(train.indices) & set(held.indices)
+    assert len(set(held.indices)) == round(0.25 * len(set(indices)))
+    np.testing.assert_array_equal(data.split(0.25, seed=1)[1].taken, held.taken)
+    assert not np.array_equal(data.split(0.25, seed=2)[1].indices, held.indices)
+    with pytest.raises(ConfigurationError, match="nothing on one side"):
+        data.split(0.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({}, ConfigurationError, "no EPE maps"),
+        ({"epe": np.zeros((2, 4, 64)), "temperature": 0}, ConfigurationError, "temperature"),
+        ({"targets": "hard"}, ConfigurationError, "'hard'"),
+        ({"epe": np.zeros((2, 4, 63))}, ArtifactError, "maps are"),
+        (
+            {"epe": np.full((2, 4, 64), np.nan)},
+            ArtifactError,
+            "demonstration 0 has no finite EPE before glimpse 1",
+        ),
+        ({"locations": LOCATIONS + 60}, ArtifactError, "locations 60 to 67"),
+        ({"locations": LOCATIONS[:, :3]}, ArtifactError, "3 glimpses"),
+        ({"locations": np.tile(LOCATIONS, (20, 1))}, ArtifactError, "images 0 to 39"),
+    ],
+)
+def test_bad_demonstrations_are_named(options: dict[str, Any], error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        make_data(**options)
+
+
+# --- the loss
+
+
+@pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_one_pass_equals_asking_state_by_state(algo: str, pretrained: bool) -> None:
+    policy: Any = toy_model(algo, pretrained=pretrained).policy
+    torch.nn.init.normal_(policy.action_net.weight)
+    data = random_data()
+    with torch.no_grad():
+        fast = DemonstrationLoss(policy, data).logits(np.arange(len(data)))
+        slow = policy.get_distribution(state_observations(data)).distribution.logits
+    torch.testing.assert_close(fast.log_softmax(-1).flatten(0, 1), slow, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_loss_is_the_divergence(plain: bool) -> None:
+    policy: Any = (plain_model() if plain else toy_model()).policy
+    torch.nn.init.normal_(policy.action_net.weight)
+    data, rows = random_data(), np.array([5, 2, 5])
+    with torch.no_grad():
+        loss = DemonstrationLoss(policy, data)(rows).item()
+        probabilities = policy.get_distribution(state_observations(data)).distribution.probs
+    p = probabilities.numpy().reshape(len(data), STEPS, -1)[rows].astype(np.float64)
+    q = data.targets[rows].astype(np.float64)
+    expected = np.where(q > 0, q * np.log(np.where(q > 0, q, 1) / np.maximum(p, 1e-300)), 0).sum(-1).mean()
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_states_without_target_do_not_count() -> None:
+    policy: Any = toy_model().policy
+    data = make_data(targets="argmax")
+    loss = DemonstrationLoss(policy, data)
+    with torch.no_grad():
+        log_p = loss.logits(np.arange(2)).log_softmax(-1).numpy()
+        expected = [-log_p[n, t, LOCATIONS[n, t]] for n in range(2) for t in range(STEPS) if (n, t) != (1, 2)]
+        assert loss(np.arange(2)).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    assert 0 <= agreement(loss)[0] <= agreement(loss)[1] <= 1
+
+
+def test_wrong_spaces_are_named() -> None:
+    data = random_data()
+    continuous: Any = toy_model(env=toy_vec_env(action="continuous")).policy
+    canvas = PPO("MlpPolicy", toy_vec_env(observation="canvas"), n_steps=STEPS, batch_size=32, device="cpu")
+    for policy, match in ((continuous, "discrete"), (canvas.policy, "history")):
+        with pytest.raises(ConfigurationError, match=match):
+            DemonstrationLoss(policy, data)
+    fewer = CloningData(GRID, data.indices, data.taken[:, :3], data.glimpses[:, :2], data.targets[:, :3])
+    with pytest.raises(ConfigurationError, match="glimpses of shape"):
+        DemonstrationLoss(toy_model().policy, fewer)
+
+
+# --- cloning
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "maskable_ppo", "plain"])
+def test_a_policy_that_looks_is_cloned(algo: str) -> None:
+    """The demonstrator goes by the grey it has seen; only a policy that sees it too can agree on held-out images."""
+    data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset(), GEOMETRY)
+    model = plain_model() if algo == "plain" else toy_model(algo)
+    critic = weights_of(
+        model.policy.vf_features_extractor, model.policy.mlp_extractor.value_net, model.policy.value_net
+    )
+    result = clone(
+        model, data, passes=60, batch_size=48, learning_rate=5e-3, patience=60, held_out=0.25, progress=False
+    )
+    assert result.held_out_loss[0] > 1 and min(result.held_out_loss) < 0.05
+    assert (result.top_1, result.top_5) == (1.0, 1.0)
+    assert result.held_out_loss[result.best_pass] == min(result.held_out_loss)
+
+    after = weights_of(
+        model.policy.vf_features_extractor, model.policy.mlp_extractor.value_net, model.policy.value_net
+    )
+    assert equal(critic, after)
+    assert not model.policy.optimizer.state  # cloning has its own
+    assert all(parameter.grad is None for parameter in model.policy.parameters())
+
+    env = toy_vec_env(4, grey_dataset(4))
+    env.env_method("reset", options={"index": 0})
+    observations: Any = {
+        key: np.stack(
+            [values[key] for values in (e.reset(options={"index": i})[0] for i, e in enumerate(env.envs))]
+        )
+        for key in env.observation_space.spaces
+    }
+    for step in range(STEPS):
+        actions, _ = model.predict(observations, deterministic=True)
+        np.testing.assert_array_equal(actions, grey_demonstrations(4).locations[:, step])
+        if step < STEPS - 1:
+            observations = env.step(actions)[0]
+
+
+def test_best_weights_are_kept_and_cloning_stops() -> None:
+    """Random targets can only be learned by heart, which held-out demonstrations show."""
+    model, data = toy_model(pretrained=False), random_data(count=40)
+    calls: list[tuple[int, float, float]] = []
+    result = clone(
+        model,
+        data,
+        passes=80,
+        learning_rate=3e-3,
+        patience=5,
+        held_out=0.5,
+        seed=3,
+        progress=False,
+        on_pass=lambda *values: calls.append(values),
+    )
+    assert len(result.held_out_loss) == result.best_pass + 1 + 5 < 80
+    assert result.train_loss[-1] < result.train_loss[result.best_pass]
+    assert calls == list(zip(range(80), result.train_loss, result.held_out_loss, strict=False))
+    held = data.split(0.5, 3)[1]
+    with torch.no_grad():
+        kept = DemonstrationLoss(model.policy, held)(np.arange(len(held))).item()
+    assert kept == pytest.approx(min(result.held_out_loss), rel=1e-5)
+
+
+def test_cloning_repeats() -> None:
+    results = [clone(toy_model(), random_data(), passes=3, seed=4, progress=False) for _ in range(2)]
+    assert results[0] == results[1]
+
+
+def test_actor_and_critic_parameters_are_apart() -> None:
+    for model in (toy_model(), toy_model(pretrained=False), plain_model()):
+        policy: Any = model.policy
+        actor, critic = (
+            {id(p) for p in part} for part in (actor_parameters(policy), critic_parameters(policy))
+        )
+        trainable = {id(parameter) for parameter in policy.parameters() if parameter.requires_grad}
+        assert not actor & critic and actor | critic == trainable
+    assert isinstance(model.observation_space, spaces.Dict)
+
+
+def test_numbers_out_of_range_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="passes=0"):
+        clone(toy_model(), random_data(), passes=0)

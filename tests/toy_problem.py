@@ -1,0 +1,99 @@
+"""A finite world: a handful of 3 x 3 images seen a pixel at a time, and the judge that is exactly Bayes' rule in it."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glimpse_env.datasets.base import Geometry, GlimpseDataset, Split
+from glimpse_env.files import digest
+from glimpse_env.locations import LocationGrid
+
+GEOMETRY = Geometry(glimpse_size=1, stride=1, num_glimpses=2)
+IMPOSSIBLE = -60.0
+"""Log-likelihood of a glimpse that an image does not show."""
+
+# Pixel 0 tells the family. Pixel 1 tells the species of the first family and nothing of the second, pixel 5 the other
+# way round, and the rest is the same everywhere: where to look next depends on what was seen.
+_ROWS = [
+    ([family, first, 7, 7, 7, second, 7, 7, 7], 2 * (family > 0) + ((second if family else first) > 0))
+    for family in (0, 255)
+    for first in (0, 255)
+    for second in (0, 255)
+]
+IMAGES = np.array([row for row, _ in _ROWS], dtype=np.uint8).reshape(-1, 3, 3, 1)
+LABELS = np.array([label for _, label in _ROWS], dtype=np.int64)
+
+
+class ToyJudge:
+    """p(theta | y, l) by enumeration, in the factorised form that :class:`glimpse_env.judge.Judge` has.
+
+    A glimpse's embedding is the log-likelihood of every image of the world, so that embeddings add up.
+    """
+
+    def __init__(self, images: np.ndarray = IMAGES, labels: np.ndarray = LABELS):
+        self.images, self.labels = images, labels
+        self.grid = LocationGrid(image_size=images.shape[1], glimpse_size=1, stride=1)
+        self.networks = [None]
+        self.num_classes = int(labels.max()) + 1
+        self.card = SimpleNamespace(scales=1)
+        self.identity = digest("toy", images, labels)
+
+    def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
+        shown = self.images[:, corners[:, 0], corners[:, 1], 0].T  # (B, M)
+        agree = shown == glimpses[:, 0, 0, :1]
+        return torch.from_numpy(np.where(agree, 0.0, IMPOSSIBLE).astype(np.float32))
+
+    def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
+        agree = images.reshape(len(images), -1, 1) == self.images.reshape(len(self.images), -1).T
+        return torch.from_numpy(np.where(agree, 0.0, IMPOSSIBLE).astype(np.float32))  # (N, L, M)
+
+    def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
+        of_class = [summed[..., self.labels == c].logsumexp(-1) for c in range(self.num_classes)]
+        return torch.log_softmax(torch.stack(of_class, dim=-1), dim=-1)
+
+    def probabilities(
+        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
+    ) -> np.ndarray:
+        summed = torch.zeros(len(glimpses), len(self.images))
+        for t in range(glimpses.shape[1]):
+            taken = torch.from_numpy(counts > t)[:, None]
+            summed += self.embed_glimpses(0, glimpses[:, t], corners[:, t]) * taken
+        return self.class_log_probabilities(0, summed, 0).exp().numpy()
+
+
+def toy_dataset(rows: np.ndarray, split: Split = "train") -> GlimpseDataset:
+    """Images of the world, as often as ``rows`` names them."""
+    return GlimpseDataset(
+        name="toy",
+        split=split,
+        images=IMAGES[rows],
+        labels=LABELS[rows],
+        folds=np.zeros(len(rows), dtype=np.int64),
+        class_names=("a", "b", "c", "d"),
+        part_names=(),
+        parts=np.zeros((len(rows), 0, 3), dtype=np.float32),
+        fingerprint=digest(rows),
+    )
+
+
+def posterior_of(history: list[tuple[int, int]]) -> np.ndarray:
+    """(M,) probability of each image of the world given pixels seen, as (location, value) pairs."""
+    flat = IMAGES.reshape(len(IMAGES), -1)
+    possible = np.ones(len(flat), dtype=bool)
+    for place, value in history:
+        possible &= flat[:, place] == value
+    return possible / possible.sum()
+
+
+def exact_epe(history: list[tuple[int, int]]) -> np.ndarray:
+    """(L,) nats: the expected posterior entropy of every location, by enumeration of the world."""
+    flat, weights = IMAGES.reshape(len(IMAGES), -1), posterior_of(history)
+    scores = np.zeros(flat.shape[1])
+    for place in range(flat.shape[1]):
+        for n in np.flatnonzero(weights):
+            after = posterior_of([*history, (place, int(flat[n, place]))])
+            p = np.bincount(LABELS, weights=after)
+            scores[place] += weights[n] * -(p[p > 0] * np.log(p[p > 0])).sum()
+    return scores
