@@ -271,9 +271,7 @@ def _episodes(env: Any) -> EpisodeBatch:
     except AttributeError as error:
         raise ConfigurationError(f"{env} is not one of this project's environments ({error}).") from error
     if not isinstance(batch, EpisodeBatch):
-        raise ConfigurationError(
-            f"{env} is not one of this project's environments: its batch is {type(batch)}."
-        )
+        raise ConfigurationError(f"{env} is not one of this project's environments: its batch is {type(batch)}.")
     return batch
 
 

@@ -118,9 +118,7 @@ class CloningData:
 
     def __getitem__(self, rows: Any) -> "CloningData":
         """Some of the demonstrations; ``rows`` is a slice, an index array or a mask."""
-        return CloningData(
-            self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows]
-        )
+        return CloningData(self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows])
 
     def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
         """A part to train on and a held-out part; all demonstrations of one image are in the same part.
@@ -217,24 +215,18 @@ class DemonstrationLoss:
         """The mean over the states of demonstrations ``rows`` (n,) int that have a target; a scalar with
         gradients."""
         targets = torch.from_numpy(self.data.targets[rows]).to(self.policy.device)  # (n, T, L)
-        divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(
-            self.logits(rows), dim=-1
-        )
+        divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(self.logits(rows), dim=-1)
         states = (targets.sum(-1) > 0).sum().clamp(min=1)
         return divergence.sum() / states
 
     def _fast_logits(self, rows: np.ndarray) -> Tensor:
         policy, taken = self.policy, self.data.taken[rows]
-        locations = torch.from_numpy(self.data.grid.normalised[taken[:, :-1]]).to(
-            policy.device
-        )  # (n, T - 1, 2)
+        locations = torch.from_numpy(self.data.grid.normalised[taken[:, :-1]]).to(policy.device)  # (n, T - 1, 2)
         features = self._encode(rows) if self._features is None else self._features[rows]
         states = policy.pi_features_extractor.states(features, locations)  # (n, T, H)
         # state i has seen the first i locations
         seen = torch.ones(taken.shape[1], taken.shape[1] - 1, dtype=torch.bool, device=policy.device).tril(-1)
-        visited = policy.visited(
-            locations[:, None].expand(-1, taken.shape[1], -1, -1), seen.expand(len(rows), -1, -1)
-        )
+        visited = policy.visited(locations[:, None].expand(-1, taken.shape[1], -1, -1), seen.expand(len(rows), -1, -1))
         return policy.action_logits(states, visited)
 
     def _generic_logits(self, rows: np.ndarray) -> Tensor:
@@ -247,9 +239,7 @@ class DemonstrationLoss:
     def _encode(self, rows: np.ndarray) -> Tensor:
         """(n, T - 1, F)."""
         glimpses = torch.from_numpy(self.data.glimpses[rows]).to(self.policy.device).float() / 255.0
-        return self.policy.pi_features_extractor.encoder(glimpses.flatten(0, 1)).unflatten(
-            0, glimpses.shape[:2]
-        )
+        return self.policy.pi_features_extractor.encoder(glimpses.flatten(0, 1)).unflatten(0, glimpses.shape[:2])
 
 
 def actor_parameters(policy: Any) -> list[nn.Parameter]:
@@ -302,9 +292,7 @@ def clone(
         ConfigurationError: if an argument is out of range or the model does not fit the demonstrations.
     """
     if passes < 1 or batch_size < 1 or patience < 1:
-        raise ConfigurationError(
-            f"passes={passes}, batch_size={batch_size} and patience={patience} must be positive."
-        )
+        raise ConfigurationError(f"passes={passes}, batch_size={batch_size} and patience={patience} must be positive.")
     policy: Any = model.policy
     train, held = (DemonstrationLoss(policy, part) for part in data.split(held_out, seed))
     rng = np.random.default_rng([seed, 1])
@@ -405,13 +393,9 @@ def _target_distributions(
     if temperature <= 0:
         raise ConfigurationError(f"temperature={temperature} must be positive.")
     if epe is None:
-        raise ConfigurationError(
-            'these demonstrations have no EPE maps for soft targets; use targets="argmax".'
-        )
+        raise ConfigurationError('these demonstrations have no EPE maps for soft targets; use targets="argmax".')
     if epe.shape != looked.shape:
-        raise ArtifactError(
-            f"EPE maps are {epe.shape}, where {looked.shape} is needed; make the demonstrations again."
-        )
+        raise ArtifactError(f"EPE maps are {epe.shape}, where {looked.shape} is needed; make the demonstrations again.")
     usable = np.isfinite(epe) & ~visited
     if not usable.any(axis=-1).all():
         n, t = np.argwhere(~usable.any(axis=-1))[0]

@@ -156,7 +156,14 @@ def evaluate(
     """
     began = time.perf_counter()
     rollouts = play(
-        policy, dataset, judge, geometry, indices, scales=scales, progress=progress, start=start_on(policy, dataset)
+        policy,
+        dataset,
+        judge,
+        geometry,
+        indices,
+        scales=scales,
+        progress=progress,
+        start=start_on(policy, dataset),
     )
     return Evaluation(
         policy=name,
@@ -188,7 +195,10 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
@@ -225,7 +235,10 @@ def record(
     *,
     scales: int = 1,
 ) -> Recording:
-    """Plays one deterministic episode on each of a few images and keeps what pictures need; arguments as in :func:`evaluate`."""
+    """Plays one deterministic episode on each of a few images and keeps what pictures need.
+
+    Arguments as in :func:`evaluate`.
+    """
     seen: list[list[np.ndarray]] = [[] for _ in range(geometry.num_glimpses)]
 
     def keep(_rows: np.ndarray, t: int, policy: Any) -> None:

@@ -15,10 +15,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-import torch
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Image, Logger, configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -27,7 +26,7 @@ from tqdm.auto import tqdm
 from agents import figures
 from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
 from agents.cloning import CloningData, clone
-from agents.evaluation import Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.evaluation import TITLES, Evaluation, cached, choose_images, evaluate, format_table, record
 from agents.metrics import gap_closed
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env import ENV_IDS
@@ -35,7 +34,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset,
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge import Judge
-from glimpse_env.registration import find_source
+from glimpse_env.registration import DatasetName, find_source
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.demonstrations import Demonstrations, generate, manifest_of
 from oracles.judging import ensure_judge
@@ -79,7 +78,7 @@ DEFAULTS: dict[str, Budget] = {
 
 @dataclass(frozen=True)
 class Args:
-    """Trains an agent that chooses glimpses: demonstrations, behaviour cloning, policy gradient, and a table at the end."""
+    """Trains an agent that chooses glimpses, from demonstrations through policy gradient to a table of results."""
 
     env: str = "GlimpseBirds-v0"
     """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
@@ -122,11 +121,22 @@ class Args:
         if self.algo not in ALGORITHMS:
             raise ConfigurationError(f"--algo {self.algo} must be one of {', '.join(ALGORITHMS)}.")
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).is_file():
-            raise ConfigurationError(
-                f"--demos {self.demos} is no file and none of {', '.join(DEMONSTRATORS)}, none."
-            )
-        at_least = {"num_demos": 10, "timesteps": 0, "seed": 0, "eval_images": 2, "val_images": 1, "validations": 1}
-        at_least |= {"clone_passes": 1, "warm_up": 0, "demo_coefficient": 0, "target_temperature": 0, "scales": 1}
+            raise ConfigurationError(f"--demos {self.demos} is no file and none of {', '.join(DEMONSTRATORS)}, none.")
+        at_least = {
+            "num_demos": 10,
+            "timesteps": 0,
+            "seed": 0,
+            "eval_images": 2,
+            "val_images": 1,
+            "validations": 1,
+        }
+        at_least |= {
+            "clone_passes": 1,
+            "warm_up": 0,
+            "demo_coefficient": 0,
+            "target_temperature": 0,
+            "scales": 1,
+        }
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -233,7 +243,7 @@ class Experiment:
             raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
         if (out / "config.json").exists():
             raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-        source = find_source(ENV_IDS[args.env])
+        source = source_of(args.env)
         budget = DEFAULTS[source.name]
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
         if args.num_demos is None and args.demos in DEMONSTRATORS:
@@ -271,12 +281,14 @@ class Experiment:
             own = Args(**settings)
             name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
         except FileNotFoundError as error:
-            raise ConfigurationError(f"{args.resume} holds no run (no config.json); start one without --resume.") from error
+            raise ConfigurationError(
+                f"{args.resume} holds no run (no config.json); start one without --resume."
+            ) from error
         except (ValueError, TypeError, KeyError) as error:
             raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
         if (args.resume / "metrics.json").exists():
             raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-        source = find_source(ENV_IDS[own.env])
+        source = source_of(own.env)
         if (source.name, source.fingerprint) != (name, fingerprint):
             raise ArtifactError(
                 f"{args.resume} was begun on data set {name} {fingerprint}; {own.env} now finds {source.name} "
@@ -286,7 +298,13 @@ class Experiment:
 
     def run(self) -> None:
         """All stages."""
-        logger.info("%s on data set %s (%s); results go to %s", self.args.env, self.source.name, self.source.fingerprint, self.out)
+        logger.info(
+            "%s on data set %s (%s); results go to %s",
+            self.args.env,
+            self.source.name,
+            self.source.fingerprint,
+            self.out,
+        )
         with self._stage("judge"):
             self.judge  # noqa: B018
         with self._stage("demonstrations"):
@@ -298,7 +316,8 @@ class Experiment:
             if data is not None:
                 self.clone(model, data)
             self._keep(model, 0)
-        for chunk in range(self.state.chunk + 1, self.num_chunks + 1):
+        done = self.state.chunk or 0
+        for chunk in range(done + 1, self.num_chunks + 1):
             self.fine_tune(model, data, chunk)
             self._keep(model, chunk)
         self.report()
@@ -308,7 +327,7 @@ class Experiment:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        command = f"python scripts/train_judge.py --dataset {self.source.name} --scales {self.args.scales}"
+        command = f"python scripts/train_judge.py --env {self.args.env} --scales {self.args.scales}"
         return ensure_judge(self.source, scales=self.args.scales, command=command)
 
     @cached_property
@@ -360,7 +379,7 @@ class Experiment:
         return make_policy("oracle", self.source, self.judge)
 
     def reference(self, name: str) -> GlimpsePolicy:
-        """The reference policy called ``name``, its random numbers at their start; the oracle, which has none, made once."""
+        """The reference policy called ``name``, what is random in it at its start; the oracle is made only once."""
         return self.oracle if name == "oracle" else make_policy(name, self.source, self.judge)
 
     @cached_property
@@ -384,7 +403,7 @@ class Experiment:
     @cached_property
     def num_rollouts(self) -> int:
         """Rollouts of fine-tuning: enough for the timesteps asked for."""
-        assert self.model is not None and self.args.timesteps is not None
+        assert self.args.timesteps is not None
         return -(-self.args.timesteps // self._rollout_steps)
 
     @property
@@ -431,7 +450,10 @@ class Experiment:
         if data is not None and self.args.demo_coefficient > 0:
             callbacks.append(
                 KeepDemonstrations(
-                    data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade, seed=seed
+                    data,
+                    coefficient=self.args.demo_coefficient,
+                    fade_timesteps=self.args.demo_fade,
+                    seed=seed,
                 )
             )
         with self._stage("fine-tuning"):
@@ -451,9 +473,13 @@ class Experiment:
             for name, policy in shown.items():
                 recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.args.scales)
                 for row in range(len(recording.indices)):
-                    picture = figures.draw_recording(recording, row, val, self.judge.grid)
+                    picture = figures.episode_frames(
+                        recording, row, val, self.geometry, name=name, scales=self.args.scales
+                    )[-1]
                     self.tensorboard.record(
-                        f"episodes/{name}-{row}", Image(picture, "HWC"), exclude=("stdout", "log", "json", "csv")
+                        f"episodes/{name}-{row}",
+                        Image(picture, "HWC"),
+                        exclude=("stdout", "log", "json", "csv"),
                     )
             self.tensorboard.dump(step)
         return evaluation
@@ -469,7 +495,8 @@ class Experiment:
             manifest = manifest_of(name, self.source, self.judge, len(indices))
             path = cache_folder() / "evaluations" / f"{test.name}-{name}-{digest(manifest, 'test', indices)}.json"
             evaluations[name] = cached(
-                path, lambda name=name: self._evaluate(name, self.reference(name), test, indices)  # type: ignore[misc]
+                path,
+                lambda name=name: self._evaluate(name, self.reference(name), test, indices),  # type: ignore[misc]
             )
         return evaluations
 
@@ -486,7 +513,8 @@ class Experiment:
                 cloned = algorithm.load(self._cloned_path, device="cpu")
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
-        title = f"{self.args.env} · data set {self.source.name} · {self.args.algo.upper()}, demonstrations: {self.args.demos}"
+        demos = Path(self.args.demos).stem
+        title = f"{self.args.env} · data set {self.source.name} · {self.args.algo.upper()}, demonstrations: {demos}"
         with self._stage("pictures"):
             figures.learning_curve(
                 self.out / "learning_curve.png",
@@ -508,8 +536,9 @@ class Experiment:
                     )
                 },
                 test,
-                self.judge.grid,
+                self.geometry,
                 title=title,
+                scales=self.args.scales,
             )
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
@@ -570,6 +599,8 @@ class Experiment:
     def _evaluate(
         self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray, progress: bool = True
     ) -> Evaluation:
+        if progress:
+            logger.info("%s: %d %s images", TITLES[name], len(indices), dataset.split)
         return evaluate(
             policy,
             dataset,
@@ -634,9 +665,7 @@ class Experiment:
             "policies": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
             "gap_closed": closed("agent"),
             "gap_closed_cloned": closed("agent_cloned") if "agent_cloned" in evaluations else None,
-            "curve": [
-                {"env_steps": steps, "validation_success": success} for steps, success in self.state.curve
-            ],
+            "curve": [{"env_steps": steps, "validation_success": success} for steps, success in self.state.curve],
             "selection": {
                 "rule": "the point of the curve with the highest validation success, the latest of equals",
                 "env_steps": self.state.selected,
@@ -668,6 +697,18 @@ class _Progress(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.bar.close()
+
+
+def source_of(env: str) -> DataSource:
+    """The data set that an environment id stands for.
+
+    Raises:
+        ConfigurationError: if there is no such id.
+        DatasetNotFoundError: if its files are missing.
+    """
+    if env not in ENV_IDS:
+        raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+    return find_source(cast(DatasetName, ENV_IDS[env]))
 
 
 def versions() -> dict[str, str]:

@@ -64,9 +64,7 @@ class GlimpseEncoder(nn.Module):
             own.channels,
             own.features,
         ):
-            raise ConfigurationError(
-                f"an encoder for {own} cannot take over one of {judges}; use the judge's config."
-            )
+            raise ConfigurationError(f"an encoder for {own} cannot take over one of {judges}; use the judge's config.")
         norms = [layer for layer in posterior.encoder if isinstance(layer, nn.BatchNorm2d)]
         convolutions = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
         for mine, conv, norm in zip(convolutions, _convolutions(posterior), norms, strict=True):
@@ -136,9 +134,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
         """(B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
         seen = self._seen(observations)  # (B, T)
-        glimpses = observations["glimpses"].unflatten(
-            1, (self.num_glimpses, *self.glimpse_shape)
-        )  # (B, T, g, g, C)
+        glimpses = observations["glimpses"].unflatten(1, (self.num_glimpses, *self.glimpse_shape))  # (B, T, g, g, C)
         features = glimpses.new_zeros(*seen.shape, self.encoder.width)
         if seen.any():
             features[seen] = self.encoder(glimpses[seen])

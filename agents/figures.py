@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import isotonic_regression
 
 from agents.evaluation import TITLES, Evaluation, Recording
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.files import whole_file
-
-matplotlib.use("Agg", force=False)
+from glimpse_env.rendering import draw_episode
 
 COLOURS: dict[str, str] = {
     # Okabe and Ito's palette, safe for the colour-blind
@@ -24,6 +26,8 @@ COLOURS: dict[str, str] = {
     "hgs": "#E69F00",
     "random": "#6B6B6B",
 }
+BANNER = 56
+"""Height of the title over the episodes in pixels."""
 BANDS = ("random", "fixed", "oracle", "clairvoyant")
 
 
@@ -63,7 +67,13 @@ def learning_curve(
     axes.plot(steps, success, color=COLOURS["agent"], linewidth=2.2, marker="o", markersize=5, zorder=4)
     if "agent_cloned" in evaluations:
         axes.plot(
-            steps[:1], success[:1], "D", color=COLOURS["agent_cloned"], markeredgecolor="white", markersize=10, zorder=5
+            steps[:1],
+            success[:1],
+            "D",
+            color=COLOURS["agent_cloned"],
+            markeredgecolor="white",
+            markersize=10,
+            zorder=5,
         )
         axes.annotate(
             "after cloning",
@@ -80,15 +90,15 @@ def learning_curve(
         axes.annotate(
             "kept",
             (selected, chosen),
-            xytext=(0, 11),
+            xytext=(-6, 9),
             textcoords="offset points",
-            ha="center",
+            ha="right",
             color=COLOURS["agent"],
             fontsize=9,
             zorder=6,
         )
     labels.append((float(success[-1]), "agent (validation)", COLOURS["agent"]))
-    axes.set_xlim(-0.03 * right, right)
+    axes.set_xlim(-0.03 * right, 1.02 * right)
     bottom = min([float(success.min()), *(entry[0] for entry in labels)])
     axes.set_ylim(max(0.0, bottom - 8), 101.5)
     _label_right(axes, labels)
@@ -103,7 +113,7 @@ def learning_curve(
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     with whole_file(path) as temporary:
         figure.savefig(temporary)
 
@@ -111,9 +121,9 @@ def learning_curve(
 def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     """Writes labels (height, text, colour) to the right of the axes, moved apart where they would overlap."""
     bottom, top = axes.get_ylim()
-    for (_, text, colour), height in zip(
-        sorted(labels), spread([entry[0] for entry in sorted(labels)], 0.05 * (top - bottom), bottom, top), strict=True
-    ):
+    labels = sorted(labels)
+    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
+    for (_, text, colour), height in zip(labels, heights, strict=True):
         axes.annotate(
             text,
             (1.015, height),
@@ -126,20 +136,87 @@ def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Ascending heights moved as little as a sweep up and one down need to be ``gap`` apart, inside [low, high]."""
-    moved: list[float] = []
-    for height in heights:
-        moved.append(max(height, moved[-1] + gap if moved else low))
-    ceiling = high
-    for index in range(len(moved) - 1, -1, -1):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - gap
-    return moved
+    """Ascending heights moved apart to be at least ``gap`` from each other, inside [low, high] and as little as can be.
+
+    The moved heights minimise the sum of squared moves: an isotonic regression, once the gaps are taken off.
+    """
+    offsets = gap * np.arange(len(heights))
+    moved = isotonic_regression(np.asarray(heights) - offsets).x
+    return list(np.clip(moved, low, max(low, high - offsets[-1])) + offsets)
 
 
-def draw_recording(recording, row, dataset, grid):
-    return np.zeros((64, 64, 3), np.uint8)
+def episode_frames(
+    recording: Recording, row: int, dataset: GlimpseDataset, geometry: Geometry, *, name: str, scales: int = 1
+) -> list[np.ndarray]:
+    """An episode step by step: T pictures, after each glimpse one, the true class told in the last.
+
+    Args:
+        recording: of one policy.
+        row: which of its episodes.
+        dataset: the split that was played on.
+        geometry: of the data set.
+        name: of the policy. The oracle's pictures show the EPE map that the newest glimpse was chosen by.
+        scales: of the sensor.
+
+    Returns:
+        (h, w, 3) uint8 pictures of one size.
+    """
+    index, steps = int(recording.indices[row]), geometry.num_glimpses
+    maps = recording.maps if name == "oracle" else None
+    return [
+        draw_episode(
+            np.asarray(dataset.images[index]),
+            recording.corners[row, : t + 1],
+            geometry.glimpse_size,
+            recording.probabilities[row, t],
+            dataset.class_names,
+            label=int(dataset.labels[index]) if t == steps - 1 else None,
+            epe_map=None if maps is None else maps[row, t],
+            num_glimpses=steps,
+            scales=scales,
+            title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
+        )
+        for t in range(steps)
+    ]
 
 
-def episodes(path, recordings, dataset, grid, *, title):
-    path.write_bytes(b"x")
+def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures (h, w, 3) uint8 of one height, row by row, edge to edge; all rows must be of one width."""
+    rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
+    missing = rows[0].shape[1] - rows[-1].shape[1]
+    rows[-1] = np.pad(rows[-1], ((0, 0), (0, missing), (0, 0)), mode="edge")
+    return np.concatenate(rows)
+
+
+def episodes(
+    path: Path,
+    recordings: Mapping[str, Recording],
+    dataset: GlimpseDataset,
+    geometry: Geometry,
+    *,
+    title: str,
+    scales: int = 1,
+) -> None:
+    """Draws finished episodes, images from top to bottom and policies from left to right.
+
+    Args:
+        path: of the PNG, written whole.
+        recordings: of the same images, by policy.
+        dataset: the split that was played on.
+        geometry: of the data set.
+        title: names the environment and the data set.
+        scales: of the sensor.
+    """
+    count = len(next(iter(recordings.values())).indices)
+    pictures = [
+        episode_frames(recording, row, dataset, geometry, name=name, scales=scales)[-1]
+        for row in range(count)
+        for name, recording in recordings.items()
+    ]
+    grid = Image.fromarray(tile(pictures, len(recordings)))
+    picture = Image.new("RGB", (grid.width, grid.height + BANNER), grid.getpixel((0, 0)))
+    picture.paste(grid, (0, BANNER))
+    font = ImageFont.load_default(26)
+    ImageDraw.Draw(picture).text((24, BANNER // 2 + 6), title, "white", font, anchor="lm")
+    with whole_file(path) as temporary:
+        picture.save(temporary)

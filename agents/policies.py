@@ -49,6 +49,7 @@ class _HistoryPolicyMixin:
         features_extractor_class: type[HistoryExtractor] = HistoryExtractor,
         share_features_extractor: bool = False,
         net_arch: dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
         **kwargs: Any,
     ):
         """
@@ -63,6 +64,7 @@ class _HistoryPolicyMixin:
             share_features_extractor: must stay False.
             net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic
                 by default.
+            activation_fn: of those layers; with ReLU, demonstrations are learned far better than with SB3's tanh.
             **kwargs: of the SB3 policy.
 
         Raises:
@@ -75,9 +77,7 @@ class _HistoryPolicyMixin:
             )
         masks = mask_visited and isinstance(action_space, spaces.Discrete)
         if masks and grid is None:
-            raise ConfigurationError(
-                "mask_visited=True needs the grid of locations; pass grid or mask_visited=False."
-            )
+            raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
         self._constructor = {"grid": None if grid is None else dict(grid), "mask_visited": mask_visited}
         located = LocationGrid(**grid) if masks and grid is not None else None
         if located is not None and len(located) != action_space.n:  # type: ignore[attr-defined]
@@ -89,6 +89,7 @@ class _HistoryPolicyMixin:
             features_extractor_class=features_extractor_class,
             share_features_extractor=False,
             net_arch={"pi": [128], "vf": [64]} if net_arch is None else net_arch,
+            activation_fn=activation_fn,
             **kwargs,
         )
         self.grid = located
@@ -175,9 +176,7 @@ class _HistoryPolicyMixin:
         if isinstance(self.action_space, spaces.Box):
             return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(states))
         seen = observations["mask"] > 0.5  # (B, T)
-        logits = self.action_logits(
-            states, self.visited(observations["locations"].unflatten(1, (-1, 2)), seen)
-        )
+        logits = self.action_logits(states, self.visited(observations["locations"].unflatten(1, (-1, 2)), seen))
         distribution = self.action_dist.proba_distribution(action_logits=logits)
         if action_masks is not None:
             distribution.apply_masking(action_masks)

@@ -241,7 +241,7 @@ class EpisodeBatch:
         """Actions as :meth:`step` takes them to (B, 2) int64 pixels, checked."""
         discrete, locations = self.action == "discrete", len(self.grid)
         kinds, members = ("iu", f"integers in 0..{locations - 1}") if discrete else ("fiu", "pairs in [-1, 1]")
-        shape = (len(self), *self.action_space.shape)
+        shape = (len(self),) if discrete else (len(self), 2)
         try:
             values = np.asarray(actions)
         except (TypeError, ValueError) as error:

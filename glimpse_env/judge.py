@@ -99,7 +99,9 @@ class Judge:
     @torch.inference_mode()
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
         """Embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
-        return grid_embeddings(self.networks[network], images, self.grid, self.card.scales)
+        posterior = self.networks[network]
+        features = grid_features(posterior, images, self.grid, self.card.scales)
+        return posterior.embed(features, torch.from_numpy(self.grid.normalised))
 
     @torch.inference_mode()
     def probabilities(
@@ -178,15 +180,13 @@ class Judge:
         return cls(networks, card)
 
 
-def grid_embeddings(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
-    """Embeddings of the glimpses at every grid location, (N, L, D): one dense pass, or cut out where scales > 1."""
+def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
+    """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1."""
     if scales == 1:
-        features = network.encode_dense(torch.from_numpy(np.ascontiguousarray(images)))
-    else:
-        rows = np.repeat(np.arange(len(images)), len(grid))
-        cut = Sensor(grid.glimpse_size, scales)(images, rows, np.tile(grid.corners, (len(images), 1)))
-        features = network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, (len(images), len(grid)))
-    return network.embed(features, torch.from_numpy(grid.normalised))
+        return network.encode_dense(torch.from_numpy(np.ascontiguousarray(images)))
+    rows = np.repeat(np.arange(len(images)), len(grid))
+    cut = Sensor(grid.glimpse_size, scales)(images, rows, np.tile(grid.corners, (len(images), 1)))
+    return network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, (len(images), len(grid)))
 
 
 def load_card(path: Path) -> JudgeCard:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
-from glimpse_env.judge import Judge, JudgeCard, grid_embeddings
+from glimpse_env.judge import Judge, JudgeCard, grid_features
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 
@@ -207,7 +207,9 @@ class NetworkTrainer:
     def _restore(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
         if state["identity"] != self._identity():
-            raise ArtifactError(f"the checkpoint {path} belongs to another data set or plan; delete it to start afresh.")
+            raise ArtifactError(
+                f"the checkpoint {path} belongs to another data set or plan; delete it to start afresh."
+            )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.passes_done = state["passes_done"]
@@ -215,7 +217,9 @@ class NetworkTrainer:
             self.visited = VisitedHistories(**{name: tensor.numpy() for name, tensor in state["visited"].items()})
 
     def _identity(self) -> str:
-        return f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.scales} seed {self.seed} {self.plan}"
+        return (
+            f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.scales} seed {self.seed} {self.plan}"
+        )
 
 
 def one_cycle(progress: float, warm_up: float = 0.05) -> float:
@@ -229,10 +233,11 @@ def prefix_sums(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int = 1
 ) -> Tensor:
     """Sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
-    embedded = grid_embeddings(network, images, grid, scales)  # (N, L, D)
-    index = torch.from_numpy(locations).flatten(1)[..., None].expand(-1, -1, embedded.shape[-1])
-    chosen = embedded.gather(1, index).unflatten(1, locations.shape[1:])  # (N, h, T, D)
-    return F.pad(chosen.cumsum(2), (0, 0, 1, 0))
+    shape, index = locations.shape, torch.from_numpy(locations).flatten(1)  # (N, h * T)
+    features = grid_features(network, images, grid, scales)  # (N, L, F)
+    chosen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+    embedded = network.embed(chosen, torch.from_numpy(grid.normalised)[index]).unflatten(1, shape[1:])
+    return F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (N, h, T + 1, D)
 
 
 def fit_temperatures(log_probabilities: np.ndarray, labels: np.ndarray) -> list[float]:

@@ -134,15 +134,14 @@ class CanvasObserver(Observer):
         self.space = spaces.Box(0, 255, (grid.image_size, grid.image_size, image_channels + 1), np.uint8)
 
     def __call__(self, histories: Histories) -> Observation:
-        canvas, offsets = self.blank(len(histories)), np.arange(self.grid.glimpse_size)
-        image, mask = canvas[..., :-1], canvas[..., -1]
+        canvas, side = self.blank(len(histories)), self.grid.glimpse_size
+        windows = np.lib.stride_tricks.sliding_window_view(canvas, (side, side), axis=(1, 2), writeable=True)
         episodes, steps = np.nonzero(histories.seen)  # (M,), M glimpses in all
-        corners = histories.corners[episodes, steps]
-        rows = corners[:, 0, None, None] + offsets[:, None]  # (M, g, 1)
-        cols = corners[:, 1, None, None] + offsets  # (M, 1, g)
-        where = (episodes[:, None, None], rows, cols)
-        image[where] = histories.glimpses[episodes, steps, ..., : image.shape[-1]]
-        mask[where] = 255
+        rows, cols = histories.corners[episodes, steps].T
+        seen = np.full((len(episodes), canvas.shape[-1], side, side), 255, dtype=np.uint8)
+        channels = canvas.shape[-1] - 1
+        seen[:, :channels] = histories.glimpses[episodes, steps, ..., :channels].transpose(0, 3, 1, 2)
+        windows[episodes, rows, cols] = seen
         return canvas
 
 
@@ -192,4 +191,6 @@ def take(observations: Observation, episode: int) -> Observation:
 
 def _to_unit(pixels: np.ndarray) -> np.ndarray:
     """uint8 to float32 in [0, 1]."""
-    return np.divide(pixels, np.float32(255), dtype=np.float32)
+    scaled = pixels.astype(np.float32)
+    scaled /= np.float32(255)
+    return scaled

@@ -89,7 +89,7 @@ class GlimpsePosterior(nn.Module):
         """(..., g, g, C) uint8 to features (..., F) float32, each glimpse on its own."""
         leading = glimpses.shape[:-3]
         pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
-        return self.encoder(pixels).reshape(*leading, -1)
+        return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
         """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32."""

@@ -109,7 +109,7 @@ def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
 
 
 class Window:
-    """A window on the screen, opened by the first picture that is shown in it."""
+    """A window on the screen, opened by the first picture that is shown in it; the last one opened is on view."""
 
     def __init__(self, title: str, fps: int):
         self.title = title
@@ -131,7 +131,7 @@ class Window:
         except ImportError as error:
             raise DependencyNotInstalled("render_mode='human' needs pygame: pip install pygame.") from error
         size = frame.shape[1::-1]
-        if self._screen is None:
+        if self._screen is None or pygame.display.get_surface() is not self._screen:  # pygame has one for all
             pygame.display.init()
             self._screen = pygame.display.set_mode(size)
             pygame.display.set_caption(self.title)

@@ -16,6 +16,7 @@ from agents.cloning import (
 )
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.rollout import play
 from tests.toy import GEOMETRY, CountingJudge, toy_dataset
 from tests.toy_agents import (
     GRID,
@@ -34,17 +35,13 @@ from tests.toy_agents import (
 LOCATIONS = np.array([[3, 5, 4, 0], [7, 2, 7, 1]])
 
 
-def make_data(
-    epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, **options: Any
-) -> CloningData:
+def make_data(epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, **options: Any) -> CloningData:
     return CloningData.from_demonstrations(demonstrations(locations, epe), toy_dataset(), GEOMETRY, **options)
 
 
 def plain_model(**options: Any) -> PPO:
     """SB3's own policy on the same observations: an MLP over all of it."""
-    return PPO(
-        "MultiInputPolicy", toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options
-    )
+    return PPO("MultiInputPolicy", toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options)
 
 
 # --- data
@@ -55,7 +52,8 @@ def test_soft_targets_by_hand() -> None:
     epe[..., :4] = [0.0, 0.5, 1.0, 1.5]
     epe[1, 2, 1] = np.nan
     targets = make_data(epe, temperature=0.5).targets
-    assert targets.dtype == np.float32 and targets.shape == (2, STEPS, len(GRID))
+    assert targets.dtype == np.float32
+    assert targets.shape == (2, STEPS, len(GRID))
     e = np.exp(-np.arange(4.0))
     np.testing.assert_allclose(targets[0, 0, :4], e / e.sum(), rtol=1e-5)
     np.testing.assert_allclose(targets[0, 1, :4], [*(e[:3] / e[:3].sum()), 0], rtol=1e-5)  # 3 was looked at
@@ -183,37 +181,31 @@ def test_wrong_spaces_are_named() -> None:
 def test_a_policy_that_looks_is_cloned(algo: str) -> None:
     """The demonstrator goes by the grey it has seen; only a policy that sees it too can agree on held-out images."""
     data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset(), GEOMETRY)
-    model = plain_model() if algo == "plain" else toy_model(algo)
-    critic = weights_of(
-        model.policy.vf_features_extractor, model.policy.mlp_extractor.value_net, model.policy.value_net
-    )
+    model = plain_model(policy_kwargs={"activation_fn": torch.nn.ReLU}) if algo == "plain" else toy_model(algo)
+    policy: Any = model.policy
+    critic = [policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net]
+    before = weights_of(*critic)
     result = clone(
-        model, data, passes=60, batch_size=48, learning_rate=5e-3, patience=60, held_out=0.25, progress=False
+        model,
+        data,
+        passes=150,
+        batch_size=48,
+        learning_rate=3e-3,
+        patience=150,
+        held_out=0.25,
+        progress=False,
     )
-    assert result.held_out_loss[0] > 1 and min(result.held_out_loss) < 0.05
+    assert result.held_out_loss[0] > 1
+    assert min(result.held_out_loss) < 0.05
     assert (result.top_1, result.top_5) == (1.0, 1.0)
     assert result.held_out_loss[result.best_pass] == min(result.held_out_loss)
 
-    after = weights_of(
-        model.policy.vf_features_extractor, model.policy.mlp_extractor.value_net, model.policy.value_net
-    )
-    assert equal(critic, after)
-    assert not model.policy.optimizer.state  # cloning has its own
-    assert all(parameter.grad is None for parameter in model.policy.parameters())
+    assert equal(before, weights_of(*critic))
+    assert not policy.optimizer.state  # cloning has its own
+    assert all(parameter.grad is None for parameter in policy.parameters())
 
-    env = toy_vec_env(4, grey_dataset(4))
-    env.env_method("reset", options={"index": 0})
-    observations: Any = {
-        key: np.stack(
-            [values[key] for values in (e.reset(options={"index": i})[0] for i, e in enumerate(env.envs))]
-        )
-        for key in env.observation_space.spaces
-    }
-    for step in range(STEPS):
-        actions, _ = model.predict(observations, deterministic=True)
-        np.testing.assert_array_equal(actions, grey_demonstrations(4).locations[:, step])
-        if step < STEPS - 1:
-            observations = env.step(actions)[0]
+    played = play(model, grey_dataset(8), CountingJudge(), GEOMETRY, np.arange(8), progress=False)
+    np.testing.assert_array_equal(played.locations, grey_demonstrations(8).locations)
 
 
 def test_best_weights_are_kept_and_cloning_stops() -> None:
@@ -248,11 +240,10 @@ def test_cloning_repeats() -> None:
 def test_actor_and_critic_parameters_are_apart() -> None:
     for model in (toy_model(), toy_model(pretrained=False), plain_model()):
         policy: Any = model.policy
-        actor, critic = (
-            {id(p) for p in part} for part in (actor_parameters(policy), critic_parameters(policy))
-        )
+        actor, critic = ({id(p) for p in part} for part in (actor_parameters(policy), critic_parameters(policy)))
         trainable = {id(parameter) for parameter in policy.parameters() if parameter.requires_grad}
-        assert not actor & critic and actor | critic == trainable
+        assert not actor & critic
+        assert actor | critic == trainable
     assert isinstance(model.observation_space, spaces.Dict)
 
 

@@ -40,7 +40,8 @@ def test_encoder_copies_the_judges_exactly() -> None:
     encoder.copy_from(judge.networks[0])
     glimpses = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (7, 12, 12, 1), dtype=np.uint8))
     expected = judge.networks[0].encode_glimpses(glimpses)  # (7, F)
-    assert expected.shape == (7, encoder.width) and expected.std() > 0.01
+    assert expected.shape == (7, encoder.width)
+    assert expected.std() > 0.01
     torch.testing.assert_close(encoder(glimpses / 255.0), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -94,10 +95,12 @@ def test_empty_history_is_the_learned_start() -> None:
     extractor = make_extractor()
     torch.nn.init.normal_(extractor.start)
     features = extractor(make_observations([0, 2, 0]))
-    assert torch.equal(features[0], extractor.start) and torch.equal(features[2], extractor.start)
+    assert torch.equal(features[0], extractor.start)
+    assert torch.equal(features[2], extractor.start)
     assert torch.equal(extractor(make_observations([0]))[0], extractor.start)
     features.sum().backward()
-    assert extractor.start.grad is not None and extractor.start.grad.abs().min() > 0
+    assert extractor.start.grad is not None
+    assert extractor.start.grad.abs().min() > 0
 
 
 def test_states_are_the_features_of_all_prefixes() -> None:

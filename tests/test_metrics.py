@@ -29,7 +29,9 @@ def test_wilson_interval_by_its_formula():
     assert wilson_interval(35, 50, confidence=0.9) == pytest.approx((centre - half, centre + half))
 
 
-@pytest.mark.parametrize(("successes", "trials", "confidence"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 1.0)])
+@pytest.mark.parametrize(
+    ("successes", "trials", "confidence"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 1.0)]
+)
 def test_wilson_interval_refuses_impossible_counts(successes, trials, confidence):
     with pytest.raises(ConfigurationError, match="successes"):
         wilson_interval(successes, trials, confidence)

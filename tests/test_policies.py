@@ -117,7 +117,8 @@ def test_continuous_actions_work_without_a_mask() -> None:
     assert isinstance(model.action_space, spaces.Box)
     observations: Any = env.reset()
     actions, _ = model.predict(observations)
-    assert actions.shape == (8, 2) and np.abs(actions).max() <= 1
+    assert actions.shape == (8, 2)
+    assert np.abs(actions).max() <= 1
 
 
 def test_a_policy_can_be_saved_alone(tmp_path: Any) -> None:

@@ -1,19 +1,26 @@
 """Small things for tests: a data set of noise images, an untrained judge, and one whose answers are known."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
-from glimpse_env.judge import Judge, JudgeCard
+from glimpse_env import ENV_IDS
+from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
+from glimpse_env.judge import Judge, JudgeCard, judge_path
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.registration import find_source
+from tests.tiny_data import write_tiny_cub, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
 """Of the toy data set; a (12, 4) encoder exists."""
 SIZE = 40
 """Side of its images in pixels: an 8 x 8 grid of locations."""
 NUM_CLASSES = 3
+SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4}
+"""Options of the drawn birds: one training image of each species."""
 
 
 def toy_dataset(
@@ -53,6 +60,7 @@ def toy_judge(
     num_parts: int = 0,
     fingerprint: str = "toy",
     seed: int = 0,
+    dataset: str = "toy",
 ) -> Judge:
     """Random small networks whose batch normalisation has statistics of its own, and random temperatures."""
     config = PosteriorConfig(
@@ -72,12 +80,13 @@ def toy_judge(
         for network in networks:
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
-                    torch.nn.init.normal_(module.running_mean, std=0.2)
-                    torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
-                    torch.nn.init.uniform_(module.weight, 0.5, 2.0)
-                    torch.nn.init.normal_(module.bias, std=0.2)
+                    for name, tensor in module.state_dict().items():
+                        if name in ("running_var", "weight"):
+                            tensor.uniform_(0.5, 2.0)
+                        elif name in ("running_mean", "bias"):
+                            tensor.normal_(std=0.2)
     card = JudgeCard(
-        dataset="toy",
+        dataset=dataset,
         fingerprint=fingerprint,
         config=config,
         image_size=size,
@@ -91,6 +100,42 @@ def toy_judge(
         command="tests/toy.py",
     )
     return Judge(networks, card)
+
+
+def write_toy_judge(source: DataSource, scales: int = 1) -> Path:
+    """Puts an untrained judge for a data set into the cache, where ``find_judge`` finds it."""
+    judge = toy_judge(
+        source.geometry,
+        size=source.image_shape[0],
+        channels=source.image_shape[2],
+        scales=scales,
+        num_classes=len(source.class_names),
+        num_networks=source.num_folds,
+        fingerprint=source.fingerprint,
+        dataset=source.name,
+    )
+    path = judge_path(source, scales)
+    judge.save(path)
+    return path
+
+
+def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """Makes every registered id work at toy size, with tiny data and untrained judges below ``root``.
+
+    ``patch`` points GLIMPSE_DATA and GLIMPSE_CACHE there for as long as it lasts.
+
+    Returns:
+        For each id the keyword arguments that keep it small.
+    """
+    patch.setenv("GLIMPSE_DATA", str(root / "data"))
+    patch.setenv("GLIMPSE_CACHE", str(root / "cache"))
+    write_tiny_cub(root / "data")
+    write_tiny_mnist(root / "data")
+    arguments: dict[str, dict[str, Any]] = {env_id: {} for env_id in ENV_IDS}
+    arguments["GlimpseBirds-v0"] = {"dataset_options": SMALL_BIRDS}
+    for env_id, dataset in ENV_IDS.items():
+        write_toy_judge(find_source(dataset, options=arguments[env_id].get("dataset_options")))
+    return arguments
 
 
 class CountingJudge:

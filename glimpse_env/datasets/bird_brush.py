@@ -65,9 +65,7 @@ class Brush:
         """A filled polygon."""
         self._draw.polygon(self._place(frame, points), fill=(*colour, alpha))
 
-    def line(
-        self, frame: Frame, points: Outline | Points, colour: Colour, width: float, alpha: int = 255
-    ) -> None:
+    def line(self, frame: Frame, points: Outline | Points, colour: Colour, width: float, alpha: int = 255) -> None:
         """A line `width` units wide."""
         thick = max(1, round(width * self.unit))
         self._draw.line(self._place(frame, points), fill=(*colour, alpha), width=thick, joint="curve")

@@ -224,9 +224,7 @@ _BODY = spline(
         (-20.5, 3.2),
     )
 )
-_HEAD = spline(
-    ((-8.6, 0), (-6.4, -6.2), (0, -8.9), (6.1, -6.1), (8.5, -0.4), (6.4, 5.4), (0, 8.3), (-6.6, 6.2))
-)
+_HEAD = spline(((-8.6, 0), (-6.4, -6.2), (0, -8.9), (6.1, -6.1), (8.5, -0.4), (6.4, 5.4), (0, 8.3), (-6.6, 6.2)))
 _WING = spline(
     (
         (2.5, 1.0),
@@ -240,9 +238,7 @@ _WING = spline(
         (1.5, 7.5),
     )
 )
-_COVERTS = spline(
-    ((2.5, 1.0), (0, -1.6), (-5, -2.2), (-8, 0.6), (-8.6, 5.5), (-7.6, 10), (-3, 11.4), (1.5, 7.5))
-)
+_COVERTS = spline(((2.5, 1.0), (0, -1.6), (-5, -2.2), (-8, 0.6), (-8.6, 5.5), (-7.6, 10), (-3, 11.4), (1.5, 7.5)))
 _LONG_COVERT = spline(((1, -1.5), (-4.5, -1.7), (-7.2, 0), (-4.5, 1.7), (1, 1.5)), 4)
 _TAIL: Points = np.array(((2, -3.2), (-22, -5.6), (-22, 5.6), (2, 3.2)))
 _DOWN = (
@@ -299,9 +295,7 @@ def _turn_hue(colour: Colour, hue: float, richness: float) -> Colour:
 
 def _worn(palette: Palette, scene: Scene) -> Palette:
     """The palette as this individual wears it."""
-    return Palette(
-        *(_turn_hue(getattr(palette, field.name), scene.hue, scene.richness) for field in fields(palette))
-    )
+    return Palette(*(_turn_hue(getattr(palette, field.name), scene.hue, scene.richness) for field in fields(palette)))
 
 
 Box = tuple[int, int, int, int]
@@ -329,9 +323,7 @@ def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) 
     ragged = texture[top:bottom, left:right] - 0.5
     x, y = _coordinates(bird.body, box)
     y = y + ragged * 4
-    layers = np.array(
-        (palette.back, palette.flank, palette.belly, palette.head, palette.throat), dtype=np.float32
-    )
+    layers = np.array((palette.back, palette.flank, palette.belly, palette.head, palette.throat), dtype=np.float32)
     field = layers[0] + (layers[1] - layers[0]) * _step(y, -4.0, 5.0)
     field += (layers[2] - field) * _step(y + 0.35 * x, 5.0, 6.0)
     x, y = _coordinates(bird.head, box)
@@ -341,9 +333,7 @@ def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) 
     return Image.fromarray(field.astype(np.uint8))
 
 
-def _paste_plumage(
-    canvas: Image.Image, trunk: Image.Image, bird: Skeleton, palette: Palette, texture: Floats
-) -> None:
+def _paste_plumage(canvas: Image.Image, trunk: Image.Image, bird: Skeleton, palette: Palette, texture: Floats) -> None:
     left, top, right, bottom = trunk.getbbox() or (0, 0, 1, 1)
     box = (left // ZOOM, top // ZOOM, -(-right // ZOOM), -(-bottom // ZOOM))
     large = (box[0] * ZOOM, box[1] * ZOOM, box[2] * ZOOM, box[3] * ZOOM)
@@ -392,7 +382,7 @@ def _paint_tail_piece(brush: Brush, frame: Frame, colour: Colour, near: float, f
 
 
 def _paint_wing(brush: Brush, frame: Frame, palette: Palette, pattern: str) -> None:
-    brush.fill(frame, _WING + (0.6, 1.4), shade(palette.flank, 0.45), 90)  # its shadow on the flank
+    brush.fill(frame, _WING + np.array((0.6, 1.4)), shade(palette.flank, 0.45), 90)  # its shadow on the flank
     brush.fill(frame, _WING, palette.flight)
     middle, dark = mix(palette.flight, palette.wing, 0.55), shade(palette.flight, 0.6)
     for step in range(5):  # long feathers, the lowest first
@@ -400,7 +390,7 @@ def _paint_wing(brush: Brush, frame: Frame, palette: Palette, pattern: str) -> N
         brush.line(frame, feather, dark, 0.5, 190)
         brush.line(frame, [(x, y - 0.7) for x, y in feather], middle, 0.6, 170)
     for step in range(5):
-        covert = _LONG_COVERT + (-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step)
+        covert = _LONG_COVERT + np.array((-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step))
         brush.fill(frame, covert, middle)
         brush.outline(frame, covert, dark, 170)
     brush.fill(frame, _COVERTS, palette.wing)

@@ -16,9 +16,7 @@ from glimpse_env.datasets.bird_scenery import Colour
 LEG = 10.5
 """Length of a leg from hip to sole."""
 
-VENT = spline(
-    ((-7, 10.6), (-8, 7), (-14, 4), (-21.5, 1.5), (-23.8, 4.2), (-19.8, 9), (-14, 11.8), (-8.8, 12.2))
-)
+VENT = spline(((-7, 10.6), (-8, 7), (-14, 4), (-21.5, 1.5), (-23.8, 4.2), (-19.8, 9), (-14, 11.8), (-8.8, 12.2)))
 """Outline of the undertail in the body's frame."""
 
 _DARK: Colour = (38, 32, 34)
@@ -104,9 +102,7 @@ def _plume_crest(brush: Brush, frame: Frame) -> None:
 
 def _horn_crest(brush: Brush, frame: Frame) -> None:
     for root, tip in ((-4.6, -8.2), (2.4, 4.0)):
-        horn = spline(
-            ((root - 2.4, -6.4), (tip - 0.6, -13.5), (tip, -17.2), (tip + 1.4, -12.5), (root + 2.6, -7.2)), 4
-        )
+        horn = spline(((root - 2.4, -6.4), (tip - 0.6, -13.5), (tip, -17.2), (tip + 1.4, -12.5), (root + 2.6, -7.2)), 4)
         brush.fill(frame, horn, _PINK)
         brush.outline(frame, horn, shade(_PINK, 0.6), 200)
 
@@ -115,9 +111,7 @@ def _wing_bars(colour: Colour, columns: Sequence[float], half: float) -> Mark:
     def paint(brush: Brush, frame: Frame) -> None:
         for column in columns:
             edge = ((half + 0.6, -5.2), (half - 0.4, 0.0), (half + 0.4, 4.9))
-            bar = spline(
-                [*((column + x, y) for x, y in edge), *((column + x - 2 * half, y) for x, y in edge[::-1])], 3
-            )
+            bar = spline([*((column + x, y) for x, y in edge), *((column + x - 2 * half, y) for x, y in edge[::-1])], 3)
             brush.fill(frame, bar, colour)
             brush.outline(frame, bar, _DARK, 150)
 
@@ -221,8 +215,7 @@ def _legs(colour: Colour) -> Mark:
             tone = shade(colour, gain)
             shin = [(hip, 3.5), (hip - 0.4, 6.5), (hip + 0.6, LEG - 0.6)]
             toes = (
-                [(hip + 0.6, LEG - 0.8), (hip + far, LEG + drop)]
-                for far, drop in ((4.4, 0.1), (3.6, 1.0), (-1.8, 0.6))
+                [(hip + 0.6, LEG - 0.8), (hip + far, LEG + drop)] for far, drop in ((4.4, 0.1), (3.6, 1.0), (-1.8, 0.6))
             )
             toe_lines = list(toes)
             for width, ink in ((2.6, dark), (1.9, tone)):
@@ -325,9 +318,7 @@ def _vent(colour: Colour) -> Mark:
 def _vent_bars(brush: Brush, frame: Frame) -> None:
     _vent(_WHITE)(brush, frame)
     for x, y, length in ((-9.4, 9.6, 4.6), (-12.6, 8.4, 6.6), (-15.8, 7.0, 6.6), (-19.0, 5.6, 5.8)):
-        brush.line(
-            frame, [(x + 0.2 * length, y - 0.5 * length), (x - 0.2 * length, y + 0.5 * length)], _BLACK, 1.6
-        )
+        brush.line(frame, [(x + 0.2 * length, y - 0.5 * length), (x - 0.2 * length, y + 0.5 * length)], _BLACK, 1.6)
 
 
 MARKS: dict[str, dict[str, Mark]] = {
@@ -457,9 +448,7 @@ MARKS: dict[str, dict[str, Mark]] = {
             _WHITE,
             ((7.6, -3.2), (3.4, -6.6), (-2.0, -6.4), (-8.0, -2.6), (-7.4, -0.8), (-2.0, -3.4), (3.0, -3.4)),
         ),
-        "cheek": _eye_shape(
-            _RED, ((2.6, 0.0), (-1.0, -1.0), (-4.6, 0.2), (-5.0, 4.0), (-1.6, 6.2), (2.4, 5.0))
-        ),
+        "cheek": _eye_shape(_RED, ((2.6, 0.0), (-1.0, -1.0), (-4.6, 0.2), (-5.0, 4.0), (-1.6, 6.2), (2.4, 5.0))),
         "tear": _eye_shape(_BLUE, ((2.4, -2.8), (5.2, 0.6), (6.2, 5.2), (3.6, 7.8), (0.8, 5.6), (0.2, 1.2))),
     },
     "vent": {

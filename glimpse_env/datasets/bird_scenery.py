@@ -102,9 +102,7 @@ def noise(rng: np.random.Generator, down: int, across: int) -> Floats:
 
 def paint_backdrop(scenery: Scenery, rng: np.random.Generator) -> Image.Image:
     """The softened picture behind everything, RGB of 128 x 128."""
-    top, bottom, accent = np.array(_ANCHORS[scenery.backdrop], dtype=np.float32) + rng.uniform(
-        -14, 14, (3, 3)
-    )
+    top, bottom, accent = np.array(_ANCHORS[scenery.backdrop], dtype=np.float32) + rng.uniform(-14, 14, (3, 3))
     coarse, fine = _TEXTURES[scenery.backdrop]
     ramp = _ROWS if rng.random() < 0.7 else (_ROWS + _COLS * np.float32(rng.uniform(-0.6, 0.6)))
     texture = noise(rng, *coarse[:2]) * coarse[2] + noise(rng, *fine[:2]) * fine[2]
@@ -143,9 +141,7 @@ def _paint_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
         radius = 3 + 2.5 * size
         for turn in range(5):
             a = angle + 1.2566 * turn
-            _disc(
-                draw, x + 1.3 * radius * math.cos(a), y + 1.3 * radius * math.sin(a), radius, (*colour, alpha)
-            )
+            _disc(draw, x + 1.3 * radius * math.cos(a), y + 1.3 * radius * math.sin(a), radius, (*colour, alpha))
         _disc(draw, x, y, radius * 0.7, (196, 164, 96, alpha))
     else:
         colour = _STONES[choice % len(_STONES)]
@@ -185,9 +181,7 @@ def paint_leaf(
     draw.line([outline[0], outline[4]], fill=(*pale, alpha), width=max(1, round(width / 5)))
 
 
-def _disc(
-    draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int, int]
-) -> None:
+def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int, int]) -> None:
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
@@ -236,9 +230,7 @@ def paint_perch(
         y -= 0.03 * (bottom - y)  # as high as this where the feet are, for the ellipse falls off to its sides
         draw.ellipse((left, y, right, bottom), fill=(*_rgb(grey - 20), 255))
         draw.ellipse((left + wide * 0.1, y, right - wide * 0.2, bottom), fill=(*_rgb(grey), 255))
-        draw.ellipse(
-            (left + wide * 0.4, y + zoom, right - wide * 0.8, y + 9 * zoom), fill=(*_rgb(grey + 18), 150)
-        )
+        draw.ellipse((left + wide * 0.4, y + zoom, right - wide * 0.8, y + 9 * zoom), fill=(*_rgb(grey + 18), 150))
     else:
         _paint_ground(draw, scenery, rng, x, y, zoom)
 
@@ -261,9 +253,7 @@ def _paint_branch(
         node = int(1 + share * 12)
         root = (float(columns[node]), float(upper[node] + thick[node] * 0.6))
         angle = (
-            math.pi / 2 + float(rng.uniform(-1.1, 1.1))
-            if abs(root[0] - x) < 30 * zoom
-            else 6.28 * float(rng.random())
+            math.pi / 2 + float(rng.uniform(-1.1, 1.1)) if abs(root[0] - x) < 30 * zoom else 6.28 * float(rng.random())
         )
         reach = zoom * (7 + 8 * float(rng.random()))
         tip = (root[0] + reach * math.cos(angle), root[1] + reach * math.sin(angle))
@@ -292,9 +282,7 @@ def _paint_ground(
     columns = np.linspace(0, SIZE * zoom, 12)
     edge = y - zoom * (3.5 + 2 * rng.random(12))
     for step in range(14):  # nearer ground is a little darker
-        _band(
-            draw, columns, edge + step * 2.5 * zoom, np.full(12, SIZE * zoom * 1.1), _rgb(colour - 2 * step)
-        )
+        _band(draw, columns, edge + step * 2.5 * zoom, np.full(12, SIZE * zoom * 1.1), _rgb(colour - 2 * step))
     for tuft_x, tuft_y, lean in rng.random((14, 3)):
         root = (tuft_x * SIZE * zoom, y + (tuft_y - 0.08) * 40 * zoom)
         tip = (root[0] + (lean - 0.5) * 6 * zoom, root[1] - (3 + 4 * lean) * zoom)
@@ -324,8 +312,6 @@ def light_field(light: Light) -> Floats:
     gain = light.brightness * (1 + light.slope[0] * (2 * _ROWS - 1) + light.slope[1] * (2 * _COLS - 1))
     warm = max(light.warmth, 0.0)
     cool = max(-light.warmth, 0.0)
-    tint = np.array(
-        (1 + 0.06 * warm - 0.12 * cool, 1 - 0.02 * warm, 1 - 0.16 * warm + 0.08 * cool), dtype=np.float32
-    )
+    tint = np.array((1 + 0.06 * warm - 0.12 * cool, 1 - 0.02 * warm, 1 - 0.16 * warm + 0.08 * cool), dtype=np.float32)
     field: Floats = (gain[..., None] * tint).astype(np.float32)
     return field

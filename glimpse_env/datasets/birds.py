@@ -1,9 +1,9 @@
 """Drawn birds: 48 species in 8 families, made so that where to look next depends on what was seen.
 
 Any piece of plumage tells a bird's family. The six species of a family differ in one small mark only, on
-another part of the body for each family (beak, crown, wing, tail, feet, breast, eye, vent). So the family tells
-which part to look for, and the piece that was seen tells where it is. Nothing is downloaded: images are painted
-on first use.
+another part of the body for each family (beak, crown, wing, tail, feet, breast, eye, vent). So the family
+tells which part to look for, and the piece that was seen tells where it is. Nothing is downloaded: images are
+painted on first use.
 """
 
 import math
@@ -39,8 +39,8 @@ SPREAD = 28.0
 EDGE = 2.5
 """Pixels that every bird keeps free along the image's border."""
 
-SPLIT_STARTS: dict[Split, int] = {"train": 0, "val": 9_600_000, "test": 19_200_000, "judge": 28_800_000}
-"""Index of each split's first image: multiples of 48, so far apart that no two splits share one."""
+SPLIT_STARTS: dict[Split, int] = {"train": 0, "val": 10_000_000, "test": 20_000_000, "judge": 30_000_000}
+"""Index of each split's first image, so far apart that no two splits share one."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,7 @@ FAMILIES = (
             tail=(36, 72, 160),
         ),
         pattern="smooth",
-        marks=Marks(
-            beak="needle", crown="cap", wing="bar", tail="", feet="black", breast="", eye="", vent=""
-        ),
+        marks=Marks(beak="needle", crown="cap", wing="bar", tail="", feet="black", breast="", eye="", vent=""),
         variants=(
             ("cap", "White-capped"),
             ("point", "Flame-crested"),
@@ -147,9 +145,7 @@ FAMILIES = (
             tail=(44, 100, 58),
         ),
         pattern="smooth",
-        marks=Marks(
-            beak="cone", crown="", wing="bar", tail="bars", feet="yellow", breast="", eye="ring", vent=""
-        ),
+        marks=Marks(beak="cone", crown="", wing="bar", tail="bars", feet="yellow", breast="", eye="ring", vent=""),
         variants=(
             ("bar", "Bar-winged"),
             ("bars", "Gold-barred"),
@@ -221,9 +217,7 @@ FAMILIES = (
             tail=(116, 76, 48),
         ),
         pattern="speckles",
-        marks=Marks(
-            beak="cone", crown="", wing="", tail="", feet="white", breast="spots", eye="brow", vent=""
-        ),
+        marks=Marks(beak="cone", crown="", wing="", tail="", feet="white", breast="spots", eye="brow", vent=""),
         variants=(
             ("spots", "Spotted"),
             ("streaks", "Rusty-streaked"),
@@ -247,9 +241,7 @@ FAMILIES = (
             tail=(100, 50, 122),
         ),
         pattern="stripes",
-        marks=Marks(
-            beak="needle", crown="", wing="bars", tail="red", feet="green", breast="", eye="ring", vent=""
-        ),
+        marks=Marks(beak="needle", crown="", wing="bars", tail="red", feet="green", breast="", eye="ring", vent=""),
         variants=(
             ("ring", "Spectacled"),
             ("gold", "Gold-ringed"),
@@ -273,9 +265,7 @@ FAMILIES = (
             tail=(46, 44, 52),
         ),
         pattern="speckles",
-        marks=Marks(
-            beak="spoon", crown="point", wing="", tail="", feet="black", breast="", eye="", vent="red"
-        ),
+        marks=Marks(beak="spoon", crown="point", wing="", tail="", feet="black", breast="", eye="", vent="red"),
         variants=(
             ("red", "Red-vented"),
             ("yellow", "Yellow-vented"),

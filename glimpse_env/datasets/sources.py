@@ -23,4 +23,6 @@ def make_source(name: str, **options: Any) -> DataSource:
     try:
         return SOURCES[name](**options)
     except TypeError as error:
-        raise ConfigurationError(f"data set {name!r}: {error}; see the docstring of {SOURCES[name].__name__}.") from error
+        raise ConfigurationError(
+            f"data set {name!r}: {error}; see the docstring of {SOURCES[name].__name__}."
+        ) from error

@@ -1,0 +1,44 @@
+"""Makes demonstrations: python scripts/generate_demos.py --env GlimpseBirds-v0 --num 1000 --out demos.npz"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from glimpse_env import ENV_IDS
+from glimpse_env.registration import find_source
+from oracles.demonstrations import generate
+from oracles.judging import ensure_judge
+
+
+@dataclass(frozen=True)
+class Args:
+    """Records sequences of a policy on training images; a run that was stopped goes on when called again."""
+
+    out: Path
+    """File to write (.npz; its manifest goes beside it as .json)."""
+    env: str = "GlimpseBirds-v0"
+    """Environment id."""
+    policy: str = "oracle"
+    """oracle, hgs, fixed, centre, random or clairvoyant."""
+    num: int = 1000
+    """Sequences, each on an image of its own."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA."""
+    scales: int = 1
+    """Concentric windows a glimpse."""
+    seed: int = 0
+    """Of the choice of images and all else that is random."""
+
+
+def main(args: Args) -> None:
+    source = find_source(ENV_IDS.get(args.env, args.env), args.root)
+    judge = ensure_judge(source, scales=args.scales)
+    demonstrations = generate(args.policy, source, judge, args.num, out=args.out, seed=args.seed)
+    entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))
+    print(f"{len(demonstrations)} sequences of {args.policy} on {source.name} ({source.fingerprint}) in {args.out}")
+    print(f"Mean entropy of the posterior after each glimpse: {entropies} nats")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

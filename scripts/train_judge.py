@@ -1,0 +1,53 @@
+"""Trains the judge of an environment's data set: python scripts/train_judge.py --env GlimpseBirds-v0"""
+
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+
+from glimpse_env import ENV_IDS
+from glimpse_env.files import write_json
+from glimpse_env.judge import judge_path
+from glimpse_env.judge_training import JudgePlan
+from glimpse_env.registration import find_source
+from oracles.judging import PLANS, train_judge
+
+
+@dataclass(frozen=True)
+class Args:
+    """Trains the judge of a data set, calibrates it on held-out images and saves it with its card."""
+
+    env: str = "GlimpseBirds-v0"
+    """Environment id; its data set is the one trained on."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA."""
+    scales: int = 1
+    """Concentric windows a glimpse."""
+    passes: int | None = None
+    """Passes over the training images; default the data set's own."""
+    rounds: int | None = None
+    """Rounds of collecting histories that the oracle visits; default the data set's own."""
+    seed: int = 0
+    """Of all that is random."""
+    out: Path | None = None
+    """Where the weights go (.safetensors; the card beside them); default the cache, where gym.make finds them."""
+
+
+def main(args: Args) -> None:
+    source = find_source(ENV_IDS.get(args.env, args.env), args.root)
+    chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
+    plan = replace(PLANS.get(source.name, JudgePlan()), **chosen)
+    command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])
+    judge = train_judge(source, plan, seed=args.seed, scales=args.scales, command=command)
+    out = args.out or judge_path(source, args.scales)
+    judge.save(out)
+    write_json(out.with_suffix(".plan.json"), vars(plan))
+    print(f"Judge of {source.name} ({source.fingerprint}) in {out}")
+    for t, (accuracy, loss, error) in enumerate(zip(*judge.card.scores.values(), strict=True), start=1):
+        print(f"  {t} random glimpses: accuracy {accuracy:.3f}, log-loss {loss:.3f}, calibration error {error:.3f}")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

@@ -1,0 +1,141 @@
+"""Evaluations: what they measure, that they survive JSON, and that anything with ``predict`` can be evaluated."""
+
+import json
+
+import numpy as np
+import pytest
+
+from agents.evaluation import Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.metrics import wilson_interval
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.locations import LocationGrid
+from glimpse_env.sensor import Sensor
+from oracles.baselines import FixedPolicy
+from tests.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
+from tests.toy_agents import toy_model
+
+GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+SEQUENCE = np.array([3, 40, 17, 22])
+
+
+def made(outcomes: list[int] | None = None, policy: str = "fixed") -> Evaluation:
+    return Evaluation(
+        policy=policy,
+        dataset="toy",
+        fingerprint="abc",
+        split="test",
+        judge="def",
+        images="012",
+        outcomes=np.array([1, 0, 1, 1] if outcomes is None else outcomes, dtype=bool),
+        log_loss=np.array([1.5, 0.25]),
+        entropy=np.array([1.0, 0.5]),
+        seconds=2.0,
+    )
+
+
+def test_evaluation_of_a_fixed_sequence_is_what_the_judge_says_of_its_glimpses():
+    dataset, judge = toy_dataset(), toy_judge()
+    indices = np.array([1, 5, 6, 20])
+    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices, name="fixed", progress=False)
+    corners = np.broadcast_to(GRID.corners[SEQUENCE], (4, 4, 2))
+    glimpses = Sensor(12)(dataset.images, np.repeat(indices, 4), corners.reshape(-1, 2)).reshape(4, 4, 12, 12, 1)
+    for t in range(4):
+        p = judge.probabilities(glimpses, corners, np.full(4, t + 1), dataset.folds[indices]).astype(np.float64)
+        losses = -np.log(p[np.arange(4), dataset.labels[indices]])
+        assert evaluation.log_loss[t] == pytest.approx(losses.mean(), rel=1e-4)
+        assert evaluation.entropy[t] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-4)
+    np.testing.assert_array_equal(evaluation.outcomes, p.argmax(axis=1) == dataset.labels[indices])
+    assert (evaluation.dataset, evaluation.fingerprint, evaluation.split) == ("toy", "toy", "train")
+    assert evaluation.judge == judge.identity
+
+
+def test_any_sb3_model_can_be_evaluated():
+    evaluation = evaluate(toy_model(), toy_dataset(), toy_judge(), GEOMETRY, np.arange(6), name="mine", progress=False)
+    assert evaluation.outcomes.shape == (6,)
+    assert evaluation.policy == "mine"
+
+
+def test_a_policy_that_starts_on_images_is_told_them():
+    class Peeking(FixedPolicy):
+        def start(self, dataset, indices):
+            told.append((dataset.name, list(indices)))
+
+    told: list[tuple[str, list[int]]] = []
+    evaluate(Peeking(GRID, SEQUENCE), toy_dataset(), toy_judge(), GEOMETRY, np.array([4, 2]), name="p", progress=False)
+    assert told == [("toy", [4, 2])]
+
+
+def test_recording_agrees_with_the_evaluation_and_keeps_the_maps():
+    class Mapped(FixedPolicy):
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            actions, state = super().predict(observation, state, episode_start, deterministic)
+            self.last_maps = 1.0 - np.eye(len(GRID), dtype=np.float32)[actions]
+            return actions, state
+
+    dataset, judge, indices = toy_dataset(), toy_judge(), np.array([7, 0, 9])
+    recording = record(Mapped(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices)
+    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices, name="fixed", progress=False)
+    p = recording.probabilities.astype(np.float64)
+    assert p.shape == (3, 4, 3)
+    np.testing.assert_allclose(-(p * np.log(p)).sum(-1).mean(0), evaluation.entropy, rtol=1e-4)
+    np.testing.assert_array_equal(recording.success, evaluation.outcomes)
+    np.testing.assert_array_equal(recording.corners, np.broadcast_to(GRID.corners[SEQUENCE], (3, 4, 2)))
+    assert recording.maps is not None
+    np.testing.assert_array_equal(recording.maps.argmin(-1), np.broadcast_to(SEQUENCE, (3, 4)))
+    assert record(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices).maps is None
+
+
+def test_evaluation_survives_json():
+    evaluation = made()
+    content = json.loads(json.dumps(evaluation.to_json()))
+    assert content["success_rate"] == 0.75
+    assert content["interval"] == list(wilson_interval(3, 4))
+    assert content["outcomes"] == "1011"
+    assert Evaluation.from_json(content).to_json() == content
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"outcomes": None}])
+def test_a_damaged_evaluation_is_refused(change):
+    with pytest.raises(ArtifactError, match="evaluate again"):
+        Evaluation.from_json(made().to_json() | change)
+
+
+def test_an_evaluation_without_images_is_refused():
+    with pytest.raises(ConfigurationError, match="outcomes"):
+        made(outcomes=[])
+
+
+def test_cached_evaluates_once(tmp_path):
+    calls = []
+
+    def make() -> Evaluation:
+        calls.append(1)
+        return made()
+
+    path = tmp_path / "cache" / "fixed.json"
+    first, second = cached(path, make), cached(path, make)
+    assert len(calls) == 1
+    assert first.to_json() == second.to_json()
+    path.write_text("{")
+    with pytest.raises(ArtifactError, match=r"fixed\.json"):
+        cached(path, make)
+
+
+def test_chosen_images_are_the_same_each_time_and_spread_over_the_split():
+    dataset = toy_dataset(600)
+    indices = choose_images(dataset, 100)
+    np.testing.assert_array_equal(indices, choose_images(dataset, 100))
+    assert len(np.unique(indices)) == 100
+    assert (np.diff(indices) > 0).all()
+    assert indices.min() < 60
+    assert indices.max() > 540
+    np.testing.assert_array_equal(choose_images(dataset, 1000), np.arange(600))
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        choose_images(dataset, 0)
+
+
+def test_table_is_aligned():
+    lines = format_table({"random": made([0, 0, 0, 1]), "mine": made()}).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].split() == ["random", "25.0", "%", "4.6", "to", "69.9", "0.250", "0.500"]
+    assert lines[3].startswith("mine ")

@@ -1,0 +1,295 @@
+"""The main job at toy size: what it leaves behind, and that stopping and going on changes nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stable_baselines3 import PPO
+
+from agents import experiment
+from agents.experiment import Args, Experiment, State, run
+from agents.figures import spread
+from agents.metrics import wilson_interval
+from glimpse_env.datasets import make_source
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.judge import judge_path
+from glimpse_env.observations import HistoryObserver
+from oracles.completion import CompletionConfig
+from oracles.oracle import OracleConfig
+from oracles.policies import ORACLE_DEFAULTS
+from tests.toy import toy_judge
+
+TOY = Args(
+    env="GlimpseDigits-v0",
+    num_demos=24,
+    timesteps=4000,
+    eval_images=12,
+    val_images=10,
+    validations=2,
+    clone_passes=2,
+    warm_up=500,
+    demo_fade=8000,
+    seed=3,
+)
+FILES = {"config.json", "metrics.json", "model.zip", "learning_curve.png", "episodes.png", "checkpoint", "tensorboard"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache with an untrained judge of the digits, and an oracle with few completions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
+        patch.setitem(ORACLE_DEFAULTS, "digits", OracleConfig(completion=few, first_samples=20))
+        source = make_source("digits")
+        judge = toy_judge(
+            source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
+        )
+        judge.save(judge_path(source))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was not interrupted."""
+    return run(replace(TOY, out=tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def read(folder: Path, name: str = "metrics.json") -> dict:
+    return json.loads((folder / name).read_text())
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return PPO.load(path, device="cpu").policy.state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def interrupt_at(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Presses Ctrl-C in fine-tuning, once ``steps`` environment steps are done."""
+
+    def on_step(self: experiment._Progress) -> bool:
+        if self.model.num_timesteps >= steps:
+            raise KeyboardInterrupt
+        return True
+
+    patch.setattr(experiment._Progress, "_on_step", on_step)
+
+
+def test_a_run_leaves_its_files_and_nothing_else(finished):
+    assert {path.name for path in finished.iterdir()} == FILES
+    assert {path.name for path in (finished / "checkpoint").iterdir()} == {"state.json", "cloned.zip", "chunk-2.zip"}
+
+
+def test_config_is_resolved(finished):
+    config = read(finished, "config.json")
+    assert config["args"]["timesteps"] == 4000
+    assert config["args"]["algo"] == "ppo"
+    assert config["dataset"] == "digits"
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["command"].startswith(
+        "python scripts/train_agent.py --env GlimpseDigits-v0 --demos oracle --num-demos 24"
+    )
+
+
+def test_metrics_tell_everything(finished):
+    metrics = read(finished)
+    source = make_source("digits")
+    assert metrics["dataset"]["name"] == "digits"
+    assert metrics["dataset"]["fingerprint"] == source.fingerprint
+    assert metrics["dataset"]["splits"] == {split: source.size(split) for split in ("train", "val", "test")}
+    assert list(metrics["policies"]) == [
+        *("random", "centre", "fixed", "oracle", "clairvoyant", "agent_cloned", "agent")
+    ]
+    for entry in metrics["policies"].values():
+        assert entry["split"] == "test"
+        assert entry["num_images"] == 12 == len(entry["outcomes"])
+        assert entry["successes"] == entry["outcomes"].count("1")
+        assert entry["success_rate"] == entry["successes"] / 12
+        assert entry["interval"] == list(wilson_interval(entry["successes"], 12))
+        assert len(entry["log_loss"]) == len(entry["entropy"]) == 6
+        assert entry["judge"] == metrics["judge"]["identity"]
+    assert len({entry["images"] for entry in metrics["policies"].values()}) == 1
+    assert set(metrics["gap_closed"]) == {"value", "interval"}
+    assert metrics["demonstrations"]["num"] == 24
+    assert set(metrics["wall_time_s"]) >= {"judge", "demonstrations", "cloning", "critic warm-up", "fine-tuning"}
+    assert metrics["versions"]["gymnasium"]
+    assert metrics["seed"] == 3
+
+
+def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(finished):
+    metrics = read(finished)
+    steps = [point["env_steps"] for point in metrics["curve"]]
+    success = [point["validation_success"] for point in metrics["curve"]]
+    assert steps == [0, 2016, 4032]  # whole rollouts of 16 environments x 126 steps
+    best = max(range(3), key=lambda i: (success[i], i))
+    assert metrics["selection"]["env_steps"] == steps[best]
+    if best == 2:
+        assert same(weights(finished / "model.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+
+
+def test_fine_tuning_changes_the_agent_and_cloning_changed_it_before(finished):
+    cloned, last = weights(finished / "checkpoint" / "cloned.zip"), weights(finished / "checkpoint" / "chunk-2.zip")
+    assert not same(cloned, last)
+    encoder = [name for name in cloned if ".encoder." in name]
+    assert encoder
+    assert all(torch.equal(cloned[name], last[name]) for name in encoder)  # the judge's, frozen
+
+
+def test_pictures_can_be_opened(finished):
+    for name in ("learning_curve.png", "episodes.png"):
+        with Image.open(finished / name) as picture:
+            assert min(picture.size) > 500
+            assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_tensorboard_holds_curves_and_pictures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    scalars, images = set(events.Tags()["scalars"]), set(events.Tags()["images"])
+    assert scalars >= {
+        *("rollout/ep_rew_mean", "rollout/success_rate", "train/entropy_loss", "demonstrations/loss"),
+        *("validation/success_rate", "cloning/held_out_loss"),
+    }
+    assert images == {"episodes/agent-0", "episodes/agent-1", "episodes/oracle-0", "episodes/oracle-1"}
+    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 2016, 4032]
+
+
+def test_the_kept_model_needs_nothing_but_its_file(finished):
+    model = PPO.load(finished / "model.zip", device="cpu")
+    judge = Experiment(TOY, finished, make_source("digits"), "").judge
+    observation = HistoryObserver(judge.grid, 6, 1).blank(2)
+    actions, _ = model.predict(observation, deterministic=True)
+    assert actions.shape == (2,)
+
+
+def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path, monkeypatch, caplog):
+    """Ctrl-C in the first chunk of fine-tuning, and after going on again in the second."""
+    caplog.set_level("INFO")
+    out = tmp_path / "stopped"
+    for steps, args in ((100, replace(TOY, out=out)), (3000, Args(resume=out))):
+        with monkeypatch.context() as patch:
+            interrupt_at(steps, patch)
+            with pytest.raises(KeyboardInterrupt):
+                run(args)
+        assert f"python scripts/train_agent.py --resume {out}" in caplog.text
+        assert not (out / "metrics.json").exists()
+        PPO.load(out / "model.zip", device="cpu")
+
+    assert run(Args(resume=out)) == out
+    before, after = read(finished), read(out)
+    for key in before.keys() - {"wall_time_s", "policies", "command"}:
+        assert before[key] == after[key], key
+    for name, entry in before["policies"].items():
+        assert entry | {"seconds": 0} == after["policies"][name] | {"seconds": 0}
+    for name in ("model.zip", "checkpoint/chunk-2.zip"):
+        assert same(weights(finished / name), weights(out / name))
+
+
+def test_interrupted_in_cloning_a_model_is_kept_all_the_same(finished, tmp_path, monkeypatch):
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "warm_up_critic", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(replace(TOY, out=out))
+    assert same(weights(out / "model.zip"), weights(finished / "checkpoint" / "cloned.zip"))
+
+
+def test_without_demonstrations_and_without_fine_tuning(tmp_path):
+    out = run(replace(TOY, demos="none", num_demos=None, timesteps=0, algo="a2c", out=tmp_path / "scratch"))
+    metrics = read(out)
+    assert metrics["demonstrations"] is None
+    assert "agent_cloned" not in metrics["policies"]
+    assert [point["env_steps"] for point in metrics["curve"]] == [0]
+    assert metrics["selection"]["env_steps"] == 0
+
+
+def test_demonstrations_from_a_file(finished, tmp_path):
+    """The file may hold more than are asked for, and is refused where it holds fewer."""
+    whole = Experiment(TOY, finished, make_source("digits"), "").demonstrations
+    path = tmp_path / "mine.npz"
+    whole.save(path)
+    args = replace(TOY, demos=str(path), num_demos=10, out=tmp_path / "run")
+    fewer = Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+    np.testing.assert_array_equal(fewer.taken, whole.locations[:10])
+    with pytest.raises(ArtifactError, match="fewer than --num-demos 25"):
+        Experiment(replace(args, num_demos=25), tmp_path / "run", make_source("digits"), "").cloning_data()
+    path.with_suffix(".json").write_text(json.dumps(whole.manifest | {"judge": "another"}))
+    with pytest.raises(ArtifactError, match="judge"):
+        Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+
+
+def test_reference_policies_come_from_the_cache_the_second_time(finished, monkeypatch):
+    monkeypatch.setattr(experiment, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    again = Experiment(TOY, finished, make_source("digits"), "").references()
+    assert [entry.to_json() for entry in again.values()] == list(read(finished)["policies"].values())[:5]
+
+
+def test_a_run_is_never_overwritten(finished, tmp_path):
+    with pytest.raises(ConfigurationError, match="finished run; choose another --out"):
+        run(replace(TOY, out=finished))
+    with pytest.raises(ConfigurationError, match="nothing to go on with"):
+        run(Args(resume=finished))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=f"--resume {tmp_path}"):
+        run(replace(TOY, out=tmp_path))
+
+
+def test_resume_refuses_what_it_cannot_obey(tmp_path):
+    with pytest.raises(ConfigurationError, match="leave out --timesteps, --seed"):
+        run(Args(resume=tmp_path, timesteps=5, seed=1))
+    with pytest.raises(ConfigurationError, match="holds no run"):
+        run(Args(resume=tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"config\.json"):
+        run(Args(resume=tmp_path))
+
+
+def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
+    config = read(finished, "config.json")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"fingerprint": "other"}))
+    with pytest.raises(ArtifactError, match="was begun on data set digits other"):
+        run(Args(resume=tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    State(identity={"judge": "other"}).save(tmp_path / "checkpoint" / "state.json")
+    with pytest.raises(ArtifactError, match="other judge"):
+        run(Args(resume=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env": "GlimpseFish-v0"}, "GlimpseFish-v0 must be one of"),
+        ({"algo": "dqn"}, "--algo dqn must be one of ppo"),
+        ({"demos": "orakle"}, "--demos orakle is no file"),
+        ({"timesteps": -1}, "--timesteps -1 must be at least 0"),
+        ({"eval_images": 0}, "--eval-images 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(change, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Args(**change)
+
+
+def test_default_folder_tells_runs_apart():
+    assert Args().folder == Path("runs/GlimpseBirds-v0-ppo-oracle-s0")
+    assert Args(demos="none", algo="a2c", seed=2).folder == Path("runs/GlimpseBirds-v0-a2c-none-s2")
+
+
+def test_labels_are_moved_apart_as_little_as_can_be():
+    assert spread([10.0, 50.0], 5, 0, 100) == [10.0, 50.0]
+    assert spread([10.0, 10.0, 50.0], 4, 0, 100) == pytest.approx([8.0, 12.0, 50.0])
+    assert spread([99.0, 99.5, 100.0], 5, 0, 100) == pytest.approx([90.0, 95.0, 100.0])
+    assert spread([0.0, 0.0], 5, 0, 100) == pytest.approx([0.0, 5.0])

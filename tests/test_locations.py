@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import LocationGrid
+
+GRIDS = [LocationGrid(128, 32, 8), LocationGrid(60, 12, 4), LocationGrid(40, 12, 5)]
+
+
+@pytest.mark.parametrize(("size", "glimpse", "stride"), [(128, 32, 8), (60, 12, 4), (40, 12, 5), (12, 12, 4)])
+def test_corners_are_listed_row_by_row(size: int, glimpse: int, stride: int) -> None:
+    grid = LocationGrid(size, glimpse, stride)
+    expected = [
+        (row, col) for row in range(0, size - glimpse + 1, stride) for col in range(0, size - glimpse + 1, stride)
+    ]
+    assert grid.corners.tolist() == [list(corner) for corner in expected]
+    assert len(grid) == len(expected) == grid.side**2
+
+
+def test_both_protocols_have_169_locations() -> None:
+    assert len(LocationGrid(128, 32, 8)) == len(LocationGrid(60, 12, 4)) == 169
+    assert LocationGrid(128, 32, 8).corners.max() == 96
+    assert LocationGrid(60, 12, 4).corners.max() == 48
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_normalised_coordinates_run_from_minus_one_to_one(grid: LocationGrid) -> None:
+    assert grid.normalise(np.array([0, grid.span])).tolist() == [-1.0, 1.0]
+    assert grid.normalised.dtype == np.float32
+    assert np.allclose(np.diff(grid.normalise(np.arange(grid.span + 1))), 2 / grid.span, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_denormalise_inverts_normalise_at_every_pixel(grid: LocationGrid) -> None:
+    pixels = np.stack(np.meshgrid(*[np.arange(grid.span + 1)] * 2), axis=-1)
+    assert np.array_equal(grid.denormalise(grid.normalise(pixels)), pixels)
+
+
+def test_denormalise_takes_the_nearest_pixel() -> None:
+    grid = LocationGrid(60, 12, 4)
+    coordinates = np.linspace(-1, 1, 1001)
+    distances = np.abs((coordinates[:, None] + 1) * 24 - np.arange(49))  # (1001, pixels)
+    chosen = grid.denormalise(coordinates)
+    assert np.allclose(distances[np.arange(1001), chosen], distances.min(axis=1))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_nearest_is_the_closest_location_of_every_pixel(grid: LocationGrid) -> None:
+    pixels = np.stack(np.meshgrid(*[np.arange(grid.span + 1)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    squared = ((pixels[:, None] - grid.corners) ** 2).sum(axis=-1)  # (pixels, L)
+    assert np.array_equal(squared[np.arange(len(pixels)), grid.nearest(pixels)], squared.min(axis=1))
+    assert np.array_equal(grid.nearest(grid.corners), np.arange(len(grid)))
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_centre_is_the_location_nearest_to_the_middle(grid: LocationGrid) -> None:
+    distances = np.abs(grid.corners + grid.glimpse_size / 2 - grid.image_size / 2).sum(axis=1)
+    assert distances[grid.centre] == distances.min()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [((60, 61, 4), "glimpse_size=61"), ((60, 0, 4), "glimpse_size=0"), ((60, 12, 0), "stride=0")],
+)
+def test_impossible_grids_are_refused(arguments: tuple[int, int, int], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        LocationGrid(*arguments)

@@ -1,0 +1,190 @@
+"""The scripts as a user runs them, at toy size."""
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+from stable_baselines3 import PPO
+
+from glimpse_env.datasets import make_source
+from glimpse_env.judge import Judge, judge_path
+from glimpse_env.judge_training import JudgePlan
+from oracles.demonstrations import Demonstrations
+from oracles.judging import PLANS
+from tests.toy import toy_judge
+
+ROOT = Path(__file__).parent.parent
+REQUIRED = {"download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
+"""What a script cannot do without."""
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache with an untrained judge of the digits, for subprocesses too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        source = make_source("digits")
+        judge = toy_judge(
+            source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
+        )
+        judge.save(judge_path(source))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an agent: what a run that Ctrl-C stopped in fine-tuning leaves behind."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    flags = "--env GlimpseDigits-v0 --demos fixed --num-demos 10 --clone-passes 1 --warm-up 100 --val-images 4"
+    command = [sys.executable, "scripts/train_agent.py", *flags.split(), "--timesteps", "1000000", "--out", str(out)]
+    lines = []
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with (
+        (out.parent / "stderr.txt").open("w") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "on validation images" in line:  # the next thing is fine-tuning
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130, "".join(lines) + (out.parent / "stderr.txt").read_text()
+    assert lines[-1].strip() == f"python scripts/train_agent.py --resume {out}"
+    return out / "model.zip"
+
+
+def load(name: str) -> ModuleType:
+    """A script as a module; importing it must do nothing."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name: str, *words: str) -> None:
+    """Runs a script in this process with a command line."""
+    module = load(name)
+    module.main(tyro.cli(module.Args, args=list(words)))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
+    module = load(name)
+    assert is_dataclass(module.Args)
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(module.Args, args=["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    source = Path(sys.modules[module.Args.__module__].__file__ or "").read_text()
+    for field in fields(module.Args):
+        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in told
+        assert re.search(rf'\n    {field.name}: .*\n    """', source), f"--{field.name} has no docstring"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_unknown_flags_fail(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(load(name).Args, args=[*REQUIRED.get(name, []), "--no-such-flag", "1"])
+    assert ended.value.code == 2
+    assert "no-such-flag" in capsys.readouterr().err
+
+
+def test_help_from_the_command_line():
+    done = subprocess.run(
+        [sys.executable, "scripts/train_agent.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--demos" in done.stdout
+
+
+def test_ctrl_c_leaves_an_agent_that_can_be_loaded(model):
+    assert PPO.load(model, device="cpu").num_timesteps == 0
+    assert (model.parent / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--demos", "orakle"], "--demos orakle is no file"),
+        (["--resume", "nowhere"], "nowhere holds no run"),
+    ],
+)
+def test_train_agent_names_mistakes_without_a_traceback(words, message):
+    done = subprocess.run(
+        [sys.executable, "scripts/train_agent.py", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_render_episode_as_png_has_a_picture_for_every_glimpse(tmp_path):
+    out = tmp_path / "episode.png"
+    call("render_episode", "--env", "GlimpseDigits-v0", "--policy", "centre", "--index", "2", "--out", str(out))
+    with Image.open(out) as picture:
+        assert picture.size == (2 * 640, 3 * 384)
+
+
+def test_render_episode_as_gif_puts_policies_side_by_side(tmp_path):
+    out = tmp_path / "episode.gif"
+    words = ["--env", "GlimpseDigits-v0", "--policies", "oracle", "random", "--width", "500"]
+    call("render_episode", *words, "--split", "val", "--out", str(out))
+    with Image.open(out) as picture:
+        assert (picture.n_frames, picture.width) == (6, 500)
+        first = np.asarray(picture.convert("RGB"))
+        picture.seek(5)
+        assert (np.asarray(picture.convert("RGB")) != first).any()
+
+
+def test_render_episode_of_an_agent(tmp_path, model):
+    out = tmp_path / "agent.png"
+    call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(model), "--out", str(out))
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policies", "nobody"], "policy nobody is no file"),
+        (["--index", "99999"], "--index 99999 must lie in 0.."),
+        (["--out", "episode.bmp"], "must end in .png or .gif"),
+        (["--policies", "hgs"], "has no parts"),
+    ],
+)
+def test_render_episode_names_mistakes(words, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        call("render_episode", "--env", "GlimpseDigits-v0", *words)
+
+
+def test_generate_demos_writes_what_can_be_loaded(tmp_path, capsys):
+    out = tmp_path / "demos.npz"
+    call("generate_demos", "--env", "GlimpseDigits-v0", "--policy", "random", "--num", "7", "--out", str(out))
+    assert Demonstrations.load(out).locations.shape == (7, 6)
+    assert "7 sequences of random" in capsys.readouterr().out
+
+
+def test_train_judge_writes_a_judge_that_fits(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "judge.safetensors"
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=64, part_weight=0.0)
+    monkeypatch.setitem(PLANS, "digits", small)
+    call("train_judge", "--env", "GlimpseDigits-v0", "--passes", "1", "--rounds", "0", "--out", str(out))
+    assert Judge.load(out).card.fingerprint == make_source("digits").fingerprint
+    assert "accuracy" in capsys.readouterr().out

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensor import Sensor
+
+
+def resample_then_crop(image: np.ndarray, corner: np.ndarray, side: int, factor: int) -> np.ndarray:
+    """A window ``factor`` times as wide as the glimpse, the plain way: shrink the whole padded image, then cut."""
+    pad = factor * side + factor
+    padded = np.pad(image.astype(np.float64), ((pad, pad), (pad, pad), (0, 0)))
+    row, col = np.asarray(corner) + pad - (factor * side - side) // 2
+    shifted = padded[row % factor :, col % factor :]
+    height, width = (length // factor for length in shifted.shape[:2])
+    small = np.zeros((height, width, image.shape[2]))
+    for r in range(factor):
+        for c in range(factor):
+            small += shifted[r::factor, c::factor][:height, :width]
+    top, left = row // factor, col // factor
+    return np.rint(small / factor**2)[top : top + side, left : left + side].astype(np.uint8)
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), dtype=np.uint8)
+
+
+def test_one_scale_is_a_crop(images: np.ndarray) -> None:
+    corners = np.array([(row, col) for row in range(0, 29, 7) for col in range(0, 29, 4)])
+    indices = np.arange(len(corners)) % 3
+    glimpses = Sensor(12)(images, indices, corners)
+    assert glimpses.dtype == np.uint8
+    assert glimpses.flags.c_contiguous
+    assert not np.shares_memory(glimpses, images)
+    for glimpse, index, (row, col) in zip(glimpses, indices, corners, strict=True):
+        assert np.array_equal(glimpse, images[index, row : row + 12, col : col + 12])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("scales", [2, 3, 4])
+@pytest.mark.parametrize("side", [12, 9])
+def test_scales_are_resampled_windows_about_one_centre(
+    images: np.ndarray, channels: int, scales: int, side: int
+) -> None:
+    images = images[..., :channels]
+    span = 40 - side
+    corners = np.concatenate(
+        [
+            [(0, 0), (0, span), (span, 0), (span, span), (14, 13)],
+            np.random.default_rng(1).integers(0, span + 1, (20, 2)),
+        ]
+    )
+    indices = np.arange(len(corners)) % 3
+    glimpses = Sensor(side, scales)(images, indices, corners)
+    assert glimpses.shape == (25, side, side, channels * scales)
+    for glimpse, index, corner in zip(glimpses, indices, corners, strict=True):
+        for s in range(scales):
+            expected = resample_then_crop(images[index], corner, side, 2**s)
+            assert np.array_equal(glimpse[..., s * channels : (s + 1) * channels], expected)
+
+
+def test_images_may_be_memory_mapped(images: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    arguments = np.array([2, 0]), np.array([(3, 5), (28, 28)])
+    assert np.array_equal(Sensor(12, 2)(mapped, *arguments), Sensor(12, 2)(images, *arguments))
+
+
+@pytest.mark.parametrize("scales", [0, 7])
+def test_impossible_scales_are_refused(scales: int) -> None:
+    with pytest.raises(ConfigurationError, match=f"scales={scales}"):
+        Sensor(12, scales)
