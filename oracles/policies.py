@@ -11,18 +11,10 @@ from oracles.policy import GlimpsePolicy
 POLICIES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
 """All that :func:`make_policy` knows. ``hgs`` peeks at part annotations, ``clairvoyant`` at image and label."""
 
-ORACLE_DEFAULTS: dict[str, OracleConfig] = {
-    "birds": OracleConfig(completion=CompletionConfig(match="embedding", label_weight=1.0)),
-    "cub": OracleConfig(completion=CompletionConfig(match="embedding", label_weight=1.0)),
-    "mnist": OracleConfig(),
-    "digits": OracleConfig(),
-}
-"""The oracle's configuration by data set, chosen on validation images (scripts/tune_oracle.py)."""
-
-
 def default_oracle_config(source: DataSource) -> OracleConfig:
-    """The configuration that serves a data set best; the paper's form where none was chosen."""
-    return ORACLE_DEFAULTS.get(source.name, OracleConfig())
+    """What did best on validation images of every data set (scripts/tune_oracle.py): glimpses compared as the judge
+    embeds them, completions weighted by their labels' posterior as well."""
+    return OracleConfig(completion=CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0))
 
 
 def make_policy(

@@ -109,6 +109,25 @@ def test_species_of_a_family_differ_near_their_part_only_and_clearly(family: int
         assert all(np.array_equal(drawing.parts, drawings[0].parts) for drawing in drawings)
 
 
+@pytest.mark.parametrize(
+    ("part", "frame", "axis", "seam"),
+    [("feet", "legs", (0.0, 1.0), 5.8), ("vent", "body", (0.88, 0.47), -9.9)],
+)
+def test_half_of_a_two_coloured_mark_leaves_two_species(
+    part: str, frame: str, axis: tuple[float, float], seam: float
+) -> None:
+    labels = [label for label, species in enumerate(SPECIES) if species.part == part]
+    pixels = np.stack(np.meshgrid(np.arange(128) + 0.5, np.arange(128) + 0.5), axis=-1)  # (128, 128, 2) of x, y
+    for seed in range(3):
+        scene = sample_scene(np.random.default_rng(seed))
+        local = getattr(skeleton(scene.pose), frame)
+        along = (pixels - local.origin) @ np.linalg.inv(local.axes) @ axis - seam
+        images = [paint(scene, SPECIES[label].plumage).image for label in labels]
+        for half in (along < -1.5, along > 1.5):
+            assert len({image[half].tobytes() for image in images}) == 3
+        assert len({image.tobytes() for image in images}) == 6
+
+
 def test_families_differ_all_over_the_bird() -> None:
     scene = sample_scene(np.random.default_rng(0))
     drawings = [paint(scene, SPECIES[label].plumage) for label in range(0, 48, 6)]

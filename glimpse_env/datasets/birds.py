@@ -2,7 +2,8 @@
 
 Any piece of plumage tells a bird's family. The six species of a family differ in one small mark only, on
 another part of the body for each family (beak, crown, wing, tail, feet, breast, eye, vent). So the family
-tells which part to look for, and the piece that was seen tells where it is. Nothing is downloaded: images are
+tells which part to look for, and the piece that was seen tells where it is. The six marks share their colours,
+so that a sliver of one does not tell them apart. Nothing is downloaded: images are
 painted on first use.
 """
 
@@ -25,7 +26,7 @@ from glimpse_env.datasets.bird_scenery import BACKDROPS, PERCHES, SIZE, Light, S
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 
-DRAWING = 1
+DRAWING = 2
 """Version of the painting; part of the fingerprint."""
 
 CHUNK = 64
@@ -97,7 +98,7 @@ FAMILIES = (
             tail=(128, 30, 40),
         ),
         pattern="scallops",
-        marks=Marks(beak="cone", crown="", wing="", tail="white", feet="black", breast="", eye="", vent=""),
+        marks=Marks(beak="cone", crown="", wing="", tail="tip", feet="black", breast="", eye="", vent=""),
         variants=(
             ("cone", "Cone-billed"),
             ("needle", "Needle-billed"),
@@ -121,14 +122,14 @@ FAMILIES = (
             tail=(36, 72, 160),
         ),
         pattern="smooth",
-        marks=Marks(beak="needle", crown="cap", wing="bar", tail="", feet="black", breast="", eye="", vent=""),
+        marks=Marks(beak="needle", crown="spikes", wing="bar", tail="", feet="black", breast="", eye="", vent=""),
         variants=(
-            ("cap", "White-capped"),
+            ("spikes", "Crowned"),
             ("point", "Flame-crested"),
             ("fan", "Fan-crested"),
             ("plume", "Quill-plumed"),
             ("horns", "Horned"),
-            ("mane", "Jade-maned"),
+            ("turban", "Turbaned"),
         ),
     ),
     Family(
@@ -148,11 +149,11 @@ FAMILIES = (
         marks=Marks(beak="cone", crown="", wing="bar", tail="bars", feet="yellow", breast="", eye="ring", vent=""),
         variants=(
             ("bar", "Bar-winged"),
-            ("bars", "Gold-barred"),
-            ("spot", "Ruby-winged"),
+            ("bars", "Twin-barred"),
+            ("spot", "Moon-winged"),
             ("mirror", "Mirror-winged"),
             ("chequers", "Chequered"),
-            ("petal", "Rose-winged"),
+            ("petal", "Petal-winged"),
         ),
     ),
     Family(
@@ -169,11 +170,11 @@ FAMILIES = (
             tail=(196, 146, 52),
         ),
         pattern="stripes",
-        marks=Marks(beak="hook", crown="", wing="", tail="white", feet="red", breast="", eye="gold", vent=""),
+        marks=Marks(beak="hook", crown="", wing="", tail="tip", feet="red", breast="", eye="gold", vent=""),
         variants=(
-            ("white", "White-tailed"),
-            ("red", "Scarlet-tailed"),
-            ("bars", "Band-tailed"),
+            ("tip", "Snow-tipped"),
+            ("girdle", "Girdle-tailed"),
+            ("bars", "Ladder-tailed"),
             ("eye", "Peacock-tailed"),
             ("fork", "Swallow-tailed"),
             ("lozenge", "Kite-tailed"),
@@ -193,14 +194,14 @@ FAMILIES = (
             tail=(110, 118, 132),
         ),
         pattern="scallops",
-        marks=Marks(beak="sickle", crown="", wing="mirror", tail="", feet="red", breast="", eye="", vent=""),
+        marks=Marks(beak="sickle", crown="", wing="mirror", tail="", feet="red-yellow", breast="", eye="", vent=""),
         variants=(
-            ("red", "Coral-legged"),
-            ("yellow", "Lemon-legged"),
-            ("blue", "Blue-footed"),
-            ("black", "Sooty-legged"),
-            ("white", "White-stockinged"),
-            ("green", "Moss-legged"),
+            ("red-yellow", "Flame-footed"),
+            ("red-blue", "Harlequin-footed"),
+            ("yellow-red", "Coral-booted"),
+            ("yellow-blue", "Puddle-booted"),
+            ("blue-red", "Cherry-slippered"),
+            ("blue-yellow", "Lemon-slippered"),
         ),
     ),
     Family(
@@ -220,7 +221,7 @@ FAMILIES = (
         marks=Marks(beak="cone", crown="", wing="", tail="", feet="white", breast="spots", eye="brow", vent=""),
         variants=(
             ("spots", "Spotted"),
-            ("streaks", "Rusty-streaked"),
+            ("streaks", "Streaked"),
             ("chevrons", "Arrow-breasted"),
             ("heart", "Heart-breasted"),
             ("bars", "Barred"),
@@ -244,11 +245,11 @@ FAMILIES = (
         marks=Marks(beak="needle", crown="", wing="bars", tail="red", feet="green", breast="", eye="ring", vent=""),
         variants=(
             ("ring", "Spectacled"),
-            ("gold", "Gold-ringed"),
+            ("goggle", "Goggled"),
             ("mask", "Masked"),
-            ("brow", "White-browed"),
-            ("cheek", "Rouge-cheeked"),
-            ("tear", "Blue-teared"),
+            ("brow", "High-browed"),
+            ("cheek", "Pale-cheeked"),
+            ("tear", "Weeping"),
         ),
     ),
     Family(
@@ -265,14 +266,14 @@ FAMILIES = (
             tail=(46, 44, 52),
         ),
         pattern="speckles",
-        marks=Marks(beak="spoon", crown="point", wing="", tail="", feet="black", breast="", eye="", vent="red"),
+        marks=Marks(beak="spoon", crown="point", wing="", tail="", feet="black", breast="", eye="", vent="red-yellow"),
         variants=(
-            ("red", "Red-vented"),
-            ("yellow", "Yellow-vented"),
-            ("green", "Green-vented"),
-            ("pink", "Rosy-vented"),
-            ("bars", "Zebra-vented"),
-            ("blue", "Blue-vented"),
+            ("red-yellow", "Sunset-vented"),
+            ("red-blue", "Twilight-vented"),
+            ("yellow-red", "Harvest-vented"),
+            ("yellow-blue", "Seaside-vented"),
+            ("blue-red", "Daybreak-vented"),
+            ("blue-yellow", "Iris-vented"),
         ),
     ),
 )
