@@ -125,7 +125,7 @@ _CHEQUERS = [
 
 
 def _wing_mirror(brush: Brush, frame: Frame) -> None:
-    for share, colour in ((1.0, _BLACK), (0.88, _WHITE), (0.5, _BLACK)):
+    for share, colour in ((1.0, _BLACK), (0.82, _WHITE), (0.45, _BLACK)):
         brush.fill(frame, _PANEL * share, colour)
 
 

@@ -1,0 +1,107 @@
+"""The policies beside the oracle, against brute force."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from glimpse_env.datasets.base import Geometry
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import LocationGrid
+from glimpse_env.rollout import play
+from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
+from oracles.policies import POLICIES, make_policy
+from tests import toy
+from tests.toy_problem import GEOMETRY, IMAGES, ToyJudge, ToySource, toy_dataset
+
+EVERY = np.arange(len(IMAGES))
+
+
+def test_centre_out_begins_in_the_middle_and_spreads() -> None:
+    grid = LocationGrid(128, 32, 8)
+    sequence = centre_out(grid, 5)
+    offsets = grid.corners[sequence] - grid.corners[grid.centre]
+    assert (offsets[0] == 0).all()
+    assert sorted(map(tuple, offsets[1:])) == [(-16, 0), (0, -16), (0, 16), (16, 0)]
+
+
+def test_best_fixed_finds_the_best_pair_of_the_toy_world() -> None:
+    judge = ToyJudge()
+    world = toy_dataset(EVERY)
+
+    def success(pair: tuple[int, ...]) -> float:
+        corners = np.broadcast_to(judge.grid.corners[list(pair)], (len(EVERY), 2, 2))
+        glimpses = np.stack([IMAGES[:, r : r + 1, c : c + 1] for r, c in judge.grid.corners[list(pair)]], axis=1)
+        found = judge.probabilities(glimpses, corners, np.full(len(EVERY), 2), np.zeros(len(EVERY)))
+        return float((found.argmax(1) == world.labels).mean())
+
+    best = max(map(success, itertools.combinations(range(9), 2)))
+    assert success(tuple(best_fixed(world, judge, GEOMETRY.num_glimpses))) == best
+
+
+def test_clairvoyant_solves_the_toy_world_and_oracle_with_enough_looks_does_too() -> None:
+    judge, world = ToyJudge(), toy_dataset(EVERY, "test")
+    policy = ClairvoyantPolicy(judge, GEOMETRY.num_glimpses)
+    rollouts = play(policy, world, judge, GEOMETRY, EVERY, progress=False, start=lambda rows: policy.start(world, rows))
+    assert rollouts.success.all()
+
+
+def test_clairvoyant_judges_by_the_network_of_the_image() -> None:
+    """By brute force over the first look: the location of the label's lowest log-loss, per fold and for their mean."""
+    judge, dataset = toy.toy_judge(), toy.toy_dataset()
+    policy = ClairvoyantPolicy(judge, toy.GEOMETRY.num_glimpses)
+    for fold in (0, 1, -1):
+        folds = np.full(len(dataset), fold, dtype=np.int64)
+        folded = toy.toy_dataset(folds=folds, split="test")
+        sequences, maps = policy.start(folded, np.arange(4))
+        corners = judge.grid.corners
+        for image in range(4):
+            glimpses = np.stack([folded.images[image, r : r + 12, c : c + 12] for r, c in corners])[:, None]
+            ones = np.ones(len(corners), dtype=np.int64)
+            p = judge.probabilities(glimpses, corners[:, None], ones, np.full(len(corners), fold))
+            np.testing.assert_allclose(maps[image, 0], -np.log(p[:, folded.labels[image]]), rtol=1e-3, atol=1e-4)
+            assert sequences[image, 0] == maps[image, 0].argmin()
+
+
+def test_random_never_repeats_and_covers_everything() -> None:
+    judge, dataset = toy.toy_judge(), toy.toy_dataset(96)
+    rollouts = play(RandomPolicy(judge.grid, seed=3), dataset, judge, toy.GEOMETRY, np.arange(96), progress=False)
+    assert all(len(set(row)) == toy.GEOMETRY.num_glimpses for row in rollouts.locations)
+    assert len(np.unique(rollouts.locations)) == len(judge.grid)
+
+
+def test_hand_crafted_looks_at_the_parts_in_order_and_never_at_hidden_ones() -> None:
+    names = ("beak", "left eye", "right eye", "belly")
+    parts = np.zeros((24, 4, 3), dtype=np.float32)
+    parts[:, :, :2] = [[6, 6], [6, 30], [30, 6], [30, 30]]
+    parts[:, :, 2] = [1, 0, 1, 1]
+    dataset = toy.toy_dataset(part_names=names, parts=parts)
+    geometry = Geometry(12, 4, 2)
+    judge = toy.toy_judge(geometry)
+    policy = HandCraftedPolicy(judge.grid, 2)
+    rollouts = play(
+        policy, dataset, judge, geometry, np.arange(6), progress=False, start=lambda rows: policy.start(dataset, rows)
+    )
+    centres = rollouts.corners + 5.5
+    assert np.abs(centres[:, 0] - [6, 6]).max() <= 2  # the beak, to the nearest location
+    assert np.abs(centres[:, 1] - [30, 6]).max() <= 2  # the eye that shows
+    with pytest.raises(ConfigurationError, match="no parts"):
+        policy.start(toy.toy_dataset(), np.arange(2))
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "hgs"])
+def test_every_policy_plays_by_name(name: str) -> None:
+    source, judge = ToySource(), ToyJudge()
+    policy = make_policy(name, source, judge)
+    world = source.load("test")
+    rollouts = play(
+        policy, world, judge, GEOMETRY, np.arange(8), progress=False, start=lambda rows: policy.start(world, rows)
+    )
+    assert rollouts.success.mean() >= 0.5
+
+
+def test_unknown_policies_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="'psychic'"):
+        make_policy("psychic", ToySource(), ToyJudge())
+    with pytest.raises(ConfigurationError, match="no parts"):
+        make_policy("hgs", ToySource(), ToyJudge())
