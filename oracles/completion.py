@@ -8,7 +8,7 @@ a sum over the glimpses seen, with sigma set by bisection on the effective sampl
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,11 +22,14 @@ from glimpse_env.judge import Judge
 from glimpse_env.sensor import Sensor
 
 
+Match = Literal["pixels", "embedding"]
+
+
 @dataclass(frozen=True)
 class CompletionConfig:
     """How completions are found and weighted."""
 
-    match: Literal["pixels", "embedding"] = "pixels"
+    match: Match = "pixels"
     """Distance of two glimpses: Euclidean between their pixels (the paper's) or between the judge's embeddings."""
     effective_samples: float = 25.0
     """Effective sample size that the bandwidth is set for."""
@@ -42,8 +45,8 @@ class CompletionConfig:
     """Images in the bank at most."""
 
     def __post_init__(self) -> None:
-        if self.match not in ("pixels", "embedding"):
-            raise ConfigurationError(f"match={self.match!r} must be 'pixels' or 'embedding'.")
+        if self.match not in get_args(Match):
+            raise ConfigurationError(f"match={self.match!r} must be one of {', '.join(get_args(Match))}.")
         if not 1 <= self.samples <= self.short_list:
             raise ConfigurationError(f"samples={self.samples} must lie in 1..short_list={self.short_list}.")
 

@@ -1,0 +1,60 @@
+"""The README does what it says: its Python runs as printed, its commands exist with the flags it names."""
+
+import importlib.util
+import re
+import shlex
+import warnings
+from pathlib import Path
+
+import pytest
+import tyro
+
+from glimpse_env.errors import DatasetFallbackWarning
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_blocks_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DatasetFallbackWarning)
+        for block in blocks("python"):
+            exec(block, namespace)
+    printed = capsys.readouterr().out
+    assert printed.count("glimpse at location") == 5
+    assert "random" in printed
+    assert "mine" in printed
+
+
+@pytest.mark.parametrize(
+    "command", [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
+)
+def test_commands_exist_with_their_flags(command: str) -> None:
+    words = shlex.split(command)
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    elif words[0] == "python":
+        spec = importlib.util.spec_from_file_location("script", ROOT / words[1])
+        assert spec is not None
+        assert spec.loader is not None
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        tyro.cli(script.Args, args=words[2:])
+    else:
+        assert words[:2] == ["pip", "install"]
+        assert (ROOT / words[words.index("-c") + 1]).is_file()
+
+
+def test_every_script_is_in_the_table_of_commands() -> None:
+    for script in (ROOT / "scripts").glob("*.py"):
+        assert f"| `scripts/{script.name}` |" in README
+
+
+def test_pictures_are_there() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file(), path
