@@ -43,7 +43,7 @@ class JudgeCard:
     splits: dict[str, str]
     """What was trained, calibrated and measured on what."""
     scores: dict[str, list[float]]
-    """accuracy, log_loss and calibration_error on held-out images for t = 1..T random glimpses, a mean over networks."""
+    """accuracy, log_loss and calibration_error on held-out images for t = 1..T random glimpses, means over networks."""
     command: str
     """What makes this judge again."""
     format: int = FORMAT
@@ -137,7 +137,8 @@ class Judge:
             asked[rows] += 1
         if (asked == 0).any():
             raise ArtifactError(
-                f"fold {folds[asked == 0][0]} has no network in this judge of {len(self.networks)}; train one for this data."
+                f"fold {folds[asked == 0][0]} has no network in this judge of {len(self.networks)}; "
+                "train one for this data set."
             )
         return total / asked[:, None]
 

@@ -1,4 +1,4 @@
-"""Training of the judge: cross-entropy over random and visited glimpse histories, then calibration on held-out images."""
+"""Training of the judge: cross-entropy over random and visited glimpse histories, then calibration."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

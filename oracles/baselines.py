@@ -1,5 +1,7 @@
 """Policies to compare the oracle with: random, centre-out, best fixed, hand-crafted by parts, and clairvoyant."""
 
+from typing import Any, ClassVar
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
-from oracles.policy import GlimpsePolicy, actions_for
+from oracles.policy import GlimpsePolicy, Observations, actions_for
 
 
 class RandomPolicy(GlimpsePolicy):
@@ -19,7 +21,13 @@ class RandomPolicy(GlimpsePolicy):
         self.grid = grid
         self.rng = np.random.default_rng(seed)
 
-    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
         histories = unpack_history(observation, self.grid)
         scores = self.rng.random((len(histories.counts), len(self.grid)))
         scores[seen_locations(histories, self.grid)] = np.inf
@@ -37,7 +45,13 @@ class FixedPolicy(GlimpsePolicy):
         self.grid = grid
         self.sequence = np.asarray(sequence, dtype=np.int64)
 
-    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
         histories = unpack_history(observation, self.grid)
         steps = np.minimum(histories.counts, len(self.sequence) - 1)
         return actions_for(self.sequence[steps], observation), state
@@ -88,7 +102,7 @@ class HandCraftedPolicy(GlimpsePolicy):
 
     ORDER = ("beak", "eye", "forehead", "belly", "feet")
     """Parts as the paper lists them; where a data set has several of a kind, any visible one."""
-    _ALIASES = {"eye": ("eye", "left eye", "right eye"), "feet": ("feet", "left leg", "right leg")}
+    _ALIASES: ClassVar = {"eye": ("eye", "left eye", "right eye"), "feet": ("feet", "left leg", "right leg")}
 
     def __init__(self, grid: LocationGrid, num_glimpses: int, seed: int = 0):
         self.grid, self.num_glimpses = grid, num_glimpses
@@ -104,7 +118,13 @@ class HandCraftedPolicy(GlimpsePolicy):
             raise ConfigurationError(f"data set {dataset.name!r} has no parts: hand-crafted glimpses need them.")
         return np.stack([self._sequence(dataset, int(index)) for index in indices])
 
-    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
         histories = unpack_history(observation, self.grid)
         if state is None:
             raise ConfigurationError("hand-crafted glimpses need a state from start(dataset, indices).")
@@ -156,7 +176,13 @@ class ClairvoyantPolicy(GlimpsePolicy):
                     summed[k] = summed[k] + embeddings[k][sequences[b, t]]
         return sequences, maps
 
-    def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
         histories = unpack_history(observation, self.judge.grid)
         if state is None:
             raise ConfigurationError("the clairvoyant policy needs a state from start(dataset, indices).")

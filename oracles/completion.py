@@ -21,7 +21,6 @@ from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge import Judge
 from glimpse_env.sensor import Sensor
 
-
 Match = Literal["pixels", "embedding"]
 
 

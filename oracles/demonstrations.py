@@ -49,7 +49,7 @@ class Demonstrations:
         if not shapes_agree or (self.epe is not None and self.epe.shape[:2] != (count, steps)):
             raise ArtifactError(
                 f"demonstrations disagree in shape: indices {self.indices.shape}, locations {self.locations.shape}, "
-                f"entropies {self.entropies.shape}, epe {None if self.epe is None else self.epe.shape}; make them again."
+                f"entropies {self.entropies.shape}, epe {getattr(self.epe, 'shape', None)}; make them again."
             )
 
     def __len__(self) -> int:

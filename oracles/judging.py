@@ -21,7 +21,6 @@ from glimpse_env.judge_training import (
     prefix_sums,
 )
 from glimpse_env.rollout import play
-from oracles.completion import CompletionConfig
 from oracles.oracle import BOEDOracle
 from oracles.policies import default_oracle_config
 
@@ -61,7 +60,9 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int =
     trainers = []
     for fold in range(source.num_folds):
         trainer = NetworkTrainer(source, fold, plan, seed=seed, scales=scales)
-        trainer.run(visit=lambda judge, k, rng: visited_histories(source, judge, k, plan, rng), checkpoint=work / f"{fold}.pt")
+        trainer.run(
+            visit=lambda judge, k, rng: visited_histories(source, judge, k, plan, rng), checkpoint=work / f"{fold}.pt"
+        )
         trainers.append(trainer)
     judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
     shutil.rmtree(work, ignore_errors=True)

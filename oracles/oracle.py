@@ -13,7 +13,7 @@ from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, unpack_history
 from oracles.completion import CompletionConfig, ImageBank, completion_weights
 from oracles.epe import Criterion, expected_criterion
-from oracles.policy import GlimpsePolicy, actions_for
+from oracles.policy import GlimpsePolicy, Observations, actions_for
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BOEDOracle(GlimpsePolicy):
 
     def predict(
         self,
-        observation: dict[str, np.ndarray],
+        observation: Observations,
         state: OracleState | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
@@ -138,10 +138,7 @@ class BOEDOracle(GlimpsePolicy):
         kept = kept / kept.sum(-1, keepdim=True)
         samples = candidates.gather(1, positions)
         return torch.stack(
-            [
-                self._expected(bank, summed[b], int(counts[b]), samples[b], kept[b])
-                for b in range(len(counts))
-            ]
+            [self._expected(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
         ).numpy()
 
     def _expected(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
@@ -189,9 +186,7 @@ class BOEDOracle(GlimpsePolicy):
             for bank, summed, distances in zip(self.banks, state.summed, state.distances, strict=True):
                 embedded = self.judge.embed_glimpses(bank.network, glimpses, corners)
                 summed[rows] += embedded
-                distances[rows] += bank.squared_distances(
-                    glimpses, embedded, corners, self.config.completion.match
-                )
+                distances[rows] += bank.squared_distances(glimpses, embedded, corners, self.config.completion.match)
         state.counts = histories.counts.astype(np.int64)
 
 

@@ -11,6 +11,7 @@ from oracles.policy import GlimpsePolicy
 POLICIES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
 """All that :func:`make_policy` knows. ``hgs`` peeks at part annotations, ``clairvoyant`` at image and label."""
 
+
 def default_oracle_config(source: DataSource) -> OracleConfig:
     """What did best on validation images of every data set (scripts/tune_oracle.py): glimpses compared as the judge
     embeds them, completions weighted by their labels' posterior as well."""

@@ -1,11 +1,15 @@
 """What every policy of this package is: something with Stable-Baselines3's ``predict``."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
+
+Observations: TypeAlias = Mapping[str, np.ndarray]
+"""A batch of ``history`` observations, see :class:`glimpse_env.observations.HistoryObserver`."""
 
 
 class GlimpsePolicy(ABC):
@@ -28,7 +32,7 @@ class GlimpsePolicy(ABC):
     @abstractmethod
     def predict(
         self,
-        observation: dict[str, np.ndarray],
+        observation: Observations,
         state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
@@ -36,6 +40,6 @@ class GlimpsePolicy(ABC):
         """Grid locations (B,) int64 for ``history`` observations of a batch (or a scalar for a single one)."""
 
 
-def actions_for(locations: np.ndarray, observation: dict[str, np.ndarray]) -> np.ndarray:
+def actions_for(locations: np.ndarray, observation: Observations) -> np.ndarray:
     """Locations (B,) as the actions an observation asks for: a scalar where it is that of a single environment."""
     return locations if np.ndim(observation["mask"]) > 1 else locations[0]

@@ -109,7 +109,9 @@ def _animate(path: Path, pictures: list[np.ndarray], args: Args) -> None:
     height, width = pictures[0].shape[:2]
     share = min(1.0, args.width / width)
     size = (round(width * share), round(height * share))
-    frames = [Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS).quantize(256, kmeans=2) for picture in pictures]
+    frames = [
+        Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS).quantize(256, kmeans=2) for picture in pictures
+    ]
     stays = [round(1000 * args.seconds)] * (len(frames) - 1) + [round(3000 * args.seconds)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)
 

@@ -70,7 +70,9 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     make(out, name)
     assert len(again) == 3, "two of five chunks were done already"
     for suffix in (".npz", ".json"):
-        assert out.with_suffix(suffix).read_bytes() == (tmp_path / "whole" / "demos.npz").with_suffix(suffix).read_bytes()
+        assert (
+            out.with_suffix(suffix).read_bytes() == (tmp_path / "whole" / "demos.npz").with_suffix(suffix).read_bytes()
+        )
 
 
 def test_seeds_matter_and_repeat(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_oracle_solves_the_toy_problem_where_no_fixed_sequence_can() -> None:
     assert rollouts.success.all()
     np.testing.assert_allclose(rollouts.entropy[:, 1], 0.0, atol=1e-5)
     for family, part in ((0, 1), (1, 5)):
-        assert (rollouts.locations[LABELS // 2 == family] == (0, part)).all()
+        assert (rollouts.locations[family == LABELS // 2] == (0, part)).all()
     fixed = best_fixed(toy_dataset(EVERY), judge, GEOMETRY.num_glimpses)
     rollouts = play(FixedPolicy(judge.grid, fixed), toy_dataset(EVERY, "test"), judge, GEOMETRY, EVERY, progress=False)
     assert rollouts.success.mean() == 0.75  # it settles one family, and for the other is right half the time

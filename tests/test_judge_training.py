@@ -73,9 +73,7 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
         from glimpse_env.judge_training import VisitedHistories
 
         images = Stripes().judge_images(fold, rng)
-        return VisitedHistories(
-            images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3))
-        )
+        return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
 
     def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
         trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
