@@ -83,7 +83,7 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
     algo: str = "ppo"
-    """Policy-gradient algorithm: ppo or a2c."""
+    """Policy-gradient algorithm: ppo, a2c or maskable_ppo."""
     demos: str = "oracle"
     """Whose demonstrations to clone: oracle, hgs, fixed, random, none, or a file of scripts/generate_demos.py."""
     num_demos: int | None = None
@@ -244,6 +244,8 @@ class Experiment:
         if (out / "config.json").exists():
             raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
         source = source_of(args.env)
+        if args.demos == "hgs" and not source.part_names:
+            raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         budget = DEFAULTS[source.name]
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
         if args.num_demos is None and args.demos in DEMONSTRATORS:
@@ -433,6 +435,7 @@ class Experiment:
             "top_5": result.top_5,
         }
         if self.args.warm_up > 0:
+            logger.info("Fitting the critic to the cloned policy on %d environment steps.", self.args.warm_up)
             with self._stage("critic warm-up"):
                 model.set_random_seed(self._seed_of("critic"))
                 losses = warm_up_critic(model, timesteps=self.args.warm_up)

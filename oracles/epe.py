@@ -9,7 +9,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 
 Criterion = Literal["entropy", "log_loss", "error"]
-"""``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of the posterior against the completions' labels."""
+"""``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of it against the completions' labels."""
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:

@@ -207,6 +207,12 @@ def test_interrupted_in_cloning_a_model_is_kept_all_the_same(finished, tmp_path,
     assert same(weights(out / "model.zip"), weights(finished / "checkpoint" / "cloned.zip"))
 
 
+def test_hand_crafted_demonstrations_need_parts(tmp_path):
+    with pytest.raises(ConfigurationError, match="needs parts"):
+        run(replace(TOY, demos="hgs", out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_demonstrations_and_without_fine_tuning(tmp_path):
     out = run(replace(TOY, demos="none", num_demos=None, timesteps=0, algo="a2c", out=tmp_path / "scratch"))
     metrics = read(out)
