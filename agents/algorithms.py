@@ -15,12 +15,50 @@ from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
 from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
-from agents.features import HistoryExtractor
+from agents.features import ENCODED, HistoryExtractor
 from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 from glimpse_env.posterior import PosteriorConfig
+
+
+class _EncodesOnce:
+    """Goes before an SB3 algorithm: with a frozen encoder each glimpse of a rollout is encoded once for all epochs.
+
+    The rollout buffer then holds the features in place of the glimpses until the next rollout.
+    """
+
+    policy: Any
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, *args: Any, **kwargs: Any
+    ) -> bool:
+        """SB3's, and the encoding."""
+        goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)  # type: ignore[misc]
+        if goes_on and getattr(self.policy, "encoder_frozen", False):
+            observations = rollout_buffer.observations  # of each key (n_steps, n_envs, ...)
+            encoded = [
+                self.policy.encode(
+                    {key: torch.as_tensor(values[step]).to(self.policy.device) for key, values in observations.items()}
+                )
+                for step in range(rollout_buffer.buffer_size)
+            ]
+            observations[ENCODED] = torch.stack(encoded).cpu().numpy()  # (n_steps, n_envs, T * F)
+            del observations["glimpses"]
+        return goes_on
+
+
+class GlimpsePPO(_EncodesOnce, PPO):
+    """PPO."""
+
+
+class GlimpseA2C(_EncodesOnce, A2C):
+    """A2C."""
+
+
+class GlimpseMaskablePPO(_EncodesOnce, MaskablePPO):
+    """MaskablePPO."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +87,13 @@ _COMMON = {
 _PPO = {**_COMMON, "n_epochs": 4, "clip_range": 0.2, "target_kl": 0.02}
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm(PPO, GlimpseHistoryPolicy, 2048, 512, _PPO),
+    "ppo": Algorithm(GlimpsePPO, GlimpseHistoryPolicy, 2048, 512, _PPO),
     # Adam: RMSprop's first steps, before its averages have filled, are ten times as long and undo what was
     # cloned.
     "a2c": Algorithm(
-        A2C, GlimpseHistoryPolicy, 512, None, {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
+        GlimpseA2C, GlimpseHistoryPolicy, 512, None, {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
     ),
-    "maskable_ppo": Algorithm(MaskablePPO, MaskableGlimpseHistoryPolicy, 2048, 512, _PPO),
+    "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 2048, 512, _PPO),
 }
 
 

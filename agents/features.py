@@ -7,12 +7,15 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 
 HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
 """Of an observation space with ``observation="history"``."""
+ENCODED = "encoded"
+"""Key under which observations may hold (B, T * F) features in place of the glimpses that a frozen encoder made them of."""
 
 
 class GlimpseEncoder(nn.Module):
@@ -80,8 +83,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
     """Features of a glimpse history: h_t = GRU(h_t-1, token(y_t, l_t)), with a learned h_0 for the empty
     history.
 
-    token(y, l) = relu(A encoder(y) + B loc(l)). Only glimpses that the mask marks as seen are encoded, and
-    the recurrence is causal, so nothing behind them can matter.
+    token(y, l) = relu(A encoder(y) + B loc(l)). Only what the mask marks as seen is computed with.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         posterior: Mapping[str, Any],
         frozen: bool = False,
         tokens: int = 128,
-        hidden: int = 192,
+        hidden: int = 128,
     ):
         """
         Args:
@@ -133,6 +135,8 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
         """(B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
+        if ENCODED in observations:
+            return observations[ENCODED].unflatten(1, (self.num_glimpses, self.encoder.width))
         seen = self._seen(observations)  # (B, T)
         glimpses = observations["glimpses"].unflatten(1, (self.num_glimpses, *self.glimpse_shape))  # (B, T, g, g, C)
         features = glimpses.new_zeros(*seen.shape, self.encoder.width)
@@ -142,14 +146,19 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
     def read(self, features: Tensor, observations: Mapping[str, Tensor]) -> Tensor:
         """(B, H): the recurrent state after the glimpses seen, given their encoded ``features`` (B, T, F)."""
-        seen = self._seen(observations)
-        longest = int(seen.sum(1).max())
+        counts = self._seen(observations).sum(1)  # (B,)
         locations = observations["locations"].unflatten(1, (self.num_glimpses, 2))
-        states = self.states(features[:, :longest], locations[:, :longest])
-        return states[torch.arange(len(seen), device=states.device), seen.sum(1)]
+        states = self.start.repeat(len(counts), 1)  # (B, H)
+        begun = counts > 0
+        if begun.any():
+            tokens = self._tokens(features[begun], locations[begun])  # (b, T, tokens)
+            packed = pack_padded_sequence(tokens, counts[begun].cpu(), batch_first=True, enforce_sorted=False)
+            _, last = self.core(packed, states[begun][None])  # (1, b, H)
+            states[begun] = last[0]
+        return states
 
     def states(self, features: Tensor, locations: Tensor) -> Tensor:
-        """All recurrent states of complete histories in one pass.
+        """All recurrent states of complete histories in one pass, each what :meth:`read` gives for that prefix.
 
         Args:
             features: (B, t, F) of the encoder.
@@ -158,13 +167,15 @@ class HistoryExtractor(BaseFeaturesExtractor):
         Returns:
             (B, t + 1, H): state i has read the first i glimpses.
         """
-        batch, steps = features.shape[:2]
-        first = self.start.expand(batch, 1, -1)  # (B, 1, H)
-        if steps == 0:
-            return first
-        tokens = torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
-        states, _ = self.core(tokens, first.transpose(0, 1).contiguous())  # (B, t, H)
-        return torch.cat([first, states], dim=1)
+        first = self.start.repeat(1, len(features), 1)  # (1, B, H)
+        if features.shape[1] == 0:
+            return first.transpose(0, 1)
+        states, _ = self.core(self._tokens(features, locations), first)  # (B, t, H)
+        return torch.cat([first.transpose(0, 1), states], dim=1)
+
+    def _tokens(self, features: Tensor, locations: Tensor) -> Tensor:
+        """(..., F) and (..., 2) to (..., tokens)."""
+        return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
     def _seen(self, observations: Mapping[str, Tensor]) -> Tensor:
         """(B, T) bool."""

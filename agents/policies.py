@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.features import HistoryExtractor
+from agents.features import ENCODED, HistoryExtractor
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
 
@@ -128,6 +128,11 @@ class _HistoryPolicyMixin:
         """(B, 1)."""
         return self._values(self.vf_features_extractor(self._preprocess(obs)))
 
+    @property
+    def encoder_frozen(self) -> bool:
+        """Whether the glimpse encoder is one for actor and critic and never trained."""
+        return self.pi_features_extractor.frozen
+
     def action_logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
         """The head of an actor with ``Discrete`` actions.
 
@@ -159,6 +164,11 @@ class _HistoryPolicyMixin:
         counts = torch.zeros(*indices.shape[:-1], len(self.grid), dtype=torch.int64, device=indices.device)
         return counts.scatter_add_(-1, indices, seen.long()) > 0
 
+    @torch.no_grad()
+    def encode(self, obs: dict[str, Tensor]) -> Tensor:
+        """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
+        return self.pi_features_extractor.encode(self._preprocess(obs)).flatten(1)
+
     def _act_and_judge(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
         """The distribution over actions and the values (B, 1)."""
         observations = self._preprocess(obs)
@@ -169,8 +179,9 @@ class _HistoryPolicyMixin:
         return distribution, self._values(critic.read(encoded_for_critic, observations))
 
     def _preprocess(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        prepared: Any = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
-        return prepared
+        raw = {key: value for key, value in obs.items() if key != ENCODED}
+        prepared: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
+        return prepared | {key: value for key, value in obs.items() if key == ENCODED}
 
     def _distribution(self, states: Tensor, observations: dict[str, Tensor], action_masks: Any) -> Any:
         if isinstance(self.action_space, spaces.Box):

@@ -151,8 +151,7 @@ class NetworkTrainer:
                 group["lr"] = self.plan.learning_rate * one_cycle(progress)
             rows = np.arange(step * fresh, (step + 1) * fresh)
             images, labels, parts = data.images[rows], data.labels[rows], data.parts[rows]
-            random = rng.random((fresh, self.plan.histories, len(self.grid)), dtype=np.float32)
-            locations = random.argpartition(self.num_glimpses, axis=-1)[..., : self.num_glimpses]  # (b, h, T)
+            locations = self._random_locations(parts, rng)  # (b, h, T)
             if self.visited is not None:
                 again = rng.integers(len(self.visited.labels), size=size - fresh)
                 images = np.concatenate([images, self.visited.images[again]])
@@ -171,6 +170,22 @@ class NetworkTrainer:
             losses.append(loss.item())
             right.append(accuracy)
         return {"loss": f"{np.mean(losses):.3f}", "accuracy": f"{np.mean(right):.3f}"}
+
+    def _random_locations(self, parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(b, h, T) histories: uniform without repetition; in every second one, where an image of ``parts`` (b, P, 3)
+        has visible ones, about half the glimpses near a random part, since few of the uniform ones show any."""
+        shape = (len(parts), self.plan.histories, self.num_glimpses)
+        order = rng.random((*shape[:2], len(self.grid)), dtype=np.float32)
+        locations = order.argpartition(self.num_glimpses, axis=-1)[..., : self.num_glimpses]
+        if parts.shape[1] == 0:
+            return locations
+        drawn = rng.random((*shape, parts.shape[1]), dtype=np.float32) * parts[:, None, None, :, 2]
+        chosen = drawn.argmax(-1)  # (b, h, T): a visible part, each as likely
+        centres = parts[np.arange(len(parts))[:, None, None], chosen, :2]
+        half = self.grid.glimpse_size / 2
+        near = self.grid.nearest(centres - half + rng.uniform(-half / 2, half / 2, centres.shape))
+        taken = (rng.random(shape) < 0.5) & (drawn.max(-1) > 0) & (np.arange(shape[1]) % 2 == 1)[:, None]
+        return np.where(taken, near, locations)
 
     def _loss(
         self, images: np.ndarray, labels: np.ndarray, parts: np.ndarray, locations: np.ndarray
