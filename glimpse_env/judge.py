@@ -43,7 +43,8 @@ class JudgeCard:
     splits: dict[str, str]
     """What was trained, calibrated and measured on what."""
     scores: dict[str, list[float]]
-    """accuracy, log_loss and calibration_error on held-out images for t = 1..T random glimpses, means over networks."""
+    """random_ and visited_accuracy, _log_loss and _calibration_error on held-out images, t = 1..T: after random
+    glimpses and after those that the oracle visits; means over networks."""
     command: str
     """What makes this judge again."""
     format: int = FORMAT

@@ -57,10 +57,10 @@ class ImageBank:
         rows: (N,) int64, which images of the training split.
         images: (N, H, W, C) uint8.
         labels: (N,) int64 tensor.
-        embeddings: (N, L, D) float16 tensor, memory-mapped from the cache where the judge has an identity.
+        embeddings: (N, L, D) float16 tensor, memory-mapped from the cache where ``cached``.
     """
 
-    def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, size: int):
+    def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, size: int, *, cached: bool = True):
         self.judge, self.network = judge, network
         self.rows = np.flatnonzero(np.isin(dataset.folds, (network, -1)))[:size]
         if len(self.rows) == 0:
@@ -73,28 +73,34 @@ class ImageBank:
         )
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
         self.sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
-        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, len(self.rows))
+        if not cached:
+            self.embeddings = torch.empty(self._shape(), dtype=torch.float16)
+            self._embed(self.embeddings.numpy(), dataset.name)
+            return
+        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, self.rows)
         path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
         if not path.is_file():
-            self._embed(path, f"{dataset.name}: embeddings of the bank")
+            with whole_file(path) as temporary:
+                table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=self._shape())
+                self._embed(table, dataset.name)
+                table.flush()
         self.embeddings = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _embed(self, path: object, description: str) -> None:
+    def _shape(self) -> tuple[int, ...]:
+        """(N, L, D)."""
+        return (len(self), *self.judge.embed_grid(self.network, self.images[:1]).shape[1:])
+
+    def _embed(self, table: np.ndarray, name: str) -> None:
+        """Fills ``table`` (N, L, D) with the embeddings of the bank's images."""
         chunk = 64
-        first = self.judge.embed_grid(self.network, self.images[:1])
-        with whole_file(str(path)) as temporary:
-            table = np.lib.format.open_memmap(
-                temporary, mode="w+", dtype=np.float16, shape=(len(self), *first.shape[1:])
-            )
-            with tqdm(total=len(self), desc=description, unit="img") as bar:
-                for start in range(0, len(self), chunk):
-                    part = self.judge.embed_grid(self.network, self.images[start : start + chunk])
-                    table[start : start + chunk] = part.numpy()
-                    bar.update(len(part))
-            table.flush()
+        with tqdm(total=len(self), desc=f"{name}: embeddings of the bank", unit="img") as bar:
+            for start in range(0, len(self), chunk):
+                part = self.judge.embed_grid(self.network, self.images[start : start + chunk])
+                table[start : start + chunk] = part.numpy()
+                bar.update(len(part))
 
     def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: str) -> Tensor:
         """Squared distance of each glimpse to every bank image's glimpse at the same place.

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import JudgeNotFoundError
@@ -21,6 +20,7 @@ from glimpse_env.judge_training import (
     prefix_sums,
 )
 from glimpse_env.rollout import play
+from oracles.completion import ImageBank
 from oracles.oracle import BOEDOracle
 from oracles.policies import default_oracle_config
 
@@ -72,63 +72,67 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int =
 def visited_histories(
     source: DataSource, judge: Judge, fold: int, plan: JudgePlan, rng: np.random.Generator
 ) -> VisitedHistories:
-    """Where the oracle looks, under a judge of one network, on images that this network is trained on.
-
-    The bank holds images of the fold that the network never saw, as in the oracle proper, and fewer of them.
-    """
-    train = source.load("train")
-    unseen = np.flatnonzero(np.isin(train.folds, (fold, -1)))[:4000]
-    bank = GlimpseDataset(
-        name=train.name,
-        split="train",
-        images=np.asarray(train.images[unseen]),
-        labels=np.asarray(train.labels[unseen]),
-        folds=np.zeros(len(unseen), dtype=np.int64),
-        class_names=train.class_names,
-        part_names=train.part_names,
-        parts=np.asarray(train.parts[unseen]),
-        fingerprint=train.fingerprint,
-    )
+    """Where the oracle looks, under a judge of one network, on images that this network is trained on."""
     fresh = source.judge_images(fold, rng)
     chosen = slice(0, plan.visited_images)
+    images, labels, parts = fresh.images[chosen], fresh.labels[chosen], fresh.parts[chosen]
     looked_at = replace(
-        bank,
-        split="judge",
-        images=fresh.images[chosen],
-        labels=fresh.labels[chosen],
-        parts=fresh.parts[chosen],
-        folds=np.zeros(len(fresh.labels[chosen]), dtype=np.int64),
+        source.load("train"), split="judge", images=images, labels=labels, parts=parts, folds=np.full(len(labels), -1)
     )
+    locations = _oracle_locations(source, judge, fold, looked_at, np.arange(len(labels)))
+    return VisitedHistories(images, labels, parts, locations)
+
+
+def _oracle_locations(
+    source: DataSource, judge: Judge, fold: int, dataset: GlimpseDataset, rows: np.ndarray
+) -> np.ndarray:
+    """(N, T) where the oracle looks on images of ``dataset`` under a judge of one network, with fewer samples.
+
+    Its bank holds images of the fold that the network never saw, as the oracle's proper does.
+    """
+    train = source.load("train")
+    # as that network's own fold, since it is the only one of this judge
+    bank = replace(train, folds=np.where(np.isin(train.folds, (fold, -1)), 0, 1))
     config = default_oracle_config(source)
     config = replace(config, completion=replace(config.completion, samples=40, short_list=500))
-    oracle = BOEDOracle(bank, judge, config)
-    rollouts = play(oracle, looked_at, judge, source.geometry, np.arange(len(looked_at)), scales=judge.card.scales)
-    return VisitedHistories(looked_at.images, looked_at.labels, looked_at.parts, rollouts.locations)
+    oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, 4000, cached=False)])
+    looked_at = replace(dataset, folds=np.full(len(dataset), -1))
+    rollouts = play(
+        oracle,
+        looked_at,
+        judge,
+        source.geometry,
+        rows,
+        scales=judge.card.scales,
+        start=lambda indices: oracle.start(looked_at, indices),
+    )
+    return rollouts.locations
 
 
 def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: int, command: str) -> Judge:
     """One judge of several networks, each calibrated and scored on images it was not trained on.
 
-    Half the held-out images fit the temperatures, the other half gives the scores, both on random histories.
+    Half the held-out images fit the temperatures, on random and on visited histories alike; the other half gives the
+    scores, on each kind by itself.
     """
     train = source.load("train")
     temperatures: list[list[float]] = []
-    scores: dict[str, list[np.ndarray]] = {"accuracy": [], "log_loss": [], "calibration_error": []}
+    scores: dict[str, list[np.ndarray]] = {}
     for k, part in enumerate(parts):
         rows = np.flatnonzero(np.isin(train.folds, (k, -1)))[: plan.heldout_images]
         rng = np.random.default_rng([seed, k, 2**31])
-        log_probabilities, labels = _random_histories(part, train, rows, rng)
-        half = len(rows) // 2
-        temperatures.append(fit_temperatures(log_probabilities[:half], labels[:half]))
-        logits = torch.from_numpy(log_probabilities[half:]) / torch.tensor(temperatures[-1])[:, None]
-        probabilities = torch.softmax(logits, dim=-1).numpy()[:, 1:]  # (N, T, classes)
-        target = labels[half:]
-        true = np.take_along_axis(probabilities, target[:, None, None], axis=-1)[..., 0]
-        scores["accuracy"].append((probabilities.argmax(-1) == target[:, None]).mean(0))
-        scores["log_loss"].append(-np.log(true).mean(0))
-        scores["calibration_error"].append(
-            np.array([calibration_error(probabilities[:, t], target) for t in range(probabilities.shape[1])])
-        )
+        random = rng.random((len(rows), len(part.grid))).argsort(axis=-1)[:, : part.card.num_glimpses]
+        visited = _oracle_locations(source, part, k, train, rows)
+        # images of even places fit, the others score
+        found = [
+            (_log_probabilities(part, train, rows[i::2], locations[i::2]), np.asarray(train.labels[rows[i::2]]))
+            for i in (0, 1)
+            for locations in (random, visited)
+        ]
+        temperatures.append(fit_temperatures(*(np.concatenate(both) for both in zip(found[0], found[1], strict=True))))
+        for kind, (log_probabilities, labels) in zip(("random", "visited"), found[2:], strict=True):
+            for name, values in _scores(log_probabilities, labels, temperatures[-1]).items():
+                scores.setdefault(f"{kind}_{name}", []).append(values)
     card = replace(
         parts[0].card,
         num_networks=len(parts),
@@ -139,6 +143,20 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
         command=command,
     )
     return Judge([part.networks[0] for part in parts], card)
+
+
+def _scores(log_probabilities: np.ndarray, labels: np.ndarray, temperatures: list[float]) -> dict[str, np.ndarray]:
+    """Accuracy, log-loss and calibration error (T,) of uncalibrated (N, T + 1, classes) at ``temperatures``."""
+    logits = torch.from_numpy(log_probabilities) / torch.tensor(temperatures)[:, None]
+    probabilities = torch.softmax(logits, dim=-1).numpy()[:, 1:]  # (N, T, classes)
+    true = np.take_along_axis(probabilities, labels[:, None, None], axis=-1)[..., 0]
+    return {
+        "accuracy": (probabilities.argmax(-1) == labels[:, None]).mean(0),
+        "log_loss": -np.log(np.maximum(true, np.finfo(np.float32).tiny)).mean(0),
+        "calibration_error": np.array(
+            [calibration_error(probabilities[:, t], labels) for t in range(probabilities.shape[1])]
+        ),
+    }
 
 
 def _split_notes(source: DataSource) -> dict[str, str]:
@@ -153,15 +171,11 @@ def _split_notes(source: DataSource) -> dict[str, str]:
 
 
 @torch.inference_mode()
-def _random_histories(
-    judge: Judge, dataset: GlimpseDataset, rows: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities (N, T + 1, classes) after 0..T random glimpses of the images ``rows``, and their labels."""
-    found = []
-    for chunk in tqdm(np.array_split(rows, max(1, len(rows) // 64)), desc="held-out images", unit="batch", leave=False):
-        random = rng.random((len(chunk), 1, len(judge.grid)))
-        locations = random.argsort(axis=-1)[..., : judge.card.num_glimpses]
-        images = np.asarray(dataset.images[chunk])
-        summed = prefix_sums(judge.networks[0], images, locations, judge.grid, judge.card.scales)[:, 0]
-        found.append(torch.log_softmax(judge.networks[0].logits(summed), dim=-1).numpy())
-    return np.concatenate(found), np.asarray(dataset.labels[rows])
+def _log_probabilities(judge: Judge, dataset: GlimpseDataset, rows: np.ndarray, locations: np.ndarray) -> np.ndarray:
+    """(N, T + 1, classes) uncalibrated, after the first 0..T of ``locations`` (N, T) on the images ``rows``."""
+    network, found = judge.networks[0], []
+    for chunk in np.array_split(np.arange(len(rows)), max(1, len(rows) // 64)):
+        images = np.asarray(dataset.images[rows[chunk]])
+        summed = prefix_sums(network, images, locations[chunk][:, None], judge.grid, judge.card.scales)[:, 0]
+        found.append(torch.log_softmax(network.logits(summed), dim=-1).numpy())
+    return np.concatenate(found)

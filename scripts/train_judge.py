@@ -45,8 +45,10 @@ def main(args: Args) -> None:
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")
-    for t, (accuracy, loss, error) in enumerate(zip(*judge.card.scores.values(), strict=True), start=1):
-        print(f"  {t} random glimpses: accuracy {accuracy:.3f}, log-loss {loss:.3f}, calibration error {error:.3f}")
+    for kind in ("random", "visited"):
+        scores = [judge.card.scores[f"{kind}_{name}"] for name in ("accuracy", "log_loss", "calibration_error")]
+        for t, (accuracy, loss, error) in enumerate(zip(*scores, strict=True), start=1):
+            print(f"  {t} {kind} glimpses: accuracy {accuracy:.3f}, log-loss {loss:.3f}, calibration error {error:.3f}")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
     plan = JudgePlan(passes=40, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16)
     judge = train_judge(source, plan, seed=0, command="the command")
     assert judge.card.num_networks == 2
-    assert judge.card.scores["accuracy"][-1] > 0.9
-    assert judge.card.scores["accuracy"][0] < judge.card.scores["accuracy"][-1]
+    assert judge.card.scores["random_accuracy"][-1] > 0.9
+    assert judge.card.scores["random_accuracy"][0] < judge.card.scores["random_accuracy"][-1]
     assert judge.card.command == "the command"
     assert not list((fresh_cache / "judge-training").glob("*")), "the finished run's checkpoints are gone"
 
