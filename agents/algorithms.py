@@ -38,12 +38,10 @@ class _EncodesOnce:
         goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)  # type: ignore[misc]
         if goes_on and getattr(self.policy, "encoder_frozen", False):
             observations = rollout_buffer.observations  # of each key (n_steps, n_envs, ...)
-            encoded = [
-                self.policy.encode(
-                    {key: torch.as_tensor(values[step]).to(self.policy.device) for key, values in observations.items()}
-                )
-                for step in range(rollout_buffer.buffer_size)
-            ]
+            encoded = []
+            for step in range(rollout_buffer.buffer_size):
+                shown = {key: torch.from_numpy(values[step]) for key, values in observations.items()}
+                encoded.append(self.policy.encode({key: value.to(self.policy.device) for key, value in shown.items()}))
             observations[ENCODED] = torch.stack(encoded).cpu().numpy()  # (n_steps, n_envs, T * F)
             del observations["glimpses"]
         return goes_on

@@ -15,7 +15,7 @@ from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
 """Of an observation space with ``observation="history"``."""
 ENCODED = "encoded"
-"""Key under which observations may hold (B, T * F) features in place of the glimpses that a frozen encoder made them of."""
+"""Key under which observations may hold (B, T * F) features of a frozen encoder in place of the glimpses."""
 
 
 class GlimpseEncoder(nn.Module):

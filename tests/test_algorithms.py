@@ -7,6 +7,7 @@ import pytest
 import torch
 from stable_baselines3.common.logger import configure
 
+from agents import algorithms
 from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
 from agents.cloning import DemonstrationLoss, actor_parameters
 from glimpse_env.errors import ConfigurationError
@@ -65,6 +66,26 @@ def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
     model.learn(2 * STEPS * 8)
     assert equal(before, weights_of(extractor.encoder))
     assert not equal(core, weights_of(extractor.core))
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_glimpses_are_encoded_when_collected_only(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And training comes out as with SB3's own algorithms, which encode them again in every epoch."""
+    trained: dict[str, list[torch.Tensor]] = {}
+    training_calls: dict[str, int] = {}
+    for name in ("once", "again"):
+        if name == "again":
+            monkeypatch.delattr(algorithms._EncodesOnce, "collect_rollouts")
+        model: Any = toy_model(algo)
+        calls: list[bool] = []
+        model.policy.pi_features_extractor.encoder.register_forward_hook(
+            lambda *_, policy=model.policy, calls=calls: calls.append(policy.training)
+        )
+        model.learn(2 * STEPS * 8)
+        trained[name], training_calls[name] = weights_of(model.policy), sum(calls)
+    assert training_calls["once"] == 0 < training_calls["again"]
+    for once, again in zip(trained["once"], trained["again"], strict=True):
+        torch.testing.assert_close(once, again, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
@@ -216,4 +237,4 @@ def test_coefficient_fades_and_is_logged() -> None:
 def test_impossible_coefficients_are_named() -> None:
     for options in ({"coefficient": -1.0}, {"fade_timesteps": 0}, {"batch_size": 0}):
         with pytest.raises(ConfigurationError, match="must be positive"):
-            KeepDemonstrations(random_data(), **options)  # type: ignore[arg-type]
+            KeepDemonstrations(random_data(), **options)

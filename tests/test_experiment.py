@@ -19,9 +19,9 @@ from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge import judge_path
 from glimpse_env.observations import HistoryObserver
+from oracles import demonstrations, policies
 from oracles.completion import CompletionConfig
 from oracles.oracle import OracleConfig
-from oracles.policies import ORACLE_DEFAULTS
 from tests.toy import toy_judge
 
 TOY = Args(
@@ -45,7 +45,8 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
-        patch.setitem(ORACLE_DEFAULTS, "digits", OracleConfig(completion=few, first_samples=20))
+        for module in (policies, demonstrations):
+            patch.setattr(module, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
         source = make_source("digits")
         judge = toy_judge(
             source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint

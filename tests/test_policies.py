@@ -20,10 +20,11 @@ ALGOS = ("ppo", "maskable_ppo")
 @pytest.mark.parametrize("algo", ALGOS)
 def test_visited_locations_get_no_probability(algo: str) -> None:
     model, env = toy_model(algo), toy_vec_env()
+    policy: Any = model.policy
     observations: Any = env.reset()
     for step in range(STEPS):
         with torch.no_grad():
-            distribution: Any = model.policy.get_distribution(obs_as_tensor(observations, "cpu")).distribution
+            distribution = policy.get_distribution(obs_as_tensor(observations, policy.device)).distribution
         allowed = np.array(env.env_method("action_masks"))
         assert (~allowed).sum() == 8 * step
         assert (distribution.probs.numpy()[~allowed] == 0).all()
@@ -102,10 +103,9 @@ def test_trained_encoders_are_apart_and_values_cannot_move_the_actor() -> None:
 def test_judges_weights_are_in_both_extractors() -> None:
     encoder = GlimpseEncoder(toy_judge().card.config)
     encoder.copy_from(toy_judge().networks[0])
-    for policy in (
-        toy_model().policy,
-        toy_model(policy_kwargs={"features_extractor_kwargs": {"frozen": False}}).policy,
-    ):
+    unfrozen = {"features_extractor_kwargs": {"frozen": False}}
+    for policy_kwargs in ({}, unfrozen):
+        policy: Any = toy_model(policy_kwargs=policy_kwargs).policy
         for extractor in (policy.pi_features_extractor, policy.vf_features_extractor):
             for mine, expected in zip(weights_of(extractor.encoder), weights_of(encoder), strict=True):
                 assert torch.equal(mine, expected)
