@@ -192,8 +192,15 @@ def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationG
 
 
 def load_card(path: Path) -> JudgeCard:
-    """The card beside the weights at ``path``."""
-    content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    """The card beside the weights at ``path``.
+
+    Raises:
+        ArtifactError: if it is damaged or of another format.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"the card of the judge at {path} is no JSON ({error}); train the judge again.") from error
     if content.get("format") != FORMAT:
         raise ArtifactError(f"the judge at {path} has format {content.get('format')}, not {FORMAT}; train it again.")
     return JudgeCard(**{**content, "config": PosteriorConfig(**content["config"])})

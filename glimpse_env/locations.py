@@ -65,7 +65,7 @@ class LocationGrid:
         return int(np.abs(self.corners - self.span / 2).sum(axis=1).argmin())
 
     def normalise(self, corners: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels to (..., 2) float32 in [-1, 1]; 0 where the glimpse fills the image."""
+        """(..., 2) pixels to (..., 2) float32 in [-1, 1]; -1 where the glimpse fills the image."""
         return (2.0 * np.asarray(corners) / max(self.span, 1) - 1.0).astype(np.float32)
 
     def denormalise(self, coordinates: np.ndarray) -> np.ndarray:
