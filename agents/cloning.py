@@ -120,6 +120,26 @@ class CloningData:
         """Some of the demonstrations; ``rows`` is a slice, an index array or a mask."""
         return CloningData(self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows])
 
+    def with_mirror_images(self) -> "CloningData":
+        """These and their mirror images, 2 N in all: for data whose classes do not care about left and right.
+
+        Raises:
+            ConfigurationError: if the grid of locations is not symmetric.
+        """
+        if (self.grid.side - 1) * self.grid.stride != self.grid.span:
+            raise ConfigurationError(
+                f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
+                "so demonstrations on them cannot be mirrored."
+            )
+        mirror = np.arange(len(self.grid)).reshape(self.grid.side, -1)[:, ::-1].reshape(-1)
+        return CloningData(
+            self.grid,
+            np.concatenate([self.indices, self.indices]),
+            np.concatenate([self.taken, mirror[self.taken]]),
+            np.concatenate([self.glimpses, self.glimpses[..., ::-1, :]]),
+            np.concatenate([self.targets, self.targets[..., mirror]]),
+        )
+
     def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
         """A part to train on and a held-out part; all demonstrations of one image are in the same part.
 

@@ -68,9 +68,9 @@ class Budget:
 
 
 DEFAULTS: dict[str, Budget] = {
-    "birds": Budget(num_demos=2000, timesteps=30_000),
-    "digits": Budget(num_demos=1000, timesteps=20_000),
-    "mnist": Budget(num_demos=3000, timesteps=60_000),
+    "birds": Budget(num_demos=4800, timesteps=150_000),
+    "digits": Budget(num_demos=1000, timesteps=50_000),
+    "mnist": Budget(num_demos=4000, timesteps=150_000),
     "cub": Budget(num_demos=600, timesteps=20_000),
 }
 """By data set: on two cores the whole job ends within 10 minutes, on MNIST within 20, once there is a judge."""
@@ -369,7 +369,8 @@ class Experiment:
             targets="soft" if soft else "argmax",
             temperature=self.args.target_temperature,
         )
-        return data[: self.args.num_demos]
+        data = data[: self.args.num_demos]
+        return data.with_mirror_images() if self.source.mirror_symmetric else data
 
     def dataset(self, split: Split) -> GlimpseDataset:
         """A split of the data set, memory-mapped."""

@@ -36,9 +36,9 @@ class CompletionConfig:
     """A fixed sigma, in units of the distance, instead of the bisection."""
     label_weight: float = 0.0
     """Exponent of the judge's posterior of a completion's label, multiplied to its weight; 0 leaves it out."""
-    samples: int = 80
+    samples: int = 40
     """Completions kept, the heaviest ones."""
-    short_list: int = 1000
+    short_list: int = 500
     """Nearest images that the bandwidth is set on."""
     bank_size: int = 10_000
     """Images in the bank at most."""

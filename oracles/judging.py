@@ -86,7 +86,7 @@ def visited_histories(
 def _oracle_locations(
     source: DataSource, judge: Judge, fold: int, dataset: GlimpseDataset, rows: np.ndarray
 ) -> np.ndarray:
-    """(N, T) where the oracle looks on images of ``dataset`` under a judge of one network, with fewer samples.
+    """(N, T) where the oracle looks on images of ``dataset`` under a judge of one network.
 
     Its bank holds images of the fold that the network never saw, as the oracle's proper does.
     """
@@ -94,7 +94,6 @@ def _oracle_locations(
     # as that network's own fold, since it is the only one of this judge
     bank = replace(train, folds=np.where(np.isin(train.folds, (fold, -1)), 0, 1))
     config = default_oracle_config(source)
-    config = replace(config, completion=replace(config.completion, samples=40, short_list=500))
     oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, 4000, cached=False)])
     looked_at = replace(dataset, folds=np.full(len(dataset), -1))
     rollouts = play(

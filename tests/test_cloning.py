@@ -17,6 +17,8 @@ from agents.cloning import (
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
+from oracles.demonstrations import Demonstrations
+from tests import toy
 from tests.toy import GEOMETRY, CountingJudge, toy_dataset
 from tests.toy_agents import (
     GRID,
@@ -250,3 +252,26 @@ def test_actor_and_critic_parameters_are_apart() -> None:
 def test_numbers_out_of_range_are_named() -> None:
     with pytest.raises(ConfigurationError, match="passes=0"):
         clone(toy_model(), random_data(), passes=0)
+
+
+def test_mirror_images_of_demonstrations_are_demonstrations_of_mirror_images() -> None:
+    """Looked up again in mirrored images, the mirrored sequences show the mirrored glimpses."""
+    dataset = toy.toy_dataset()
+    rng = np.random.default_rng(0)
+    side, count = 8, 5
+    taken = rng.integers(side * side, size=(count, toy.GEOMETRY.num_glimpses))
+    epe = rng.random((*taken.shape, side * side)).astype(np.float16)
+    entropies = np.zeros(taken.shape, dtype=np.float32)
+    made = Demonstrations(np.arange(count), taken, entropies, epe, {})
+    data = CloningData.from_demonstrations(made, dataset, toy.GEOMETRY).with_mirror_images()
+    rows, cols = np.divmod(taken, side)
+    mirrored = rows * side + side - 1 - cols
+    flipped = toy.toy_dataset(images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
+    maps = epe.reshape(*taken.shape, side, side)[..., ::-1].reshape(epe.shape)
+    again = Demonstrations(np.arange(count), mirrored, entropies, maps, {})
+    expected = CloningData.from_demonstrations(again, flipped, toy.GEOMETRY)
+    assert len(data) == 2 * count
+    for field in ("indices", "taken", "glimpses", "targets"):
+        np.testing.assert_array_equal(getattr(data[count:], field), getattr(expected, field))
+    train, held = data.split(0.4, seed=0)
+    assert not set(train.indices) & set(held.indices), "an image and its mirror image stay together"

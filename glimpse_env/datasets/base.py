@@ -111,6 +111,8 @@ class DataSource(ABC):
     geometry: ClassVar[Geometry]
     image_shape: ClassVar[tuple[int, int, int]]
     """(H, W, C), square."""
+    mirror_symmetric: ClassVar[bool] = False
+    """Whether a mirror image is as likely as the image, and of the same class."""
     num_folds: int
     """Networks in the judge of this data set; 1 where the judge has a split of its own."""
 

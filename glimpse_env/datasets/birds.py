@@ -399,6 +399,7 @@ class Birds(DataSource):
         ConfigurationError: if a number is out of range.
     """
 
+    mirror_symmetric = True
     name = "birds"
     geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)

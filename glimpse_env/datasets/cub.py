@@ -94,6 +94,7 @@ class CUB200(DataSource):
             class has no training image. Loading a split names an image that cannot be read the same way.
     """
 
+    mirror_symmetric = True
     name = "cub"
     geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
