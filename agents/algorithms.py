@@ -216,8 +216,7 @@ def warm_up_critic(
 
 
 class KeepDemonstrations(BaseCallback):
-    """Adds the gradient of c * KL(q || pi) on demonstrations to every gradient step of any SB3 on-policy
-    algorithm.
+    """Adds the gradient of c * KL(q || pi) on demonstrations to every step of any SB3 on-policy algorithm.
 
     It is added right before the optimiser's step, to the actor only and after SB3 has clipped the
     algorithm's own gradient. Logs ``demonstrations/loss`` (nats) and ``demonstrations/coefficient``.
@@ -265,8 +264,7 @@ class KeepDemonstrations(BaseCallback):
         return self.start_coefficient * max(0.0, 1.0 - self.model.num_timesteps / self.fade_timesteps)
 
     def detach(self) -> None:
-        """Leaves the optimiser as it was; called by itself when training ends, not when an exception ends
-        it."""
+        """Leaves the optimiser as it was; called by itself when training ends, not when an exception ends it."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None

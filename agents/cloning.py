@@ -227,13 +227,11 @@ class DemonstrationLoss:
                 self._features = torch.cat([self._encode(chunk.numpy()) for chunk in chunks])  # (N, T - 1, F)
 
     def logits(self, rows: np.ndarray) -> Tensor:
-        """(n, T, L) float32: log pi(l | s_t) up to a constant, for the states of demonstrations ``rows``
-        (n,) int."""
+        """(n, T, L) float32: log pi(l | s_t) up to a constant, for the states of demonstrations ``rows`` (n,) int."""
         return self._fast_logits(rows) if self._own else self._generic_logits(rows)
 
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """The mean over the states of demonstrations ``rows`` (n,) int that have a target; a scalar with
-        gradients."""
+        """Mean over the states of demonstrations ``rows`` (n,) int that have a target; a scalar with gradients."""
         targets = torch.from_numpy(self.data.targets[rows]).to(self.policy.device)  # (n, T, L)
         divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(self.logits(rows), dim=-1)
         states = (targets.sum(-1) > 0).sum().clamp(min=1)
@@ -269,8 +267,7 @@ def actor_parameters(policy: Any) -> list[nn.Parameter]:
 
 
 def critic_parameters(policy: Any) -> list[nn.Parameter]:
-    """What decides on the values of an SB3 actor-critic policy and on nothing else, without what is
-    frozen."""
+    """What decides on the values of an SB3 actor-critic policy and on nothing else, without what is frozen."""
     actor = {id(parameter) for parameter in actor_parameters(policy)}
     modules = (policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net)
     return [parameter for parameter in _trainable(modules) if id(parameter) not in actor]
@@ -290,8 +287,7 @@ def clone(
     progress: bool = True,
     on_pass: Callable[[int, float, float], None] | None = None,
 ) -> CloningResult:
-    """Trains the actor of ``model`` on demonstrations; the critic and the model's own optimiser stay as they
-    are.
+    """Trains the actor of ``model`` on demonstrations; its critic and its own optimiser stay as they are.
 
     The held-out loss ends cloning in time, and the weights that were best by it are kept.
 

@@ -68,7 +68,7 @@ class Budget:
 
 
 DEFAULTS: dict[str, Budget] = {
-    "birds": Budget(num_demos=4800, timesteps=150_000),
+    "birds": Budget(num_demos=4800, timesteps=100_000),
     "digits": Budget(num_demos=1000, timesteps=50_000),
     "mnist": Budget(num_demos=4000, timesteps=150_000),
     "cub": Budget(num_demos=600, timesteps=20_000),
@@ -104,7 +104,7 @@ class Args:
     """Points of the learning curve; the weights that do best on validation images are kept."""
     scales: int = 1
     """Concentric windows of a glimpse."""
-    target_temperature: float = 0.02
+    target_temperature: float = 0.05
     """Of the soft targets softmax(-EPE / temperature) in cloning, in nats; 0 clones the location taken alone."""
     clone_passes: int = 40
     """Passes over the demonstrations in cloning, at most."""

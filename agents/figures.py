@@ -97,7 +97,30 @@ def learning_curve(
             fontsize=9,
             zorder=6,
         )
-    labels.append((float(success[-1]), "agent (validation)", COLOURS["agent"]))
+    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", COLOURS["agent"]))
+    if "agent" in evaluations and selected is not None:
+        tested = 100 * evaluations["agent"].success_rate
+        low, high = evaluations["agent"].interval()
+        axes.errorbar(
+            [selected],
+            [tested],
+            [[tested - 100 * low], [100 * high - tested]],
+            fmt="*",
+            markersize=13,
+            color=COLOURS["agent"],
+            ecolor=COLOURS["agent_cloned"],
+            elinewidth=2,
+            zorder=3,
+        )
+        axes.annotate(
+            f"test  {tested:.1f}%",
+            (selected, tested),
+            xytext=(9, -3),
+            textcoords="offset points",
+            color=COLOURS["agent"],
+            fontsize=9,
+            zorder=6,
+        )
     axes.set_xlim(-0.03 * right, 1.02 * right)
     bottom = min([float(success.min()), *(entry[0] for entry in labels)])
     axes.set_ylim(max(0.0, bottom - 8), 101.5)
@@ -105,10 +128,10 @@ def learning_curve(
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
     axes.set_xlabel("environment steps (glimpses) of fine-tuning")
     axes.set_ylabel("judged right after the last glimpse (%)")
-    tested = next(iter(evaluations.values()), None)
     note = f"Curve: {validation_images} validation images."
-    if tested is not None:
-        note += f" Lines: {len(tested.outcomes)} test images, with 95 % intervals."
+    if evaluations:
+        count = len(next(iter(evaluations.values())).outcomes)
+        note += f" Lines and star: {count} test images, with 95 % intervals."
     axes.text(0.0, -0.16, note, transform=axes.transAxes, fontsize=8.5, color="#555555", va="top")
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

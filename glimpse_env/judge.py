@@ -185,7 +185,7 @@ class Judge:
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
     """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1."""
     if scales == 1:
-        return network.encode_dense(torch.from_numpy(np.ascontiguousarray(images)))
+        return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
     rows = np.repeat(np.arange(len(images)), len(grid))
     cut = Sensor(grid.glimpse_size, scales)(images, rows, np.tile(grid.corners, (len(images), 1)))
     return network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, (len(images), len(grid)))

@@ -10,8 +10,10 @@ from stable_baselines3.common.logger import configure
 from agents import algorithms
 from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
 from agents.cloning import DemonstrationLoss, actor_parameters
+from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
-from tests.toy import toy_dataset, toy_judge
+from glimpse_env.vector_env import GlimpseVectorEnv
+from tests.toy import GEOMETRY, toy_dataset, toy_judge
 from tests.toy_agents import STEPS, equal, random_data, state_observations, toy_model, toy_vec_env, weights_of
 
 
@@ -37,6 +39,15 @@ def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
     if algo != "a2c":
         assert rollout % model.batch_size == 0
         assert 256 <= model.batch_size <= 512
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_vector_environment_is_trained_on(algo: str) -> None:
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=4, posterior_info=False))
+    model = make_model(algo, env, seed=0, judge=toy_judge(), n_steps=STEPS, device="cpu")
+    warm_up_critic(model, timesteps=STEPS * 4, epochs=1)
+    model.learn(STEPS * 4, callback=KeepDemonstrations(random_data()))
+    assert model.num_timesteps == STEPS * 4
 
 
 def test_arguments_override() -> None:
