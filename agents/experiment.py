@@ -98,7 +98,7 @@ class Args:
     """Folder of a run that was stopped: go on with it, with its own settings."""
     eval_images: int = 1000
     """Test images of the final table, at most."""
-    val_images: int = 500
+    val_images: int = 2000
     """Validation images behind each point of the learning curve, at most."""
     validations: int = 8
     """Points of the learning curve; the weights that do best on validation images are kept."""
