@@ -82,16 +82,16 @@ _COMMON = {
     "max_grad_norm": 0.5,
     "learning_rate": 3e-4,
 }
-_PPO = {**_COMMON, "n_epochs": 4, "clip_range": 0.2, "target_kl": 0.02}
+_PPO = {**_COMMON, "learning_rate": 2e-4, "n_epochs": 4, "clip_range": 0.2, "target_kl": 0.02}
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm(GlimpsePPO, GlimpseHistoryPolicy, 2048, 512, _PPO),
+    "ppo": Algorithm(GlimpsePPO, GlimpseHistoryPolicy, 8192, 1024, _PPO),
     # Adam: RMSprop's first steps, before its averages have filled, are ten times as long and undo what was
     # cloned.
     "a2c": Algorithm(
         GlimpseA2C, GlimpseHistoryPolicy, 512, None, {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
     ),
-    "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 2048, 512, _PPO),
+    "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO),
 }
 
 

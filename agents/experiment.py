@@ -15,7 +15,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -44,7 +44,7 @@ from oracles.policy import GlimpsePolicy
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-NUM_ENVS = 16
+NUM_ENVS = 32
 DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
 PACKAGES = (
     "glimpse-env",
@@ -110,7 +110,12 @@ class Args:
     """Passes over the demonstrations in cloning, at most."""
     warm_up: int = 10_000
     """Environment steps of the cloned policy that the critic is fitted on before fine-tuning."""
-    demo_coefficient: float = 0.1
+    reward: Literal["information", "classification"] = "information"
+    """What fine-tuning pays: the fall in the label's log-loss at each look, which is the less noisy, or 1 at the end
+    for being right, which is what evaluation counts."""
+    rollout: int | None = None
+    """Environment steps between two updates, about; default the algorithm's."""
+    demo_coefficient: float = 0.3
     """Weight of the demonstration loss that is kept in fine-tuning."""
     demo_fade: int | None = None
     """Environment steps over which that weight falls to zero; default it stays."""
@@ -132,6 +137,7 @@ class Args:
         }
         at_least |= {
             "clone_passes": 1,
+            "rollout": 1,
             "warm_up": 0,
             "demo_coefficient": 0,
             "target_temperature": 0,
@@ -399,6 +405,7 @@ class Experiment:
                 self.geometry,
                 num_envs=NUM_ENVS,
                 scales=self.args.scales,
+                reward=self.args.reward,
                 posterior_info=False,
             )
         )
@@ -572,7 +579,11 @@ class Experiment:
         return int(digest(self.args.seed, *what), 16) % 2**31
 
     def _make(self) -> OnPolicyAlgorithm:
-        return make_model(self.args.algo, self.vec_env(), seed=self.args.seed, judge=self.judge)
+        steps = self.geometry.num_glimpses
+        chosen: dict[str, Any] = {}
+        if self.args.rollout is not None:
+            chosen["n_steps"] = steps * max(1, round(self.args.rollout / (NUM_ENVS * steps)))
+        return make_model(self.args.algo, self.vec_env(), seed=self.args.seed, judge=self.judge, **chosen)
 
     def _load(self) -> OnPolicyAlgorithm:
         path = self._checkpoint_path(self.state.chunk)

@@ -38,7 +38,7 @@ def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
     assert 0.7 < rollout / ALGORITHMS[algo].rollout < 1.5
     if algo != "a2c":
         assert rollout % model.batch_size == 0
-        assert 256 <= model.batch_size <= 512
+        assert 512 <= model.batch_size <= 1024
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

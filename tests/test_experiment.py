@@ -28,6 +28,7 @@ TOY = Args(
     env="GlimpseDigits-v0",
     num_demos=24,
     timesteps=4000,
+    rollout=2000,
     eval_images=12,
     val_images=10,
     validations=2,
