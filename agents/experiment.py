@@ -70,7 +70,7 @@ class Budget:
 DEFAULTS: dict[str, Budget] = {
     "birds": Budget(num_demos=4800, timesteps=100_000),
     "digits": Budget(num_demos=1000, timesteps=50_000),
-    "mnist": Budget(num_demos=4000, timesteps=150_000),
+    "mnist": Budget(num_demos=8000, timesteps=150_000),
     "cub": Budget(num_demos=600, timesteps=20_000),
 }
 """By data set: on two cores the whole job ends within 10 minutes, on MNIST within 20, once there is a judge."""
