@@ -222,6 +222,8 @@ class Recording:
     """(N, T, classes) float32: the judge's after each glimpse."""
     maps: np.ndarray | None
     """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
+    map_title: str
+    """What the maps show."""
     success: np.ndarray
     """(N,) bool."""
 
@@ -268,6 +270,7 @@ def record(
         corners=rollouts.corners,
         probabilities=np.stack(after, axis=1),
         maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
+        map_title=getattr(policy, "map_title", ""),
         success=rollouts.success,
     )
 

@@ -54,6 +54,7 @@ def draw_episode(
     num_glimpses: int | None = None,
     scales: int = 1,
     title: str | None = None,
+    map_title: str = "Expected entropy, nats",
 ) -> np.ndarray:
     """A picture of an episode: what was seen of the image, and what the judge makes of it.
 
@@ -69,6 +70,7 @@ def draw_episode(
         num_glimpses: T, for the heading.
         scales: concentric windows of a glimpse, each twice as wide as the one before.
         title: the heading, in place of the one that counts the glimpses.
+        map_title: the heading of the map.
 
     Returns:
         (384, 640, 3) uint8, 344 pixels wider with a map.
@@ -84,7 +86,7 @@ def draw_episode(
     canvas.image((_MARGIN, _TOP), _lit(image, corners, glimpse_size, scales), _SIDE)
     _draw_glimpses(canvas, corners * scale, glimpse_size * scale, scales, num_glimpses or len(corners))
     if epe_map is not None:
-        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, epe_map)
+        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, epe_map, map_title)
     _draw_posterior(canvas, width - _MARGIN - _BARS, probabilities, class_names, label)
     return canvas.finished()
 
@@ -245,7 +247,9 @@ def _draw_glimpses(canvas: _Canvas, corners: np.ndarray, glimpse_size: float, sc
         canvas.text((left + 8.5, top + 9), str(t + 1), 12, _BACKGROUND, "mm")
 
 
-def _draw_map(canvas: _Canvas, left: int, image: np.ndarray, glimpse_size: int, epe_map: np.ndarray) -> None:
+def _draw_map(
+    canvas: _Canvas, left: int, image: np.ndarray, glimpse_size: int, epe_map: np.ndarray, title: str
+) -> None:
     """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
     size, side = len(image), math.isqrt(len(epe_map))
     low, high = float(epe_map.min()), float(epe_map.max())
@@ -265,7 +269,7 @@ def _draw_map(canvas: _Canvas, left: int, image: np.ndarray, glimpse_size: int, 
         [start + col * stride, start + row * stride, start + (col + 1) * stride, start + (row + 1) * stride]
     )
     canvas.box(cell * scale + np.array([left, _TOP] * 2) + np.array([-2, -2, 2, 2]), outline=_BEST, width=2.5)
-    canvas.text((left, 17), "Expected entropy, nats", 14, _FAINT)
+    canvas.text((left, 17), title, 14, _FAINT)
     ramp_left, ramp_right = left + 204, left + 276
     for x in range(ramp_left, ramp_right):
         colour = _blend(_HEAT, (x - ramp_left) / (ramp_right - ramp_left - 1))

@@ -15,6 +15,12 @@ from oracles.completion import CompletionConfig, ImageBank, completion_weights
 from oracles.epe import Criterion, expected_criterion
 from oracles.policy import GlimpsePolicy, Observations, actions_for
 
+MAP_TITLES: dict[Criterion, str] = {
+    "entropy": "Expected entropy, nats",
+    "log_loss": "Expected log-loss, nats",
+    "error": "Expected error",
+}
+
 
 @dataclass(frozen=True)
 class OracleConfig:
@@ -67,6 +73,7 @@ class BOEDOracle(GlimpsePolicy):
         self.config = config or OracleConfig()
         networks = range(len(judge.networks)) if network is None else [network]
         self.banks = banks or [ImageBank(dataset, judge, k, self.config.completion.bank_size) for k in networks]
+        self.map_title = MAP_TITLES[self.config.criterion]
         self._first_map: np.ndarray | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:

@@ -20,6 +20,8 @@ class GlimpsePolicy(ABC):
     """
 
     last_maps: np.ndarray | None = None
+    map_title: str = ""
+    """What the maps show, with its unit, for pictures."""
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
         """The state with which episodes on ``dataset.images[indices]`` begin.
