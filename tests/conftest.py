@@ -5,17 +5,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Points GLIMPSE_CACHE at a folder for the session, so that drawn data are used again; unsets GLIMPSE_DATA."""
+    """Points GLIMPSE_CACHE at a folder for the session, so that drawn data are used again; unsets GLIMPSE_DATA.
+
+    Workers of pytest-xdist share the folder, and take one core each.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GLIMPSE_CACHE", str(base / "shared-cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("GLIMPSE_DATA", raising=False)
         yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

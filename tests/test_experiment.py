@@ -53,10 +53,7 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
         )
         judge.save(judge_path(source))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         yield
-        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
