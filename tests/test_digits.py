@@ -189,11 +189,11 @@ def idx_of(*shape: int, fill: int = 0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (FILES[0], gzip.compress(b"\x00\x00\x08\x03" * 50)[:-12], "not a readable IDX file"),
+        (FILES[0], gzip.compress(b"\x00\x00\x08\x03" * 50, mtime=0)[:-12], "not a readable IDX file"),
         (FILES[0], b"<html>not found</html>", "not a readable IDX file"),
-        (FILES[1], gzip.compress(b"\x00"), "not a readable IDX file"),
-        (FILES[1], gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00"), "unsigned bytes"),
-        (FILES[3], gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x28\x00"), r"not an IDX file of \(40,\)"),
+        (FILES[1], gzip.compress(b"\x00", mtime=0), "not a readable IDX file"),
+        (FILES[1], gzip.compress(b"\x00\x00\x0d\x01\x00\x00\x00\x01\x00", mtime=0), "unsigned bytes"),
+        (FILES[3], gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x28\x00", mtime=0), r"not an IDX file of \(40,\)"),
         (FILES[2], idx_of(40, 27, 28), r"shape \(27, 28\), not 28 x 28"),
         (FILES[3], idx_of(39), r"shape \(39,\) for 40 images in t10k-images"),
         (FILES[1], idx_of(120, fill=10), "label 10 is no digit"),
