@@ -223,5 +223,5 @@ def find_judge(source: DataSource, scales: int = 1) -> Judge:
             return Judge.load(path)
     raise JudgeNotFoundError(
         f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
-        f"make one with `python scripts/train_judge.py --dataset {source.name} --scales {scales}`."
+        f"make one with `python scripts/train_judge.py --env {source.name} --scales {scales}`."
     )

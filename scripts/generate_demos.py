@@ -1,5 +1,6 @@
 """Makes demonstrations: python scripts/generate_demos.py --env GlimpseBirds-v0 --num 1000 --out demos.npz"""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +19,15 @@ class Args:
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
     env: str = "GlimpseBirds-v0"
-    """Environment id."""
+    """Environment id, or the name of a data set."""
     policy: str = "oracle"
     """oracle, hgs, fixed, centre, random or clairvoyant."""
     num: int = 1000
     """Sequences, each on an image of its own."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
     scales: int = 1
     """Concentric windows a glimpse."""
     seed: int = 0
@@ -32,7 +35,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root)
+    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
     judge = ensure_judge(source, scales=args.scales)
     demonstrations = generate(args.policy, source, judge, args.num, out=args.out, seed=args.seed)
     entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))

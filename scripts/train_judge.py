@@ -1,5 +1,6 @@
 """Trains the judge of an environment's data set: python scripts/train_judge.py --env GlimpseBirds-v0"""
 
+import json
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -20,9 +21,11 @@ class Args:
     """Trains the judge of a data set, calibrates it on held-out images and saves it with its card."""
 
     env: str = "GlimpseBirds-v0"
-    """Environment id; its data set is the one trained on."""
+    """Environment id, or the name of a data set."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
     scales: int = 1
     """Concentric windows a glimpse."""
     passes: int | None = None
@@ -36,7 +39,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root)
+    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
     chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
     plan = replace(PLANS.get(source.name, JudgePlan()), **chosen)
     command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])

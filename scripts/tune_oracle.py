@@ -1,6 +1,7 @@
 """Compares configurations of the oracle on validation images: python scripts/tune_oracle.py --env GlimpseBirds-v0"""
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -23,9 +24,11 @@ class Args:
     """Plays the oracle in every combination of the options on validation images and prints how it did."""
 
     env: str = "GlimpseBirds-v0"
-    """Environment id."""
+    """Environment id, or the name of a data set."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
     images: int = 300
     """Validation images."""
     criteria: tuple[str, ...] = get_args(Criterion)
@@ -41,7 +44,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root)
+    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
     judge = ensure_judge(source)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
