@@ -27,8 +27,8 @@ from tests.toy import toy_judge
 TOY = Args(
     env="GlimpseDigits-v0",
     num_demos=24,
-    timesteps=4000,
-    rollout=2000,
+    timesteps=3840,
+    rollout=1920,
     eval_images=12,
     val_images=10,
     validations=2,
@@ -92,7 +92,7 @@ def test_a_run_leaves_its_files_and_nothing_else(finished):
 
 def test_config_is_resolved(finished):
     config = read(finished, "config.json")
-    assert config["args"]["timesteps"] == 4000
+    assert config["args"]["timesteps"] == 3840
     assert config["args"]["algo"] == "ppo"
     assert config["dataset"] == "digits"
     assert config["versions"]["torch"] == torch.__version__
@@ -130,7 +130,7 @@ def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(fin
     metrics = read(finished)
     steps = [point["env_steps"] for point in metrics["curve"]]
     success = [point["validation_success"] for point in metrics["curve"]]
-    assert steps == [0, 2016, 4032]  # whole rollouts of 16 environments x 126 steps
+    assert steps == [0, 1920, 3840]  # whole rollouts of 16 environments x 126 steps
     best = max(range(3), key=lambda i: (success[i], i))
     assert metrics["selection"]["env_steps"] == steps[best]
     if best == 2:
@@ -163,7 +163,7 @@ def test_tensorboard_holds_curves_and_pictures(finished):
         *("validation/success_rate", "cloning/held_out_loss"),
     }
     assert images == {"episodes/agent-0", "episodes/agent-1", "episodes/oracle-0", "episodes/oracle-1"}
-    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 2016, 4032]
+    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 1920, 3840]
 
 
 def test_the_kept_model_needs_nothing_but_its_file(finished):

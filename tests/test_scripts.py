@@ -56,7 +56,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (
         (out.parent / "stderr.txt").open("w") as errors,
         subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            # a shell that runs the tests in the background has them ignore Ctrl-C, and this process would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process,
     ):
         assert process.stdout is not None
