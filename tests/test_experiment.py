@@ -130,7 +130,7 @@ def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(fin
     metrics = read(finished)
     steps = [point["env_steps"] for point in metrics["curve"]]
     success = [point["validation_success"] for point in metrics["curve"]]
-    assert steps == [0, 1920, 3840]  # whole rollouts of 16 environments x 126 steps
+    assert steps == [0, 1920, 3840]  # whole rollouts of 32 environments x 60 steps
     best = max(range(3), key=lambda i: (success[i], i))
     assert metrics["selection"]["env_steps"] == steps[best]
     if best == 2:
