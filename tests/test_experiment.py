@@ -95,7 +95,8 @@ def test_config_is_resolved(finished):
     assert config["args"]["timesteps"] == 3840
     assert config["args"]["algo"] == "ppo"
     assert config["dataset"] == "digits"
-    assert config["versions"]["torch"] == torch.__version__
+    # the metadata of some builds leave out the part behind the plus
+    assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert config["command"].startswith(
         "python scripts/train_agent.py --env GlimpseDigits-v0 --demos oracle --num-demos 24"
     )
