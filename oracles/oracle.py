@@ -1,7 +1,6 @@
 """The BOED oracle: looks where the posterior is expected to be surest, seeing glimpses and locations only."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -195,8 +194,3 @@ class BOEDOracle(GlimpsePolicy):
                 summed[rows] += embedded
                 distances[rows] += bank.squared_distances(glimpses, embedded, corners, self.config.completion.match)
         state.counts = histories.counts.astype(np.int64)
-
-
-def oracle_options(config: OracleConfig) -> dict[str, Any]:
-    """The configuration as JSON values."""
-    return {**vars(config), "completion": vars(config.completion).copy()}

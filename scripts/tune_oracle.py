@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +15,7 @@ from glimpse_env.registration import find_source
 from oracles.completion import CompletionConfig, Match
 from oracles.epe import Criterion
 from oracles.judging import ensure_judge
-from oracles.oracle import OracleConfig, oracle_options
+from oracles.oracle import OracleConfig
 from oracles.policies import make_policy
 
 
@@ -61,7 +61,7 @@ def main(args: Args) -> None:
             f"{name:50s} {100 * evaluation.success_rate:5.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
             f"log-loss {evaluation.log_loss[-1]:.3f}, {1000 * evaluation.seconds / len(images):.0f} ms a sequence"
         )
-        rows.append({"config": oracle_options(config), **evaluation.to_json()})
+        rows.append({"config": asdict(config), **evaluation.to_json()})
         write_json(args.out, rows)
     print(f"Figures in {args.out}")
 

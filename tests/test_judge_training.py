@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
-from glimpse_env.datasets.digits import Digits
+from glimpse_env.datasets.birds import Birds
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.judge import find_judge
@@ -105,22 +105,17 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
         NetworkTrainer(Stripes(), 1, PLAN, seed=0).run(checkpoint=tmp_path / "a.pt")
 
 
-@pytest.mark.parametrize("fold", [0, 1])
-def test_no_network_is_trained_on_what_it_judges(fold: int) -> None:
-    """Every training image of a pass is traced back by its exact content, and the digits of a fold never come up."""
-    train = Stripes().load("train")
-    judged = {image.tobytes() for image in train.images[train.folds == fold]}
-    fed = {image.tobytes() for image in Stripes().judge_images(fold, np.random.default_rng(0)).images}
-    assert fed
-    assert not judged & fed
-
-
-def test_digits_of_a_fold_are_not_among_its_networks_training_digits() -> None:
-    source = Digits()
-    for fold in range(source.num_folds):
-        labels = source.judge_images(fold, np.random.default_rng(0)).labels
-        train = source.load("train")
-        assert len(labels) == (train.folds != fold).sum()
+def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
+    """By exact content; tests/test_cub.py and tests/test_digits.py have the like for folds."""
+    source = Birds(num_train=96, num_val=48, num_test=48, num_judge=96)
+    fed = source.judge_images(0, np.random.default_rng(0)).images
+    assert len(fed) == 96
+    trained_on = {image.tobytes() for image in (*fed, *fed[:, :, ::-1])}
+    for split in ("train", "val", "test"):
+        judged = source.load(split)
+        assert not trained_on & {image.tobytes() for image in judged.images}
+    own = {image.tobytes() for image in source.load("judge").images}
+    assert own <= trained_on, "the comparison would find an image that is in both"
 
 
 def test_temperature_is_recovered() -> None:
