@@ -314,7 +314,7 @@ def _posterior_config(episodes: EpisodeBatch) -> PosteriorConfig:
     return PosteriorConfig(
         glimpse_size=episodes.grid.glimpse_size,
         stride=episodes.grid.stride,
-        channels=episodes.histories.glimpses.shape[-1],
+        channels=episodes.dataset.images.shape[-1] * episodes.sensor.scales,
         num_classes=len(episodes.dataset.class_names),
     )
 

@@ -1,6 +1,7 @@
 """The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -122,20 +123,38 @@ class Judge:
         seen = torch.from_numpy(np.arange(glimpses.shape[1]) < counts[:, None])  # (B, T)
         locations = torch.from_numpy(self.grid.normalise(corners))
         steps = torch.from_numpy(counts.astype(np.int64))
-        total = np.zeros((len(glimpses), self.num_classes), dtype=np.float32)
-        asked = np.zeros(len(glimpses), dtype=np.float32)
-        for k, network in enumerate(self.networks):
-            rows = np.flatnonzero((folds == k) | (folds == -1))
-            if len(rows) == 0:
-                continue
+
+        def ask(k: int, rows: np.ndarray) -> Tensor:
             chosen = torch.from_numpy(rows)
-            mask = seen[chosen]
+            mask, network = seen[chosen], self.networks[k]
             features = network.encode_glimpses(torch.from_numpy(glimpses[rows])[mask])  # (sum of counts, F)
             embedded = network.embed(features, locations[chosen][mask])
             owner = torch.arange(len(rows))[:, None].expand_as(mask)[mask]
             summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
-            total[rows] += self.class_log_probabilities(k, summed, steps[chosen]).exp().numpy()
-            asked[rows] += 1
+            return self.class_log_probabilities(k, summed, steps[chosen])
+
+        return self.averaged(folds, ask)
+
+    def averaged(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
+        """Class probabilities from the networks that may judge.
+
+        Args:
+            folds: (B,) int: the network to ask, or -1 for the mean of all.
+            ask: gives log p(theta) (b, classes) of network k for the rows (b,) of the batch.
+
+        Returns:
+            (B, classes) float32, rows sum to one.
+
+        Raises:
+            ArtifactError: if there is no network of a fold.
+        """
+        total = np.zeros((len(folds), self.num_classes), dtype=np.float32)
+        asked = np.zeros(len(folds), dtype=np.float32)
+        for k in range(len(self.networks)):
+            rows = np.flatnonzero((folds == k) | (folds == -1))
+            if len(rows):
+                total[rows] += ask(k, rows).exp().numpy()
+                asked[rows] += 1
         if (asked == 0).any():
             raise ArtifactError(
                 f"fold {folds[asked == 0][0]} has no network in this judge of {len(self.networks)}; "

@@ -93,16 +93,16 @@ def draw_episode(
 
 def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
     """A picture of each episode at present, (384, 640, 3) uint8; the true class is marked once an episode has ended."""
-    histories, steps = batch.histories, batch.geometry.num_glimpses
+    t, steps = batch.num_taken, batch.geometry.num_glimpses
     probabilities = batch.assess().probabilities
     return [
         draw_episode(
             np.asarray(batch.dataset.images[index]),
-            histories.corners[i, : histories.counts[i]],
+            batch.corners[i, :t],
             batch.geometry.glimpse_size,
             probabilities[i],
             batch.dataset.class_names,
-            label=int(batch.dataset.labels[index]) if histories.counts[i] == steps else None,
+            label=int(batch.dataset.labels[index]) if t == steps else None,
             num_glimpses=steps,
             scales=batch.sensor.scales,
         )

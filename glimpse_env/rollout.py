@@ -124,6 +124,6 @@ def play(
                 success[rows] = assessment.success
                 if on_step is not None:
                     on_step(rows, t, policy)
-            corners[rows] = batch.histories.corners
+            corners[rows] = batch.corners
             bar.update(len(rows))
     return Rollouts(indices, dataset.labels[indices], locations, corners, success, log_loss, entropy)

@@ -37,10 +37,11 @@ class Sensor:
             (B, g, g, C * scales) uint8.
         """
         g = self.glimpse_size
-        windows = np.lib.stride_tricks.sliding_window_view(images, (g, g), axis=(1, 2))
-        narrow = windows[indices, corners[:, 0], corners[:, 1]].transpose(0, 2, 3, 1)  # (B, g, g, C)
+        # windows over the channels too, so that a glimpse is copied row by row
+        windows = np.lib.stride_tricks.sliding_window_view(images, (g, g, images.shape[3]), axis=(1, 2, 3))
+        narrow = windows[indices, corners[:, 0], corners[:, 1], 0]  # (B, g, g, C)
         if self.scales == 1:
-            return np.ascontiguousarray(narrow)
+            return narrow
         wider = [self._window(images, indices, corners, 2**s) for s in range(1, self.scales)]
         return np.concatenate([narrow, *wider], axis=-1)
 

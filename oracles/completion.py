@@ -13,11 +13,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.embeddings import EmbeddingTable, fill_table
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge import Judge
 from glimpse_env.sensor import Sensor
 
@@ -73,34 +72,15 @@ class ImageBank:
         )
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
         self.sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
-        if not cached:
-            self.embeddings = torch.empty(self._shape(), dtype=torch.float16)
-            self._embed(self.embeddings.numpy(), dataset.name)
-            return
-        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, self.rows)
-        path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
-        if not path.is_file():
-            with whole_file(path) as temporary:
-                table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=self._shape())
-                self._embed(table, dataset.name)
-                table.flush()
-        self.embeddings = torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        if cached:
+            self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, self.rows).array)
+        else:
+            width = judge.embed_grid(network, self.images[:1]).shape[2]
+            self.embeddings = torch.empty((len(self), len(judge.grid), width), dtype=torch.float16)
+            fill_table(self.embeddings.numpy(), dataset, judge, network, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def _shape(self) -> tuple[int, ...]:
-        """(N, L, D)."""
-        return (len(self), *self.judge.embed_grid(self.network, self.images[:1]).shape[1:])
-
-    def _embed(self, table: np.ndarray, name: str) -> None:
-        """Fills ``table`` (N, L, D) with the embeddings of the bank's images."""
-        chunk = 64
-        with tqdm(total=len(self), desc=f"{name}: embeddings of the bank", unit="img") as bar:
-            for start in range(0, len(self), chunk):
-                part = self.judge.embed_grid(self.network, self.images[start : start + chunk])
-                table[start : start + chunk] = part.numpy()
-                bar.update(len(part))
 
     def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: str) -> Tensor:
         """Squared distance of each glimpse to every bank image's glimpse at the same place.

@@ -210,7 +210,7 @@ def test_reset_shows_the_image_asked_for(env: GlimpseEnv) -> None:
         _, info = env.reset(options={"index": index})
         assert info["index"] == index
         observation = env.step(0)[0]
-        expected = env.dataset.images[index, :12, :12] / np.float32(255)
+        expected = env.dataset.images[index, :12, :12] * np.float32(1 / 255)
         assert np.array_equal(observation["glimpses"][: 12 * 12], expected.ravel())
 
 
@@ -354,7 +354,7 @@ def test_continuous_actions_reach_every_pixel() -> None:
         for col in range(span + 1):
             env.reset()
             observation = env.step(np.array([row, col], np.float32) * 2 / span - 1)[0]
-            expected = dataset.images[0, row : row + 12, col : col + 12] / np.float32(255)
+            expected = dataset.images[0, row : row + 12, col : col + 12] * np.float32(1 / 255)
             assert np.array_equal(observation["glimpse"], expected.ravel())
             assert np.allclose(observation["location"], np.array([row, col]) * 2 / span - 1, atol=1e-6)
 

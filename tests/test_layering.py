@@ -10,10 +10,12 @@ PACKAGES = ("glimpse_env", "oracles", "agents", "scripts", "tests")
 """Each may import those before it."""
 LAYERS = (
     ("errors",),
-    ("files", "locations"),
+    ("array_pool", "files", "locations"),
     ("sensor", "datasets"),
     ("posterior", "observations"),
-    ("judge", "episodes"),
+    ("judge",),
+    ("embeddings",),
+    ("episodes",),
     ("judge_training", "rendering", "rollout"),
     ("env", "vector_env"),
     ("registration",),

@@ -112,7 +112,7 @@ def test_final_observations_are_of_the_episodes_that_ended() -> None:
         assert ("final_obs" in info) == (location == STEPS - 1)
     final, last = info["final_obs"], info["final_info"]
     assert final[0]["step"] == STEPS
-    assert np.array_equal(final[1]["glimpses"][:144], dataset.images[9, :12, 28:40].ravel() / np.float32(255))
+    assert np.array_equal(final[1]["glimpses"][:144], dataset.images[9, :12, 28:40].ravel() * np.float32(1 / 255))
     assert last["index"].tolist() == [4, 9]
     assert last["label"].tolist() == dataset.labels[[4, 9]].tolist()
     assert last["is_success"].tolist() == rewards.astype(bool).tolist()

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.errors import ConfigurationError, DatasetFormatError
+from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import cache_folder, whole_folder, write_json
 
 logger = logging.getLogger(__name__)
@@ -90,6 +90,30 @@ class GlimpseDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is mapped from a file is pickled as its path."""
+        return {name: Path(str(v.filename)) if _is_mapped(v) else v for name, v in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, Path):
+                try:
+                    value = np.load(value, mmap_mode="r", allow_pickle=False)
+                except FileNotFoundError as error:
+                    raise DatasetNotFoundError(
+                        f"{value}, which a pickled environment of {state['name']} reads, is gone; make it anew."
+                    ) from error
+            object.__setattr__(self, name, value)  # the class is frozen
+
+
+def _is_mapped(value: Any) -> bool:
+    """Whether an array is a whole .npy file, memory-mapped."""
+    return (
+        isinstance(value, np.memmap)
+        and value.filename is not None
+        and value.offset + value.nbytes == os.path.getsize(value.filename)
+    )
 
 
 @dataclass(frozen=True)

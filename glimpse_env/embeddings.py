@@ -1,0 +1,101 @@
+"""The judge's embeddings of a split's glimpses, computed once and read in place of pixels from then on."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.judge import Judge
+
+CHUNK = 64
+"""Images embedded at a time."""
+
+
+class EmbeddingTable:
+    """Embeddings phi(y, l) of the glimpses at every grid location, kept in the cache in half precision.
+
+    Args:
+        dataset: the split.
+        judge: whose embeddings.
+        network: k, which of its networks.
+        rows: (n,) int64 ascending, the images in the table; default all of the split.
+
+    Attributes:
+        array: (n, L, D) float16, memory-mapped.
+    """
+
+    def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, rows: np.ndarray | None = None):
+        self._made_from = (dataset, judge, network, rows)
+        rows = np.arange(len(dataset)) if rows is None else rows
+        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows)
+        path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
+        if not path.is_file():
+            with whole_file(path) as temporary:
+                shape = (len(rows), *judge.embed_grid(network, dataset.images[rows[:1]]).shape[1:])
+                table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
+                fill_table(table, dataset, judge, network, rows)
+                table.flush()
+        self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        self._places = np.full(len(dataset), -1)
+        self._places[rows] = np.arange(len(rows))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle says how to make the table again, it does not carry it."""
+        return type(self), self._made_from
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.array.shape[2]
+
+    def __call__(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
+        """Embeddings (B, ..., D) float16 of the glimpses at ``locations`` (B, ...) of images ``indices`` (B,)."""
+        places = self._places[indices].reshape(-1, *[1] * (locations.ndim - 1))
+        return np.asarray(self.array)[places, locations]
+
+
+class TabulatedJudge:
+    """A judge's answers for one split from tables: the judge's own up to half precision, without a convolution."""
+
+    def __init__(self, dataset: GlimpseDataset, judge: Judge):
+        """
+        Args:
+            dataset: the split whose images will be judged.
+            judge: whose answers; its tables are computed now if they are not in the cache.
+        """
+        self.judge, self._folds = judge, np.array(dataset.folds)
+        self._tables = {}
+        for network in range(len(judge.networks)):
+            rows = np.flatnonzero(np.isin(self._folds, (network, -1)))
+            if len(rows):
+                self._tables[network] = EmbeddingTable(dataset, judge, network, rows)
+
+    @torch.inference_mode()
+    def probabilities(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
+        """Class probabilities after t glimpses.
+
+        Args:
+            indices: (B,) int64, images of the split.
+            locations: (B, t) int64, grid locations.
+
+        Returns:
+            (B, classes) float32, rows sum to one.
+        """
+
+        def ask(network: int, rows: np.ndarray) -> torch.Tensor:
+            embedded = torch.from_numpy(self._tables[network](indices[rows], locations[rows]))  # (b, t, D)
+            return self.judge.class_log_probabilities(network, embedded.float().sum(1), locations.shape[1])
+
+        return self.judge.averaged(self._folds[indices], ask)
+
+
+def fill_table(table: np.ndarray, dataset: GlimpseDataset, judge: Judge, network: int, rows: np.ndarray) -> None:
+    """Fills ``table`` (n, L, D) with the embeddings of the images ``rows`` (n,)."""
+    with tqdm(total=len(rows), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
+        for start in range(0, len(rows), CHUNK):
+            part = judge.embed_grid(network, dataset.images[rows[start : start + CHUNK]])
+            table[start : start + CHUNK] = part.numpy()
+            bar.update(len(part))
