@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
@@ -39,8 +40,9 @@ class EmbeddingTable:
                 fill_table(table, dataset, judge, network, rows)
                 table.flush()
         self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-        self._places = np.full(len(dataset), -1)
-        self._places[rows] = np.arange(len(rows))
+        self._flat = torch.from_numpy(self.array).flatten(0, 1)  # (n * L, D)
+        self._places = np.full(len(dataset), -1)  # of an image's first location in there
+        self._places[rows] = np.arange(len(rows)) * self.array.shape[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pickle says how to make the table again, it does not carry it."""
@@ -52,9 +54,13 @@ class EmbeddingTable:
         return self.array.shape[2]
 
     def __call__(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Embeddings (B, ..., D) float16 of the glimpses at ``locations`` (B, ...) of images ``indices`` (B,)."""
-        places = self._places[indices].reshape(-1, *[1] * (locations.ndim - 1))
-        return np.asarray(self.array)[places, locations]
+        """Embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
+        return self._flat.numpy().take(self._places[indices] + locations, axis=0)
+
+    def summed(self, indices: np.ndarray, locations: np.ndarray) -> torch.Tensor:
+        """Sums over t (B, D) float32 of the embeddings at ``locations`` (B, t) of the images ``indices`` (B,)."""
+        places = torch.from_numpy(self._places[indices][:, None] + locations)
+        return functional.embedding_bag(places, self._flat, mode="sum").float()  # added up in single precision
 
 
 class TabulatedJudge:
@@ -86,8 +92,8 @@ class TabulatedJudge:
         """
 
         def ask(network: int, rows: np.ndarray) -> torch.Tensor:
-            embedded = torch.from_numpy(self._tables[network](indices[rows], locations[rows]))  # (b, t, D)
-            return self.judge.class_log_probabilities(network, embedded.float().sum(1), locations.shape[1])
+            summed = self._tables[network].summed(indices[rows], locations[rows])
+            return self.judge.class_log_probabilities(network, summed, locations.shape[1])
 
         return self.judge.averaged(self._folds[indices], ask)
 

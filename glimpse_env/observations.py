@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
@@ -278,7 +279,5 @@ def take(observations: Observation, episode: int) -> Observation:
 
 
 def _to_unit(pixels: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1]."""
-    scaled = pixels.astype(np.float32)
-    scaled *= np.float32(1 / 255)  # faster than to divide, and 255 still becomes 1
-    return scaled
+    """uint8 to float32 in [0, 1]; torch shares the work among its threads."""
+    return torch.from_numpy(pixels).float().mul_(1 / 255).numpy()  # 255 becomes 1 exactly

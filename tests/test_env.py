@@ -18,7 +18,7 @@ from glimpse_env import ENV_IDS, GlimpseEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
-MODES = ("history", "glimpse", "canvas")
+MODES = ("history", "glimpse", "canvas", "embedding")
 STEPS = GEOMETRY.num_glimpses
 
 
@@ -65,6 +65,8 @@ def test_both_checkers_pass_in_each_render_mode(
     [
         {"observation": "glimpse"},
         {"observation": "canvas"},
+        {"observation": "embedding"},
+        {"tabulated": True},
         {"action": "continuous"},
         {"observation": "glimpse", "action": "continuous"},
         {"observation": "canvas", "action": "continuous"},
@@ -298,17 +300,18 @@ def test_without_posterior_info_the_judge_is_asked_once_an_episode() -> None:
 @pytest.mark.parametrize("scales", [1, 2])
 def test_what_was_not_looked_at_leaves_no_trace(observation: str, scales: int) -> None:
     """Two images that agree in the glimpsed windows only, of different classes: all observations agree bit for bit."""
-    dataset = toy_dataset(2, num_classes=2)
+    dataset = toy_dataset(2, num_classes=2, fingerprint="all but the same")
+    judge = toy_judge(num_classes=2, scales=scales)
     looked_at = (0, 9, 62, 31)
-    env = GlimpseEnv(dataset, toy_judge(num_classes=2, scales=scales), GEOMETRY, observation=observation, scales=scales)
     first, second = dataset.images
     seen = np.zeros((SIZE, SIZE), dtype=bool)
     margin = 6 if scales == 2 else 0
-    for row, col in env.batch.grid.corners[list(looked_at)]:
+    for row, col in judge.grid.corners[list(looked_at)]:
         seen[max(row - margin, 0) : row + 12 + margin, max(col - margin, 0) : col + 12 + margin] = True
     second[seen] = first[seen]
     assert not seen.all()
     assert (first[~seen] != second[~seen]).mean() > 0.9
+    env = GlimpseEnv(dataset, judge, GEOMETRY, observation=observation, scales=scales)
     shown: list[list[Any]] = []
     for index in (0, 1):
         observations = [env.reset(options={"index": index})[0]]

@@ -19,12 +19,13 @@ NUM_ENVS = 3
 STEPS = GEOMETRY.num_glimpses
 SETTINGS = [
     {"observation": observation, "action": action, "reward": reward, "posterior_info": posterior_info}
-    for observation in ("history", "glimpse", "canvas")
+    for observation in ("history", "glimpse", "canvas", "embedding")
     for action, reward, posterior_info in (
         ("discrete", "classification", True),
         ("continuous", "information", True),
         ("discrete", "classification", False),
     )
+    if (observation, action) != ("embedding", "continuous")
 ]
 
 
@@ -79,9 +80,25 @@ def test_the_same_seeds_give_the_episodes_of_single_environments(settings: dict[
     check_equal_to_singles(env, singles, steps=3 * STEPS + 1)
 
 
+def test_many_episodes_later_the_images_are_still_the_same() -> None:
+    dataset = toy_dataset(500)
+    env = GlimpseVectorEnv(dataset, CountingJudge(), GEOMETRY, num_envs=2, posterior_info=False)
+    singles = [GlimpseEnv(dataset, CountingJudge(), GEOMETRY, posterior_info=False) for _ in range(2)]
+    env.reset(seed=3)
+    for i, single in enumerate(singles):
+        single.reset(seed=3 + i)
+    for _ in range(150):
+        for _ in range(STEPS):
+            *_, info = env.step([0, 0])
+        assert info["index"].tolist() == [single.reset()[1]["index"] for single in singles]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
 @pytest.mark.parametrize("env_id", ENV_IDS)
-def test_make_vec_gives_the_native_environment(world: dict[str, dict[str, Any]], env_id: str) -> None:
-    arguments = world[env_id]
+def test_make_vec_gives_the_native_environment(
+    world: dict[str, dict[str, Any]], env_id: str, settings: dict[str, Any]
+) -> None:
+    arguments = world[env_id] | settings
     env = gym.make_vec(env_id, num_envs=2, **arguments)
     assert isinstance(env, GlimpseVectorEnv)
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -121,8 +138,11 @@ def test_final_observations_are_of_the_episodes_that_ended() -> None:
     assert not observations["glimpses"].any()
 
 
-def test_returned_arrays_are_never_used_again() -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, reward="information")
+@pytest.mark.parametrize("observation", ["history", "glimpse", "canvas", "embedding"])
+def test_arrays_that_are_held_are_never_used_again(observation: Any) -> None:
+    env = GlimpseVectorEnv(
+        toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, reward="information", observation=observation
+    )
     kept: list[tuple[Any, Any]] = []
     told: tuple[Any, ...] = env.reset(seed=0)
     for location in range(2 * STEPS):
@@ -130,6 +150,21 @@ def test_returned_arrays_are_never_used_again() -> None:
         told = env.step(np.array([location, location]))
         for original, snapshot in kept:
             assert_same(original, snapshot)
+
+
+@pytest.mark.parametrize("observation", ["history", "glimpse", "canvas", "embedding"])
+def test_arrays_may_be_overwritten_by_who_holds_them(observation: Any) -> None:
+    """Whatever is done to what was returned, nothing of it comes back."""
+    env, twin = (
+        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, observation=observation) for _ in range(2)
+    )
+    told, expected = env.reset(seed=0), twin.reset(seed=0)
+    for location in range(2 * STEPS):
+        assert_same(told, expected)
+        for array in told[0].values() if isinstance(told[0], dict) else [told[0]]:
+            array.fill(7)
+        actions = np.array([location, location + 9])
+        told, expected = env.step(actions), twin.step(actions)
 
 
 def test_images_can_be_chosen() -> None:
