@@ -189,9 +189,8 @@ def _draw_verdict(canvas: Canvas, game: Game) -> None:
     canvas.text((_PANEL, _TOP), "True class", 14, FAINT)
     name = canvas.fitted(game.dataset.class_names[played.label], 22, _PANEL_RIGHT - _PANEL)
     canvas.text((_PANEL, _TOP + 20), name, 22, INK)
-    you = "You, with the map" if played.assisted else "You"
     for who, colour, attempt, y in (
-        (you, PERSON, played.person, _TOP + 74),
+        ("You", PERSON, played.person, _TOP + 74),
         ("The oracle", ORACLE, played.oracle, _TOP + 300),
     ):
         _draw_judgement(canvas, game, who, colour, attempt, played.label, y)
@@ -252,7 +251,10 @@ def _assistance(game: Game) -> list[str]:
 
 
 def _draw_heading(canvas: Canvas, game: Game) -> None:
-    canvas.text((_LEFT, 37), f"Image {game.number + 1} of {len(game.indices)}", 22, INK, "lm")
+    title = f"Image {game.number + 1} of {len(game.indices)}"
+    canvas.text((_LEFT, 37), title, 22, INK, "lm")
+    if game.assisted:
+        canvas.text((_LEFT + canvas.text_width(title, 22) + 16, 38), "assisted", 15, FAINT, "lm")
 
 
 def _draw_button(canvas: Canvas, said: str, lit: bool) -> None:

@@ -87,6 +87,7 @@ class Game:
         number: which of them is played now, 0..N-1.
         rounds: those played to the end.
         map_shown: whether the oracle's map is on view.
+        assisted: whether it was at any time on the present image.
         finished: whether the player left the last image.
     """
 
@@ -112,7 +113,7 @@ class Game:
         self.rounds: list[Round] = []
         self.number = 0
         self.finished = False
-        self.map_shown = self._assisted = False
+        self.map_shown = self.assisted = False
         self._env = GlimpseEnv(dataset, judge, geometry)
         self._painter = CanvasObserver(self.grid, dataset.images.shape[-1])
         self._begin()
@@ -166,7 +167,7 @@ class Game:
         if ended:
             index, label = int(info["index"]), int(info["label"])
             person = Attempt.of(self.corners, info["probabilities"], label)
-            self.rounds.append(Round(index, label, self._assisted, person, self._opponent))
+            self.rounds.append(Round(index, label, self.assisted, person, self._opponent))
         self._consult()
         return True
 
@@ -175,7 +176,7 @@ class Game:
         if self.over:
             return
         self.map_shown = not self.map_shown
-        self._assisted |= self.map_shown
+        self.assisted |= self.map_shown
         self._consult()
 
     def next(self) -> bool:
@@ -237,7 +238,7 @@ class Game:
         label = int(self.dataset.labels[image[0]])
         self._opponent = Attempt.of(played.corners[0], played.probabilities[0, -1], label)
         self._state: Any = self.oracle.start(self.dataset, image)
-        self._assisted = self.map_shown = False
+        self.assisted = self.map_shown = False
         observation, _ = self._env.reset(options={"index": int(image[0])})
         self._observe(observation)
 

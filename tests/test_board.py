@@ -123,7 +123,9 @@ def test_the_map_and_the_help_come_and_go() -> None:
     shown = board.draw(game)
     assert (shown != plain)[64:640, 32:608].any(axis=-1).mean() > 0.4
     game.toggle_map()
-    np.testing.assert_array_equal(board.draw(game), plain)
+    hidden = board.draw(game)
+    np.testing.assert_array_equal(hidden[64:], plain[64:])
+    assert (hidden[:64] != plain[:64]).any(), "the heading says that the image is assisted"
 
 
 def test_the_score_is_drawn_at_the_end_of_the_game() -> None:

@@ -169,19 +169,21 @@ def test_the_map_follows_a_history_that_the_oracle_would_not_have() -> None:
 
 
 def test_a_shown_map_makes_an_image_assisted_for_good_and_no_other() -> None:
-    game = solved_game(LABEL_1, LABEL_3)
+    game = solved_game(LABEL_1, LABEL_0, LABEL_3)
     game.toggle_map()
     game.toggle_map()
     assert (game.map_shown, game.epe_map) == (False, None)
+    look(game, 0, 1)
+    game.next()
     look(game, 0)
     game.toggle_map()
     look(game, 1)
     assert game.epe_map is None  # there is no next glimpse
     game.next()
     assert not game.map_shown
-    look(game, 0, 1)
+    look(game, 0, 5)
     game.toggle_map()  # after the end
-    assert [played.assisted for played in game.rounds] == [True, False]
+    assert [played.assisted for played in game.rounds] == [True, True, False]
 
 
 def test_a_game_needs_images() -> None:
