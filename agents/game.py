@@ -33,7 +33,7 @@ class Attempt:
     def of(cls, corners: np.ndarray, probabilities: np.ndarray, label: int) -> "Attempt":
         """From what the judge said in the end."""
         verdict = Assessment.of(probabilities[None], np.array([label]))
-        log_loss = max(float(verdict.log_loss[0]), 0.0)  # rounding may leave it a hair below
+        log_loss = max(0.0, float(verdict.log_loss[0]))  # in this order: it may be -0.0, or a hair below by rounding
         return cls(corners, probabilities, bool(verdict.success[0]), log_loss)
 
 

@@ -97,6 +97,7 @@ def test_the_score_is_that_of_known_outcomes() -> None:
         (False, True),
         (True, True),
     ]
+    assert all(f"{played.oracle.log_loss:.2f}" == "0.00" for played in game.rounds)  # not -0.00
     for assisted, images, successes, loss in ((None, 3, 2, 4), (False, 2, 1, 4), (True, 1, 1, 1)):
         score = game.score(assisted)
         assert (score.images, score.person_successes, score.oracle_successes) == (images, successes, images)
