@@ -6,11 +6,22 @@ from typing import Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
-from PIL import Image, ImageDraw, ImageFont
 
+from glimpse_env.drawing import (
+    BACKGROUND,
+    BEST,
+    FAINT,
+    INK,
+    RIGHT,
+    WRONG,
+    Canvas,
+    blend,
+    draw_bars,
+    draw_ramp,
+    heat,
+    heat_cell,
+)
 from glimpse_env.episodes import EpisodeBatch
-
-Colour = tuple[int, int, int]
 
 WIDTH, HEIGHT = 640, 384
 """Of a frame in pixels; a map of expected entropies makes it wider by ``MAP_WIDTH``."""
@@ -18,24 +29,8 @@ MAP_WIDTH = 344
 TOP_CLASSES = 6
 """Classes that have a bar."""
 
-_INK: Colour = (240, 241, 245)
-_FAINT: Colour = (148, 154, 170)
-_BACKGROUND: Colour = (20, 22, 30)
-_TRACK: Colour = (38, 42, 55)
-_BAR: Colour = (86, 156, 214)
-_RIGHT: Colour = (92, 200, 130)
-_WRONG: Colour = (240, 108, 100)
-_BEST: Colour = (236, 40, 130)
-
 _ORDER = np.array([(255, 209, 92), (255, 122, 92), (236, 72, 153), (150, 110, 255)], dtype=np.float64)
 """Colours of the first to the last glimpse."""
-_HEAT = np.array(
-    [(253, 231, 37), (122, 209, 81), (34, 168, 132), (42, 120, 142), (65, 68, 135), (68, 1, 84)], dtype=np.float64
-)
-"""From the lowest to the highest value of a map: viridis, bright where it is best to look."""
-
-_FINE = 2
-"""Frames are drawn this many times as large and then reduced."""
 _MARGIN, _TOP, _SIDE = 24, 44, 320
 """Place and side of the image in a frame."""
 _BARS = 248
@@ -76,11 +71,11 @@ def draw_episode(
         (384, 640, 3) uint8, 344 pixels wider with a map.
     """
     width = WIDTH + (MAP_WIDTH if epe_map is not None else 0)
-    canvas = _Canvas(width, HEIGHT)
+    canvas = Canvas(width, HEIGHT)
     if title is None:
         of_all = "" if num_glimpses is None else f" of {num_glimpses}"
         title = f"Glimpse {len(corners)}{of_all}" if len(corners) else "Nothing seen yet"
-    canvas.text((_MARGIN, 13), title, 18, _INK)
+    canvas.text((_MARGIN, 13), title, 18, INK)
 
     scale = _SIDE / image.shape[0]
     canvas.image((_MARGIN, _TOP), _lit(image, corners, glimpse_size, scales), _SIDE)
@@ -151,66 +146,11 @@ class Window:
             self._screen = None
 
 
-class _Canvas:
-    """A picture in the making; all coordinates are pixels of the finished one."""
-
-    def __init__(self, width: int, height: int):
-        self._picture = Image.new("RGB", (width * _FINE, height * _FINE), _BACKGROUND)
-        self._draw = ImageDraw.Draw(self._picture)
-
-    def finished(self) -> np.ndarray:
-        return np.asarray(self._picture.reduce(_FINE))
-
-    def image(self, place: tuple[int, int], pixels: np.ndarray, side: int) -> None:
-        """(H, W, 3) uint8 enlarged to a square of ``side``."""
-        size = (side * _FINE, side * _FINE)
-        enlarged = Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
-        self._picture.paste(enlarged, (place[0] * _FINE, place[1] * _FINE))
-
-    def box(
-        self,
-        box: Sequence[float],
-        *,
-        fill: Colour | None = None,
-        outline: Colour | None = None,
-        width: float = 1,
-        radius: float = 0,
-    ) -> None:
-        """A rectangle over ``box`` (left, top, right, bottom), its outline inside."""
-        left, top, right, bottom = (round(value * _FINE) for value in box)
-        self._draw.rounded_rectangle(
-            (left, top, right - 1, bottom - 1), radius * _FINE, fill=fill, outline=outline, width=round(width * _FINE)
-        )
-
-    def text(self, place: tuple[float, float], text: str, size: int, colour: Colour, anchor: str = "la") -> None:
-        self._draw.text((place[0] * _FINE, place[1] * _FINE), text, colour, _font(size), anchor=anchor)
-
-    def text_width(self, text: str, size: int) -> float:
-        return self._draw.textlength(text, _font(size)) / _FINE
-
-    def fitted(self, text: str, size: int, width: float) -> str:
-        """``text``, cut to ``width``."""
-        if self.text_width(text, size) <= width:
-            return text
-        while text and self.text_width(text + "...", size) > width:
-            text = text[:-1]
-        return text.rstrip() + "..."
-
-
-def _font(size: int) -> Any:
-    if size not in _FONTS:
-        _FONTS[size] = ImageFont.load_default(size * _FINE)
-    return _FONTS[size]
-
-
-_FONTS: dict[int, Any] = {}
-
-
 def _lit(image: np.ndarray, corners: np.ndarray, glimpse_size: int, scales: int) -> np.ndarray:
     """(H, W, 3) uint8: the image bright where it was seen, less so where only a wider window saw it, else dim grey."""
     size = len(image)
     pixels = np.broadcast_to(image, (size, size, 3)).astype(np.float64)
-    dim = 0.36 * _grey(image) + 0.28 * np.array(_FAINT)
+    dim = 0.36 * _grey(image) + 0.28 * np.array(FAINT)
     light = np.zeros((size, size, 1))
     for s in reversed(range(scales)):
         for left, top, right, bottom in _windows(corners, glimpse_size, s).clip(0, size):
@@ -230,10 +170,10 @@ def _windows(corners: np.ndarray, glimpse_size: float, scale: int) -> np.ndarray
     return np.concatenate([top_left, top_left + side], axis=1)
 
 
-def _draw_glimpses(canvas: _Canvas, corners: np.ndarray, glimpse_size: float, scales: int, num_glimpses: int) -> None:
+def _draw_glimpses(canvas: Canvas, corners: np.ndarray, glimpse_size: float, scales: int, num_glimpses: int) -> None:
     """Numbered outlines, coloured by their order, over an image at its place; all in pixels of the frame."""
     place = np.array([_MARGIN, _TOP] * 2)
-    colours = [_blend(_ORDER, t / max(num_glimpses - 1, 1)) for t in range(num_glimpses)]
+    colours = [blend(_ORDER, t / max(num_glimpses - 1, 1)) for t in range(num_glimpses)]
     for s in reversed(range(scales)):
         for t, box in enumerate(_windows(corners, glimpse_size, s).clip(0, _SIDE) + place):
             newest = t == len(corners) - 1
@@ -244,74 +184,40 @@ def _draw_glimpses(canvas: _Canvas, corners: np.ndarray, glimpse_size: float, sc
         taken[row, col] += 1
         left, top = _MARGIN + col + shift, _TOP + row
         canvas.box((left, top, left + 17, top + 17), fill=colours[t], radius=2)
-        canvas.text((left + 8.5, top + 9), str(t + 1), 12, _BACKGROUND, "mm")
+        canvas.text((left + 8.5, top + 9), str(t + 1), 12, BACKGROUND, "mm")
 
 
-def _draw_map(
-    canvas: _Canvas, left: int, image: np.ndarray, glimpse_size: int, epe_map: np.ndarray, title: str
-) -> None:
+def _draw_map(canvas: Canvas, left: int, image: np.ndarray, glimpse_size: int, epe_map: np.ndarray, title: str) -> None:
     """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
     size, side = len(image), math.isqrt(len(epe_map))
-    low, high = float(epe_map.min()), float(epe_map.max())
-    heat = _blend_all(_HEAT, (epe_map.astype(np.float64).reshape(side, side) - low) / max(high - low, 1e-12))
     stride = (size - glimpse_size) // max(side - 1, 1)
-    start = (glimpse_size - stride) // 2
-    cells = np.clip((np.arange(size) - start) // max(stride, 1), -1, side)  # (H,), -1 and side outside the map
-    inside = (cells >= 0) & (cells < side)
-    shown = heat[np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))]
-    opacity = 0.68 * (inside[:, None] & inside)[..., None]
+    shown, inside = heat(epe_map, size, glimpse_size, stride)
+    opacity = 0.68 * inside
     mixed = opacity * shown + (1 - opacity) * 0.36 * _grey(image)
     canvas.image((left, _TOP), np.rint(mixed).astype(np.uint8), _SIDE)
 
-    scale = _SIDE / size
-    row, col = divmod(int(epe_map.argmin()), side)
-    cell = np.array(
-        [start + col * stride, start + row * stride, start + (col + 1) * stride, start + (row + 1) * stride]
-    )
-    canvas.box(cell * scale + np.array([left, _TOP] * 2) + np.array([-2, -2, 2, 2]), outline=_BEST, width=2.5)
-    canvas.text((left, 17), title, 14, _FAINT)
+    cell = heat_cell(int(epe_map.argmin()), side, glimpse_size, stride) * _SIDE / size
+    canvas.box(cell + np.array([left, _TOP] * 2) + np.array([-2, -2, 2, 2]), outline=BEST, width=2.5)
+    canvas.text((left, 17), title, 14, FAINT)
     ramp_left, ramp_right = left + 204, left + 276
-    for x in range(ramp_left, ramp_right):
-        colour = _blend(_HEAT, (x - ramp_left) / (ramp_right - ramp_left - 1))
-        canvas.box((x, 20, x + 1, 30), fill=colour)
-    canvas.text((ramp_left - 5, 25), f"{low:.2f}", 12, _FAINT, "rm")
-    canvas.text((ramp_right + 5, 25), f"{high:.2f}", 12, _FAINT, "lm")
+    draw_ramp(canvas, ramp_left, 20, ramp_right, 30)
+    canvas.text((ramp_left - 5, 25), f"{float(epe_map.min()):.2f}", 12, FAINT, "rm")
+    canvas.text((ramp_right + 5, 25), f"{float(epe_map.max()):.2f}", 12, FAINT, "lm")
 
 
 def _draw_posterior(
-    canvas: _Canvas, left: int, probabilities: np.ndarray, class_names: Sequence[str], label: int | None
+    canvas: Canvas, left: int, probabilities: np.ndarray, class_names: Sequence[str], label: int | None
 ) -> None:
-    """Bars of the most probable classes, the true one always among them once it may be told."""
+    """Bars of the most probable classes, and once the true class may be told whether the judge is right."""
     p = np.asarray(probabilities, dtype=np.float64)
-    top = np.argsort(-p, kind="stable")[:TOP_CLASSES]
-    if label is not None and label not in top:
-        top[-1] = label
     entropy = -float((p * np.log(np.maximum(p, 1e-30))).sum())
     right = left + _BARS
-    canvas.text((left, 17), "Judge", 14, _FAINT)
-    canvas.text((right, 17), f"entropy {entropy:.2f} nats", 14, _FAINT, "ra")
-    for place, k in enumerate(top):
-        y = _TOP + 47 * place
-        colour = _RIGHT if k == label else _WRONG if label is not None and place == 0 else _BAR
-        ink = _INK if label is None or place == 0 or k == label else _FAINT
-        canvas.text((left, y), canvas.fitted(class_names[k], 14, _BARS - 56), 14, ink)
-        canvas.text((right, y), f"{100 * p[k]:.1f} %", 14, ink, "ra")
-        canvas.box((left, y + 21, right, y + 33), fill=_TRACK, radius=3)
-        canvas.box((left, y + 21, left + max(4.0, _BARS * p[k]), y + 33), fill=colour, radius=3)
+    canvas.text((left, 17), "Judge", 14, FAINT)
+    canvas.text((right, 17), f"entropy {entropy:.2f} nats", 14, FAINT, "ra")
+    draw_bars(canvas, (left, _TOP), _BARS, probabilities, class_names, label, TOP_CLASSES)
     if label is not None:
         correct = int(p.argmax()) == label
         said = "Right" if correct else f"Wrong. True: {class_names[label]}"
         y = _TOP + _SIDE - 20
-        canvas.box((left, y, right, y + 20), fill=_RIGHT if correct else _WRONG, radius=4)
-        canvas.text((left + _BARS / 2, y + 10), canvas.fitted(said, 13, _BARS - 16), 13, _BACKGROUND, "mm")
-
-
-def _blend(colours: np.ndarray, where: float) -> Colour:
-    red, green, blue = _blend_all(colours, np.array(where)).round().astype(int).tolist()
-    return red, green, blue
-
-
-def _blend_all(colours: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(..., 3): colours between the (n, 3) given ones, at ``where`` (...) in 0..1."""
-    stops = np.linspace(0, 1, len(colours))
-    return np.stack([np.interp(where, stops, channel) for channel in colours.T], axis=-1)
+        canvas.box((left, y, right, y + 20), fill=RIGHT if correct else WRONG, radius=4)
+        canvas.text((left + _BARS / 2, y + 10), canvas.fitted(said, 13, _BARS - 16), 13, BACKGROUND, "mm")
