@@ -1,0 +1,328 @@
+"""Measures how fast the environments step, beside their rivals and the machine's limits.
+
+python scripts/benchmark_env.py
+python scripts/benchmark_env.py --num-envs 256 --observations glimpse --images
+"""
+
+import copy
+import os
+import platform
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, get_args
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tyro
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
+
+from agents.vec_env import GlimpseVecEnv
+from glimpse_env import ENV_IDS
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import whole_file, write_json
+from glimpse_env.observations import ObservationMode
+from glimpse_env.vector_env import GlimpseVectorEnv
+
+Step = Callable[[], object]
+GATHER, COPY, AP_GYM = "limit: numpy gather", "limit: bytes written", "ap_gym CircleSquare-v0"
+NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB3 adapter"
+SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
+
+
+@dataclass(frozen=True)
+class Args:
+    """Environment steps a second by number of environments and kind of observation; contenders take turns in one run,
+    so that whatever else the machine does slows all of them."""
+
+    env: str = "GlimpseBirds-v0"
+    """Environment id."""
+    num_envs: tuple[int, ...] = (1, 16, 64, 256, 1024)
+    """Environments in a batch."""
+    observations: tuple[str, ...] = ("glimpse", "history", "canvas", "embedding")
+    """Kinds of observation."""
+    images: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    """Also compare data sets of so many random 60 x 60 images, in a temporary file; none leaves this out."""
+    rounds: int = 7
+    """Turns of each contender; the median counts."""
+    seconds: float = 0.2
+    """Of a turn."""
+    async_up_to: int = 16
+    """Environments, each a process, that AsyncVectorEnv is measured with at most."""
+    out: Path = Path("benchmark_env.json")
+    """Where the figures go."""
+    picture: Path | None = None
+    """Where a plot of them goes (.png or .svg); default none."""
+
+    def __post_init__(self) -> None:
+        unknown = [mode for mode in self.observations if mode not in get_args(ObservationMode)]
+        if self.env not in ENV_IDS or unknown:
+            raise ConfigurationError(
+                f"--env {self.env} must be one of {', '.join(ENV_IDS)}, and --observations "
+                f"{' '.join(self.observations)} of {', '.join(get_args(ObservationMode))}."
+            )
+        if min((1, *self.num_envs, *self.images)) < 1 or self.rounds < 1 or self.seconds <= 0:
+            raise ConfigurationError("--num-envs, --images, --rounds and --seconds must be positive.")
+
+
+def main(args: Args) -> None:
+    cells = [(mode, num_envs) for mode in args.observations for num_envs in args.num_envs]
+    results: list[dict[str, Any]] = []
+    with tqdm(cells, desc="benchmark", unit="cell") as bar:
+        for mode, num_envs in bar:
+            bar.set_postfix_str(f"{mode} x {num_envs}")
+            with ExitStack() as stack:
+                rates = take_turns(contenders(args, mode, num_envs, stack), num_envs, args)
+            results.append({"observation": mode, "num_envs": num_envs, "steps_per_second": rates} | ratios(rates))
+    scaling = by_size(args) if args.images else []
+    report = {"env": args.env, "results": results, "data_set_size": scaling, **circumstances(args)}
+    write_json(args.out, report)
+    if args.picture is not None:
+        draw(results, args.picture)
+    print(table(results, scaling))
+    print(f"\nFigures in {args.out}" + (f", plot in {args.picture}." if args.picture else "."))
+
+
+def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[str, Step]:
+    """What is measured for one number of environments and kind of observation, each as a function that steps once."""
+    made = gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False, tabulated=True)
+    native = made.unwrapped
+    assert isinstance(native, GlimpseVectorEnv)
+    found: dict[str, Step] = limits(native) | {NATIVE: stepper(native)}
+    if mode != "embedding":
+        found[PIXELS] = stepper(gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False))
+    found[ADAPTER] = stepper(GlimpseVecEnv(copy.deepcopy(native)))
+    single = gym.make(args.env, observation=mode, posterior_info=False, tabulated=True)
+    if num_envs == 1:
+        found[SINGLE] = stepper(single)
+    singles = [lambda: copy.deepcopy(single)] * num_envs
+    found[SYNC] = stepper(SyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP))
+    if num_envs <= args.async_up_to:
+        # not forked, as torch's threads do not survive that
+        processes = AsyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
+        stack.callback(processes.close)
+        found[ASYNC] = stepper(processes)
+    if find_spec("ap_gym") is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import ap_gym
+
+            found[AP_GYM] = stepper(ap_gym.make_vec("CircleSquare-v0", num_envs=num_envs))
+    return found
+
+
+def limits(env: GlimpseVectorEnv) -> dict[str, Step]:
+    """The bare gather of as many glimpses, and the bare copy of the bytes that observations of this kind have.
+
+    An episode of T steps returns T + 1 observations: its last and the first of the next come together.
+    """
+    batch, num_envs, steps = env.batch, env.num_envs, env.batch.geometry.num_glimpses
+    rng = np.random.default_rng(0)
+    side, images = batch.grid.glimpse_size, np.asarray(batch.dataset.images)
+    windows = np.lib.stride_tricks.sliding_window_view(images, (side, side, images.shape[3]), axis=(1, 2, 3))
+    rows = rng.integers(len(images), size=(64, num_envs))
+    corners = batch.grid.corners[rng.integers(len(batch.grid), size=(64, num_envs))]
+    blank = batch.observer.blank(num_envs)
+    shown = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
+    state: dict[str, Any] = {"gathers": 0, "copies": 0}
+
+    def gather() -> None:
+        turn = state["gathers"] = (state["gathers"] + 1) % len(rows)
+        state["glimpses"] = windows[rows[turn], corners[turn, :, 0], corners[turn, :, 1], 0]
+
+    def write() -> None:
+        state["copies"] += 1
+        state["observation"] = [array.copy() for array in shown]
+        if state["copies"] % steps == 0:
+            state["first"] = [array.copy() for array in shown]
+
+    return {GATHER: gather, COPY: write}
+
+
+def stepper(env: Any) -> Step:
+    """Steps an environment of any kind with random actions, all drawn beforehand, and resets it where that is due."""
+    env.reset()
+    env.action_space.seed(0)
+    single, adapter = isinstance(env, gym.Env), isinstance(env, GlimpseVecEnv)
+    draws = [env.action_space.sample() for _ in range(64 * (env.num_envs if adapter else 1))]
+    actions = np.reshape(draws, (64, env.num_envs)) if adapter else draws
+    state: dict[str, Any] = {"turn": 0}
+
+    def step() -> None:
+        turn = state["turn"] = (state["turn"] + 1) % 64
+        state["held"] = env.step(actions[turn])  # as whoever learns from it holds it
+        if single and (state["held"][2] or state["held"][3]):
+            env.reset()
+
+    return step
+
+
+def take_turns(steps: dict[str, Step], num_envs: int, args: Args) -> dict[str, list[float]]:
+    """Environment steps a second of each contender in each round."""
+    rates: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        measure(step, args.seconds)  # caches fill
+    for _ in range(args.rounds):
+        for name, step in steps.items():
+            rates[name].append(num_envs * measure(step, args.seconds))
+    return rates
+
+
+def measure(step: Step, seconds: float) -> float:
+    """Calls a second."""
+    calls, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds or calls < 5:
+        step()
+        calls += 1
+    return calls / elapsed
+
+
+def ratios(rates: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Of the native vector environment to everything else: the median of each round's ratio."""
+    ours = np.array(rates[NATIVE])
+    others = {name: float(np.median(ours / rate)) for name, rate in rates.items() if name != NATIVE}
+    return {"native_to": others}
+
+
+class Undecided:
+    """A judge that costs nothing."""
+
+    num_classes = 10
+
+    def probabilities(
+        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
+    ) -> np.ndarray:
+        return np.full((len(counts), self.num_classes), 0.1, dtype=np.float32)
+
+
+def by_size(args: Args) -> list[dict[str, Any]]:
+    """Steps a second over ever larger data sets, memory-mapped, glimpse observations, 256 environments."""
+    side, most, num_envs = 60, max(args.images), 256
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.npy"
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(most, side, side, 1))
+        for start in tqdm(range(0, most, 10_000), desc="random images", unit="chunk"):
+            part = images[start : start + 10_000]
+            part[:] = rng.integers(0, 256, part.shape, dtype=np.uint8)
+        steps = {str(count): stepper(_env_of(images[:count], num_envs)) for count in args.images}
+        rates = take_turns(steps, num_envs, args)
+    first = np.array(rates[str(args.images[0])])
+    return [
+        {
+            "images": count,
+            "steps_per_second": rates[str(count)],
+            "relative": float(np.median(np.array(rates[str(count)]) / first)),
+        }
+        for count in args.images
+    ]
+
+
+def _env_of(images: np.ndarray, num_envs: int) -> GlimpseVectorEnv:
+    """An environment over random images, without a judge to speak of."""
+    count = len(images)
+    dataset = GlimpseDataset(
+        name="random",
+        split="val",
+        images=images,
+        labels=np.arange(count) % Undecided.num_classes,
+        folds=np.full(count, -1),
+        class_names=tuple(map(str, range(Undecided.num_classes))),
+        part_names=(),
+        parts=np.zeros((count, 0, 3), dtype=np.float32),
+        fingerprint="random",
+    )
+    return GlimpseVectorEnv(
+        dataset, Undecided(), Geometry(12, 4, 6), num_envs=num_envs, observation="glimpse", posterior_info=False
+    )
+
+
+def circumstances(args: Args) -> dict[str, Any]:
+    """What the figures depend on."""
+    names = ("glimpse-env", "gymnasium", "stable-baselines3", "torch", "numpy", "ap_gym")
+    return {
+        "rounds": args.rounds,
+        "seconds": args.seconds,
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in names if _installed(name)},
+    }
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def table(results: list[dict[str, Any]], scaling: list[dict[str, Any]]) -> str:
+    """The medians as Markdown."""
+    names = [name for name in _ORDER if any(name in row["steps_per_second"] for row in results)]
+    lines = ["| observation | environments | " + " | ".join(names) + " |", "|---|---:|" + "---:|" * len(names)]
+    for row in results:
+        cells = []
+        for name in names:
+            rates = row["steps_per_second"].get(name)
+            share = row["native_to"].get(name)
+            cells.append("–" if rates is None else f"{_short(np.median(rates))}" + (f" ({share:.3g})" if share else ""))
+        lines.append(f"| {row['observation']} | {row['num_envs']} | " + " | ".join(cells) + " |")
+    lines += ["", "Environment steps a second; in brackets, how many times as fast the native vector environment is."]
+    for row in scaling:
+        speed = _short(np.median(row["steps_per_second"]))
+        lines.append(f"{row['images']} images: {speed}, {row['relative']:.2f} of the first.")
+    return "\n".join(lines)
+
+
+_ORDER = (NATIVE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
+
+
+def _short(rate: float) -> str:
+    """Three digits, in thousands or millions where large."""
+    for unit, letter in ((1e6, "M"), (1e3, "k")):
+        if rate >= unit:
+            return f"{rate / unit:.3g}{letter}"
+    return f"{rate:.3g}"
+
+
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """Steps a second over the number of environments, one panel a kind of observation."""
+    modes = list(dict.fromkeys(row["observation"] for row in results))
+    figure = Figure(figsize=(3.2 * len(modes) + 1.8, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
+    for panel, mode in zip(panels, modes, strict=True):
+        for colour, name in enumerate(_ORDER):
+            points = [
+                (row["num_envs"], np.median(row["steps_per_second"][name]))
+                for row in results
+                if row["observation"] == mode and name in row["steps_per_second"]
+            ]
+            if points:
+                style = "--" if name.startswith("limit") else "-"
+                panel.plot(*zip(*points, strict=True), style, marker=".", color=f"C{colour}", label=name)
+        panel.set(xscale="log", yscale="log", title=mode, xlabel="environments")
+        panel.set_xticks([row["num_envs"] for row in results if row["observation"] == mode])
+        panel.get_xaxis().set_major_formatter("{x:.0f}")
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("environment steps a second")
+    handles = {label: line for panel in panels for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
