@@ -26,12 +26,15 @@ class GlimpseVecEnv(VecEnv):
     """
 
     actions: np.ndarray
+    seconds: float
+    """Spent in stepping so far, of the wall clock."""
 
     def __init__(self, env: GlimpseVectorEnv):
         self.env = env
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)
         self._started = time.time()
+        self.seconds = 0.0
 
     def reset(self) -> VecEnvObs:
         """Starts all episodes anew, with the seeds and options set since the last time."""
@@ -50,6 +53,7 @@ class GlimpseVecEnv(VecEnv):
         self.actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
+        start = time.perf_counter()
         observations, rewards, terminated, _, info = self.env.step(self.actions)
         rewards = rewards.astype(np.float32)
         self._returns += rewards
@@ -65,6 +69,7 @@ class GlimpseVecEnv(VecEnv):
             self._returns[:] = 0
         for one in infos:
             one["TimeLimit.truncated"] = False
+        self.seconds += time.perf_counter() - start
         return observations, rewards, terminated, infos
 
     def close(self) -> None:

@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
+from glimpse_env.arguments import one_of, seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.observations import Observation, ObservationMode, take
 from glimpse_env.rendering import Window, draw_batch
 
@@ -93,8 +93,8 @@ class GlimpseEnv(gym.Env):
         tabulated: bool = False,
         render_mode: str | None = None,
     ):
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ConfigurationError(f"render_mode={render_mode!r} must be None, 'human' or 'rgb_array'.")
+        if render_mode is not None:
+            one_of("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
         self.batch = EpisodeBatch(
             dataset,
@@ -123,10 +123,11 @@ class GlimpseEnv(gym.Env):
         """Starts an episode; ``options={"index": i}`` on image ``i``.
 
         Raises:
-            ConfigurationError: if an option is out of range or unknown.
+            ConfigurationError: if the seed is negative or none, or an option is out of range or unknown; the episode
+                can go on then.
         """
-        super().reset(seed=seed)
-        chosen = self.batch.requested(options) if options else None
+        chosen = self.batch.requested(options)
+        super().reset(seed=seed_or_none(seed))
         if chosen is None:
             chosen = np.array([self.np_random.integers(len(self.dataset))])
         observations, info = self.batch.begin(chosen)

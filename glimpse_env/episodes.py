@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from gymnasium import spaces
 
+from glimpse_env.arguments import flag, one_of, whole_number
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.embeddings import EmbeddingTable, TabulatedJudge
 from glimpse_env.errors import ConfigurationError, InvalidActionError
@@ -19,6 +20,8 @@ from glimpse_env.sensor import Sensor
 
 ActionMode = Literal["discrete", "continuous"]
 RewardMode = Literal["classification", "information"]
+MOST = 1_000_000
+"""Episodes in a batch at most."""
 
 
 class Posterior(Protocol):
@@ -131,23 +134,20 @@ class EpisodeBatch:
                 f"the judge knows {judge.num_classes} classes and {dataset.name} has {len(dataset.class_names)}: "
                 "use one that was trained on this data set."
             )
-        if size < 1:
-            raise ConfigurationError(f"{size} environments are too few; take at least 1.")
-        if action not in get_args(ActionMode):
-            raise ConfigurationError(f"action={action!r} must be one of {', '.join(get_args(ActionMode))}.")
-        if reward not in get_args(RewardMode):
-            raise ConfigurationError(f"reward={reward!r} must be one of {', '.join(get_args(RewardMode))}.")
+        size = whole_number("num_envs", size, 1, MOST)
+        one_of("action", action, get_args(ActionMode))
+        one_of("reward", reward, get_args(RewardMode))
         self.dataset = dataset
         self.judge = judge
         self.geometry = geometry
         self.action = action
         self.reward = reward
-        self.posterior_info = posterior_info
+        self.posterior_info = flag("posterior_info", posterior_info)
         self.grid = LocationGrid(height, geometry.glimpse_size, geometry.stride)
         self.sensor = Sensor(geometry.glimpse_size, scales)
         self.tabulated: TabulatedJudge | None = None
         self.embeddings: EmbeddingTable | None = None  # shown in place of pixels
-        if tabulated or observation == "embedding":
+        if flag("tabulated", tabulated) or observation == "embedding":
             if action != "discrete":
                 raise ConfigurationError(
                     f"action={action!r} has glimpses that no table of embeddings holds; take action='discrete', or "
@@ -268,19 +268,25 @@ class EpisodeBatch:
             probabilities = self.judge.probabilities(self._cut(t), self.corners[:, :t], np.full(len(self), t), folds)
         return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
 
-    def requested(self, options: Mapping[str, Any]) -> np.ndarray:
-        """(B,) int64: the images that ``options["index"]`` of a reset asks for.
+    def requested(self, options: Mapping[str, Any] | None) -> np.ndarray | None:
+        """(B,) int64: the images that ``options["index"]`` of a reset asks for; None without options.
 
         Raises:
             ConfigurationError: if an index is out of range, of the wrong shape or type, or there is another option.
         """
+        if options is None:
+            return None
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(f"options={options!r} of a reset must be a dict, like {{'index': 3}}.")
         unknown = [key for key in options if key != "index"]
         if unknown:
             raise ConfigurationError(f"reset option {unknown[0]!r} is unknown; there is only 'index'.")
+        if not options:
+            return None
         value, last = options["index"], len(self.dataset) - 1
         try:
             indices = np.broadcast_to(np.asarray(value), (len(self),))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ConfigurationError(f"index={value!r} must be one integer or {len(self)} of them.") from error
         if indices.dtype.kind not in "iu" or (indices < 0).any() or (indices > last).any():
             raise ConfigurationError(f"index={value!r} must be an integer in 0..{last}, the images of this split.")

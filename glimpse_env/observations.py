@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
+from glimpse_env.arguments import one_of
 from glimpse_env.array_pool import ArrayPool
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
 
 ObservationMode = Literal["history", "glimpse", "canvas", "embedding"]
@@ -240,15 +240,14 @@ def make_observer(
     Raises:
         ConfigurationError: if there is none.
     """
+    one_of("observation", mode, get_args(ObservationMode))
     if mode == "history":
         return HistoryObserver(grid, num_glimpses, image_channels * scales)
     if mode == "glimpse":
         return GlimpseObserver(grid, num_glimpses, image_channels * scales)
     if mode == "canvas":
         return CanvasObserver(grid, image_channels)
-    if mode == "embedding":
-        return EmbeddingObserver(grid, num_glimpses, embedding)
-    raise ConfigurationError(f"observation={mode!r} must be one of {', '.join(get_args(ObservationMode))}.")
+    return EmbeddingObserver(grid, num_glimpses, embedding)
 
 
 def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) -> Histories:

@@ -109,7 +109,9 @@ def play(
             batch = EpisodeBatch(
                 dataset, judge, geometry, len(rows), scales=scales, action=action, observation=observation
             )
-            observations, _ = batch.begin(batch.requested({"index": indices[rows]}))
+            wanted = batch.requested({"index": indices[rows]})
+            assert wanted is not None
+            observations, _ = batch.begin(wanted)
             state = None if start is None else start(indices[rows])
             for t in range(steps):
                 begins = np.full(len(rows), t == 0)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glimpse_env.errors import ConfigurationError
+from glimpse_env.arguments import whole_number
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Sensor:
     """Number of concentric windows."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.scales <= 6:
-            raise ConfigurationError(f"scales={self.scales} must lie in 1..6.")
+        whole_number("scales", self.scales, 1, 6)
 
     def __call__(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
         """Glimpses of ``images[indices]`` at ``corners``.

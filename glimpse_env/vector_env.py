@@ -11,6 +11,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from glimpse_env.arguments import seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
@@ -54,7 +55,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         tabulated: bool = False,
         render_mode: str | None = None,
     ):
-        if render_mode not in (None, *self.metadata["render_modes"]):
+        if render_mode is not None and render_mode != "rgb_array":
             raise ConfigurationError(
                 f"render_mode={render_mode!r} of a vector environment must be None or 'rgb_array'; "
                 "only the single environment has a window."
@@ -72,15 +73,15 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
             posterior_info=posterior_info,
             tabulated=tabulated,
         )
-        self.num_envs = num_envs
+        self.num_envs = len(self.batch)
         self.single_observation_space = self.batch.observer.space
         self.single_action_space = self.batch.action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
-        self._ahead = np.zeros((num_envs, _AHEAD), dtype=np.int64)
-        self._drawn = np.full(num_envs, _AHEAD)
+        self._ahead = np.zeros((self.num_envs, _AHEAD), dtype=np.int64)
+        self._drawn = np.full(self.num_envs, _AHEAD)
         self._running = False
 
     @property
@@ -110,14 +111,18 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
             options: ``{"index": i}`` shows image ``i``, or with an array of ``num_envs`` an image in each.
 
         Raises:
-            ConfigurationError: if an option is out of range or there are not ``num_envs`` seeds.
+            ConfigurationError: if an option is out of range, a seed is no seed or there are not ``num_envs`` of them;
+                the episodes can go on then.
         """
-        indices = self.batch.requested(options) if options else None
-        if seed is None or isinstance(seed, (int, np.integer)):
-            seed = [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ConfigurationError(f"{len(seed)} seeds were given for {self.num_envs} environments.")
-        self._seed(seed)
+        indices = self.batch.requested(options)
+        if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+            seeds = [seed_or_none(one) for one in seed]
+        else:
+            first = seed_or_none(seed)
+            seeds = [None if first is None else first + i for i in range(self.num_envs)]
+        if len(seeds) != self.num_envs:
+            raise ConfigurationError(f"{len(seeds)} seeds were given for {self.num_envs} environments.")
+        self._seed(seeds)
         observations, info = self.batch.begin(self._draw() if indices is None else indices)
         self._running = True
         return observations, self._marked(info)

@@ -90,5 +90,5 @@ def test_copies_share_what_never_changes() -> None:
 
 
 def test_a_batch_needs_an_episode() -> None:
-    with pytest.raises(ConfigurationError, match="0 environments"):
+    with pytest.raises(ConfigurationError, match="num_envs=0"):
         EpisodeBatch(toy_dataset(), toy_judge(), GEOMETRY, 0)

@@ -10,7 +10,7 @@ PACKAGES = ("glimpse_env", "oracles", "agents", "scripts", "tests")
 """Each may import those before it."""
 LAYERS = (
     ("errors",),
-    ("array_pool", "drawing", "files", "locations"),
+    ("array_pool", "arguments", "drawing", "files", "locations"),
     ("sensor", "datasets"),
     ("posterior", "observations"),
     ("judge",),
