@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("glimpse_env", "oracles", "agents", "scripts", "tests")
 """Each may import those before it."""
 LAYERS = (
-    ("errors",),
-    ("files", "locations"),
+    ("errors", "ids"),
+    ("files", "locations", "arguments"),
     ("sensor", "datasets"),
     ("posterior", "observations"),
     ("judge", "episodes"),
