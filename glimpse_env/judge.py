@@ -19,7 +19,7 @@ from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.ids import ENV_IDS
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.sensor import Sensor
+from glimpse_env.pyramid import cut_on_grid
 
 FORMAT = 1
 
@@ -197,9 +197,7 @@ def cut_features(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int
 ) -> Tensor:
     """Features (N, n, F) of the glimpses at ``locations`` (N, n) of images (N, H, W, C), each cut out and encoded."""
-    rows = np.repeat(np.arange(len(images)), locations.shape[1])
-    cut = Sensor(grid.glimpse_size, scales)(images, rows, grid.corners[locations.reshape(-1)])
-    return network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, locations.shape)
+    return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
 def load_card(path: Path) -> JudgeCard:

@@ -12,7 +12,7 @@ LAYERS = (
     ("errors", "ids"),
     ("files", "locations", "arguments"),
     ("sensor", "datasets"),
-    ("posterior", "observations"),
+    ("posterior", "observations", "pyramid"),
     ("judge", "episodes"),
     ("judge_training", "rendering", "rollout"),
     ("env", "vector_env"),
