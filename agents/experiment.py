@@ -6,6 +6,7 @@ stopped: what is random in a stage, and in each chunk of fine-tuning, depends on
 
 import json
 import logging
+import os
 import platform
 import shlex
 import time
@@ -15,7 +16,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -33,8 +34,8 @@ from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge import Judge
-from glimpse_env.registration import DatasetName, find_source
+from glimpse_env.judge import Judge, judge_command
+from glimpse_env.registration import scales_of, source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.demonstrations import Demonstrations, generate, manifest_of
 from oracles.judging import ensure_judge
@@ -74,6 +75,8 @@ DEFAULTS: dict[str, Budget] = {
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.1),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.1),
     "cub": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
+    "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
+    "folder": Budget(num_demos=1000, timesteps=50_000, temperature=0.05),
 }
 """By data set: on two cores the whole job ends within 10 minutes, on MNIST within 20, once there is a judge."""
 
@@ -83,7 +86,12 @@ class Args:
     """Trains an agent that chooses glimpses, from demonstrations through policy gradient to a table of results."""
 
     env: str = "GlimpseBirds-v0"
-    """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
+    """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseCUBFull-v0, GlimpseMNIST-v0, GlimpseDigits-v0 or
+    GlimpseFolder-v0."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     algo: str = "ppo"
     """Policy-gradient algorithm: ppo, a2c or maskable_ppo."""
     demos: str = "oracle"
@@ -104,8 +112,8 @@ class Args:
     """Validation images behind each point of the learning curve, at most."""
     validations: int = 8
     """Points of the learning curve; the weights that do best on validation images are kept."""
-    scales: int = 1
-    """Concentric windows of a glimpse."""
+    scales: int | None = None
+    """Concentric windows of a glimpse; default the environment's."""
     target_temperature: float | None = None
     """Of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones the location taken alone; default by
     data set."""
@@ -237,7 +245,7 @@ class Experiment:
             command: that the run was started with.
         """
         self.args, self.out, self.source, self.command = args, out, source, command
-        self.geometry = source.geometry
+        self.geometry, self.scales = source.geometry, scales_of(args.env, args.scales)
         self.model_path = out / "model.zip"
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
@@ -252,7 +260,7 @@ class Experiment:
             raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
         if (out / "config.json").exists():
             raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-        source = source_of(args.env)
+        source = source_of(args.env, args.root, args.dataset_options)
         if args.demos == "hgs" and not source.part_names:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         budget = DEFAULTS[source.name]
@@ -263,6 +271,8 @@ class Experiment:
             resolved["timesteps"] = budget.timesteps
         if args.target_temperature is None:
             resolved["target_temperature"] = budget.temperature
+        if args.root is not None:
+            resolved["root"] = os.path.abspath(args.root)  # to be found from wherever the run is gone on with
         resolved["out"] = out
         config = {
             "format": FORMAT,
@@ -301,7 +311,7 @@ class Experiment:
             raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
         if (args.resume / "metrics.json").exists():
             raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-        source = source_of(own.env)
+        source = source_of(own.env, own.root, own.dataset_options)
         if (source.name, source.fingerprint) != (name, fingerprint):
             raise ArtifactError(
                 f"{args.resume} was begun on data set {name} {fingerprint}; {own.env} now finds {source.name} "
@@ -340,8 +350,7 @@ class Experiment:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        command = f"python scripts/train_judge.py --env {self.args.env} --scales {self.args.scales}"
-        return ensure_judge(self.source, scales=self.args.scales, command=command)
+        return ensure_judge(self.source, scales=self.scales, command=judge_command(self.source, self.scales))
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -377,7 +386,7 @@ class Experiment:
             demonstrations,
             self.dataset("train"),
             self.geometry,
-            scales=self.args.scales,
+            scales=self.scales,
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
@@ -410,7 +419,7 @@ class Experiment:
                 self.judge,
                 self.geometry,
                 num_envs=NUM_ENVS,
-                scales=self.args.scales,
+                scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
             )
@@ -488,11 +497,11 @@ class Experiment:
             self.tensorboard.record("validation/entropy", float(evaluation.entropy[-1]))
             shown = {"agent": model} if step > 0 else {"agent": model, "oracle": self.oracle}
             for name, policy in shown.items():
-                recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.args.scales)
+                recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.scales)
                 for row in range(len(recording.indices)):
-                    picture = figures.episode_frames(
-                        recording, row, val, self.geometry, name=name, scales=self.args.scales
-                    )[-1]
+                    picture = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)[
+                        -1
+                    ]
                     self.tensorboard.record(
                         f"episodes/{name}-{row}",
                         Image(picture, "HWC"),
@@ -545,7 +554,7 @@ class Experiment:
             figures.episodes(
                 self.out / "episodes.png",
                 {
-                    name: record(policy, test, self.judge, self.geometry, examples, scales=self.args.scales)
+                    name: record(policy, test, self.judge, self.geometry, examples, scales=self.scales)
                     for name, policy in (
                         ("agent", agent),
                         ("oracle", self.oracle),
@@ -555,7 +564,7 @@ class Experiment:
                 test,
                 self.geometry,
                 title=title,
-                scales=self.args.scales,
+                scales=self.scales,
             )
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
@@ -629,7 +638,7 @@ class Experiment:
             self.geometry,
             indices,
             name=name,
-            scales=self.args.scales,
+            scales=self.scales,
             progress=progress,
         )
 
@@ -718,18 +727,6 @@ class _Progress(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.bar.close()
-
-
-def source_of(env: str) -> DataSource:
-    """The data set that an environment id stands for.
-
-    Raises:
-        ConfigurationError: if there is no such id.
-        DatasetNotFoundError: if its files are missing.
-    """
-    if env not in ENV_IDS:
-        raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
-    return find_source(cast(DatasetName, ENV_IDS[env]))
 
 
 def versions() -> dict[str, str]:

@@ -34,7 +34,7 @@ class GlimpseEncoder(nn.Module):
             config: of the posterior whose encoder this is shaped like.
 
         Raises:
-            ConfigurationError: if no encoder is known for its glimpse size and stride.
+            ConfigurationError: if its glimpse size or stride is not positive.
         """
         super().__init__()
         self.config = config

@@ -12,7 +12,7 @@ from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
-from glimpse_env.observations import CanvasObserver, Histories, unpack_history
+from glimpse_env.observations import Histories, unpack_history
 from oracles.policy import GlimpsePolicy
 
 
@@ -92,7 +92,13 @@ class Game:
     """
 
     def __init__(
-        self, dataset: GlimpseDataset, judge: Judge, geometry: Geometry, oracle: GlimpsePolicy, indices: np.ndarray
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        geometry: Geometry,
+        oracle: GlimpsePolicy,
+        indices: np.ndarray,
+        scales: int = 1,
     ):
         """
         Args:
@@ -101,6 +107,7 @@ class Game:
             geometry: of the data set.
             oracle: the opponent, whose map may be shown.
             indices: (N,) int, images of the split.
+            scales: concentric windows of a glimpse.
 
         Raises:
             ConfigurationError: if there is no image or an index is out of range.
@@ -109,13 +116,12 @@ class Game:
             raise ConfigurationError("a game of 0 images cannot be played; take at least 1.")
         self.dataset, self.judge, self.geometry, self.oracle = dataset, judge, geometry, oracle
         self.indices = np.asarray(indices, dtype=np.int64)
-        self.grid = judge.grid
+        self.grid, self.scales = judge.grid, scales
         self.rounds: list[Round] = []
         self.number = 0
         self.finished = False
         self.map_shown = self.assisted = False
-        self._env = GlimpseEnv(dataset, judge, geometry)
-        self._painter = CanvasObserver(self.grid, dataset.images.shape[-1])
+        self._env = GlimpseEnv(dataset, judge, geometry, scales=self.scales)
         self._begin()
 
     @property
@@ -130,8 +136,23 @@ class Game:
 
     @property
     def canvas(self) -> np.ndarray:
-        """(H, W, C + 1) uint8: what the person saw in its place, zero elsewhere; the last channel 255 where seen."""
-        return self._painter(self._history)[0]
+        """(H, W, C + 1) uint8: what the person saw in its place, zero elsewhere; the last channel 255 where seen.
+
+        Of several scales the wider lie under the narrower, their pixels as blocks.
+        """
+        side, channels = self.grid.image_size, self.dataset.images.shape[-1]
+        margin = self.grid.glimpse_size * 2 ** (self.scales - 1)  # for what reaches over the image's rim
+        canvas = np.zeros((side + 2 * margin, side + 2 * margin, channels + 1), dtype=np.uint8)
+        glimpses = self._history.glimpses[0, : len(self.corners)]  # (t, g, g, C * scales)
+        for scale in reversed(range(self.scales)):
+            pixels = glimpses[..., scale * channels : (scale + 1) * channels]
+            blocks = pixels.repeat(2**scale, axis=1).repeat(2**scale, axis=2)
+            width = blocks.shape[1]
+            for block, corner in zip(blocks, self.corners, strict=True):
+                top, left = corner + margin - (width - self.grid.glimpse_size) // 2
+                canvas[top : top + width, left : left + width, :channels] = block
+                canvas[top : top + width, left : left + width, channels] = 255
+        return canvas[margin:-margin, margin:-margin]
 
     @property
     def epe_map(self) -> np.ndarray | None:
@@ -234,7 +255,7 @@ class Game:
     def _begin(self) -> None:
         """The oracle plays the image, then the person's episode begins."""
         image = self.indices[[self.number]]
-        played = record(self.oracle, self.dataset, self.judge, self.geometry, image)
+        played = record(self.oracle, self.dataset, self.judge, self.geometry, image, scales=self.scales)
         label = int(self.dataset.labels[image[0]])
         self._opponent = Attempt.of(played.corners[0], played.probabilities[0, -1], label)
         self._state: Any = self.oracle.start(self.dataset, image)

@@ -3,22 +3,16 @@
 from gymnasium.envs.registration import register
 
 from glimpse_env.env import GlimpseEnv
+from glimpse_env.ids import DEFAULT_SCALES, ENV_IDS
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 __all__ = ["ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv"]
 
-ENV_IDS = {
-    "GlimpseCUB-v0": "auto",
-    "GlimpseBirds-v0": "birds",
-    "GlimpseMNIST-v0": "mnist",
-    "GlimpseDigits-v0": "digits",
-}
-"""The ids, and the data set of each as :func:`glimpse_env.registration.find_source` names it."""
-
 for _id, _dataset in ENV_IDS.items():
+    _of_folder = "folder_" if _dataset == "folder" else ""  # takes the data set's arguments as its own
     register(
         id=_id,
-        entry_point="glimpse_env.registration:make_env",
-        vector_entry_point="glimpse_env.registration:make_vector_env",
-        kwargs={"dataset": _dataset},
+        entry_point=f"glimpse_env.registration:make_{_of_folder}env",
+        vector_entry_point=f"glimpse_env.registration:make_{_of_folder}vector_env",
+        kwargs={"dataset": _dataset} | ({"scales": DEFAULT_SCALES[_dataset]} if _dataset in DEFAULT_SCALES else {}),
     )

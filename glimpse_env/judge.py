@@ -1,6 +1,7 @@
 """The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -16,9 +17,10 @@ from torch import Tensor
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.ids import ENV_IDS
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.sensor import Sensor
+from glimpse_env.pyramid import cut_on_grid
 
 FORMAT = 1
 
@@ -205,9 +207,16 @@ def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationG
     """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1."""
     if scales == 1:
         return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
-    rows = np.repeat(np.arange(len(images)), len(grid))
-    cut = Sensor(grid.glimpse_size, scales)(images, rows, np.tile(grid.corners, (len(images), 1)))
-    return network.encode_glimpses(torch.from_numpy(cut)).unflatten(0, (len(images), len(grid)))
+    every = np.arange(len(grid))[None]
+    # image by image: all glimpses of many images at once would take gigabytes
+    return torch.cat([cut_features(network, images[i : i + 1], every, grid, scales) for i in range(len(images))])
+
+
+def cut_features(
+    network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int
+) -> Tensor:
+    """Features (N, n, F) of the glimpses at ``locations`` (N, n) of images (N, H, W, C), each cut out and encoded."""
+    return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
 def load_card(path: Path) -> JudgeCard:
@@ -230,6 +239,17 @@ def judge_path(source: DataSource, scales: int = 1) -> Path:
     return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{scales}.safetensors"
 
 
+def judge_command(source: DataSource, scales: int = 1) -> str:
+    """The command line that makes the judge of a data set."""
+    options = source.chosen_options
+    root = options.pop("root", None)
+    env = next((env_id for env_id, dataset in ENV_IDS.items() if dataset == source.name), source.name)
+    words = ["python", "scripts/train_judge.py", "--env", env]
+    words += ["--root", root] if root else []
+    words += ["--dataset-options", json.dumps(options)] if options else []
+    return shlex.join([*words, "--scales", str(scales)])
+
+
 def find_judge(source: DataSource, scales: int = 1) -> Judge:
     """The judge that fits a data set: from the cache, else the one shipped with the package.
 
@@ -242,5 +262,5 @@ def find_judge(source: DataSource, scales: int = 1) -> Judge:
             return Judge.load(path)
     raise JudgeNotFoundError(
         f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
-        f"make one with `python scripts/train_judge.py --env {source.name} --scales {scales}`."
+        f"make one with `{judge_command(source, scales)}`."
     )

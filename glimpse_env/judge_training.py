@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
-from glimpse_env.judge import Judge, JudgeCard, grid_features
+from glimpse_env.judge import Judge, JudgeCard, cut_features, grid_features
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 
@@ -139,7 +139,7 @@ class NetworkTrainer:
     def _one_pass(self, rng: np.random.Generator) -> dict[str, str]:
         data = self.source.judge_images(self.fold, rng)
         self.network.train().requires_grad_(True)
-        size = self.plan.batch_size
+        size = min(self.plan.batch_size, len(data.labels))
         fresh = size
         if self.visited is not None:
             fresh = round(size * (1 - self.plan.visited_share))
@@ -176,7 +176,8 @@ class NetworkTrainer:
         has visible ones, about half the glimpses near a random part, since few of the uniform ones show any."""
         shape = (len(parts), self.plan.histories, self.num_glimpses)
         order = rng.random((*shape[:2], len(self.grid)), dtype=np.float32)
-        locations = order.argpartition(self.num_glimpses, axis=-1)[..., : self.num_glimpses]
+        last = min(self.num_glimpses, len(self.grid) - 1)
+        locations = order.argpartition(last, axis=-1)[..., : self.num_glimpses]
         if parts.shape[1] == 0:
             return locations
         drawn = rng.random((*shape, parts.shape[1]), dtype=np.float32) * parts[:, None, None, :, 2]
@@ -249,8 +250,11 @@ def prefix_sums(
 ) -> Tensor:
     """Sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     shape, index = locations.shape, torch.from_numpy(locations).flatten(1)  # (N, h * T)
-    features = grid_features(network, images, grid, scales)  # (N, L, F)
-    chosen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+    if scales == 1:
+        features = grid_features(network, images, grid)  # (N, L, F)
+        chosen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+    else:
+        chosen = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
     embedded = network.embed(chosen, torch.from_numpy(grid.normalised)[index]).unflatten(1, shape[1:])
     return F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (N, h, T + 1, D)
 

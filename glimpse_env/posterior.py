@@ -6,20 +6,70 @@ image (its convolutions are *valid*) gives the embeddings of all grid locations 
 had been cut out and encoded alone.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from glimpse_env.arguments import whole_number
 from glimpse_env.errors import ConfigurationError
 
-# Valid convolutions (kernel, stride, width as a share of the last) that reduce a glimpse to one pixel, with the
-# grid's stride as their total stride: what makes a dense pass and a pass a glimpse agree.
-_ENCODERS: dict[tuple[int, int], tuple[tuple[int, int, float], ...]] = {
+Plan = tuple[tuple[int, int, float], ...]
+"""Valid convolutions, first to last: kernel, stride, and width as a share of the features."""
+
+_PLANS: dict[tuple[int, int], Plan] = {
     (32, 8): ((4, 2, 1 / 6), (3, 2, 1 / 3), (3, 2, 2 / 3), (3, 1, 1.0)),
     (16, 4): ((4, 2, 1 / 4), (3, 2, 1 / 2), (3, 1, 1.0)),
     (12, 4): ((3, 1, 1 / 6), (4, 2, 1 / 3), (2, 2, 2 / 3), (2, 1, 1.0)),
 }
+"""Of glimpse size and stride: chosen by hand, the shipped judges' among them."""
+_TAIL = 4
+"""Convolutions of stride 1 at the end of a plan, at most."""
+
+
+def encoder_plan(glimpse_size: int, stride: int) -> Plan:
+    """Convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
+
+    That is what makes a dense pass and a pass a glimpse agree:
+
+        1 + sum_i (kernel_i - 1) j_i = glimpse_size  with  j_i = prod_{k < i} stride_k,  prod_i stride_i = stride
+
+    Each prime factor of the stride has a convolution, whose kernel overlaps by a pixel where the glimpse is large
+    enough; what the glimpse is larger becomes convolutions of stride 1 behind them, and larger kernels. Where the
+    stride is larger than the glimpse the last convolution has what is left of it.
+
+    Raises:
+        ConfigurationError: unless both are whole numbers of at least 1.
+    """
+    g, left = whole_number("glimpse_size", glimpse_size, 1), whole_number("stride", stride, 1)
+    if (g, left) in _PLANS:
+        return _PLANS[g, left]
+    strides: list[int] = []
+    while left > 1 and math.prod(strides) * (prime := _smallest_factor(left)) <= g:
+        strides.append(prime)
+        left //= prime
+    jumps = [math.prod(strides[:i]) for i in range(len(strides))]
+    total = math.prod(strides)
+    overlapping = g - (1 + sum(s * j for s, j in zip(strides, jumps, strict=True))) >= total
+    kernels = [s + overlapping for s in strides]
+    larger, rest = divmod(g - 1 - sum((k - 1) * j for k, j in zip(kernels, jumps, strict=True)), total)
+    for i in reversed(range(len(strides))):
+        more, rest = divmod(rest, jumps[i])
+        kernels[i] += more
+    behind = min(_TAIL, -(-larger // 2))  # 3 x 3 as long as that is enough
+    kernels += [1 + larger // behind + (i < larger % behind) for i in range(behind)]
+    if not kernels:
+        kernels = [1]
+    strides += [1] * (len(kernels) - len(strides))
+    strides[-1] *= left
+    shares = [max(1 / 8, 0.5 ** (len(kernels) - 1 - i)) for i in range(len(kernels))]
+    return tuple(zip(kernels, strides, shares, strict=True))
+
+
+def _smallest_factor(number: int) -> int:
+    """The smallest prime factor of a number above 1."""
+    return next((p for p in range(2, math.isqrt(number) + 1) if number % p == 0), number)
 
 
 @dataclass(frozen=True)
@@ -44,21 +94,15 @@ class GlimpsePosterior(nn.Module):
     """logits(theta) = head(sum_t phi(y_t, l_t)), phi(y, l) = W relu(A encoder(y) + B loc(l)).
 
     Raises:
-        ConfigurationError: if no encoder is known for the glimpse size and stride.
+        ConfigurationError: if the glimpse size or the stride is not positive.
     """
 
     def __init__(self, config: PosteriorConfig):
         super().__init__()
         self.config = config
-        plan = _ENCODERS.get((config.glimpse_size, config.stride))
-        if plan is None:
-            raise ConfigurationError(
-                f"glimpse_size={config.glimpse_size} with stride={config.stride} has no judge; "
-                f"use one of {', '.join(map(str, _ENCODERS))}."
-            )
         layers: list[nn.Module] = []
         channels = config.channels
-        for kernel, stride, share in plan:
+        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
             width = max(8, round(config.features * share / 8) * 8)
             layers += [
                 nn.Conv2d(channels, width, kernel, stride, bias=False),

@@ -1,16 +1,23 @@
 """How ``gymnasium.make`` builds the environments: from JSON-able arguments to data set and judge."""
 
+import inspect
+import json
 import warnings
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
+from glimpse_env.arguments import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
-from glimpse_env.datasets.sources import make_source
+from glimpse_env.datasets.folder import ImageFolder
+from glimpse_env.datasets.sources import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetFallbackWarning, DatasetNotFoundError
+from glimpse_env.ids import DEFAULT_SCALES, ENV_IDS
 from glimpse_env.judge import Judge, find_judge
+from glimpse_env.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
 
-DatasetName = Literal["auto", "cub", "birds", "mnist", "digits"]
+DatasetName = Literal["auto", "cub", "cub-full", "birds", "mnist", "digits", "folder"]
 
 
 def make_env(
@@ -40,7 +47,17 @@ def make_env(
         JudgeNotFoundError: if no judge fits; the message says which command makes one.
         ArtifactError: if the judge given cannot be read or belongs to other data.
     """
+    _check_known(options, GlimpseEnv)
     return GlimpseEnv(*_parts(dataset, split, root, dataset_options, judge, scales), scales=scales, **options)
+
+
+def make_folder_env(**arguments: Any) -> GlimpseEnv:
+    """What ``gymnasium.make`` calls for ``GlimpseFolder-v0``.
+
+    Args:
+        arguments: of :class:`ImageFolder` and of :func:`make_env`, side by side; ``root`` is needed.
+    """
+    return make_env(**_with_dataset_options(arguments))
 
 
 def make_vector_env(
@@ -60,15 +77,54 @@ def make_vector_env(
     Args:
         max_episode_steps: an upper limit that episodes, always of T steps, must keep anyway.
     """
+    _check_known(options, GlimpseVectorEnv)
+    num_envs = whole_number("num_envs", num_envs, 1)
     parts = _parts(dataset, split, root, dataset_options, judge, scales)
     steps = parts[2].num_glimpses
-    if max_episode_steps is not None and max_episode_steps < steps:
+    if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
         raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the glimpses of an episode.")
     return GlimpseVectorEnv(*parts, num_envs=num_envs, scales=scales, **options)
 
 
+def make_folder_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
+    """What ``gymnasium.make_vec`` calls for ``GlimpseFolder-v0``; arguments as in :func:`make_folder_env`."""
+    return make_vector_env(num_envs, **_with_dataset_options(arguments))
+
+
 # gymnasium.make reads the render modes off what it calls.
-make_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
+make_env.metadata = make_folder_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
+
+
+def source_of(env: str, root: str | None = None, dataset_options: str = "{}") -> DataSource:
+    """The data set that the flags of a script name.
+
+    Args:
+        env: an environment id, or the name of a data set.
+        root: see :func:`make_env`.
+        dataset_options: as JSON.
+
+    Raises:
+        ConfigurationError: if there is no such id, the options are no JSON object or the data set does not take one.
+        DatasetNotFoundError: if its files are missing.
+    """
+    if env not in (*ENV_IDS, *SOURCES):
+        raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+    try:
+        options = json.loads(dataset_options)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
+        ) from error
+    return find_source(cast(DatasetName, ENV_IDS.get(env, env)), root, options)
+
+
+def scales_of(env: str, scales: int | None = None) -> int:
+    """``scales``, or where it is None those of the environment ``env`` (an id, or a data set's name).
+
+    Raises:
+        ConfigurationError: if they are not a whole number of at least 1.
+    """
+    return DEFAULT_SCALES.get(ENV_IDS.get(env, env), 1) if scales is None else whole_number("scales", scales, 1)
 
 
 def find_source(dataset: DatasetName, root: str | None = None, options: dict[str, Any] | None = None) -> DataSource:
@@ -81,7 +137,8 @@ def find_source(dataset: DatasetName, root: str | None = None, options: dict[str
     Warns:
         DatasetFallbackWarning: with ``"auto"``, where no CUB is found and the drawn birds take its place.
     """
-    arguments = dict(options or {}) if root is None else {"root": root, **(options or {})}
+    arguments = ({} if root is None else {"root": root}) | _checked(options)
+    one_of("dataset", dataset, ("auto", *SOURCES))
     if dataset != "auto":
         return make_source(dataset, **arguments)
     try:
@@ -106,15 +163,42 @@ def _parts(
     judge: str | None,
     scales: int,
 ) -> tuple[GlimpseDataset, Judge, Geometry]:
-    if split not in PUBLIC_SPLITS:
-        raise ConfigurationError(f"split={split!r} must be one of {', '.join(PUBLIC_SPLITS)}.")
+    one_of("split", split, PUBLIC_SPLITS)
+    path = path_or_none("judge", judge)
     source = find_source(dataset, root, dataset_options)
-    if judge is None:
-        return source.load(split), find_judge(source, scales), source.geometry
-    chosen = Judge.load(judge)
+    Sensor(source.geometry.glimpse_size, whole_number("scales", scales, 1))  # refuses what it cannot show
+    if path is None:
+        found = find_judge(source, scales)  # before the images are made, which takes longer
+        return source.load(split), found, source.geometry
+    chosen = Judge.load(path)
     if (chosen.card.fingerprint, chosen.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
-            f"the judge at {judge} was trained on {chosen.card.dataset} {chosen.card.fingerprint} with "
+            f"the judge at {path} was trained on {chosen.card.dataset} {chosen.card.fingerprint} with "
             f"scales={chosen.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
     return source.load(split), chosen, source.geometry
+
+
+def _with_dataset_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of :class:`ImageFolder` among ``arguments``, all but ``root``, moved into ``dataset_options``."""
+    own = [name for name in inspect.signature(ImageFolder).parameters if name != "root" and name in arguments]
+    others = {name: value for name, value in arguments.items() if name not in own}
+    options = _checked(arguments.get("dataset_options")) | {name: arguments[name] for name in own}
+    return others | {"dataset_options": options}
+
+
+def _checked(options: Any) -> dict[str, Any]:
+    """``dataset_options`` as a dict of its own."""
+    if options is None or isinstance(options, Mapping):
+        return dict(options or {})
+    raise ConfigurationError(f"dataset_options={options!r} must be a dict, like {{'folds': 3}}.")
+
+
+def _check_known(options: Mapping[str, Any], kind: type) -> None:
+    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"argument {unknown[0]!r} is unknown; beside dataset, split, root, dataset_options, judge and scales there "
+            f"are {', '.join(known)}."
+        )

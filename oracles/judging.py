@@ -26,11 +26,16 @@ from oracles.policies import default_oracle_config
 
 logger = logging.getLogger(__name__)
 
+_PHOTOGRAPHS = JudgePlan(
+    passes=60, features=144, embedding=160, visited_images=400, learning_rate=1e-3, weight_decay=0.1
+)
 PLANS: dict[str, JudgePlan] = {
     "birds": JudgePlan(passes=24, visited_images=2000, features=144, embedding=160),
     "mnist": JudgePlan(passes=6, visited_images=700, features=96, embedding=128),
     "digits": JudgePlan(passes=30, features=96, embedding=128, visited_images=500),
-    "cub": JudgePlan(passes=60, features=144, embedding=160, visited_images=400, learning_rate=1e-3, weight_decay=0.1),
+    "cub": _PHOTOGRAPHS,
+    "cub-full": replace(_PHOTOGRAPHS, histories=4, visited_images=200),
+    "folder": _PHOTOGRAPHS,
 }
 """How the judge of each data set is trained by default."""
 

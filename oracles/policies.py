@@ -16,10 +16,10 @@ POLICIES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
 
 def default_oracle_config(source: DataSource) -> OracleConfig:
     """The configuration for a data set: glimpses compared as the judge embeds them, completions weighted by their
-    labels' posterior as well. On CUB, where the judge is often sure and wrong, the completions' labels count in place
-    of its entropy. scripts/tune_oracle.py compares configurations on validation images."""
+    labels' posterior as well. On photographs, where the judge is often sure and wrong, the completions' labels count in
+    place of its entropy. scripts/tune_oracle.py compares configurations on validation images."""
     completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
-    if source.name == "cub":
+    if source.name in ("cub", "cub-full", "folder"):
         return OracleConfig("log_loss", replace(completion, effective_samples=30.0))
     return OracleConfig(completion=completion)
 

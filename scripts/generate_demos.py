@@ -1,13 +1,11 @@
 """Makes demonstrations: python scripts/generate_demos.py --env GlimpseBirds-v0 --num 1000 --out demos.npz"""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
-from glimpse_env import ENV_IDS
-from glimpse_env.registration import find_source
+from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import generate
 from oracles.judging import ensure_judge
 
@@ -25,18 +23,18 @@ class Args:
     num: int = 1000
     """Sequences, each on an image of its own."""
     root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA."""
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
     dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
-    scales: int = 1
-    """Concentric windows a glimpse."""
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
+    scales: int | None = None
+    """Concentric windows a glimpse; default the environment's."""
     seed: int = 0
     """Of the choice of images and all else that is random."""
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
-    judge = ensure_judge(source, scales=args.scales)
+    source = source_of(args.env, args.root, args.dataset_options)
+    judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
     demonstrations = generate(args.policy, source, judge, args.num, out=args.out, seed=args.seed)
     entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))
     print(f"{len(demonstrations)} sequences of {args.policy} on {source.name} ({source.fingerprint}) in {args.out}")

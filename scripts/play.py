@@ -14,10 +14,11 @@ import tyro
 from gymnasium.error import DependencyNotInstalled
 
 from agents.board import HEIGHT, WIDTH, Board
-from agents.experiment import source_of, versions
+from agents.experiment import versions
 from agents.game import Game, Score
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
+from glimpse_env.registration import scales_of, source_of
 from oracles.judging import ensure_judge
 from oracles.policies import default_oracle_config, make_policy
 
@@ -31,7 +32,13 @@ class Args:
     """You choose the glimpses with the mouse, the judge names the class, and the oracle plays the same images."""
 
     env: str = "GlimpseBirds-v0"
-    """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
+    """Environment id."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON."""
+    scales: int | None = None
+    """Concentric windows of a glimpse; default the environment's own."""
     split: Literal["val", "test"] = "test"
     """Of the data set; no network of the judge was trained on either."""
     episodes: int = 10
@@ -57,13 +64,14 @@ def play(args: Args) -> None:
     if args.seed < 0:
         raise ConfigurationError(f"--seed {args.seed} must be at least 0.")
     with display() as pygame:
-        source = source_of(args.env)
+        source = source_of(args.env, args.root, args.dataset_options)
         dataset = source.load(args.split)
         if not 1 <= args.episodes <= len(dataset):
             raise ConfigurationError(f"--episodes {args.episodes} must lie in 1..{len(dataset)} for {args.split}.")
-        judge = ensure_judge(source)
+        judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
         images = np.random.default_rng(args.seed).permutation(len(dataset))[: args.episodes]
-        game = Game(dataset, judge, source.geometry, make_policy("oracle", source, judge), images)
+        oracle = make_policy("oracle", source, judge)
+        game = Game(dataset, judge, source.geometry, oracle, images, judge.card.scales)
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 Session(pygame, game).run(f"{args.env}: you against the oracle")

@@ -18,11 +18,11 @@ from PIL import Image
 from agents import figures
 from agents.algorithms import ALGORITHMS
 from agents.evaluation import record
-from agents.experiment import source_of
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file
 from glimpse_env.judge import Judge
+from glimpse_env.registration import scales_of, source_of
 from oracles.judging import ensure_judge
 from oracles.policies import POLICIES, make_policy
 
@@ -32,7 +32,11 @@ class Args:
     """Draws an episode: after each glimpse what was seen, what the judge makes of it, and the oracle's EPE map."""
 
     env: str = "GlimpseBirds-v0"
-    """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseMNIST-v0 or GlimpseDigits-v0."""
+    """Environment id, or the name of a data set."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     policies: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--policy",))] = ("oracle",)
     """Whose episode: random, centre, fixed, hgs, oracle, clairvoyant, or the file of a model; several side by side."""
     algo: str = "ppo"
@@ -47,8 +51,8 @@ class Args:
     """Of an animation in pixels, at most."""
     seconds: float = 1.0
     """Each step of an animation stays; the last one three times as long."""
-    scales: int = 1
-    """Concentric windows of a glimpse."""
+    scales: int | None = None
+    """Concentric windows of a glimpse; default the environment's."""
     seed: int = 0
     """Of policies that are random."""
 
@@ -65,20 +69,20 @@ def draw(args: Args) -> None:
     """Plays the episode and writes the picture."""
     if args.out.suffix not in (".png", ".gif"):
         raise ConfigurationError(f"--out {args.out} must end in .png or .gif.")
-    source = source_of(args.env)
+    source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
         raise ConfigurationError(f"--index {args.index} must lie in 0..{len(dataset) - 1} for {args.split}.")
-    judge = ensure_judge(source, scales=args.scales)
+    judge = ensure_judge(source, scales=scales)
     image = np.array([args.index])
     columns = []
     for name in args.policies:
         policy = _policy(name, args, source, judge, int(dataset.folds[args.index]))
-        recording = record(policy, dataset, judge, source.geometry, image, scales=args.scales)
+        recording = record(policy, dataset, judge, source.geometry, image, scales=scales)
         title = Path(name).parent.name or name
         columns.append(
             figures.episode_frames(
-                recording, 0, dataset, source.geometry, name=name if name in POLICIES else title, scales=args.scales
+                recording, 0, dataset, source.geometry, name=name if name in POLICIES else title, scales=scales
             )
         )
     if len(columns) == 1:

@@ -1,6 +1,5 @@
 """Trains the judge of an environment's data set: python scripts/train_judge.py --env GlimpseBirds-v0"""
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -8,11 +7,10 @@ from pathlib import Path
 
 import tyro
 
-from glimpse_env import ENV_IDS
 from glimpse_env.files import write_json
 from glimpse_env.judge import judge_path
 from glimpse_env.judge_training import JudgePlan
-from glimpse_env.registration import find_source
+from glimpse_env.registration import scales_of, source_of
 from oracles.judging import PLANS, train_judge
 
 
@@ -23,11 +21,11 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment id, or the name of a data set."""
     root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA."""
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
     dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
-    scales: int = 1
-    """Concentric windows a glimpse."""
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
+    scales: int | None = None
+    """Concentric windows a glimpse; default the environment's."""
     passes: int | None = None
     """Passes over the training images; default the data set's own."""
     rounds: int | None = None
@@ -39,12 +37,13 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
+    source = source_of(args.env, args.root, args.dataset_options)
+    scales = scales_of(args.env, args.scales)
     chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
     plan = replace(PLANS.get(source.name, JudgePlan()), **chosen)
     command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])
-    judge = train_judge(source, plan, seed=args.seed, scales=args.scales, command=command)
-    out = args.out or judge_path(source, args.scales)
+    judge = train_judge(source, plan, seed=args.seed, scales=scales, command=command)
+    out = args.out or judge_path(source, scales)
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")

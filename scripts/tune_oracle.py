@@ -1,7 +1,6 @@
 """Compares configurations of the oracle on validation images: python scripts/tune_oracle.py --env GlimpseBirds-v0"""
 
 import itertools
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -9,9 +8,8 @@ from typing import get_args
 import tyro
 
 from agents.evaluation import choose_images, evaluate
-from glimpse_env import ENV_IDS
 from glimpse_env.files import write_json
-from glimpse_env.registration import find_source
+from glimpse_env.registration import scales_of, source_of
 from oracles.completion import CompletionConfig, Match
 from oracles.epe import Criterion
 from oracles.judging import ensure_judge
@@ -26,9 +24,11 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment id, or the name of a data set."""
     root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA."""
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
     dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB."""
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
+    scales: int | None = None
+    """Concentric windows a glimpse; default the environment's."""
     images: int = 300
     """Validation images."""
     criteria: tuple[str, ...] = get_args(Criterion)
@@ -44,8 +44,9 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = find_source(ENV_IDS.get(args.env, args.env), args.root, json.loads(args.dataset_options))
-    judge = ensure_judge(source)
+    source = source_of(args.env, args.root, args.dataset_options)
+    scales = scales_of(args.env, args.scales)
+    judge = ensure_judge(source, scales=scales)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     rows = []
@@ -55,7 +56,7 @@ def main(args: Args) -> None:
         config = OracleConfig(criterion=criterion, completion=completion)
         policy = make_policy("oracle", source, judge, config=config)
         name = f"{criterion}, {match}, ESS {effective:g}, label weight {weight:g}"
-        evaluation = evaluate(policy, dataset, judge, source.geometry, images, name=name)
+        evaluation = evaluate(policy, dataset, judge, source.geometry, images, name=name, scales=scales)
         low, high = evaluation.interval()
         print(
             f"{name:50s} {100 * evaluation.success_rate:5.1f} % ({100 * low:.1f} to {100 * high:.1f}), "

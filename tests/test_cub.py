@@ -3,13 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from glimpse_env.datasets.cub import CUB200, crop_box, parts_in_crop
+from glimpse_env.datasets.base import PUBLIC_SPLITS
+from glimpse_env.datasets.cropping import letterbox, parts_in_crop
+from glimpse_env.datasets.cub import CUB200, CUBFull, crop_box
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.judge import judge_command
 from tests.tiny_data import BOX, PARTS, PHOTOGRAPH, write_tiny_cub
 
 pytestmark = pytest.mark.usefixtures("fresh_cache")
@@ -56,11 +60,11 @@ def test_parts_are_scaled_with_the_crop_and_hidden_outside() -> None:
     expected = np.zeros((7, 3))
     expected[0] = [45 * scale, 45 * scale, 1]
     expected[1] = [0, 0, 1]
-    np.testing.assert_allclose(parts_in_crop(parts, box), expected, rtol=1e-6)
+    np.testing.assert_allclose(parts_in_crop(parts, box, 128), expected, rtol=1e-6)
 
 
 def test_parts_are_scaled_by_each_side_of_a_clipped_crop() -> None:
-    parts = parts_in_crop(np.array([[50.0, 35.0, 1.0]]), (0.0, 0.0, 70.0, 100.0))
+    parts = parts_in_crop(np.array([[50.0, 35.0, 1.0]]), (0.0, 0.0, 70.0, 100.0), 128)
     np.testing.assert_allclose(parts, [[64, 64, 1]])
 
 
@@ -285,15 +289,21 @@ def test_judge_images_follow_the_generator(cub: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"species": 1}, "species=1 must be a list"),
+        ({"species": "12"}, "species='12' must be a list"),
+        ({"species": [1.0]}, r"species=1\.0"),
+        ({"species": [[1]]}, r"species=\[1\]"),
+        ({"folds": None}, "folds=None"),
+        ({"root": 5}, "root=5"),
         ({"species": [1, 9]}, "has no 9"),
         ({"species": []}, "distinct ids"),
         ({"species": [1, 1]}, "distinct ids"),
         ({"folds": 1}, "folds=1"),
     ],
 )
-def test_arguments_out_of_range(cub: Path, options: dict[str, list[int]], message: str) -> None:
+def test_arguments_out_of_range(cub: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        CUB200(cub, **options)  # type: ignore[arg-type]
+        CUB200(**{"root": cub, **options})
 
 
 @pytest.mark.parametrize(
@@ -407,3 +417,90 @@ def test_the_real_birds(real_data: Path) -> None:
     assert 0.5 < visible.mean() < 1
     centres = np.array([parts[seen, :2].mean(axis=0) for parts, seen in zip(val.parts, visible, strict=True)])
     assert (np.abs(centres - 64) < 40).all(), "the birds are not in the middle of their crops"
+
+
+# Whole photographs
+
+
+@pytest.mark.parametrize(
+    ("size", "place"),
+    [
+        ((80, 60), (28, 196, 0, 224)),  # 224 x 168
+        ((60, 80), (0, 224, 28, 196)),
+        ((500, 333), (37, 186, 0, 224)),  # 149.2 rounds to 149 rows
+        ((224, 224), (0, 224, 0, 224)),
+        ((1000, 1), (111, 112, 0, 224)),
+        ((1, 1), (0, 224, 0, 224)),
+    ],
+)
+def test_a_whole_photograph_is_in_the_middle_of_black(size: tuple[int, int], place: tuple[int, int, int, int]) -> None:
+    square, _ = letterbox(Image.new("RGB", size, (255, 254, 253)), 224)
+    top, bottom, left, right = place
+    expected = np.zeros((224, 224, 3), np.uint8)
+    expected[top:bottom, left:right] = (255, 254, 253)
+    assert np.array_equal(square, expected)
+
+
+def test_whole_photographs_are_reduced_in_their_places() -> None:
+    """448 x 224 to 224 x 112: on a slope every pixel is the mean of its 2 x 2 block."""
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(224), np.arange(448))[..., None] // 4 + rng.integers(2, size=3)
+    square, _ = letterbox(Image.fromarray(smooth.astype(np.uint8)), 224)
+    means = smooth.reshape(112, 2, 224, 2, 3).mean(axis=(1, 3))
+    assert not square[:56].any()
+    assert not square[168:].any()
+    assert np.abs(square[57:167, 1:-1] - means[1:-1, 1:-1]).max() <= 1
+
+
+@pytest.mark.parametrize("size", [PHOTOGRAPH, (60, 80), (61, 45), (500, 333)])
+def test_parts_of_whole_photographs_land_on_their_pixels(cub: Path, size: tuple[int, int]) -> None:
+    """A white dot at each visible part is brightest where the part is said to be."""
+    spots = [(30 + 5 * part, 20 + 4 * part) for part in range(4)]  # x, y in every photograph
+
+    def paint(number: int) -> Image.Image:
+        image = Image.new("RGB", size)
+        x, y = spots[number % 4]
+        ImageDraw.Draw(image).rectangle((x - 1, y - 1, x, y), fill=(255, 255, 255))  # its middle is the corner (x, y)
+        return image
+
+    repaint(cub, paint)
+    data = CUBFull(cub).load("test")
+    assert data.images.shape == (3, 224, 224, 3)
+    steps = np.arange(224) + 0.5
+    for image, parts, number in zip(data.images, data.parts, (5, 11, 17), strict=True):
+        ink = image[..., 0].astype(float)
+        centre = [ink.sum(axis=1) @ steps / ink.sum(), ink.sum(axis=0) @ steps / ink.sum()]
+        np.testing.assert_allclose(parts[number % 4, :2], centre, atol=0.3)
+        scale = 224 / max(size)
+        np.testing.assert_allclose(np.diff(parts[:4, :2], axis=0), np.tile([4, 5], (3, 1)) * scale, rtol=0.01)
+    assert not data.parts[:, 4].any()
+
+
+def test_whole_photographs_share_all_but_the_cropping(cub: Path) -> None:
+    cropped, whole = CUB200(cub, species=[1, 3], folds=2), CUBFull(cub, species=[1, 3], folds=2)
+    assert whole.fingerprint != cropped.fingerprint
+    assert (whole.class_names, whole.part_names) == (cropped.class_names, cropped.part_names)
+    for split in PUBLIC_SPLITS:
+        ours, theirs = whole.load(split), cropped.load(split)
+        assert np.array_equal(ours.labels, theirs.labels)
+        assert np.array_equal(ours.folds, theirs.folds)
+        assert np.array_equal(ours.parts[..., 2], theirs.parts[..., 2])
+    fed = whole.judge_images(0, np.random.default_rng(0))
+    assert fed.images.shape == (4, 224, 224, 3)
+    assert fed.parts[..., 2].any()
+    with pytest.raises(ConfigurationError, match="has no 9"):
+        CUBFull(cub, species=[9])
+    with pytest.raises(DatasetNotFoundError, match=r"download_data\.py cub"):
+        CUBFull(cub.parent / "nowhere")
+
+
+def test_the_box_of_a_whole_photograph_may_lie_anywhere(cub: Path) -> None:
+    edit(cub / "bounding_boxes.txt", lambda lines: lines.__setitem__(1, "13 80.0 10.0 20.0 20.0"))
+    assert len(CUBFull(cub).load("train")) == 12
+
+
+def test_the_command_for_a_missing_judge_names_species_only_where_some_are_left_out(cub: Path) -> None:
+    assert judge_command(CUBFull(cub), 2) == (
+        f"python scripts/train_judge.py --env GlimpseCUBFull-v0 --root {cub} --scales 2"
+    )
+    assert '{"species": [1, 3]}' in judge_command(CUB200(cub, species=[3, 1]))

@@ -91,13 +91,18 @@ def test_several_scales_pass_the_checkers() -> None:
 
 def test_the_protocol_of_each_id(world: dict[str, dict[str, Any]], env_id: str) -> None:
     env = gym.make(env_id, **world[env_id])
-    large = env_id in ("GlimpseCUB-v0", "GlimpseBirds-v0")
-    side, steps, channels = (32, 5, 3) if large else (12, 6, 1)
-    assert env.action_space == gym.spaces.Discrete(169)
-    assert env.observation_space["glimpses"].shape == (steps * side * side * channels,)
+    size, side, steps, channels = {
+        "GlimpseCUB-v0": (128, 32, 5, 3),
+        "GlimpseCUBFull-v0": (224, 32, 6, 3),
+        "GlimpseBirds-v0": (128, 32, 5, 3),
+        "GlimpseFolder-v0": (60, 12, 6, 3),
+    }.get(env_id, (60, 12, 6, 1))
+    whole = env_id == "GlimpseCUBFull-v0"
+    assert env.action_space == gym.spaces.Discrete(625 if whole else 169)
+    assert env.observation_space["glimpses"].shape == (steps * side * side * channels * (2 if whole else 1),)
     assert env.observation_space["step"] == gym.spaces.Discrete(steps + 1)
     canvas = gym.make(env_id, observation="canvas", **world[env_id]).observation_space
-    assert canvas.shape == ((128, 128, 4) if large else (60, 60, 2))
+    assert canvas.shape == (size, size, channels + 1)
 
 
 def test_the_spec_survives_json(world: dict[str, dict[str, Any]], env_id: str) -> None:

@@ -22,7 +22,8 @@ from glimpse_env.observations import HistoryObserver
 from oracles import demonstrations, policies
 from oracles.completion import CompletionConfig
 from oracles.oracle import OracleConfig
-from tests.toy import toy_judge
+from tests.tiny_data import write_tiny_folder
+from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
 
 TOY = Args(
     env="GlimpseDigits-v0",
@@ -205,6 +206,35 @@ def test_interrupted_in_cloning_a_model_is_kept_all_the_same(finished, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             run(replace(TOY, out=out))
     assert same(weights(out / "model.zip"), weights(finished / "checkpoint" / "cloned.zip"))
+
+
+def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
+    """Ctrl-C in fine-tuning, and on from another folder; the class folders lie below a root given relatively."""
+    photos = write_tiny_folder(tmp_path / "photos", images=12)
+    source = make_source("folder", root=str(photos), **SMALL_FOLDER)
+    write_toy_judge(source)
+    options = json.dumps(SMALL_FOLDER)
+    small = {"num_demos": 12, "timesteps": 1920, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
+    given = {"env": "GlimpseFolder-v0", "root": "photos", "dataset_options": options}
+    args = replace(TOY, **given, **small, validations=1, out=tmp_path / "run")
+    assert '--root photos --dataset-options \'{"size": 60' in args.command
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_at(100, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(args)
+    monkeypatch.chdir("/")
+    metrics = read(run(Args(resume=tmp_path / "run")))
+    assert metrics["dataset"]["fingerprint"] == source.fingerprint
+    config = read(tmp_path / "run", "config.json")["args"]
+    assert (config["root"], config["dataset_options"]) == (str(photos), options)
+
+
+def test_windows_of_a_glimpse_are_those_of_the_environment():
+    whole = Experiment(replace(TOY, env="GlimpseCUBFull-v0"), Path("nowhere"), make_source("digits"), "")
+    assert whole.scales == 2
+    assert Experiment(TOY, Path("nowhere"), make_source("digits"), "").scales == 1
+    assert Experiment(replace(TOY, scales=3), Path("nowhere"), make_source("digits"), "").scales == 3
 
 
 def test_hand_crafted_demonstrations_need_parts(tmp_path):

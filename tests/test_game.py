@@ -64,6 +64,20 @@ def test_only_what_was_glimpsed_is_on_the_canvas() -> None:
     np.testing.assert_array_equal(game.canvas, expected)
 
 
+def test_wider_scales_lie_under_the_narrower_ones() -> None:
+    dataset, judge = toy.toy_dataset(split="test"), toy.toy_judge(scales=2)
+    bank = toy.toy_dataset(seed=1, fingerprint="bank")
+    game = Game(dataset, judge, toy.GEOMETRY, BOEDOracle(bank, judge), np.array([4]), scales=2)
+    look(game, 0)  # the wide window reaches 6 pixels over the rim
+    image = dataset.images[4].astype(float)
+    blocks = image[:18, :18].reshape(9, 2, 9, 2).mean(axis=(1, 3)).repeat(2, axis=0).repeat(2, axis=1)
+    expected = np.zeros((40, 40, 2), np.uint8)
+    expected[:18, :18, 0] = np.rint(blocks)
+    expected[:12, :12, 0] = image[:12, :12, 0]
+    expected[:18, :18, 1] = 255
+    np.testing.assert_array_equal(game.canvas, expected)
+
+
 def test_no_glimpse_is_taken_twice_at_a_place_or_after_the_end() -> None:
     game = noise_game()
     look(game, 5, 40)

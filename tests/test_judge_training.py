@@ -1,5 +1,6 @@
 """Training the judge: it learns, resumes exactly, is calibrated, and never sees what it will judge."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +13,17 @@ from glimpse_env.datasets.birds import Birds
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.judge import find_judge
-from glimpse_env.judge_training import JudgePlan, NetworkTrainer, calibration_error, fit_temperatures, one_cycle
+from glimpse_env.judge_training import (
+    JudgePlan,
+    NetworkTrainer,
+    calibration_error,
+    fit_temperatures,
+    one_cycle,
+    prefix_sums,
+)
+from glimpse_env.sensor import Sensor
 from oracles.judging import ensure_judge, train_judge
+from tests.toy import toy_dataset, toy_judge
 
 PLAN = JudgePlan(
     passes=3, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16, heldout_images=64
@@ -116,6 +126,45 @@ def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
         assert not trained_on & {image.tobytes() for image in judged.images}
     own = {image.tobytes() for image in source.load("judge").images}
     assert own <= trained_on, "the comparison would find an image that is in both"
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
+    """Whether the whole grid is encoded, as for one scale, or only what was looked at."""
+    judge = toy_judge(scales=scales)
+    images = toy_dataset(4).images
+    locations = np.random.default_rng(0).integers(len(judge.grid), size=(4, 3, 5))
+    with torch.inference_mode():
+        summed = prefix_sums(judge.networks[0], images, locations, judge.grid, scales)
+        whole = judge.embed_grid(0, images)  # (N, L, D)
+    assert whole.shape == (4, len(judge.grid), 32)
+    for image in range(4):
+        for history in range(3):
+            chosen = whole[image, locations[image, history]]
+            assert torch.equal(summed[image, history, 0], torch.zeros(32))
+            torch.testing.assert_close(summed[image, history, 1:], chosen.cumsum(0), atol=1e-4, rtol=1e-4)
+    corners = judge.grid.corners
+    cut = Sensor(12, scales)(images, np.full(len(corners), 2), corners)
+    torch.testing.assert_close(whole[2], judge.embed_glimpses(0, cut, corners), atol=1e-5, rtol=1e-5)
+
+
+class Few(Stripes):
+    """Fewer images than a minibatch, and as many glimpses as there are places."""
+
+    geometry = Geometry(12, 16, 4)
+
+    def size(self, split: Split) -> int:
+        return 8
+
+
+def test_few_images_and_all_places_are_trained_on() -> None:
+    trainer = NetworkTrainer(Few(), 0, replace(PLAN, passes=1), seed=0)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    after = trainer.network.state_dict()
+    assert not torch.equal(before["encoder.0.weight"], after["encoder.0.weight"])
+    rng = np.random.default_rng(0)
+    assert (np.sort(trainer._random_locations(np.zeros((5, 0, 3)), rng), axis=-1) == np.arange(4)).all()
 
 
 def test_temperature_is_recovered() -> None:

@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("glimpse_env", "oracles", "agents", "scripts", "tests")
 """Each may import those before it."""
 LAYERS = (
-    ("errors",),
+    ("errors", "ids"),
     ("array_pool", "arguments", "drawing", "files", "locations"),
     ("sensor", "datasets"),
-    ("posterior", "observations"),
+    ("posterior", "observations", "pyramid"),
     ("judge",),
     ("embeddings",),
     ("episodes",),

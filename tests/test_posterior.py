@@ -1,16 +1,19 @@
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
-from glimpse_env.judge import Judge
+from glimpse_env.judge import Judge, find_judge
 from glimpse_env.locations import LocationGrid
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
 from glimpse_env.sensor import Sensor
 from tests.toy import GEOMETRY, NUM_CLASSES, SIZE, toy_judge
 
@@ -35,7 +38,16 @@ def full(value: int) -> np.ndarray:
     return np.full(BATCH, value)
 
 
-@pytest.mark.parametrize(("glimpse", "stride", "size"), [(32, 8, 72), (16, 4, 40), (12, 4, 40)])
+@pytest.mark.parametrize(
+    ("glimpse", "stride", "size"),
+    [
+        *((32, 8, 72), (16, 4, 40), (12, 4, 40)),  # chosen by hand
+        *((24, 6, 61), (20, 5, 37), (7, 3, 20), (9, 1, 14), (64, 16, 97), (40, 10, 71), (48, 12, 73), (28, 7, 50)),
+        *((16, 16, 50), (12, 12, 41), (32, 16, 66), (17, 17, 52), (34, 17, 70), (10, 6, 30)),  # few pixels in common
+        *((8, 12, 45), (5, 7, 30), (1, 1, 4), (1, 5, 12), (2, 1, 5), (3, 2, 9), (2, 3, 13)),  # pixels left out
+        *((30, 1, 34), (13, 4, 13)),
+    ],
+)
 @pytest.mark.parametrize("scales", [1, 2])
 def test_dense_features_are_those_of_each_glimpse(glimpse: int, stride: int, size: int, scales: int) -> None:
     grid = LocationGrid(size, glimpse, stride)
@@ -160,7 +172,31 @@ def test_parts_need_a_part_head() -> None:
         toy_judge().networks[0].part_places(summed)
 
 
-def test_a_glimpse_size_without_an_encoder_is_refused() -> None:
+def test_every_plan_reads_the_glimpse_and_steps_as_the_grid_does() -> None:
+    for glimpse, stride in itertools.product(range(1, 70), range(1, 40)):
+        field, jump = 1, 1
+        plan = encoder_plan(glimpse, stride)
+        for kernel, step, _ in plan:
+            field += (kernel - 1) * jump
+            jump *= step
+        assert (field, jump) == (glimpse, stride), plan
+        assert all(kernel >= step for kernel, step, _ in plan[:-1]), f"{plan} skips pixels"
+        assert len(plan) <= 8
+        shares = [share for *_, share in plan]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1
+
+
+def test_plans_of_the_shipped_judges_stay() -> None:
+    layers = {gs: [(kernel, step) for kernel, step, _ in encoder_plan(*gs)] for gs in ((32, 8), (12, 4))}
+    assert layers == {(32, 8): [(4, 2), (3, 2), (3, 2), (3, 1)], (12, 4): [(3, 1), (4, 2), (2, 2), (2, 1)]}
+    for name in ("birds", "digits"):
+        assert find_judge(make_source(name)).card.dataset == name
+
+
+@pytest.mark.parametrize("wrong", [{"glimpse_size": 0}, {"stride": 0}, {"stride": -8}, {"glimpse_size": 12.5}])
+def test_impossible_glimpses_are_refused(wrong: dict[str, Any]) -> None:
     config = PosteriorConfig(glimpse_size=12, stride=4, channels=1, num_classes=NUM_CLASSES)
-    with pytest.raises(ConfigurationError, match="glimpse_size=13"):
-        GlimpsePosterior(replace(config, glimpse_size=13))
+    (name, value), *_ = wrong.items()
+    with pytest.raises(ConfigurationError, match=f"{name}={value}"):
+        GlimpsePosterior(replace(config, **wrong))

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import tyro
 
+from glimpse_env.datasets import make_source
 from glimpse_env.errors import DatasetFallbackWarning
+from tests.tiny_data import write_tiny_folder
+from tests.toy import write_toy_judge
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,7 +22,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_python_blocks_run_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run_as_printed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_tiny_folder(tmp_path / "photos")
+    write_toy_judge(make_source("folder", root=str(photos), size=96, glimpse_size=24, stride=6))
+    monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DatasetFallbackWarning)

@@ -20,16 +20,18 @@ BIRDS = {"dataset_options": SMALL_BIRDS}
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(fresh_cache: Path) -> None:
+def _empty_cache(fresh_cache: Path) -> None:
     pass
 
 
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_importing_the_package_registers_the_ids(env_id: str) -> None:
     spec = gym.spec(env_id)
-    assert spec.entry_point == "glimpse_env.registration:make_env"
-    assert spec.vector_entry_point == "glimpse_env.registration:make_vector_env"
-    assert spec.kwargs == {"dataset": ENV_IDS[env_id]}
+    folder = "folder_" if env_id == "GlimpseFolder-v0" else ""
+    assert spec.entry_point == f"glimpse_env.registration:make_{folder}env"
+    assert spec.vector_entry_point == f"glimpse_env.registration:make_{folder}vector_env"
+    scales = {"scales": 2} if env_id == "GlimpseCUBFull-v0" else {}
+    assert spec.kwargs == {"dataset": ENV_IDS[env_id], **scales}
     assert spec.max_episode_steps is None  # the environment itself ends an episode
 
 

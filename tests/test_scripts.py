@@ -1,6 +1,7 @@
 """The scripts as a user runs them, at toy size."""
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import tyro
@@ -18,11 +20,13 @@ from PIL import Image
 from stable_baselines3 import PPO
 
 from glimpse_env.datasets import make_source
+from glimpse_env.errors import ConfigurationError, JudgeNotFoundError
 from glimpse_env.judge import Judge, judge_path
 from glimpse_env.judge_training import JudgePlan
 from oracles.demonstrations import Demonstrations
 from oracles.judging import PLANS
-from tests.toy import toy_judge
+from tests.tiny_data import write_tiny_cub, write_tiny_folder
+from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
 
 ROOT = Path(__file__).parent.parent
 REQUIRED = {"download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
@@ -180,3 +184,62 @@ def test_train_judge_writes_a_judge_that_fits(tmp_path, capsys, monkeypatch):
     call("train_judge", "--env", "GlimpseDigits-v0", "--passes", "1", "--rounds", "0", "--out", str(out))
     assert Judge.load(out).card.fingerprint == make_source("digits").fingerprint
     assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The flags that name a tiny folder of images, of which there is an untrained judge."""
+    photos = write_tiny_folder(tmp_path / "photos")
+    write_toy_judge(make_source("folder", root=str(photos), **SMALL_FOLDER))
+    monkeypatch.chdir(tmp_path)
+    return ["--env", "GlimpseFolder-v0", "--root", "photos", "--dataset-options", json.dumps(SMALL_FOLDER)]
+
+
+def test_a_folder_of_images_in_every_script(folder, tmp_path, capsys):
+    call("generate_demos", *folder, "--policy", "oracle", "--num", "4", "--out", "demos.npz")
+    assert Demonstrations.load(tmp_path / "demos.npz").epe.shape == (4, 6, 169)
+    call("render_episode", *folder, "--policy", "centre", "--out", "episode.png")
+    assert (tmp_path / "episode.png").is_file()
+    only = ["--criteria", "entropy", "--matches", "pixels", "--effective-samples", "2", "--label-weights", "0"]
+    call("tune_oracle", *folder, "--images", "2", *only, "--out", "tuned.json")
+    assert (tmp_path / "tuned.json").is_file()
+
+
+def test_the_judge_of_a_folder_is_found_by_the_environment(folder, tmp_path, monkeypatch):
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=2, visited_images=4)
+    monkeypatch.setitem(PLANS, "folder", small)
+    path = judge_path(make_source("folder", root="photos", **SMALL_FOLDER))
+    path.unlink()
+    call("train_judge", *folder, "--passes", "2", "--rounds", "1")
+    env = gym.make("GlimpseFolder-v0", root=str(tmp_path / "photos"), **SMALL_FOLDER)
+    assert env.unwrapped.batch.judge.card.command.startswith("python scripts/train_judge.py")
+    assert Judge.load(path).card.num_networks == 3
+
+
+def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypatch):
+    root = str(write_tiny_cub(tmp_path))
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=4)
+    monkeypatch.setitem(PLANS, "cub-full", small)
+    call("train_judge", "--env", "GlimpseCUBFull-v0", "--root", root, "--passes", "1", "--rounds", "0")
+    env = gym.make("GlimpseCUBFull-v0", root=root)
+    assert env.unwrapped.batch.sensor.scales == 2
+    assert env.unwrapped.batch.judge.card.config.channels == 6
+    with pytest.raises(JudgeNotFoundError, match="--scales 1"):
+        gym.make("GlimpseCUBFull-v0", root=root, scales=1)
+
+
+@pytest.mark.parametrize("script", ["train_judge", "generate_demos", "tune_oracle"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "GlimpseFish-v0"], "GlimpseFolder-v0"),
+        (["--env", "GlimpseFolder-v0"], "--root photos"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", "{seed: 1}"], "is no JSON"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", "[1]"], "must be a dict"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", '{"sead": 1}'], "sead"),
+        (["--env", "GlimpseDigits-v0", "--scales", "0"], "scales=0"),
+    ],
+)
+def test_data_that_are_not_there_are_named(script, words, message):
+    with pytest.raises(ConfigurationError, match=message):
+        call(script, *words, *REQUIRED.get(script, []))

@@ -78,6 +78,21 @@ def write_tiny_mnist(root: str | Path, train: int = 120, test: int = 40) -> Path
     return folder
 
 
+def write_tiny_folder(root: str | Path, classes: int = 3, images: int = 6) -> Path:
+    """Writes photographs of 80 x 60 to ``root/class-1/0.png``, ..., and returns ``root``.
+
+    A class has the colours of :func:`write_tiny_cub`'s; 6 images make 4 for ``train``, 1 for ``val`` and 1 for
+    ``test``.
+    """
+    rng = np.random.default_rng(0)
+    for label in range(1, classes + 1):
+        folder = Path(root) / f"class-{label}"
+        folder.mkdir(parents=True)
+        for number in range(images):
+            _photograph(label, rng).save(folder / f"{number}.png")
+    return Path(root)
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
     """Writes a uint8 array as an IDX file, gzipped where the name ends in ``.gz``."""
     content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()

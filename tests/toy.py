@@ -11,8 +11,8 @@ from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
 from glimpse_env.judge import Judge, JudgeCard, judge_path
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.registration import find_source
-from tests.tiny_data import write_tiny_cub, write_tiny_mnist
+from glimpse_env.registration import find_source, scales_of
+from tests.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
 """Of the toy data set; a (12, 4) encoder exists."""
@@ -21,6 +21,8 @@ SIZE = 40
 NUM_CLASSES = 3
 SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4}
 """Options of the drawn birds: one training image of each species."""
+SMALL_FOLDER = {"size": 60, "glimpse_size": 12, "stride": 4, "num_glimpses": 6}
+"""Options of a folder of images: 169 locations."""
 
 
 def toy_dataset(
@@ -133,8 +135,12 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     write_tiny_mnist(root / "data")
     arguments: dict[str, dict[str, Any]] = {env_id: {} for env_id in ENV_IDS}
     arguments["GlimpseBirds-v0"] = {"dataset_options": SMALL_BIRDS}
+    photos = write_tiny_folder(root / "photos")
+    arguments["GlimpseFolder-v0"] = {"root": str(photos), **SMALL_FOLDER}
     for env_id, dataset in ENV_IDS.items():
-        write_toy_judge(find_source(dataset, options=arguments[env_id].get("dataset_options")))
+        given = arguments[env_id]
+        options = given if dataset == "folder" else given.get("dataset_options")
+        write_toy_judge(find_source(dataset, options=options), scales_of(env_id))
     return arguments
 
 

@@ -1,5 +1,6 @@
 """What every data set gives: a split as memory-mapped arrays, and fresh images for training the judge."""
 
+import inspect
 import logging
 import os
 from abc import ABC, abstractmethod
@@ -7,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -26,7 +27,7 @@ PUBLIC_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 def data_root(root: str | Path | None = None) -> Path:
     """Where data sets are looked for: the argument, else ``GLIMPSE_DATA``, else a per-user cache folder."""
-    return Path(root or os.environ.get("GLIMPSE_DATA") or cache_folder() / "data").expanduser()
+    return Path(os.path.expanduser(root or os.environ.get("GLIMPSE_DATA") or cache_folder() / "data"))
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,11 @@ class LabelledImages:
 class DataSource(ABC):
     """A data set as a whole: knows its splits, caches them as arrays, and feeds the judge's training."""
 
-    name: ClassVar[str]
-    geometry: ClassVar[Geometry]
-    image_shape: ClassVar[tuple[int, int, int]]
+    name: str
+    geometry: Geometry
+    image_shape: tuple[int, int, int]
     """(H, W, C), square."""
-    mirror_symmetric: ClassVar[bool] = False
+    mirror_symmetric: bool = False
     """Whether a mirror image is as likely as the image, and of the same class."""
     num_folds: int
     """Networks in the judge of this data set; 1 where the judge has a split of its own."""
@@ -157,6 +158,12 @@ class DataSource(ABC):
     @abstractmethod
     def options(self) -> dict[str, Any]:
         """JSON-able keyword arguments that make this source again."""
+
+    @property
+    def chosen_options(self) -> dict[str, Any]:
+        """Those of :attr:`options` that are not the defaults."""
+        defaults = inspect.signature(type(self)).parameters
+        return {name: value for name, value in self.options.items() if value != defaults[name].default}
 
     @abstractmethod
     def size(self, split: Split) -> int:

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from glimpse_env.arguments import whole_number
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
 from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
 from glimpse_env.datasets.bird_scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 
 DRAWING = 2
@@ -413,18 +413,10 @@ class Birds(DataSource):
         num_test: int = 1920,
         num_judge: int = 19200,
     ) -> None:
-        if seed < 0:
-            raise ConfigurationError(f"seed={seed} of data set {self.name} must not be negative.")
-        self.seed = seed
-        self._sizes: dict[Split, int] = {
-            "train": num_train,
-            "val": num_val,
-            "test": num_test,
-            "judge": num_judge,
-        }
-        for split, size in self._sizes.items():
-            if not 0 < size <= SPLIT_STARTS["val"]:
-                raise ConfigurationError(f"num_{split}={size} must be in 1..{SPLIT_STARTS['val']}.")
+        self.seed = whole_number("seed", seed, 0)
+        sizes: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test, "judge": num_judge}
+        most = SPLIT_STARTS["val"]
+        self._sizes = {split: whole_number(f"num_{split}", size, 1, most) for split, size in sizes.items()}
 
     @property
     def class_names(self) -> tuple[str, ...]:

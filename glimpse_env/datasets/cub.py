@@ -1,6 +1,7 @@
-"""CUB-200-2011: photographs of birds, cropped to the bird as in the paper (arXiv 1906.05462)."""
+"""CUB-200-2011: photographs of birds, cropped to the bird as in the paper (arXiv 1906.05462), or whole."""
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
+from glimpse_env.arguments import path_or_none, whole_number
+from glimpse_env.datasets.augmentation import augmented
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
@@ -19,6 +22,8 @@ from glimpse_env.datasets.base import (
     data_root,
     folds_by_class,
 )
+from glimpse_env.datasets.cropping import Box, crop, letterbox, parts_in_crop
+from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 
@@ -27,21 +32,12 @@ PROTOCOL = 1
 
 SIZE = 128
 """Side of a crop in pixels."""
+FULL_SIZE = 224
+"""Side of a whole photograph in pixels."""
 CONTEXT = 1.5
 """Side of the square around the bird, in longer box sides."""
 VAL_EVERY, VAL_FIRST = 10, 4
 """Of each class's official training images, in the order of their ids, which go to ``val``."""
-
-MAX_SHIFT = 12
-"""Pixels the judge's training images are moved by at most."""
-ZOOM = (0.85, 1.15)
-JITTER = 0.2
-"""Brightness and contrast of the judge's training images vary by this, each colour by half of it."""
-PADDING = math.ceil(SIZE / 2 / ZOOM[0] + MAX_SHIFT - SIZE / 2)
-"""Reflected pixels around a crop, enough for every zoom and shift."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels; pixel i covers i to i + 1."""
 
 T = TypeVar("T")
 
@@ -88,7 +84,8 @@ class CUB200(DataSource):
         folds: networks in the judge, at least 2.
 
     Raises:
-        ConfigurationError: if ``folds`` is too small or a species is unknown or named twice.
+        ConfigurationError: if an argument is of the wrong type, ``folds`` is too small, or a species is unknown or
+            named twice.
         DatasetNotFoundError: if the data set or one of its text files is missing.
         DatasetFormatError: naming file and line, if a line cannot be read, an id is unknown or missing, or a
             class has no training image. Loading a split names an image that cannot be read the same way.
@@ -103,15 +100,12 @@ class CUB200(DataSource):
     def __init__(
         self, root: str | Path | None = None, species: Sequence[int] | None = None, folds: int = num_folds
     ) -> None:
-        if folds < 2:
-            raise ConfigurationError(
-                f"folds={folds} of data set cub must be at least 2, as no network judges its own images."
-            )
-        self.root = None if root is None else str(root)
-        self.num_folds = folds
-        self.folder = _find_folder(data_root(root))
+        self.root = path_or_none("root", root)
+        self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
+        self.folder = _find_folder(data_root(self.root))
         classes = _read_table(self.folder / "classes.txt", _text)
         self.species = _choose(species, classes, self.folder)
+        self._has_all_species = len(self.species) == len(classes)
         self._class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
         part_names = _read_table(self.folder / "parts" / "parts.txt", _text)
         self._part_names = tuple(part_names[identity].value for identity in sorted(part_names))
@@ -128,6 +122,13 @@ class CUB200(DataSource):
     @property
     def options(self) -> dict[str, Any]:
         return {"root": self.root, "species": list(self.species), "folds": self.num_folds}
+
+    @property
+    def chosen_options(self) -> dict[str, Any]:
+        chosen = super().chosen_options
+        if self._has_all_species:
+            del chosen["species"]
+        return chosen
 
     @cached_property
     def fingerprint(self) -> str:
@@ -163,35 +164,25 @@ class CUB200(DataSource):
         if split == "train":
             folds[:] = folds_by_class(labels, self.num_folds)
         for index, entry in enumerate(entries):
-            photograph = self._photograph(entry)
-            try:
-                box = crop_box(entry.box, photograph.size)
-            except ValueError as error:
-                raise DatasetFormatError(
-                    f"{self.folder / 'bounding_boxes.txt'}:{entry.box_line}: {error} {entry.file}; {_REMEDY}."
-                ) from error
-            images[index] = _crop(photograph, box)
-            parts[index] = parts_in_crop(entry.parts, box)
+            images[index], box = self._square(self._photograph(entry), entry)
+            parts[index] = parts_in_crop(entry.parts, box, self.image_shape[0])
             progress(1)
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class; moved by up to 12 pixels, zoomed, half of them mirrored, colours jittered."""
+        """As in the base class; see :func:`augmented`."""
         train = self.load("train")
         chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        images = np.empty((len(chosen), *self.image_shape), dtype=np.uint8)
-        parts = np.empty((len(chosen), *train.parts.shape[1:]), dtype=np.float32)
-        twins = _mirror_twins(self.part_names)
-        for index, source in enumerate(chosen):
-            box = _random_box(rng)
-            padded = np.pad(train.images[source], ((PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="reflect")
-            image = _crop(Image.fromarray(padded).point(_jitter(rng)), box)
-            seen = parts_in_crop(train.parts[source] + np.array([PADDING, PADDING, 0]), box)
-            if rng.random() < 0.5:
-                image = image[:, ::-1]
-                seen = seen[twins]
-                seen[:, 1] = np.where(seen[:, 2] > 0, SIZE - seen[:, 1], 0)
-            images[index], parts[index] = image, seen
-        return LabelledImages(images, train.labels[chosen], parts)
+        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+
+    def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
+        """The pixels shown of a photograph, and the box of it that they are."""
+        try:
+            box = crop_box(entry.box, photograph.size)
+        except ValueError as error:
+            raise DatasetFormatError(
+                f"{self.folder / 'bounding_boxes.txt'}:{entry.box_line}: {error} {entry.file}; {_REMEDY}."
+            ) from error
+        return crop(photograph, box, SIZE), box
 
     def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
         """The images of the chosen species by split, in the order of their ids."""
@@ -241,13 +232,27 @@ class CUB200(DataSource):
     def _photograph(self, entry: _Entry) -> Image.Image:
         path = self._path(entry)
         try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return read_photograph(path, upright=False)  # boxes and parts are in the pixels as they are stored
+        except ValueError as error:
             raise DatasetFormatError(
                 f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is not a readable image "
                 f"({error}); {_REMEDY}."
             ) from error
+
+
+class CUBFull(CUB200):
+    """CUB-200-2011 with nothing cropped: the bird has to be found first.
+
+    An image is the whole photograph in the middle of a black square, resized to 224 x 224. Six glimpses of 32 x 32;
+    ``GlimpseCUBFull-v0`` shows them at two scales. Splits, arguments and errors are those of :class:`CUB200`.
+    """
+
+    name = "cub-full"
+    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=6)
+    image_shape = (FULL_SIZE, FULL_SIZE, 3)
+
+    def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
+        return letterbox(photograph, FULL_SIZE)
 
 
 def crop_box(box: Box, size: tuple[int, int]) -> Box:
@@ -269,63 +274,13 @@ def crop_box(box: Box, size: tuple[int, int]) -> Box:
     return max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(width)), min(y + half, float(height))
 
 
-def parts_in_crop(parts: np.ndarray, box: Box) -> np.ndarray:
-    """Moves parts along with a crop that is resized to 128 x 128.
-
-    Args:
-        parts: (P, 3): row and column in the image's pixels, and 1 where visible, else 0.
-        box: of the crop, in the image's pixels.
-
-    Returns:
-        (P, 3) float32 in the crop's pixels; all zero where a part is hidden or outside the crop.
-    """
-    left, top, right, bottom = box
-    moved = np.empty(parts.shape, dtype=np.float32)
-    moved[:, 0] = (parts[:, 0] - top) * (SIZE / (bottom - top))
-    moved[:, 1] = (parts[:, 1] - left) * (SIZE / (right - left))
-    moved[:, 2] = 1.0
-    seen = (parts[:, 2] > 0) & (moved[:, :2] >= 0).all(axis=1) & (moved[:, :2] < SIZE).all(axis=1)
-    moved[~seen] = 0.0
-    return moved
-
-
-def _crop(image: Image.Image, box: Box) -> np.ndarray:
-    """(128, 128, 3) uint8."""
-    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
-
-
-def _random_box(rng: np.random.Generator) -> Box:
-    """A box in a padded crop: zoomed about the centre, then moved."""
-    half = SIZE / 2 / rng.uniform(*ZOOM)
-    x, y = PADDING + SIZE / 2 + rng.uniform(-MAX_SHIFT, MAX_SHIFT, size=2)
-    return x - half, y - half, x + half, y + half
-
-
-def _jitter(rng: np.random.Generator) -> list[int]:
-    """Look-up tables of the three colours, one after another, for :meth:`PIL.Image.Image.point`."""
-    brightness, contrast = rng.uniform(1 - JITTER, 1 + JITTER, size=2)
-    colour = rng.uniform(1 - JITTER / 2, 1 + JITTER / 2, size=(3, 1))
-    values = ((np.arange(256) - 127.5) * contrast + 127.5) * brightness * colour  # (3, 256)
-    tables: list[int] = np.clip(np.rint(values), 0, 255).astype(int).ravel().tolist()
-    return tables
-
-
-def _mirror_twins(part_names: tuple[str, ...]) -> np.ndarray:
-    """(P,) int64: the part that takes each one's place in a mirror, as the left eye does the right eye's."""
-    sides = {"left": "right", "right": "left"}
-    twins = [" ".join(sides.get(word, word) for word in name.split()) for name in part_names]
-    return np.array(
-        [part_names.index(twin) if twin in part_names else index for index, twin in enumerate(twins)],
-        dtype=np.int64,
-    )
-
-
 _REMEDY = "fetch the data set anew with `python scripts/download_data.py cub`"
 
 
 def _find_folder(root: Path) -> Path:
-    for folder in (root, root / "CUB_200_2011", *sorted(root.glob("CUB_200_2011*"))):
-        if (folder / "images.txt").is_file():
+    others = sorted(root.glob("CUB_200_2011*")) if os.path.isdir(root) else []
+    for folder in (root, root / "CUB_200_2011", *others):
+        if os.path.isfile(folder / "images.txt"):
             return folder
     raise DatasetNotFoundError(
         f"CUB-200-2011 was not found: no images.txt in {root}, {root / 'CUB_200_2011'} or "
@@ -335,7 +290,9 @@ def _find_folder(root: Path) -> Path:
 
 
 def _choose(species: Sequence[int] | None, classes: _Table[str], folder: Path) -> tuple[int, ...]:
-    chosen = sorted(classes) if species is None else list(species)
+    if species is not None and (isinstance(species, str) or not isinstance(species, Sequence)):
+        raise ConfigurationError(f"species={species!r} must be a list of ids from {folder / 'classes.txt'}.")
+    chosen = sorted(classes) if species is None else [whole_number("species", identity, 0) for identity in species]
     unknown = [identity for identity in chosen if identity not in classes]
     if unknown or not chosen or len(set(chosen)) < len(chosen):
         raise ConfigurationError(

@@ -6,6 +6,7 @@ scikit-learn.
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from abc import abstractmethod
@@ -18,8 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from glimpse_env.arguments import path_or_none, whole_number
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, data_root, folds_by_class
-from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 
 PROTOCOL = 1
@@ -77,9 +79,7 @@ class ClutteredDigits(DataSource):
     """Images made of each digit of a split, each with a place and clutter of its own."""
 
     def __init__(self, seed: int) -> None:
-        if seed < 0:
-            raise ConfigurationError(f"seed={seed} of data set {self.name} must not be negative.")
-        self.seed = seed
+        self.seed = whole_number("seed", seed, 0)
 
     @cached_property
     @abstractmethod
@@ -147,7 +147,7 @@ class ClutteredMNIST(ClutteredDigits):
         seed: of places and clutter.
 
     Raises:
-        ConfigurationError: if ``seed`` is negative.
+        ConfigurationError: if ``seed`` is not a whole number, or negative.
         DatasetNotFoundError: if the files are missing.
         DatasetFormatError: naming the file, on first use, if it cannot be read as digits.
     """
@@ -157,8 +157,8 @@ class ClutteredMNIST(ClutteredDigits):
 
     def __init__(self, root: str | Path | None = None, seed: int = 0) -> None:
         super().__init__(seed)
-        self.root = None if root is None else str(root)
-        self._files = _find_idx_files(data_root(root))
+        self.root = path_or_none("root", root)
+        self._files = _find_idx_files(data_root(self.root))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Digits(ClutteredDigits):
         seed: of places and clutter.
 
     Raises:
-        ConfigurationError: if ``seed`` is negative.
+        ConfigurationError: if ``seed`` is not a whole number, or negative.
     """
 
     name = "digits"
@@ -304,7 +304,10 @@ def _find_idx_files(root: Path) -> dict[str, Path]:
     folders = [root, root / "mnist", root / "MNIST", root / "MNIST" / "raw"]
     for folder in folders:
         found = {
-            key: path for key, name in _IDX_NAMES for path in (folder / name, folder / f"{name}.gz") if path.is_file()
+            key: path
+            for key, name in _IDX_NAMES
+            for path in (folder / name, folder / f"{name}.gz")
+            if os.path.isfile(path)
         }
         if len(found) == len(_IDX_NAMES):
             return found

@@ -1,0 +1,248 @@
+"""Any folder of images in class subfolders: the layout of torchvision's ``ImageFolder``."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glimpse_env.arguments import path_or_none, whole_number
+from glimpse_env.datasets.augmentation import augmented
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, LabelledImages, Split, folds_by_class
+from glimpse_env.datasets.cropping import crop, middle_square
+from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import digest
+from glimpse_env.locations import LocationGrid
+
+PROTOCOL = 1
+"""Version of how images are cropped and split; part of the fingerprint."""
+
+_SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
+SUFFIXES = frozenset(_SUFFIXES.split())
+"""Of image files, in capitals too; other files are skipped."""
+SHARES: dict[Split, float] = {"test": 0.2, "val": 0.1}
+"""Of each class's images, for a split that has no folder of its own."""
+LARGEST = 1024
+"""Side of an image in pixels at most."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """An image."""
+
+    folder: Path
+    """That has the class's subfolder."""
+    place: str
+    """Below ``folder``, with slashes: the class, perhaps further folders, and the file."""
+    label: int
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.place
+
+
+class ImageFolder(DataSource):
+    """Photographs from ``root/<class>/``, or from ``root/train/<class>/`` beside ``root/val/`` or ``root/test/``.
+
+    The largest square in the middle of each image is resized to ``size`` with antialiasing; how files become RGB is
+    told in :func:`read_photograph`. Classes are numbered in the order of their names. What is hidden (``.DS_Store``)
+    and files without an image's suffix are skipped; images may lie in folders of a class's folder. A split without a
+    folder is taken from the training images: of each class 10 % for ``val`` and 20 % for ``test``, at least one,
+    which ones being decided by a hash of their names.
+
+    Args:
+        root: the folder.
+        size: side of the images in pixels.
+        glimpse_size: side of a glimpse in pixels.
+        stride: pixels between neighbouring locations.
+        num_glimpses: T.
+        folds: networks in the judge, at least 2, as no network judges its own images.
+        mirror: whether a mirror image is as likely and of the same class, which doubles what there is to learn from.
+
+    Raises:
+        ConfigurationError: if there is no ``root`` or an argument is of the wrong type or out of range.
+        DatasetNotFoundError: if ``root`` is no folder.
+        DatasetFormatError: naming the folder, if there are fewer than two classes, a class has too few images, or
+            ``val`` or ``test`` has a class that ``train`` lacks. Loading a split names an image that cannot be read.
+    """
+
+    name = "folder"
+    num_folds = 3
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        size: int = 128,
+        glimpse_size: int = 32,
+        stride: int = 8,
+        num_glimpses: int = 5,
+        folds: int = num_folds,
+        mirror: bool = False,
+    ) -> None:
+        self.root = path_or_none("root", root)
+        if not self.root:
+            raise ConfigurationError(
+                f"root={root!r} must name the folder of your images, one subfolder a class: root='photos' in "
+                "gymnasium.make, --root photos in a script."
+            )
+        size = whole_number("size", size, 1, LARGEST)
+        glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
+        grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
+        self.geometry = Geometry(
+            grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
+        )
+        self.image_shape = (size, size, 3)
+        self.num_folds = whole_number("folds", folds, 2)
+        if not isinstance(mirror, bool):
+            raise ConfigurationError(f"mirror={mirror!r} must be True or False.")
+        if mirror and grid.span % grid.stride:
+            raise ConfigurationError(
+                f"mirror=True needs locations that mirror each other: stride={stride} must divide {grid.span}, which "
+                f"is size={size} less glimpse_size={glimpse_size}."
+            )
+        self.mirror_symmetric = mirror
+        self.folder = Path(os.path.expanduser(self.root))
+        if not os.path.isdir(self.folder):
+            raise DatasetNotFoundError(f"{self.folder} is no folder; give the one with your images as root.")
+        try:
+            self._class_names, self._files = self._find_files()
+        except OSError as error:
+            raise DatasetNotFoundError(f"{self.folder} cannot be read ({error}); check its path and rights.") from error
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self._class_names
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "root": self.root,
+            "size": self.image_shape[0],
+            "glimpse_size": self.geometry.glimpse_size,
+            "stride": self.geometry.stride,
+            "num_glimpses": self.geometry.num_glimpses,
+            "folds": self.num_folds,
+            "mirror": self.mirror_symmetric,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files' places below ``root``, their sizes in bytes and the arguments; not of where ``root`` is.
+
+        Raises:
+            DatasetNotFoundError: naming a file that is gone.
+        """
+        arguments = {name: value for name, value in self.options.items() if name != "root"}
+        try:
+            content = [
+                [split, file.place, file.path.stat().st_size] for split in PUBLIC_SPLITS for file in self._files[split]
+            ]
+        except OSError as error:
+            raise DatasetNotFoundError(f"{error.filename} is gone; make the data set again.") from error
+        return digest([self.name, PROTOCOL, self.class_names], arguments, content)
+
+    def size(self, split: Split) -> int:
+        return len(self._files[split])
+
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        labels[:] = [file.label for file in self._files[split]]
+        if split == "train":
+            folds[:] = folds_by_class(labels, self.num_folds)
+        for index, file in enumerate(self._files[split]):
+            try:
+                photograph = read_photograph(file.path, upright=True)
+            except ValueError as error:
+                raise DatasetFormatError(
+                    f"{file.path} is not a readable image ({error}); remove or replace it."
+                ) from error
+            images[index] = crop(photograph, middle_square(photograph.size), self.image_shape[0])
+            progress(1)
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        """As in the base class; see :func:`augmented`."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
+        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+
+    def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
+        """The classes, and the images of each split in the order of their hashes."""
+        root = self.folder
+        given: dict[Split, Path] = {split: root / split for split in PUBLIC_SPLITS if os.path.isdir(root / split)}
+        if "train" not in given or len(given) == 1:  # then it is a class called train
+            given = {"train": root}
+        classes = _subfolders(given["train"])
+        if len(classes) < 2:
+            raise DatasetFormatError(
+                f"{given['train']} has {len(classes)} subfolders where 2 classes are needed at least; put the images "
+                f"of each class into a subfolder of its own: {given['train'] / '<class>' / '<image>'}."
+            )
+        files = {split: _files_of(folder, classes) for split, folder in given.items()}
+        missing = [split for split in SHARES if split not in given]
+        by_class: list[list[_File]] = [[] for _ in classes]
+        for file in files["train"]:
+            by_class[file.label].append(file)
+        files |= {split: [] for split in ("train", *missing)}
+        for name, members in zip(classes, by_class, strict=True):
+            if not members:
+                raise DatasetFormatError(
+                    f"{given['train'] / name} holds no image ({_SUFFIXES}); add some or move the folder away."
+                )
+            start = 0
+            for split in missing:
+                end = start + max(1, round(SHARES[split] * len(members)))
+                files[split] += members[start:end]
+                start = end
+            if len(members) - start < self.num_folds:
+                raise DatasetFormatError(
+                    f"{given['train'] / name} has {len(members)} images, {len(members) - start} of them to train on: "
+                    f"too few for folds={self.num_folds}, each of which needs one. Add images, take fewer folds or "
+                    "move the folder away."
+                )
+            files["train"] += members[start:]
+        return tuple(classes), {split: sorted(files[split], key=_hash) for split in PUBLIC_SPLITS}
+
+
+def _subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, in order, without hidden ones."""
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files_of(folder: Path, classes: list[str]) -> list[_File]:
+    """The images in the subfolders of ``folder``, in the order of their hashes.
+
+    Raises:
+        DatasetFormatError: if there is none, or a subfolder is none of ``classes``.
+    """
+    files = []
+    for name in _subfolders(folder):
+        if name not in classes:
+            raise DatasetFormatError(
+                f"{folder / name} is a class that the training images do not have; move it away or add "
+                f"{folder.parent / 'train' / name}."
+            )
+        for place, inner, names in os.walk(folder / name):
+            inner[:] = [one for one in inner if not one.startswith(".")]
+            files += [
+                _File(folder, (Path(place) / file).relative_to(folder).as_posix(), classes.index(name))
+                for file in names
+                if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
+            ]
+    if not files:
+        raise DatasetFormatError(f"{folder} holds no image ({_SUFFIXES}); add some or remove it.")
+    return sorted(files, key=_hash)
+
+
+def _hash(file: _File) -> str:
+    return digest(file.place)

@@ -1,0 +1,14 @@
+"""The ids of the environments, and what each stands for."""
+
+ENV_IDS = {
+    "GlimpseCUB-v0": "auto",
+    "GlimpseCUBFull-v0": "cub-full",
+    "GlimpseBirds-v0": "birds",
+    "GlimpseMNIST-v0": "mnist",
+    "GlimpseDigits-v0": "digits",
+    "GlimpseFolder-v0": "folder",
+}
+"""The ids, and the data set of each as :func:`glimpse_env.registration.find_source` names it."""
+
+DEFAULT_SCALES = {"cub-full": 2}
+"""Concentric windows of a glimpse in the environments of a data set, where they are not 1."""
