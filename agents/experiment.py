@@ -10,7 +10,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
@@ -45,7 +45,11 @@ from oracles.policy import GlimpsePolicy
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-NUM_ENVS = 32
+NUM_ENVS = 128
+TABULATED_IMAGES = 20_000
+"""Training images at most for which the judge answers from a table: larger ones would take gigabytes of the cache."""
+STEPPING = "fine-tuning: environment steps"
+"""The part of fine-tuning's wall time that the environments take."""
 DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
 PACKAGES = (
     "glimpse-env",
@@ -412,16 +416,18 @@ class Experiment:
         return configure(str(self.out / "tensorboard"), ["tensorboard"])
 
     def vec_env(self) -> GlimpseVecEnv:
-        """Fresh training environments; the judge is asked at the end of episodes only."""
+        """Fresh training environments; the judge is asked where the reward needs it only."""
+        train = self.dataset("train")
         return GlimpseVecEnv(
             GlimpseVectorEnv(
-                self.dataset("train"),
+                train,
                 self.judge,
                 self.geometry,
                 num_envs=NUM_ENVS,
                 scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
+                tabulated=len(train) <= TABULATED_IMAGES,
             )
         )
 
@@ -482,8 +488,11 @@ class Experiment:
                     seed=seed,
                 )
             )
+        assert isinstance(env, GlimpseVecEnv)
+        before = env.seconds
         with self._stage("fine-tuning"):
             model.learn(target - model.num_timesteps, CallbackList(callbacks), reset_num_timesteps=False)
+        self.state.wall_time[STEPPING] = self.state.wall_time.get(STEPPING, 0.0) + env.seconds - before
 
     def validate(self, model: OnPolicyAlgorithm) -> Evaluation:
         """The agent on validation images, with examples for TensorBoard."""
@@ -569,6 +578,7 @@ class Experiment:
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
         logger.info("%s", format_table(evaluations))
+        logger.info("\nWhere the time went\n%s", format_times(self.state.wall_time))
         logger.info("\nResults: %s (metrics.json, model.zip, learning_curve.png, episodes.png)", self.out)
         logger.info("Curves and episodes: tensorboard --logdir %s", shlex.quote(str(self.out / "tensorboard")))
 
@@ -727,6 +737,17 @@ class _Progress(BaseCallback):
 
     def _on_training_end(self) -> None:
         self.bar.close()
+
+
+def format_times(wall_time: Mapping[str, float]) -> str:
+    """Seconds by stage as lines of text; a stage with a colon in its name is part of the one before the colon."""
+    total = sum(seconds for stage, seconds in wall_time.items() if ":" not in stage)
+    lines = []
+    for stage, seconds in wall_time.items():
+        whole, _, part = stage.partition(": ")
+        name, of = (f"  of which {part}", wall_time[whole]) if part else (stage, total)
+        lines.append(f"  {name:<30} {seconds:8.1f} s {100 * seconds / max(of, 1e-9):6.1f} %")
+    return "\n".join([*lines, f"  {'total':<30} {total:8.1f} s"])
 
 
 def versions() -> dict[str, str]:

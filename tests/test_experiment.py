@@ -12,7 +12,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 
 from agents import experiment
-from agents.experiment import Args, Experiment, State, run
+from agents.experiment import Args, Experiment, State, format_times, run
 from agents.figures import spread
 from agents.metrics import wilson_interval
 from glimpse_env.datasets import make_source
@@ -28,8 +28,8 @@ from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
 TOY = Args(
     env="GlimpseDigits-v0",
     num_demos=24,
-    timesteps=3840,
-    rollout=1920,
+    timesteps=3072,
+    rollout=1536,
     eval_images=12,
     val_images=10,
     validations=2,
@@ -93,7 +93,7 @@ def test_a_run_leaves_its_files_and_nothing_else(finished):
 
 def test_config_is_resolved(finished):
     config = read(finished, "config.json")
-    assert config["args"]["timesteps"] == 3840
+    assert config["args"]["timesteps"] == 3072
     assert config["args"]["algo"] == "ppo"
     assert config["dataset"] == "digits"
     # the metadata of some builds leave out the part behind the plus
@@ -132,7 +132,7 @@ def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(fin
     metrics = read(finished)
     steps = [point["env_steps"] for point in metrics["curve"]]
     success = [point["validation_success"] for point in metrics["curve"]]
-    assert steps == [0, 1920, 3840]  # whole rollouts of 32 environments x 60 steps
+    assert steps == [0, 1536, 3072]  # whole rollouts of 128 environments x 12 steps
     best = max(range(3), key=lambda i: (success[i], i))
     assert metrics["selection"]["env_steps"] == steps[best]
     if best == 2:
@@ -165,7 +165,7 @@ def test_tensorboard_holds_curves_and_pictures(finished):
         *("validation/success_rate", "cloning/held_out_loss"),
     }
     assert images == {"episodes/agent-0", "episodes/agent-1", "episodes/oracle-0", "episodes/oracle-1"}
-    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 1920, 3840]
+    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 1536, 3072]
 
 
 def test_the_kept_model_needs_nothing_but_its_file(finished):
@@ -214,7 +214,7 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
     source = make_source("folder", root=str(photos), **SMALL_FOLDER)
     write_toy_judge(source)
     options = json.dumps(SMALL_FOLDER)
-    small = {"num_demos": 12, "timesteps": 1920, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
+    small = {"num_demos": 12, "timesteps": 1536, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
     given = {"env": "GlimpseFolder-v0", "root": "photos", "dataset_options": options}
     args = replace(TOY, **given, **small, validations=1, out=tmp_path / "run")
     assert '--root photos --dataset-options \'{"size": 60' in args.command
@@ -329,3 +329,13 @@ def test_labels_are_moved_apart_as_little_as_can_be():
     assert spread([10.0, 10.0, 50.0], 4, 0, 100) == pytest.approx([8.0, 12.0, 50.0])
     assert spread([99.0, 99.5, 100.0], 5, 0, 100) == pytest.approx([90.0, 95.0, 100.0])
     assert spread([0.0, 0.0], 5, 0, 100) == pytest.approx([0.0, 5.0])
+
+
+def test_times_are_told_by_stage_and_part() -> None:
+    told = format_times({"judge": 1.0, "fine-tuning": 3.0, "fine-tuning: environment steps": 0.6}).splitlines()
+    assert [line.split() for line in told] == [
+        ["judge", "1.0", "s", "25.0", "%"],
+        ["fine-tuning", "3.0", "s", "75.0", "%"],
+        ["of", "which", "environment", "steps", "0.6", "s", "20.0", "%"],
+        ["total", "4.0", "s"],
+    ]
