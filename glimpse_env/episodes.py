@@ -299,8 +299,8 @@ class EpisodeBatch:
         shape = (len(self),) if discrete else (len(self), 2)
         try:
             values = np.asarray(actions)
-        except (TypeError, ValueError) as error:
-            raise InvalidActionError(f"actions {actions!r} are no array: take {members}.") from error
+        except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that wants a gradient
+            raise InvalidActionError(f"actions {actions!r} are no array ({error}): take {members}.") from error
         if values.dtype.kind not in kinds or values.shape != shape:
             raise InvalidActionError(
                 f"actions {actions!r} ({values.dtype}, shape {values.shape}) must be {members}; shape {shape}."

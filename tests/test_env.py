@@ -9,12 +9,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from glimpse_env import ENV_IDS, GlimpseEnv
+from glimpse_env import ENV_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
@@ -354,11 +355,22 @@ def test_continuous_actions_have_no_masks() -> None:
         env.action_masks()
 
 
+def test_no_gradient_passes_through_an_action() -> None:
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=1, action="continuous")
+    location = torch.zeros((1, 2), requires_grad=True)
+    env.reset(seed=0)
+    with pytest.raises(InvalidActionError, match="detach"):
+        env.step(location)
+    observations, *_ = env.step(location.detach())
+    assert isinstance(observations["glimpses"], np.ndarray)
+    assert location.grad is None
+
+
 def test_continuous_actions_reach_every_pixel() -> None:
     dataset = toy_dataset(1, num_classes=1)
     env = GlimpseEnv(dataset, toy_judge(num_classes=1), GEOMETRY, action="continuous", observation="glimpse")
     span = SIZE - 12
-    for row in range(0, span + 1, 3):
+    for row in range(span + 1):
         for col in range(span + 1):
             env.reset()
             observation = env.step(np.array([row, col], np.float32) * 2 / span - 1)[0]
