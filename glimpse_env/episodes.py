@@ -181,6 +181,8 @@ class EpisodeBatch:
         """(B, T, 2) pixels: where the glimpses are; zero from t on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
         self._shown = self.observer.blank(size)
+        self._num_read = 0  # of the glimpses, by a judge that takes them in one by one
+        self._read = np.zeros(0, dtype=np.float32)
         self._log_loss = np.zeros(size)  # of the last step, for the information reward
 
     def __len__(self) -> int:
@@ -197,8 +199,8 @@ class EpisodeBatch:
     @property
     def histories(self) -> Histories:
         """The glimpses so far, cut out anew."""
-        glimpses = np.zeros((*self.corners.shape[:2], *self._cut(1).shape[2:]), dtype=np.uint8)
-        glimpses[:, : self.num_taken] = self._cut(self.num_taken)
+        glimpses = self._cut(0, self.geometry.num_glimpses)
+        glimpses[:, self.num_taken :] = 0
         return Histories(glimpses, self.corners.copy(), np.full(len(self), self.num_taken))
 
     def begin(self, indices: np.ndarray) -> tuple[Observation, dict[str, np.ndarray]]:
@@ -208,7 +210,7 @@ class EpisodeBatch:
             The observations, batched, and the info as in :class:`Transition`.
         """
         self.indices = indices
-        self.num_taken = 0
+        self.num_taken = self._num_read = 0
         self.corners[:] = 0
         self.observer.begin(self._shown)
         assessment = self.assess() if self._judges_each_step else None
@@ -264,8 +266,14 @@ class EpisodeBatch:
             probabilities = priors[np.searchsorted(known, folds)]
         elif self.tabulated is not None:
             probabilities = self.tabulated.probabilities(self.indices, self._locations[:, :t])
+        elif isinstance(self.judge, Judge):
+            if self._num_read < t:
+                fresh = self.judge.read(self._cut(self._num_read, t), self.corners[:, self._num_read : t], folds)
+                self._read = fresh if self._num_read == 0 else self._read + fresh
+                self._num_read = t
+            probabilities = self.judge.opinion(self._read, t, folds)
         else:
-            probabilities = self.judge.probabilities(self._cut(t), self.corners[:, :t], np.full(len(self), t), folds)
+            probabilities = self.judge.probabilities(self._cut(0, t), self.corners[:, :t], np.full(len(self), t), folds)
         return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
 
     def requested(self, options: Mapping[str, Any] | None) -> np.ndarray | None:
@@ -337,11 +345,12 @@ class EpisodeBatch:
     def _priors(self) -> tuple[np.ndarray, np.ndarray]:
         """(F,) the folds there are, ascending, and (F, classes) float32: the answers before the first glimpse."""
         folds = np.unique(self.dataset.folds)
-        none = np.zeros((len(folds), *self._cut(1).shape[1:]), dtype=np.uint8)
+        none = np.zeros((len(folds), *self._cut(0, 1).shape[1:]), dtype=np.uint8)
         corners, counts = np.zeros((len(folds), 1, 2), dtype=np.int64), np.zeros(len(folds), dtype=np.int64)
         return folds, self.judge.probabilities(none, corners, counts, folds)
 
-    def _cut(self, t: int) -> np.ndarray:
-        """(B, t, g, g, C * scales) uint8: the first t glimpses."""
-        glimpses = self.sensor(self.dataset.images, np.repeat(self.indices, t), self.corners[:, :t].reshape(-1, 2))
-        return glimpses.reshape(len(self), t, *glimpses.shape[1:])
+    def _cut(self, first: int, last: int) -> np.ndarray:
+        """(B, n, g, g, C * scales) uint8: glimpses ``first`` to ``last`` - 1, 0-based."""
+        count, corners = last - first, self.corners[:, first:last].reshape(-1, 2)
+        glimpses = self.sensor(self.dataset.images, np.repeat(self.indices, count), corners)
+        return glimpses.reshape(len(self), count, *glimpses.shape[1:])

@@ -137,6 +137,36 @@ class Judge:
 
         return self.averaged(folds, ask)
 
+    @torch.inference_mode()
+    def read(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
+        """What the networks take in of further glimpses; it adds up over the glimpses of an episode.
+
+        Args:
+            glimpses: (B, n, g, g, C * scales) uint8.
+            corners: (B, n, 2) int pixels.
+            folds: (B,) int, as in :meth:`probabilities`.
+
+        Returns:
+            (K, B, D) float32: sums of embeddings, zero where a network is not asked.
+        """
+        batch, count = glimpses.shape[:2]
+        sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
+        for k in range(len(self.networks)):
+            rows = np.flatnonzero((folds == k) | (folds == -1))
+            if len(rows):
+                embedded = self.embed_glimpses(
+                    k, glimpses[rows].reshape(-1, *glimpses.shape[2:]), corners[rows].reshape(-1, 2)
+                )
+                sums[k, rows] = embedded.unflatten(0, (len(rows), count)).sum(1).numpy()
+        return sums
+
+    @torch.inference_mode()
+    def opinion(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
+        """Class probabilities (B, classes) float32 after ``count`` glimpses, given what :meth:`read` took in."""
+        return self.averaged(
+            folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
+        )
+
     def averaged(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
         """Class probabilities from the networks that may judge.
 
