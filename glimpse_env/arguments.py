@@ -5,6 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glimpse_env.errors import ConfigurationError
 
 
@@ -43,3 +45,23 @@ def path_or_none(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str | Path):
         return None if value is None else str(value)
     raise ConfigurationError(f"{name}={value!r} must be the path of a file or folder, as text.")
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` of the argument ``name`` as a bool.
+
+    Raises:
+        ConfigurationError: unless it is True or False.
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise ConfigurationError(f"{name}={value!r} must be True or False.")
+
+
+def seed_or_none(value: Any) -> int | None:
+    """``value`` of the argument ``seed`` as an int, or None.
+
+    Raises:
+        ConfigurationError: unless it is None or a whole number that is not negative.
+    """
+    return None if value is None else whole_number("seed", value, 0)

@@ -419,6 +419,17 @@ def test_the_real_birds(real_data: Path) -> None:
     assert (np.abs(centres - 64) < 40).all(), "the birds are not in the middle of their crops"
 
 
+def test_photographs_stay_as_they_are_stored(cub: Path) -> None:
+    """Whatever EXIF says: boxes and parts are in stored pixels."""
+    before = CUB200(cub).load("train").images[0]
+    path = next((cub / "images" / "001.Tiny_Bird_1").glob("*_0000.jpg"))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(path) as image:
+        image.save(path, quality="keep", exif=exif)
+    assert np.array_equal(CUB200(cub).load("train").images[0], before)
+
+
 # Whole photographs
 
 
