@@ -419,6 +419,19 @@ def test_the_real_birds(real_data: Path) -> None:
     assert (np.abs(centres - 64) < 40).all(), "the birds are not in the middle of their crops"
 
 
+def test_photographs_stay_as_they_are_stored(cub: Path) -> None:
+    """Whatever EXIF says: boxes and parts are in stored pixels."""
+    path = next((cub / "images" / "001.Tiny_Bird_1").glob("*_0000.jpg"))
+    with Image.open(path) as image:
+        image.load()
+    exif, shown = Image.Exif(), []
+    for orientation in (1, 3):
+        exif[0x0112] = orientation
+        image.save(path, format="PNG", exif=exif, compress_level=orientation)  # of another size: made anew
+        shown.append(CUB200(cub).load("train").images[0])
+    assert np.array_equal(*shown)
+
+
 # Whole photographs
 
 

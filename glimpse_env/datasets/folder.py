@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.arguments import path_or_none, whole_number
+from glimpse_env.arguments import flag, path_or_none, whole_number
 from glimpse_env.datasets.augmentation import augmented
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, LabelledImages, Split, folds_by_class
 from glimpse_env.datasets.cropping import crop, middle_square
@@ -97,14 +97,12 @@ class ImageFolder(DataSource):
         )
         self.image_shape = (size, size, 3)
         self.num_folds = whole_number("folds", folds, 2)
-        if not isinstance(mirror, bool):
-            raise ConfigurationError(f"mirror={mirror!r} must be True or False.")
-        if mirror and grid.span % grid.stride:
+        self.mirror_symmetric = flag("mirror", mirror)
+        if self.mirror_symmetric and grid.span % grid.stride:
             raise ConfigurationError(
                 f"mirror=True needs locations that mirror each other: stride={stride} must divide {grid.span}, which "
                 f"is size={size} less glimpse_size={glimpse_size}."
             )
-        self.mirror_symmetric = mirror
         self.folder = Path(os.path.expanduser(self.root))
         if not os.path.isdir(self.folder):
             raise DatasetNotFoundError(f"{self.folder} is no folder; give the one with your images as root.")
