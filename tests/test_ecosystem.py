@@ -166,7 +166,7 @@ def test_sync_async_and_native_environments_show_the_same_episodes(
     assert data_equivalence(told(forked, steps=13), expected)
 
 
-def test_spawned_environments_find_the_id_by_themselves(world: World) -> None:
+def test_spawned_environments_show_the_same_episodes(world: World) -> None:
     spawned = made(world, SMALL, "async", num_envs=1, context="spawn")
     assert data_equivalence(told(spawned, steps=7), told(made(world, SMALL, "sync", num_envs=1), steps=7))
 
