@@ -11,9 +11,11 @@ import numpy as np
 
 from agents.metrics import wilson_interval
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
 from glimpse_env.judge import Judge
+from glimpse_env.observations import ObservationMode
 from glimpse_env.rollout import play
 from glimpse_env.sensor import Sensor
 
@@ -139,19 +141,22 @@ def evaluate(
     *,
     name: str,
     scales: int = 1,
+    action: ActionMode = "discrete",
+    observation: ObservationMode = "history",
     progress: bool = True,
 ) -> Evaluation:
     """Plays one deterministic episode on each image.
 
     Args:
-        policy: anything with ``predict(observation, state, episode_start, deterministic)`` for ``history``
-            observations, e.g. a Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
+        policy: anything with ``predict(observation, state, episode_start, deterministic)``, e.g. a
+            Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
         dataset: the split to play on.
         judge: decides on success.
         geometry: of the data set.
         indices: (N,) int, images of the split.
         name: of the policy, for tables.
         scales: of the sensor.
+        action, observation: the policy's, see :class:`glimpse_env.env.GlimpseEnv`.
         progress: whether to show a bar.
     """
     began = time.perf_counter()
@@ -162,6 +167,8 @@ def evaluate(
         geometry,
         indices,
         scales=scales,
+        action=action,
+        observation=observation,
         progress=progress,
         start=start_on(policy, dataset),
     )

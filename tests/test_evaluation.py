@@ -55,6 +55,24 @@ def test_any_sb3_model_can_be_evaluated():
     assert evaluation.policy == "mine"
 
 
+def test_policies_of_other_observations_and_actions_are_evaluated():
+    class Painter:
+        """The fixed sequence as continuous actions, by how much of the canvas was seen."""
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            assert observation.shape == (6, SIZE, SIZE, 2)
+            step = 0 if state is None else state
+            assert observation[..., 1].any() == (step > 0)
+            return np.tile(GRID.normalise(GRID.corners[SEQUENCE[step]]), (6, 1)), step + 1
+
+    dataset, judge, images = toy_dataset(), toy_judge(), np.arange(6)
+    expected = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, images, name="fixed", progress=False)
+    settings = {"action": "continuous", "observation": "canvas", "progress": False}
+    painted = evaluate(Painter(), dataset, judge, GEOMETRY, images, name="painter", **settings)
+    np.testing.assert_array_equal(painted.outcomes, expected.outcomes)
+    np.testing.assert_allclose(painted.log_loss, expected.log_loss)
+
+
 def test_a_policy_that_starts_on_images_is_told_them():
     class Peeking(FixedPolicy):
         def start(self, dataset, indices):
