@@ -195,6 +195,7 @@ def episode_frames(
             dataset.class_names,
             label=int(dataset.labels[index]) if t == steps - 1 else None,
             epe_map=None if maps is None else maps[row, t],
+            stride=geometry.stride,
             map_title=recording.map_title,
             num_glimpses=steps,
             scales=scales,

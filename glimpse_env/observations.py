@@ -84,7 +84,7 @@ class Observer(ABC):
     def begin(self, shown: Observation) -> None:
         """Makes observations of episodes that ended blank for the next ones, in place."""
         for array in shown.values() if isinstance(shown, dict) else [shown]:
-            array.fill(0)
+            _clear(array)
 
     def advance(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
         """Writes glimpse ``t`` of all episodes into ``shown``, and returns the observations in arrays of their own."""
@@ -94,7 +94,7 @@ class Observer(ABC):
     def _copied(self, shown: Observation, count: int) -> Observation:
         """``shown``, with ``count`` glimpses in it, in an array of its own."""
         copied = self._pool.take(shown.shape, shown.dtype)
-        np.copyto(copied, shown)
+        _copy(copied, shown)
         return copied
 
     def blank(self, batch: int) -> Observation:
@@ -103,7 +103,7 @@ class Observer(ABC):
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = self._pool.take(shape, np.dtype(dtype))
-        array.fill(0)
+        _clear(array)
         return array
 
     def __call__(self, histories: Histories) -> Observation:
@@ -143,7 +143,7 @@ class HistoryObserver(Observer):
 
     def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
         w = self.width
-        shown[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), -1))
+        shown[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
         shown["locations"][rows, 2 * t : 2 * t + 2] = self.grid.normalise(corners)
         shown["mask"][rows, t] = 1
         shown["step"][rows] = t + 1
@@ -158,12 +158,13 @@ class HistoryObserver(Observer):
                 array[:] = shown[key]
             else:
                 end = count * array.shape[1] // self.num_glimpses
-                array[:, :end] = shown[key][:, :end]
-                array[:, end:] = 0
+                _copy(array[:, :end], shown[key][:, :end])
+                _clear(array[:, end:])
         return copied
 
     def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
-        return _to_unit(glimpses)
+        """(b, width) of any kind to float32, or what becomes that when it is written."""
+        return _to_unit(glimpses, self._pool.take(glimpses.shape, np.dtype(np.float32)))
 
 
 class EmbeddingObserver(HistoryObserver):
@@ -203,8 +204,9 @@ class GlimpseObserver(Observer):
         return self._newest(t, glimpses, corners)
 
     def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray) -> dict[str, np.ndarray]:
+        pixels = glimpses.reshape(len(corners), -1)
         return {
-            "glimpse": _to_unit(glimpses.reshape(len(corners), -1)),
+            "glimpse": _to_unit(pixels, self._pool.take(pixels.shape, np.dtype(np.float32))),
             "location": self.grid.normalise(corners),
             "step": np.full(len(corners), t + 1),
         }
@@ -277,6 +279,18 @@ def take(observations: Observation, episode: int) -> Observation:
     return observations[episode]
 
 
-def _to_unit(pixels: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1]; torch shares the work among its threads."""
-    return torch.from_numpy(pixels).float().mul_(1 / 255).numpy()  # 255 becomes 1 exactly
+# torch's copies, as it shares the work among its threads
+
+
+def _copy(target: np.ndarray, source: np.ndarray) -> None:
+    torch.from_numpy(target).copy_(torch.from_numpy(source))
+
+
+def _clear(array: np.ndarray) -> None:
+    torch.from_numpy(array).zero_()
+
+
+def _to_unit(pixels: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """uint8 to float32 in [0, 1], written into ``out``."""
+    torch.from_numpy(out).copy_(torch.from_numpy(pixels)).mul_(1 / 255)  # 255 becomes 1 exactly
+    return out

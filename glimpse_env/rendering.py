@@ -46,6 +46,7 @@ def draw_episode(
     label: int | None = None,
     epe_map: np.ndarray | None = None,
     *,
+    stride: int | None = None,
     num_glimpses: int | None = None,
     scales: int = 1,
     title: str | None = None,
@@ -62,6 +63,7 @@ def draw_episode(
         label: the true class, marked; leave it out before the episode has ended.
         epe_map: (L,) expected posterior entropy in nats at each location of a square grid over the image, row-major;
             drawn beside the image.
+        stride: pixels between the map's locations; default what spreads them over the whole image.
         num_glimpses: T, for the heading.
         scales: concentric windows of a glimpse, each twice as wide as the one before.
         title: the heading, in place of the one that counts the glimpses.
@@ -81,7 +83,7 @@ def draw_episode(
     canvas.image((_MARGIN, _TOP), _lit(image, corners, glimpse_size, scales), _SIDE)
     _draw_glimpses(canvas, corners * scale, glimpse_size * scale, scales, num_glimpses or len(corners))
     if epe_map is not None:
-        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, epe_map, map_title)
+        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, stride, epe_map, map_title)
     _draw_posterior(canvas, width - _MARGIN - _BARS, probabilities, class_names, label)
     return canvas.finished()
 
@@ -187,10 +189,18 @@ def _draw_glimpses(canvas: Canvas, corners: np.ndarray, glimpse_size: float, sca
         canvas.text((left + 8.5, top + 9), str(t + 1), 12, BACKGROUND, "mm")
 
 
-def _draw_map(canvas: Canvas, left: int, image: np.ndarray, glimpse_size: int, epe_map: np.ndarray, title: str) -> None:
+def _draw_map(
+    canvas: Canvas,
+    left: int,
+    image: np.ndarray,
+    glimpse_size: int,
+    stride: int | None,
+    epe_map: np.ndarray,
+    title: str,
+) -> None:
     """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
     size, side = len(image), math.isqrt(len(epe_map))
-    stride = (size - glimpse_size) // max(side - 1, 1)
+    stride = stride or (size - glimpse_size) // max(side - 1, 1)
     shown, inside = heat(epe_map, size, glimpse_size, stride)
     opacity = 0.68 * inside
     mixed = opacity * shown + (1 - opacity) * 0.36 * _grey(image)

@@ -83,6 +83,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         self._ahead = np.zeros((self.num_envs, _AHEAD), dtype=np.int64)
         self._drawn = np.full(self.num_envs, _AHEAD)
         self._running = False
+        self.autoreset_mode = AutoresetMode.SAME_STEP  # other tools look here
 
     @property
     def dataset(self) -> GlimpseDataset:

@@ -96,6 +96,15 @@ def test_the_lowest_place_of_a_map_is_bright_and_outlined() -> None:
     assert np.isfinite(flat).all()
 
 
+def test_a_map_lies_where_its_grid_does() -> None:
+    """Glimpses of 12 on 40 pixels, 10 apart: 3 x 3 places, and the last 8 pixels are never looked at."""
+    values = np.full((3, 3), 2.0)
+    values[2, 2] = 1.0
+    shown = picture(draw(epe_map=values.ravel(), stride=10), 24 + MAP_WIDTH).astype(int)
+    middle, beyond = (np.array([2 * 10 + 6, 2 * 10 + 6 + 8]) * SCALE).tolist()
+    assert shown[middle, middle].sum() > 2 * shown[beyond, beyond].sum()
+
+
 @pytest.mark.parametrize("steps", [0, 2, 4])
 def test_environments_draw_their_episode(steps: int) -> None:
     dataset, judge = toy_dataset(), toy_judge()
