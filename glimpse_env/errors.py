@@ -9,6 +9,10 @@ class ConfigurationError(GlimpseError, ValueError):
     """An argument has a value outside what is supported."""
 
 
+class UnknownArgumentError(ConfigurationError, TypeError):
+    """An environment takes no such argument; also a TypeError in Python's words, for tools that try what it takes."""
+
+
 class InvalidActionError(GlimpseError, ValueError):
     """An action is not a member of the action space."""
 

@@ -11,7 +11,13 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, Glimp
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.sources import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
-from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetFallbackWarning, DatasetNotFoundError
+from glimpse_env.errors import (
+    ArtifactError,
+    ConfigurationError,
+    DatasetFallbackWarning,
+    DatasetNotFoundError,
+    UnknownArgumentError,
+)
 from glimpse_env.ids import DEFAULT_SCALES, ENV_IDS
 from glimpse_env.judge import Judge, find_judge
 from glimpse_env.sensor import Sensor
@@ -198,7 +204,7 @@ def _check_known(options: Mapping[str, Any], kind: type) -> None:
     known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ConfigurationError(
-            f"argument {unknown[0]!r} is unknown; beside dataset, split, root, dataset_options, judge and scales there "
-            f"are {', '.join(known)}."
+        raise UnknownArgumentError(
+            f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
+            f"dataset_options, judge and scales there are {', '.join(known)}."
         )
