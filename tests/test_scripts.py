@@ -243,3 +243,65 @@ def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypat
 def test_data_that_are_not_there_are_named(script, words, message):
     with pytest.raises(ConfigurationError, match=message):
         call(script, *words, *REQUIRED.get(script, []))
+
+
+def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
+    def evaluated(success_rate):
+        return {"success_rate": success_rate, "interval": [success_rate - 0.05, success_rate + 0.05], "num_images": 80}
+
+    folders = []
+    for env, policies in (("A-v0", {"random": 0.25, "agent": 0.5}), ("B-v0", {"random": 0.125, "oracle": 0.75})):
+        folders.append(tmp_path / env)
+        metrics = {
+            "env": env,
+            "dataset": {"fingerprint": f"{env}0"},
+            "policies": {name: evaluated(rate) for name, rate in policies.items()},
+            "gap_closed": {"value": 0.5, "interval": [0.4, 0.6]},
+            **dict.fromkeys(("command", "seed", "wall_time_s", "versions")),
+        }
+        folders[-1].mkdir()
+        (folders[-1] / "metrics.json").write_text(json.dumps(metrics))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table -->\nold\n<!-- /table -->\nafter\n")
+    out = tmp_path / "out.json"
+    call("compare_runs", *map(str, folders), "--into", str(page), "--out", str(out))
+    told = capsys.readouterr().out.strip()
+    assert told.splitlines()[:3] == [
+        "| success on test images | A-v0 | B-v0 |",
+        "|---|---|---|",
+        "| random | 25.0 % (20.0 to 30.0) | 12.5 % (7.5 to 17.5) |",
+    ]
+    assert "| oracle (BOED) | – | 75.0 % (70.0 to 80.0) |" in told
+    assert "| test images | 80 | 80 |" in told
+    assert page.read_text() == f"before\n<!-- table -->\n{told}\n<!-- /table -->\nafter\n"
+    assert [run["env"] for run in json.loads(out.read_text())] == ["A-v0", "B-v0"]
+    with pytest.raises(SystemExit, match="ArtifactError: nowhere holds no finished run"):
+        call("compare_runs", "nowhere")
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has no part between"):
+        call("compare_runs", str(folders[0]), "--into", str(page))
+
+
+def test_benchmark_env_measures_every_contender(tmp_path, capsys):
+    out, picture = tmp_path / "figures.json", tmp_path / "figures.png"
+    words = ["--env", "GlimpseDigits-v0", "--num-envs", "1", "2", "--observations", "glimpse", "embedding"]
+    words += ["--rounds", "2", "--seconds", "0.001", "--images", "20", "40", "--async-up-to", "0"]
+    call("benchmark_env", *words, "--out", str(out), "--picture", str(picture))
+    figures = json.loads(out.read_text())
+    assert [(row["observation"], row["num_envs"]) for row in figures["results"]] == [
+        ("glimpse", 1),
+        ("glimpse", 2),
+        ("embedding", 1),
+        ("embedding", 2),
+    ]
+    first = figures["results"][0]
+    assert {"native vector", "single", "SyncVectorEnv", "SB3 adapter", "limit: numpy gather"} <= set(
+        first["steps_per_second"]
+    )
+    ours, gather = (np.array(first["steps_per_second"][name]) for name in ("native vector", "limit: numpy gather"))
+    assert first["native_to"]["limit: numpy gather"] == pytest.approx(np.median(ours / gather))
+    assert [row["images"] for row in figures["data_set_size"]] == [20, 40]
+    assert figures["data_set_size"][0]["relative"] == 1
+    with Image.open(picture) as shown:
+        assert shown.width > 500
+    assert "| embedding | 2 |" in capsys.readouterr().out
