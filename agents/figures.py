@@ -75,28 +75,11 @@ def learning_curve(
             markersize=10,
             zorder=5,
         )
-        axes.annotate(
-            "after cloning",
-            (steps[0], success[0]),
-            xytext=(8, -14),
-            textcoords="offset points",
-            color=COLOURS["agent"],
-            fontsize=9,
-            zorder=6,
-        )
+        if selected != steps[0]:
+            _remark(axes, "after cloning", (steps[0], success[0]), (8, -14))
     if selected is not None and len(steps) > 1:
         chosen = success[np.flatnonzero(steps == selected)[0]]
         axes.plot([selected], [chosen], "o", markersize=13, fillstyle="none", color=COLOURS["agent"], zorder=5)
-        axes.annotate(
-            "kept",
-            (selected, chosen),
-            xytext=(-6, 9),
-            textcoords="offset points",
-            ha="right",
-            color=COLOURS["agent"],
-            fontsize=9,
-            zorder=6,
-        )
     labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", COLOURS["agent"]))
     if "agent" in evaluations and selected is not None:
         tested = 100 * evaluations["agent"].success_rate
@@ -112,15 +95,10 @@ def learning_curve(
             elinewidth=2,
             zorder=3,
         )
-        axes.annotate(
-            f"test  {tested:.1f}%",
-            (selected, tested),
-            xytext=(9, -3),
-            textcoords="offset points",
-            color=COLOURS["agent"],
-            fontsize=9,
-            zorder=6,
-        )
+        kept = "cloned, and kept" if selected == steps[0] else "kept"
+        place = (selected, min(tested, success[np.flatnonzero(steps == selected)[0]]))
+        near_the_first = 0 < selected - steps[0] < 0.2 * right
+        _remark(axes, f"{kept}; on test images {tested:.1f}%", place, (8, -46 if near_the_first else -24))
     axes.set_xlim(-0.03 * right, 1.02 * right)
     bottom = min([float(success.min()), *(entry[0] for entry in labels)])
     axes.set_ylim(max(0.0, bottom - 8), 101.5)
@@ -139,6 +117,11 @@ def learning_curve(
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     with whole_file(path) as temporary:
         figure.savefig(temporary)
+
+
+def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
+    """Text beside a point of the curve, ``offset`` in points."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", color=COLOURS["agent"], fontsize=9, zorder=6)
 
 
 def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:

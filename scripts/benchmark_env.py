@@ -8,12 +8,15 @@ import copy
 import gc
 import os
 import platform
+import signal
+import subprocess
+import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,6 +39,8 @@ from glimpse_env.observations import ObservationMode
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 Step = Callable[[], object]
+Turn = Callable[[float], float]
+"""Steps for so many seconds and returns the calls a second."""
 GATHER, COPY, AP_GYM = "limit: numpy gather", "limit: bytes written", "ap_gym CircleSquare-v0"
 NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB3 adapter"
 SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
@@ -94,12 +99,12 @@ def main(args: Args) -> None:
     print(f"\nFigures in {args.out}" + (f", plot in {args.picture}." if args.picture else "."))
 
 
-def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[str, Step]:
-    """What is measured for one number of environments and kind of observation, each as a function that steps once."""
+def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[str, Turn]:
+    """What is measured for one number of environments and kind of observation."""
     made = gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False, tabulated=True)
     native = made.unwrapped
     assert isinstance(native, GlimpseVectorEnv)
-    found: dict[str, Step] = limits(native) | {NATIVE: stepper(native)}
+    found: dict[str, Turn] = limits(native) | {NATIVE: stepper(native)}
     if mode != "embedding":
         found[PIXELS] = stepper(gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False))
     found[ADAPTER] = stepper(GlimpseVecEnv(copy.deepcopy(native)))
@@ -113,16 +118,64 @@ def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[s
         processes = AsyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
         stack.callback(processes.close)
         found[ASYNC] = stepper(processes)
-    if find_spec("ap_gym") is not None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import ap_gym
-
-            found[AP_GYM] = stepper(ap_gym.make_vec("CircleSquare-v0", num_envs=num_envs))
+    if find_spec("ap_gym") is not None and hasattr(signal, "SIGSTOP"):
+        rival = Rival(num_envs)
+        stack.callback(rival.close)
+        found[AP_GYM] = rival
     return found
 
 
-def limits(env: GlimpseVectorEnv) -> dict[str, Step]:
+class Rival:
+    """ap_gym in a process of its own, which is stopped between its turns: it has a thread that never rests."""
+
+    _PROGRAM = """
+import sys, time
+import ap_gym
+env = ap_gym.make_vec("CircleSquare-v0", num_envs=int(sys.argv[1]))
+env.reset(seed=0)
+env.action_space.seed(0)
+actions = [env.action_space.sample() for _ in range(64)]
+print("ready", flush=True)
+for line in sys.stdin:
+    calls, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < float(line) or calls < 5:
+        held = env.step(actions[calls % 64])
+        calls += 1
+    print(calls / elapsed, flush=True)
+"""
+
+    def __init__(self, num_envs: int):
+        command = [sys.executable, "-W", "ignore", "-c", self._PROGRAM, str(num_envs)]
+        self._process = subprocess.Popen(
+            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        self._answer()  # that it is ready
+        self._process.send_signal(signal.SIGSTOP)
+
+    def __call__(self, seconds: float) -> float:
+        """Calls a second in a turn."""
+        self._process.send_signal(signal.SIGCONT)
+        assert self._process.stdin is not None
+        print(seconds, file=self._process.stdin, flush=True)
+        rate = float(self._answer())
+        self._process.send_signal(signal.SIGSTOP)
+        return rate
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise ConfigurationError(
+                "ap_gym does not run; `pip install -c constraints.txt -e '.[bench]'`, or uninstall it."
+            )
+        return answer
+
+
+def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     """The bare gather of as many glimpses, and the bare copy of the bytes that observations of this kind have.
 
     An episode of T steps returns T + 1 observations: its last and the first of the next come together.
@@ -147,10 +200,10 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Step]:
         if state["copies"] % steps == 0:
             state["first"] = [array.copy() for array in shown]
 
-    return {GATHER: gather, COPY: write}
+    return {GATHER: partial(measure, gather), COPY: partial(measure, write)}
 
 
-def stepper(env: Any) -> Step:
+def stepper(env: Any) -> Turn:
     """Steps an environment of any kind with random actions, all drawn beforehand, and resets it where that is due."""
     env.reset()
     env.action_space.seed(0)
@@ -165,19 +218,19 @@ def stepper(env: Any) -> Step:
         if single and (state["held"][2] or state["held"][3]):
             env.reset()
 
-    return step
+    return partial(measure, step)
 
 
-def take_turns(steps: dict[str, Step], num_envs: int, args: Args) -> dict[str, list[float]]:
+def take_turns(turns: dict[str, Turn], num_envs: int, args: Args) -> dict[str, list[float]]:
     """Environment steps a second of each contender in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        measure(step, args.seconds)  # caches fill
+    rates: dict[str, list[float]] = {name: [] for name in turns}
+    for turn in turns.values():
+        turn(args.seconds)  # caches fill
     gc.collect()
     gc.freeze()  # a thousand single environments would slow down whoever makes an object
     for _ in range(args.rounds):
-        for name, step in steps.items():
-            rates[name].append(num_envs * measure(step, args.seconds))
+        for name, turn in turns.items():
+            rates[name].append(num_envs * turn(args.seconds))
     gc.unfreeze()
     return rates
 
@@ -219,8 +272,8 @@ def by_size(args: Args) -> list[dict[str, Any]]:
         for start in tqdm(range(0, most, 10_000), desc="random images", unit="chunk"):
             part = images[start : start + 10_000]
             part[:] = rng.integers(0, 256, part.shape, dtype=np.uint8)
-        steps = {str(count): stepper(_env_of(images[:count], num_envs)) for count in args.images}
-        rates = take_turns(steps, num_envs, args)
+        turns = {str(count): stepper(_env_of(images[:count], num_envs)) for count in args.images}
+        rates = take_turns(turns, num_envs, args)
     first = np.array(rates[str(args.images[0])])
     return [
         {
