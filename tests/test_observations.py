@@ -111,6 +111,27 @@ def test_every_brightness_survives_packing() -> None:
     assert same(unpack_history(observations, GRID), histories)
 
 
+@pytest.mark.parametrize("mode", ["history", "glimpse", "canvas"])
+def test_large_batches_show_what_small_ones_do(mode: Any) -> None:
+    """From a megabyte on the work is shared among threads."""
+    batch, rng = 800, np.random.default_rng(0)
+    glimpses = rng.integers(0, 256, (STEPS, batch, 12, 12, 3), dtype=np.uint8)
+    corners = rng.integers(0, GRID.span + 1, (STEPS, batch, 2))
+    observer = make_observer(mode, GRID, STEPS, 3, 1)
+    shown, few = observer.blank(batch), observer.blank(2)
+    for t in range(STEPS):
+        large = observer.advance(shown, t, glimpses[t], corners[t])
+        small = observer.advance(few, t, glimpses[t, :2], corners[t, :2])
+        for key in large if isinstance(large, dict) else [...]:
+            assert np.array_equal(large[key][:2], small[key])
+    assert max(array.nbytes for array in (large.values() if isinstance(large, dict) else [large])) > 2**20
+    observer.begin(shown)
+    again = observer.advance(shown, 0, glimpses[0], corners[0])
+    first = observer(Histories(glimpses.swapaxes(0, 1), corners.swapaxes(0, 1), np.ones(batch, np.int64)))
+    for key in again if isinstance(again, dict) else [...]:
+        assert np.array_equal(again[key], first[key])
+
+
 def test_stable_baselines_batches_unpack() -> None:
     env = DummyVecEnv([lambda: GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY) for _ in range(2)])
     env.seed(0)
