@@ -63,6 +63,11 @@ def test_every_script_is_in_the_table_of_commands() -> None:
         assert f"| `scripts/{script.name}` |" in README
 
 
-def test_pictures_are_there() -> None:
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (ROOT / path).is_file(), path
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_pictures_and_linked_files_are_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        assert link.startswith("http") or (page.parent / link).is_file(), link
