@@ -35,7 +35,7 @@ FORMATS = {
     "I": ("TIFF",),
     "F": ("TIFF",),
     "CMYK": ("JPEG", "TIFF"),
-    "YCbCr": ("JPEG", "TIFF"),
+    "YCbCr": ("JPEG",),  # Pillow 12 writes TIFFs of it that it cannot read
 }
 """Kinds of files by Pillow's mode."""
 
