@@ -508,12 +508,10 @@ class Experiment:
             for name, policy in shown.items():
                 recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.scales)
                 for row in range(len(recording.indices)):
-                    picture = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)[
-                        -1
-                    ]
+                    frames = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)
                     self.tensorboard.record(
                         f"episodes/{name}-{row}",
-                        Image(picture, "HWC"),
+                        Image(frames[-1], "HWC"),
                         exclude=("stdout", "log", "json", "csv"),
                     )
             self.tensorboard.dump(step)

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import cache_folder, digest, whole_file
-from glimpse_env.judge import Judge
+from glimpse_env.judge import Judge, asked_of
 
 CHUNK = 64
 """Images embedded at a time."""
@@ -75,7 +75,7 @@ class TabulatedJudge:
         self.judge, self._folds = judge, np.array(dataset.folds)
         self._tables = {}
         for network in range(len(judge.networks)):
-            rows = np.flatnonzero(np.isin(self._folds, (network, -1)))
+            rows = asked_of(network, self._folds)
             if len(rows):
                 self._tables[network] = EmbeddingTable(dataset, judge, network, rows)
 

@@ -152,7 +152,7 @@ class Judge:
         batch, count = glimpses.shape[:2]
         sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = np.flatnonzero((folds == k) | (folds == -1))
+            rows = asked_of(k, folds)
             if len(rows):
                 embedded = self.embed_glimpses(
                     k, glimpses[rows].reshape(-1, *glimpses.shape[2:]), corners[rows].reshape(-1, 2)
@@ -183,7 +183,7 @@ class Judge:
         total = np.zeros((len(folds), self.num_classes), dtype=np.float32)
         asked = np.zeros(len(folds), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = np.flatnonzero((folds == k) | (folds == -1))
+            rows = asked_of(k, folds)
             if len(rows):
                 total[rows] += ask(k, rows).exp().numpy()
                 asked[rows] += 1
@@ -231,6 +231,11 @@ class Judge:
         except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
             raise ArtifactError(f"the judge at {path} cannot be read ({error}); train it again.") from error
         return cls(networks, card)
+
+
+def asked_of(network: int, folds: np.ndarray) -> np.ndarray:
+    """(b,) int64: the rows whose images a network may judge, as it was not trained on them; ``folds`` (B,) int."""
+    return np.flatnonzero((folds == network) | (folds == -1))
 
 
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:

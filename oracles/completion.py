@@ -17,7 +17,7 @@ from torch import Tensor
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.embeddings import EmbeddingTable, fill_table
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
+from glimpse_env.judge import Judge, asked_of
 from glimpse_env.sensor import Sensor
 
 Match = Literal["pixels", "embedding"]
@@ -61,7 +61,7 @@ class ImageBank:
 
     def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, size: int, *, cached: bool = True):
         self.judge, self.network = judge, network
-        self.rows = np.flatnonzero(np.isin(dataset.folds, (network, -1)))[:size]
+        self.rows = asked_of(network, dataset.folds)[:size]
         if len(self.rows) == 0:
             raise ConfigurationError(
                 f"no image of {dataset.name}/{dataset.split} is unseen by network {network}: the bank would be empty."
