@@ -33,6 +33,10 @@ class JudgeNotFoundError(GlimpseError, FileNotFoundError):
     """No judge fits the data set."""
 
 
+class OracleNotFoundError(GlimpseError, FileNotFoundError):
+    """No amortised oracle fits the judge."""
+
+
 class ArtifactError(GlimpseError, ValueError):
     """A saved file (judge, demonstrations, run) is damaged or belongs to something else."""
 

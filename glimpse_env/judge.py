@@ -276,13 +276,18 @@ def judge_path(source: DataSource, scales: int = 1) -> Path:
 
 def judge_command(source: DataSource, scales: int = 1) -> str:
     """The command line that makes the judge of a data set."""
+    return command_for("train_judge.py", source, scales)
+
+
+def command_for(script: str, source: DataSource, scales: int, *words: str) -> str:
+    """The command line that calls a script for a data set, with further ``words``."""
     options = source.chosen_options
     root = options.pop("root", None)
     env = next((env_id for env_id, dataset in ENV_IDS.items() if dataset == source.name), source.name)
-    words = ["python", "scripts/train_judge.py", "--env", env]
-    words += ["--root", root] if root else []
-    words += ["--dataset-options", json.dumps(options)] if options else []
-    return shlex.join([*words, "--scales", str(scales)])
+    command = ["python", f"scripts/{script}", "--env", env]
+    command += ["--root", root] if root else []
+    command += ["--dataset-options", json.dumps(options)] if options else []
+    return shlex.join([*command, "--scales", str(scales), *words])
 
 
 def find_judge(source: DataSource, scales: int = 1) -> Judge:

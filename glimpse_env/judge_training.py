@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
-from glimpse_env.judge import Judge, JudgeCard, cut_features, grid_features
+from glimpse_env.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 
@@ -42,6 +43,8 @@ class JudgePlan:
     features: int = 192
     embedding: int = 192
     hidden: int = 128
+    start: str | None = None
+    """Data set whose judge the glimpse encoder starts from, where its shape fits; None starts afresh."""
     heldout_images: int = 2000
     """Held-out images at most for calibration and the scores."""
 
@@ -86,7 +89,10 @@ class NetworkTrainer:
             embedding=plan.embedding,
             hidden=plan.hidden,
         )
-        self.network = GlimpsePosterior(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = GlimpsePosterior(config)
+        if plan.start is not None:
+            _start_from(self.network, find_judge(make_source(plan.start)).networks[0])
+        self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
@@ -236,6 +242,17 @@ class NetworkTrainer:
         return (
             f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.scales} seed {self.seed} {self.plan}"
         )
+
+
+def _start_from(network: GlimpsePosterior, other: GlimpsePosterior) -> None:
+    """Gives ``network`` the glimpse encoder and the location embedding of another, unless their shapes differ."""
+    own = network.state_dict()
+    shared = {name: value for name, value in other.state_dict().items() if not name.startswith(("head.", "part_head."))}
+    if (
+        all(own[name].shape == value.shape for name, value in shared.items() if name in own)
+        and shared.keys() <= own.keys()
+    ):
+        network.load_state_dict({**own, **shared})
 
 
 def one_cycle(progress: float, warm_up: float = 0.05) -> float:

@@ -17,6 +17,21 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     return torch.special.entr(log_probabilities.exp()).sum(-1)
 
 
+def criterion_of(log_probabilities: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
+    """The criterion of posteriors (..., classes), against ``labels`` (...,) int64 except for the entropy: (...).
+
+    Raises:
+        ConfigurationError: if there is no such criterion.
+    """
+    if criterion == "entropy":
+        return entropy(log_probabilities)
+    if criterion == "log_loss":
+        return -log_probabilities.gather(-1, labels[..., None])[..., 0]
+    if criterion == "error":
+        return (log_probabilities.argmax(-1) != labels).float()
+    raise ConfigurationError(f"criterion={criterion!r} must be one of {', '.join(get_args(Criterion))}.")
+
+
 @torch.inference_mode()
 def expected_criterion(
     judge: Judge,
@@ -44,14 +59,5 @@ def expected_criterion(
     Returns:
         (L,) float32, nats (or a probability, for ``error``); lower is better.
     """
-    if criterion not in get_args(Criterion):
-        raise ConfigurationError(f"criterion={criterion!r} must be one of {', '.join(get_args(Criterion))}.")
     log_probabilities = judge.class_log_probabilities(network, embeddings + summed, count + 1)  # (S, L, classes)
-    if criterion == "entropy":
-        scores = entropy(log_probabilities)
-    elif criterion == "log_loss":
-        index = labels[:, None, None].expand(*log_probabilities.shape[:2], 1)
-        scores = -log_probabilities.gather(-1, index)[..., 0]
-    else:
-        scores = (log_probabilities.argmax(-1) != labels[:, None]).float()
-    return weights @ scores
+    return weights @ criterion_of(log_probabilities, labels[:, None].expand(embeddings.shape[:2]), criterion)

@@ -26,9 +26,7 @@ from oracles.policies import default_oracle_config
 
 logger = logging.getLogger(__name__)
 
-_PHOTOGRAPHS = JudgePlan(
-    passes=60, features=144, embedding=160, visited_images=400, learning_rate=1e-3, weight_decay=0.1
-)
+_PHOTOGRAPHS = JudgePlan(passes=150, features=144, embedding=160, visited_images=400, weight_decay=0.1, start="birds")
 PLANS: dict[str, JudgePlan] = {
     "birds": JudgePlan(passes=24, visited_images=2000, features=144, embedding=160),
     "mnist": JudgePlan(passes=6, visited_images=700, features=96, embedding=128),

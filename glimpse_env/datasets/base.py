@@ -18,9 +18,9 @@ from glimpse_env.files import cache_folder, whole_folder, write_json
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "val", "test", "judge"]
+Split = Literal["train", "val", "test", "judge", "oracle"]
 """``train``: agents learn from it and the oracle's bank is it. ``val``: for choosing. ``test``: for reporting only.
-``judge``: only in drawn data sets, the images that the judge is trained on."""
+``judge`` and ``oracle``: only in drawn data sets, what the judge and the amortised oracle are trained on."""
 
 PUBLIC_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -129,6 +129,18 @@ class LabelledImages:
     """(N, P, 3) float32, as in :class:`GlimpseDataset`."""
 
 
+@dataclass(frozen=True)
+class UnseenImages:
+    """Images that a judge's network was not trained on, for training an amortised oracle."""
+
+    images: np.ndarray
+    """(N, H, W, C) uint8."""
+    labels: np.ndarray
+    """(N,) int64."""
+    folds: np.ndarray
+    """(N,) int64: which of the judge's networks may judge an image; -1 for all."""
+
+
 class DataSource(ABC):
     """A data set as a whole: knows its splits, caches them as arrays, and feeds the judge's training."""
 
@@ -188,9 +200,16 @@ class DataSource(ABC):
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         """Images for one pass of training network ``fold``: none that it will ever judge, freshly augmented."""
 
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        """Images for training network ``fold`` of an amortised oracle: none of that fold, so that it may be asked about
+        those afterwards, and each with the network of the judge that never saw it."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
+        return UnseenImages(train.images[chosen], np.asarray(train.labels[chosen]), np.asarray(train.folds[chosen]))
+
     def load(self, split: Split) -> GlimpseDataset:
         """A split, built into the cache on first use and memory-mapped from there."""
-        if split not in get_args(Split) or (split == "judge" and self.num_folds > 1):
+        if split not in get_args(Split) or (split not in PUBLIC_SPLITS and self.num_folds > 1):
             raise ConfigurationError(f"split={split!r} of {self.name} must be one of {', '.join(PUBLIC_SPLITS)}.")
         count = self.size(split)
         folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"

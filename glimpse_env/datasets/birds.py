@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.arguments import whole_number
-from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
+from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, UnseenImages
 from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
 from glimpse_env.datasets.bird_scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
 from glimpse_env.files import digest
@@ -40,7 +40,13 @@ SPREAD = 28.0
 EDGE = 2.5
 """Pixels that every bird keeps free along the image's border."""
 
-SPLIT_STARTS: dict[Split, int] = {"train": 0, "val": 10_000_000, "test": 20_000_000, "judge": 30_000_000}
+SPLIT_STARTS: dict[Split, int] = {
+    "train": 0,
+    "val": 10_000_000,
+    "test": 20_000_000,
+    "judge": 30_000_000,
+    "oracle": 40_000_000,
+}
 """Index of each split's first image, so far apart that no two splits share one."""
 
 
@@ -394,6 +400,7 @@ class Birds(DataSource):
         num_val: images of the validation split.
         num_test: images of the test split.
         num_judge: images that the judge is trained on.
+        num_oracle: images that an amortised oracle is trained on.
 
     Raises:
         ConfigurationError: if a number is out of range.
@@ -412,9 +419,16 @@ class Birds(DataSource):
         num_val: int = 960,
         num_test: int = 1920,
         num_judge: int = 19200,
+        num_oracle: int = 19200,
     ) -> None:
         self.seed = whole_number("seed", seed, 0)
-        sizes: dict[Split, int] = {"train": num_train, "val": num_val, "test": num_test, "judge": num_judge}
+        sizes: dict[Split, int] = {
+            "train": num_train,
+            "val": num_val,
+            "test": num_test,
+            "judge": num_judge,
+            "oracle": num_oracle,
+        }
         most = SPLIT_STARTS["val"]
         self._sizes = {split: whole_number(f"num_{split}", size, 1, most) for split, size in sizes.items()}
 
@@ -454,10 +468,18 @@ class Birds(DataSource):
             progress(len(some_labels))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        judge = self.load("judge")
-        chosen = rng.permutation(len(judge))[:PASS]
-        images, parts = judge.images[chosen], judge.parts[chosen]
+        return self._mirrored("judge", rng)
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        fresh = self._mirrored("oracle", rng)
+        return UnseenImages(fresh.images, fresh.labels, np.full(len(fresh.labels), -1))
+
+    def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
+        """Some images of a split in random order, half of them mirrored."""
+        dataset = self.load(split)
+        chosen = rng.permutation(len(dataset))[:PASS]
+        images, parts = dataset.images[chosen], dataset.parts[chosen]
         mirrored = rng.random(len(chosen)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         parts[mirrored, :, 1] = SIZE - parts[mirrored, :, 1]
-        return LabelledImages(images, judge.labels[chosen], parts)
+        return LabelledImages(images, dataset.labels[chosen], parts)

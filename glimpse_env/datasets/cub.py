@@ -19,6 +19,7 @@ from glimpse_env.datasets.base import (
     Geometry,
     LabelledImages,
     Split,
+    UnseenImages,
     data_root,
     folds_by_class,
 )
@@ -173,6 +174,13 @@ class CUB200(DataSource):
         train = self.load("train")
         chosen = rng.permutation(np.flatnonzero(train.folds != fold))
         return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        """As in the base class; see :func:`augmented`."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
+        changed = augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         """The pixels shown of a photograph, and the box of it that they are."""

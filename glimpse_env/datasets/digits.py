@@ -20,7 +20,15 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.arguments import path_or_none, whole_number
-from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, data_root, folds_by_class
+from glimpse_env.datasets.base import (
+    DataSource,
+    Geometry,
+    LabelledImages,
+    Split,
+    UnseenImages,
+    data_root,
+    folds_by_class,
+)
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 
@@ -35,6 +43,8 @@ PIECE = 8
 NUM_PIECES = 4
 CHUNK = 2048
 """Images that share a random generator."""
+PASS = 9600
+"""Most images of a fold in one pass of training an amortised oracle."""
 SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """A split's place in here is its part of the seed."""
 
@@ -130,6 +140,17 @@ class ClutteredDigits(DataSource):
         digits = rng.permutation(np.tile(members, self.placements["train"]))
         images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
         return LabelledImages(images, pool.labels[digits], np.zeros((len(digits), 0, 3), dtype=np.float32))
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        pool = self.pools["train"]
+        found = []
+        for other in range(self.num_folds):
+            if other != fold:
+                members = np.flatnonzero(pool.folds == other)
+                digits = rng.permutation(np.tile(members, self.placements["train"]))[:PASS]
+                images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
+                found.append((images, pool.labels[digits], pool.folds[digits]))
+        return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
     def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
         return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)

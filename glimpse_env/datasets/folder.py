@@ -11,7 +11,15 @@ import numpy as np
 
 from glimpse_env.arguments import flag, path_or_none, whole_number
 from glimpse_env.datasets.augmentation import augmented
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, LabelledImages, Split, folds_by_class
+from glimpse_env.datasets.base import (
+    PUBLIC_SPLITS,
+    DataSource,
+    Geometry,
+    LabelledImages,
+    Split,
+    UnseenImages,
+    folds_by_class,
+)
 from glimpse_env.datasets.cropping import crop, middle_square
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
@@ -173,6 +181,13 @@ class ImageFolder(DataSource):
         train = self.load("train")
         chosen = rng.permutation(np.flatnonzero(train.folds != fold))
         return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        """As in the base class; see :func:`augmented`."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
+        changed = augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
         """The classes, and the images of each split in the order of their hashes."""

@@ -1,0 +1,222 @@
+"""Amortised oracles: networks that score every location at once, without a bank of images."""
+
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
+from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.judge import Judge, command_for
+from glimpse_env.locations import LocationGrid
+from glimpse_env.observations import Histories, unpack_history
+from glimpse_env.posterior import PosteriorConfig
+from oracles.epe import Criterion
+from oracles.policy import GlimpsePolicy, Observations, actions_for
+from oracles.scorer import Horizon, LocationScorer
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class OracleCard:
+    """What an amortised oracle was made from and how well it does; kept as JSON beside the weights."""
+
+    dataset: str
+    fingerprint: str
+    """Of the data set."""
+    judge: str
+    """Identity of the judge whose criterion it expects."""
+    horizon: Horizon
+    criterion: Criterion
+    config: PosteriorConfig
+    """Of the networks, as :class:`oracles.scorer.LocationScorer` takes it."""
+    image_size: int
+    """Side of the images in pixels."""
+    scales: int
+    num_glimpses: int
+    """T."""
+    num_networks: int
+    """K: network k never saw the images of fold k."""
+    seed: int
+    plan: dict[str, Any]
+    """How it was trained."""
+    command: str
+    """What makes it again."""
+    format: int = FORMAT
+
+
+@dataclass
+class AmortisedState:
+    """What the oracle keeps of B running episodes, so that no glimpse is encoded twice."""
+
+    counts: np.ndarray
+    """(B,) int64: glimpses taken in so far."""
+    summed: list[Tensor]
+    """Per network: (B, D) sum of the glimpses' embeddings."""
+
+
+class AmortisedOracle(GlimpsePolicy):
+    """l_t = argmin_l scores(l) among the locations not yet seen.
+
+    With ``network=k`` it asks that network alone, which never saw the images of fold k; without, the scores are the
+    mean over the networks: for images of other splits.
+    """
+
+    def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
+        self.networks = [scorer.eval().requires_grad_(False) for scorer in networks]
+        self.card = card
+        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self.network = network
+        after = "the next" if card.horizon == "next" else "the last"
+        title = {"entropy": "entropy, nats", "log_loss": "log-loss, nats", "error": "error"}[card.criterion]
+        self.map_title = f"Expected {title}, after {after} glimpse"
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the weights and the card."""
+        weights = [value.numpy() for scorer in self.networks for value in scorer.state_dict().values()]
+        return digest(asdict(self.card), *weights)
+
+    def for_fold(self, network: int | None) -> "AmortisedOracle":
+        """The same oracle asking another of its networks."""
+        return AmortisedOracle(self.networks, self.card, network=network)
+
+    def predict(
+        self,
+        observation: Observations,
+        state: AmortisedState | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, AmortisedState]:
+        """The locations of lowest score; ``deterministic=False`` changes nothing, the oracle does not sample."""
+        histories = unpack_history(observation, self.grid)
+        batch = len(histories.counts)
+        if state is None:
+            state = AmortisedState(
+                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, self.card.config.embedding) for _ in self._asked]
+            )
+        elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
+            rows = np.flatnonzero(episode_start)
+            state.counts[rows] = 0
+            for summed in state.summed:
+                summed[rows] = 0.0
+        self._take_in(histories, state)
+        with torch.inference_mode():
+            counts = torch.from_numpy(np.minimum(state.counts, self.card.num_glimpses - 1))
+            scores = [s.scores(summed, counts) for s, summed in zip(self._asked, state.summed, strict=True)]
+            self.last_maps = torch.stack(scores).mean(0).numpy()
+        masked = self.last_maps.copy()
+        for t in range(histories.corners.shape[1]):
+            rows = np.flatnonzero(histories.counts > t)
+            masked[rows, self.grid.nearest(histories.corners[rows, t])] = np.inf
+        return actions_for(masked.argmin(axis=1), observation), state
+
+    @property
+    def _asked(self) -> list[LocationScorer]:
+        return self.networks if self.network is None else [self.networks[self.network]]
+
+    @torch.inference_mode()
+    def _take_in(self, histories: Histories, state: AmortisedState) -> None:
+        """Brings the state up to the glimpses of the observation."""
+        if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
+            raise ConfigurationError(
+                "the oracle's state belongs to other episodes than the observation; pass state=None to start afresh."
+            )
+        new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
+        if new.any():
+            glimpses = torch.from_numpy(histories.glimpses[new])
+            places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
+            owner = torch.from_numpy(np.nonzero(new)[0])
+            for scorer, summed in zip(self._asked, state.summed, strict=True):
+                summed.index_add_(0, owner, scorer.embed(scorer.encode_glimpses(glimpses), places))
+        state.counts = histories.counts.astype(np.int64)
+
+    def save(self, path: str | Path) -> None:
+        """Writes ``path`` (safetensors, half precision) and the card beside it as ``.json``."""
+        path = Path(path)
+        tensors = {
+            f"{k}.{name}": value.half().contiguous() if value.is_floating_point() else value.contiguous()
+            for k, scorer in enumerate(self.networks)
+            for name, value in scorer.state_dict().items()
+        }
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary)
+        write_json(path.with_suffix(".json"), asdict(self.card))
+
+    @classmethod
+    def load(cls, path: str | Path, *, network: int | None = None) -> "AmortisedOracle":
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            OracleNotFoundError: if a file is missing.
+            ArtifactError: if it is damaged or of another format.
+        """
+        path = Path(path)
+        try:
+            card = load_card(path)
+            tensors = load_file(path)
+            networks = []
+            for k in range(card.num_networks):
+                scorer, prefix = LocationScorer(card.config, card.num_glimpses), f"{k}."
+                scorer.load_state_dict(
+                    {
+                        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+                        for name, value in tensors.items()
+                        if name.startswith(prefix)
+                    }
+                )
+                networks.append(scorer)
+        except FileNotFoundError as error:
+            raise OracleNotFoundError(
+                f"no amortised oracle at {path} ({error}); train one with scripts/train_oracle.py."
+            ) from error
+        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+            raise ArtifactError(f"the amortised oracle at {path} cannot be read ({error}); train it again.") from error
+        return cls(networks, card, network=network)
+
+
+def load_card(path: Path) -> OracleCard:
+    """The card beside the weights at ``path``.
+
+    Raises:
+        ArtifactError: if it is damaged or of another format.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"the card of the oracle at {path} is no JSON ({error}); train it again.") from error
+    if content.get("format") != FORMAT:
+        raise ArtifactError(f"the oracle at {path} has format {content.get('format')}, not {FORMAT}; train it again.")
+    return OracleCard(**{**content, "config": PosteriorConfig(**content["config"])})
+
+
+def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
+    """Where the amortised oracle of a judge is kept in the cache."""
+    name = f"{source.name}-{judge.identity}-x{judge.card.scales}-{horizon}.safetensors"
+    return cache_folder() / "oracles" / name
+
+
+def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
+    """The amortised oracle that fits a judge: from the cache, else the one shipped with the package.
+
+    Raises:
+        OracleNotFoundError: if there is none; the message says which command makes one.
+    """
+    shipped = resources.files("oracles") / "weights" / f"{source.name}-x{judge.card.scales}-{horizon}.safetensors"
+    for path in (oracle_path(source, judge, horizon), Path(str(shipped))):
+        if path.is_file() and load_card(path).judge == judge.identity:
+            return AmortisedOracle.load(path, network=network)
+    command = command_for("train_oracle.py", source, judge.card.scales, "--horizon", horizon)
+    raise OracleNotFoundError(
+        f"no amortised oracle of horizon {horizon!r} fits the judge {judge.identity} of {source.name!r}; "
+        f"train one with `{command}`."
+    )

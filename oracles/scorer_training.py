@@ -1,0 +1,366 @@
+"""Training of an amortised oracle's networks: regression on what the judge says of the images themselves.
+
+A glimpse history h of an image with label theta gives, for each location l, one sample of what looks at l lead to:
+
+    horizon "next":  c(h + l)                                  c is the criterion under the judge, of the true label
+    horizon "last":  c(h + l + l' + ... )                      l', ... chosen by the present scores up to T glimpses
+
+The optimum of a mean squared error is the conditional expectation, so the scores become
+
+    next:  E[c(h + l) | h] = EPE(l)  (for the entropy)         greedy Bayesian experimental design without a bank
+    last:  Q(h, l) of the policy that follows the scores       fitted Q by backward induction: the last step's targets
+                                                               do not depend on the scores, those before on later ones
+
+No image bank and no image completion is needed, only images that the judge's network was not trained on; the labels
+are seen in training, never by the oracle. Histories are those that the present scores visit, with some exploration.
+"""
+
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from glimpse_env.datasets.base import DataSource, UnseenImages
+from glimpse_env.errors import ArtifactError, OracleNotFoundError
+from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.judge import Judge, grid_features
+from glimpse_env.judge_training import one_cycle
+from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_path
+from oracles.epe import Criterion, criterion_of
+from oracles.scorer import Horizon, LocationScorer, check_horizon
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScorerPlan:
+    """How the networks of an amortised oracle are trained."""
+
+    images: int = 120_000
+    """Images that each network sees, counted with repetition."""
+    histories: int = 8
+    """Histories an image."""
+    batch_size: int = 32
+    """Images a minibatch."""
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    exploration: float = 0.25
+    """Share of the glimpses of training histories that are random."""
+    locations: int = 15
+    """Locations a history whose targets are computed: the best third by the present scores, the others random."""
+    ahead: int = 9
+    """As many locations, where the target needs a rollout."""
+    chunk: int = 9600
+    """Images between two checkpoints."""
+
+
+PLANS: dict[str, ScorerPlan] = {}
+"""How the amortised oracles of each data set are trained, where it is not by the default plan."""
+CRITERIA: dict[str, Criterion] = {}
+"""What they expect, where it is not the log-loss."""
+
+
+def plan_for(source: DataSource) -> ScorerPlan:
+    """The default plan of a data set."""
+    return PLANS.get(source.name, ScorerPlan())
+
+
+def criterion_for(source: DataSource) -> Criterion:
+    """The default criterion of a data set's amortised oracles."""
+    return CRITERIA.get(source.name, "log_loss")
+
+
+def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
+    """The amortised oracle that fits a judge, trained and kept in the cache where there is none."""
+    try:
+        return find_oracle(source, judge, horizon, network=network)
+    except OracleNotFoundError as missing:
+        logger.info("%s Training one.", missing)
+        oracle = train_oracle(source, judge, plan_for(source), criterion=criterion_for(source), horizon=horizon, seed=0)
+        oracle.save(oracle_path(source, judge, horizon))
+        return find_oracle(source, judge, horizon, network=network)
+
+
+def train_oracle(
+    source: DataSource,
+    judge: Judge,
+    plan: ScorerPlan,
+    *,
+    criterion: Criterion,
+    horizon: Horizon,
+    seed: int,
+    command: str = "",
+) -> AmortisedOracle:
+    """Trains the networks of an amortised oracle; a run that was stopped goes on from its last checkpoint.
+
+    Args:
+        source: the data set.
+        judge: of that data set.
+        plan: how to train.
+        criterion: what the scores expect.
+        horizon: after which glimpse.
+        seed: of all that is random.
+        command: what makes this oracle again; kept in its card.
+
+    Raises:
+        ConfigurationError: if there is no such criterion or horizon.
+    """
+    check_horizon(horizon)
+    work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
+    networks = []
+    for fold in range(source.num_folds):
+        trainer = ScorerTrainer(source, judge, fold, plan, criterion=criterion, horizon=horizon, seed=seed)
+        trainer.run(work / f"{fold}.pt")
+        networks.append(trainer.network)
+    card = OracleCard(
+        dataset=source.name,
+        fingerprint=source.fingerprint,
+        judge=judge.identity,
+        horizon=horizon,
+        criterion=criterion,
+        config=networks[0].config,
+        image_size=judge.grid.image_size,
+        scales=judge.card.scales,
+        num_glimpses=source.geometry.num_glimpses,
+        num_networks=len(networks),
+        seed=seed,
+        plan=asdict(plan),
+        command=command,
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return AmortisedOracle(networks, card)
+
+
+class ScorerTrainer:
+    """Trains network ``fold`` of an amortised oracle; the state after every chunk can be saved and gone on from.
+
+    The random numbers of a chunk depend on (seed, fold, chunk) only, so a resumed run ends like one that was not.
+    """
+
+    def __init__(
+        self,
+        source: DataSource,
+        judge: Judge,
+        fold: int,
+        plan: ScorerPlan,
+        *,
+        criterion: Criterion,
+        horizon: Horizon,
+        seed: int,
+    ):
+        self.source, self.judge, self.fold, self.plan = source, judge, fold, plan
+        self.criterion: Criterion = criterion
+        self.horizon: Horizon = horizon
+        self.seed, self.num_glimpses = seed, source.geometry.num_glimpses
+        torch.manual_seed(seed * 1000 + fold)
+        # convolutions that see these images as they will see others: of a network that was not trained on them
+        self.trunk = (fold + 1) % len(judge.networks)
+        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses)
+        self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        decayed = [p for p in trained if p.ndim > 1]
+        others = [p for p in trained if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=plan.learning_rate,
+        )
+        self.images_done = 0
+
+    def run(self, checkpoint: Path | None = None) -> None:
+        """Trains to the plan's end, saving ``checkpoint`` after every chunk."""
+        if checkpoint is not None and checkpoint.is_file():
+            self._restore(checkpoint)
+        title = f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
+        with tqdm(total=self.plan.images, initial=self.images_done, desc=title, unit="img") as bar:
+            while self.images_done < self.plan.images:
+                rng = np.random.default_rng([self.seed, self.fold, self.images_done])
+                data = self.source.unseen_images(self.fold, rng)
+                for rows in self._batches(data.folds, rng):
+                    loss = self._step(data, rows, rng)
+                    self.images_done += len(rows)
+                    bar.update(len(rows))
+                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+                    if self.images_done >= self.plan.images:
+                        break
+                if checkpoint is not None:
+                    self._save(checkpoint)
+        self.network.eval().requires_grad_(False)
+
+    def _batches(self, folds: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Rows of the minibatches of one chunk, each of one fold, so that one network of the judge is asked."""
+        size = min(self.plan.batch_size, *np.unique(folds, return_counts=True)[1])
+        batches = []
+        for fold in np.unique(folds):
+            members = rng.permutation(np.flatnonzero(folds == fold))
+            batches += np.split(members[: len(members) // size * size], len(members) // size)
+        return [batches[i] for i in rng.permutation(len(batches))][: max(1, self.plan.chunk // size)]
+
+    def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
+        images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
+        network = max(int(data.folds[rows[0]]), 0)
+        places = torch.from_numpy(self.judge.grid.normalised)
+        with torch.no_grad():
+            features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
+            if network == self.trunk:
+                judged = self.judge.networks[network].embed(features, places)
+            else:
+                judged = self.judge.embed_grid(network, images)
+            played = _Played(self.network, self.judge, network, self.network.embed(features, places), judged, labels)
+            if self.images_done == 0:
+                self._begin_at_means(played, rng)
+        chosen, candidates, targets = self._histories(played, rng)
+        index = chosen[..., :-1].flatten(1)  # the last glimpse has no successor
+        seen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+        embedded = self.network.embed(seen, places[index]).unflatten(1, (chosen.shape[1], -1))
+        summed = F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (b, H, T, D)
+        scores = self.network.scores(summed, torch.arange(self.num_glimpses).expand(summed.shape[:-1]))
+        losses = [F.mse_loss(scores[:, :, t].gather(-1, candidates[t]), targets[t]) for t in range(self.num_glimpses)]
+        loss = torch.stack(losses).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        return loss.item()
+
+    def _begin_at_means(self, played: "_Played", rng: np.random.Generator) -> None:
+        """Sets the scores without glimpses to what random histories of some images lead to."""
+        state = played.begin(self.plan.histories)
+        everywhere = torch.arange(len(self.judge.grid)).expand(*state.seen.shape)
+        for t in range(self.num_glimpses):
+            self.network.base[t] = played.outcome(state, everywhere, self.criterion, to_the_end=False).mean((0, 1))
+            locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
+            state = played.look(state, torch.from_numpy(locations))
+        if self.horizon == "last":
+            self.network.base[:] = self.network.base[-1].mean()
+
+    @torch.no_grad()
+    def _histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Plays histories and finds the targets of some locations at each of their steps.
+
+        Returns:
+            (b, H, T) the locations looked at; for each t (b, H, n) locations and their targets.
+        """
+        state = played.begin(self.plan.histories)
+        chosen, candidates, targets = [], [], []
+        for t in range(self.num_glimpses):
+            scores = played.scores(state)
+            rollout = self.horizon == "last" and t < self.num_glimpses - 1
+            some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
+            candidates.append(some)
+            targets.append(played.outcome(state, some, self.criterion, to_the_end=rollout))
+            random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
+            anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
+            chosen.append(torch.where(random, anywhere, scores.argmin(-1)))
+            state = played.look(state, chosen[-1])
+        return torch.stack(chosen, dim=-1), candidates, targets
+
+    def _save(self, path: Path) -> None:
+        with whole_file(path) as temporary:
+            torch.save(
+                {
+                    "network": self.network.state_dict(),
+                    "optimiser": self.optimiser.state_dict(),
+                    "images_done": self.images_done,
+                    "identity": self._identity(),
+                },
+                temporary,
+            )
+
+    def _restore(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        if state["identity"] != self._identity():
+            raise ArtifactError(f"the checkpoint {path} belongs to another oracle or plan; delete it to start afresh.")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.images_done = state["images_done"]
+
+    def _identity(self) -> str:
+        return digest(self.judge.identity, self.fold, self.seed, self.criterion, self.horizon, asdict(self.plan))
+
+
+@dataclass(frozen=True)
+class _State:
+    """Histories of equal length t of b images, n each."""
+
+    count: int
+    own: Tensor
+    """(b, n, D) sums of the scorer's embeddings."""
+    judged: Tensor
+    """(b, n, D') sums of the judge's."""
+    seen: Tensor
+    """(b, n, L) bool."""
+
+
+class _Played:
+    """A batch of images at which histories look, everything there is to see embedded beforehand."""
+
+    def __init__(self, scorer: LocationScorer, judge: Judge, network: int, own: Tensor, judged: Tensor, labels: Tensor):
+        """
+        Args:
+            scorer, judge, network: who scores and who judges.
+            own: (b, L, D) the scorer's embeddings of all glimpses.
+            judged: (b, L, D') the judge's.
+            labels: (b,) int64.
+        """
+        self.scorer, self.judge, self.network = scorer, judge, network
+        self.own, self.judged, self.labels = own, judged, labels
+        self.images = torch.arange(len(labels))[:, None]
+
+    def begin(self, histories: int) -> _State:
+        count, places = self.own.shape[:2]
+        return _State(
+            0,
+            self.own.new_zeros(count, histories, self.own.shape[-1]),
+            self.judged.new_zeros(count, histories, self.judged.shape[-1]),
+            torch.zeros(count, histories, places, dtype=torch.bool),
+        )
+
+    def scores(self, state: _State) -> Tensor:
+        """(b, n, L), +inf where a history has looked."""
+        return self.scorer.scores(state.own, state.count).masked_fill(state.seen, torch.inf)
+
+    def look(self, state: _State, locations: Tensor) -> _State:
+        """One glimpse more, at ``locations`` (b, n)."""
+        return _State(
+            state.count + 1,
+            state.own + self.own[self.images, locations],
+            state.judged + self.judged[self.images, locations],
+            state.seen.scatter(-1, locations[..., None], True),
+        )
+
+    def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool) -> Tensor:
+        """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse."""
+        b, n, m = locations.shape
+        if not to_the_end:
+            judged = state.judged[:, :, None] + self.judged[self.images[..., None], locations]
+            return self._criterion(judged, state.count + 1, criterion)
+        branched = _State(
+            state.count,
+            *(x[:, :, None].expand(b, n, m, -1).flatten(1, 2) for x in (state.own, state.judged, state.seen)),
+        )
+        branched = self.look(branched, locations.flatten(1))
+        steps = len(self.scorer.base)
+        while branched.count < steps:
+            branched = self.look(branched, self.scores(branched).argmin(-1))
+        return self._criterion(branched.judged, steps, criterion).unflatten(1, (n, m))
+
+    def _criterion(self, judged: Tensor, count: int, criterion: Criterion) -> Tensor:
+        log_probabilities = self.judge.class_log_probabilities(self.network, judged, count)
+        labels = self.labels.view(-1, *[1] * (judged.ndim - 2)).expand(judged.shape[:-1])
+        return criterion_of(log_probabilities, labels, criterion)
+
+
+def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+    """(b, n, min(count, L)) different locations: a third with the lowest ``scores`` (b, n, L), the others random."""
+    count = min(count, scores.shape[-1])
+    key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32))
+    best = scores.topk(max(1, count // 3), dim=-1, largest=False).indices
+    return key.scatter(-1, best, -1.0).topk(count, dim=-1, largest=False).indices
