@@ -19,7 +19,7 @@ GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
 SIZE = 40
 """Side of its images in pixels: an 8 x 8 grid of locations."""
 NUM_CLASSES = 3
-SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4}
+SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4, "num_oracle": 48}
 """Options of the drawn birds: one training image of each species."""
 SMALL_FOLDER = {"size": 60, "glimpse_size": 12, "stride": 4, "num_glimpses": 6}
 """Options of a folder of images: 169 locations."""

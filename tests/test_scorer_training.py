@@ -1,0 +1,138 @@
+"""Amortised oracles on a finite world where greedy fails and the optimum is found by exhaustive search."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from glimpse_env.datasets.base import UnseenImages
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from oracles.scorer import Horizon
+from oracles.scorer_training import ScorerPlan, ScorerTrainer, train_oracle
+from tests.toy_problem import ToyJudge, ToySource
+
+# Pixel 0 is a sign that says which of pixels 1 and 2 shows the class; the other one shows nothing to the point, and the
+# rest is the same everywhere. The sign alone tells nothing of the class, so greedy BOED does not look at it first.
+SIGNS = [
+    ([sign, *((of_class, other) if sign else (other, of_class)), 7, 7, 7, 7, 7, 7], int(of_class > 0))
+    for sign in (0, 255)
+    for of_class in (0, 255)
+    for other in (0, 255)
+]
+IMAGES = np.array([row for row, _ in SIGNS], dtype=np.uint8).reshape(-1, 3, 3, 1)
+LABELS = np.array([label for _, label in SIGNS], dtype=np.int64)
+PLAN = ScorerPlan(
+    images=1600, histories=4, batch_size=16, learning_rate=1e-2, exploration=0.5, locations=9, ahead=9, chunk=800
+)
+
+
+class SignJudge(ToyJudge):
+    """Bayes' rule in the world of signs, with networks that a scorer's convolutions can be taken from."""
+
+    def __init__(self) -> None:
+        super().__init__(IMAGES, LABELS)
+        config = PosteriorConfig(1, 1, channels=1, num_classes=2, features=16, embedding=32)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.networks = [GlimpsePosterior(config) for _ in range(2)]
+
+
+class SignSource(ToySource):
+    fingerprint = "signs"
+    class_names = ("left", "right")
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        rows = rng.integers(len(IMAGES), size=1600)
+        return UnseenImages(IMAGES[rows], LABELS[rows], np.zeros(len(rows), dtype=np.int64))
+
+
+def entropy_after(places: tuple[int, ...], image: int) -> float:
+    """The exact posterior's entropy after looking at pixels of one image of the world."""
+    flat = IMAGES.reshape(len(IMAGES), -1)
+    agree = (flat[:, places] == flat[image, places]).all(axis=1)
+    p = np.bincount(LABELS, weights=agree / agree.sum(), minlength=2)
+    return float(-(p[p > 0] * np.log(p[p > 0])).sum())
+
+
+def exhaustive_optimum() -> float:
+    """Least expected entropy after two glimpses: the first for all, the second chosen for each value of the first."""
+    flat = IMAGES.reshape(len(IMAGES), -1)
+    totals = []
+    for first in range(9):
+        total = 0.0
+        for value in np.unique(flat[:, first]):
+            members = np.flatnonzero(flat[:, first] == value)
+            total += min(sum(entropy_after((first, second), i) for i in members) for second in range(9))
+        totals.append(total / len(IMAGES))
+    return min(totals)
+
+
+def achieved(trainer: ScorerTrainer) -> tuple[float, list[int]]:
+    """Mean exact entropy after the two glimpses that the scores choose, and the first location of each image."""
+    network, judge = trainer.network, trainer.judge
+    features = network.encode_dense(torch.from_numpy(IMAGES))
+    embedded = network.embed(features, torch.from_numpy(judge.grid.normalised))
+    first = network.scores(torch.zeros(len(IMAGES), 32), 0).argmin(-1)
+    after = network.scores(embedded[torch.arange(len(IMAGES)), first], 1)
+    after[torch.arange(len(IMAGES)), first] = torch.inf
+    second = after.argmin(-1)
+    found = [entropy_after((int(a), int(b)), i) for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    return float(np.mean(found)), first.tolist()
+
+
+def new_trainer(horizon: Horizon) -> ScorerTrainer:
+    judge: Any = SignJudge()
+    return ScorerTrainer(SignSource(), judge, 0, PLAN, criterion="entropy", horizon=horizon, seed=0)
+
+
+def trained(horizon: Horizon) -> ScorerTrainer:
+    trainer = new_trainer(horizon)
+    trainer.run()
+    return trainer
+
+
+def test_looking_ahead_equals_the_exhaustive_optimum_where_greedy_fails() -> None:
+    assert exhaustive_optimum() == 0.0
+    ahead, first = achieved(trained("last"))
+    assert ahead == pytest.approx(0.0, abs=1e-9), "the optimum"
+    assert set(first) == {0}, "the sign first, though it tells nothing of the class"
+    greedy, first = achieved(trained("next"))
+    assert greedy == pytest.approx(np.log(2) / 2, abs=1e-6), "greedy, by enumeration: half the images stay open"
+    assert set(first) <= {1, 2}
+
+
+def test_scores_are_the_exact_expected_entropies() -> None:
+    network = trained("next").network
+    scores = network.scores(torch.zeros(32), 0)
+    exact = [np.mean([entropy_after((place,), i) for i in range(len(IMAGES))]) for place in range(9)]
+    np.testing.assert_allclose(scores.detach().numpy(), exact, atol=0.05)
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, checkpoint = trained("last"), tmp_path / "0.pt"
+    stopped = new_trainer("last")
+    save = stopped._save
+
+    def save_and_die(path: Path) -> None:
+        save(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stopped, "_save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(checkpoint)
+    assert stopped.images_done == PLAN.chunk
+    resumed = new_trainer("last")
+    resumed.run(checkpoint)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(resumed.network.state_dict()[name], value, rtol=0, atol=0, msg=name)
+    with pytest.raises(ArtifactError, match="another oracle or plan"):
+        new_trainer("next").run(checkpoint)
+
+
+def test_the_horizon_is_checked() -> None:
+    judge: Any = SignJudge()
+    with pytest.raises(ConfigurationError, match="horizon='far' must be one of next, last"):
+        train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)  # type: ignore[arg-type]
