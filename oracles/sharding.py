@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from glimpse_env.arguments import whole_number
 from glimpse_env.errors import ConfigurationError, GlimpseError
@@ -116,8 +117,8 @@ def _on_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator
                 busy[worker.connection] = worker, shard
                 with suppress(OSError):  # it died while it waited, which is noticed when its answer is read
                     worker.connection.send(shard)
-            for connection in wait(list(busy)):
-                assert isinstance(connection, Connection)
+            answered = wait(list(busy))
+            for connection in [connection for connection in busy if connection in answered]:
                 worker, shard = busy.pop(connection)
                 try:
                     answer = connection.recv()
@@ -169,6 +170,7 @@ def _work(make: Make, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # in place of one for all processes, which outlives a process that is killed
     with suppress(EOFError, OSError):  # the driver is gone
         while True:
             shard = connection.recv()

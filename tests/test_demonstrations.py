@@ -16,6 +16,7 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from oracles import demonstrations as module
 from oracles.demonstrations import Demonstrations, generate, manifest_of
 from oracles.sharding import Arrays, Shard, ShardError, make_shards
+from tests.test_scripts import call
 from tests.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
 from tests.toy_shards import CONFIG, SHARD, TroubledJudge, loaded
 
@@ -194,6 +195,8 @@ def test_contradictions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make_shards(refuse, shards, workers=2, ray="local")
     with pytest.raises(ConfigurationError, match="workers=0"):
         make_shards(refuse, shards, workers=0)
+    with pytest.raises(ConfigurationError, match="contradict"):
+        call("generate_demos", "--out", str(tmp_path / "demos.npz"), "--workers", "2", "--ray", "local")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install .*\.\[ray\]"):
         make_shards(refuse, shards, ray="local")
