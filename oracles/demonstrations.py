@@ -1,6 +1,7 @@
 """Demonstrations: glimpse sequences of a policy, with the oracle's maps, kept as npz beside a JSON manifest."""
 
 import json
+import platform
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass
@@ -10,17 +11,19 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.judge import Judge
 from glimpse_env.rollout import play
 from oracles.oracle import OracleConfig
 from oracles.policies import default_oracle_config, make_policy
+from oracles.policy import GlimpsePolicy
+from oracles.sharding import Arrays, Shard, check_means, make_shards, one_thread
 
 FORMAT = 1
 CHUNK = 250
-"""Sequences between two saves of an unfinished run."""
+"""Sequences in a shard: what an unfinished run loses at most, in each process."""
 
 
 @dataclass(frozen=True)
@@ -124,15 +127,33 @@ def generate(
     out: str | Path,
     seed: int = 0,
     config: OracleConfig | None = None,
+    workers: int = 1,
+    ray: str | None = None,
 ) -> Demonstrations:
     """Demonstrations of policy ``name`` on ``num`` training images, saved at ``out``.
 
-    Finished chunks are kept beside ``out`` while it runs; a run that was killed goes on behind them and ends with the
-    same bytes as one that was not. Each image is looked at with the network that never saw it, fold by fold.
+    Finished shards are kept beside ``out`` while it runs; a run that was killed goes on behind them, and who makes
+    the shards makes no difference: the bytes are always the same. (On CPUs that calculate differently, as a mixed
+    cluster may have, last digits can differ.) Each image is looked at with the network that never saw it, fold by fold.
+
+    This process writes all files. What other processes get is the judge, and the data set as the arguments that make
+    it: each finds the images, and keeps the oracle's tables, in the cache (GLIMPSE_CACHE, GLIMPSE_DATA) of the machine
+    it runs on. A Ray cluster needs no shared disk, but this package on every node, and every node its data set where
+    that is not drawn.
+
+    Args:
+        name, source, judge, seed, config: see :func:`oracles.policies.make_policy`.
+        num: images, chosen at random.
+        out: the npz to write; the manifest goes beside it.
+        workers, ray: processes on this machine, or the address of a Ray cluster; see
+            :func:`oracles.sharding.make_shards`.
 
     Raises:
-        ConfigurationError: if more images are asked for than the training split has.
+        ConfigurationError: if more images are asked for than the training split has, or workers and Ray.
+        ArtifactError: if a worker's data set is another.
+        ShardError: if processes die over a shard again and again.
     """
+    check_means(workers, ray)
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
@@ -140,24 +161,26 @@ def generate(
     out = Path(out)
     partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
     chosen = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
-    order = chosen[np.argsort(train.folds[chosen], kind="stable")]
-    made: dict[int, Any] = {}
-    parts = []
-    with tqdm(total=num, desc=f"{source.name}: demonstrations of {name}", unit="seq") as bar:
-        for fold in np.unique(train.folds[order]):
-            rows = order[train.folds[order] == fold]
-            for start in range(0, len(rows), CHUNK):
-                chunk = rows[start : start + CHUNK]
-                path = partial / f"{fold}-{start:06d}.npz"
-                if not path.is_file():
-                    # a policy of its own for each chunk's seed, so that where a run stopped leaves no trace
-                    if fold not in made or name in ("random", "hgs"):
-                        network = None if fold == -1 else int(fold)
-                        own_seed = int(np.random.default_rng([seed, int(fold) + 1, start]).integers(2**31))
-                        made[fold] = make_policy(name, source, judge, network=network, seed=own_seed, config=config)
-                    _save_arrays(path, _play(made[fold], train, judge, source, chunk))
-                parts.append(_load_arrays(path))
-                bar.update(len(chunk))
+    shards = _shards(chosen, train.folds[chosen])
+    kept = {shard: _kept(partial / f"{shard}.npz", shard) for shard in shards}
+    made = {shard: arrays for shard, arrays in kept.items() if arrays is not None}
+    missing = [shard for shard in shards if shard not in made]
+    player = _Player(name, source, judge, seed, config)
+    if workers > 1:
+        with one_thread():  # what policies put into the cache is computed once, not by every worker
+            for shard in missing:
+                player.policy(shard)
+    with tqdm(
+        total=num,
+        initial=sum(len(shard.rows) for shard in made),
+        desc=f"{source.name}: demonstrations of {name}",
+        unit="seq",
+    ) as bar:
+        for shard, arrays in make_shards(player, missing, workers=workers, ray=ray):
+            _save_arrays(partial / f"{shard}.npz", arrays)
+            made[shard] = arrays
+            bar.update(len(shard.rows))
+    parts = [made[shard] for shard in shards]
     arrays = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
     back = np.argsort(np.argsort(train.folds[chosen], kind="stable"), kind="stable")  # to the order chosen
     arrays = {field: values[back] for field, values in arrays.items()}
@@ -167,10 +190,61 @@ def generate(
     return demonstrations
 
 
-def _play(policy: Any, train: Any, judge: Judge, source: DataSource, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
+    """``images`` (N,) in shards of one of ``folds`` (N,) each, in the order of the folds."""
+    return [
+        Shard(int(fold), start, images[folds == fold][start : start + CHUNK])
+        for fold in np.unique(folds)
+        for start in range(0, int((folds == fold).sum()), CHUNK)
+    ]
+
+
+class _Player:
+    """Makes shards of one run: plays its policy on their images."""
+
+    def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: OracleConfig | None):
+        self.name, self.judge, self.seed, self.config = name, judge, seed, config
+        self._source: DataSource | None = source
+        self._made_by = (type(source), source.options, source.fingerprint)
+        self._policies: dict[int, GlimpsePolicy] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Data set and policies stay here: whoever receives this makes them anew."""
+        return self.__dict__ | {"_source": None, "_policies": {}}
+
+    @property
+    def source(self) -> DataSource:
+        if self._source is None:
+            kind, options, fingerprint = self._made_by
+            found = kind(**options)
+            if found.fingerprint != fingerprint:
+                raise ArtifactError(
+                    f"the data set {found.name} has the fingerprint {found.fingerprint} on {platform.node()}, where a "
+                    f"worker runs, and {fingerprint} where the run was started; give both the same files."
+                )
+            self._source = found
+        return self._source
+
+    def policy(self, shard: Shard) -> GlimpsePolicy:
+        """The policy for a shard's images; one that draws at random is made anew for each, with a seed of its own."""
+        if shard.fold not in self._policies or self.name in ("random", "hgs"):
+            own_seed = int(np.random.default_rng([self.seed, shard.fold + 1, shard.start]).integers(2**31))
+            network = None if shard.fold == -1 else shard.fold
+            self._policies[shard.fold] = make_policy(
+                self.name, self.source, self.judge, network=network, seed=own_seed, config=self.config
+            )
+        return self._policies[shard.fold]
+
+    def __call__(self, shard: Shard) -> Arrays:
+        return _play(self.policy(shard), self.source.load("train"), self.judge, self.source, shard.rows)
+
+
+def _play(
+    policy: GlimpsePolicy, train: GlimpseDataset, judge: Judge, source: DataSource, rows: np.ndarray
+) -> dict[str, np.ndarray]:
     maps: dict[int, list[np.ndarray]] = {}
 
-    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
+    def keep(_rows: np.ndarray, t: int, _policy: Any) -> None:
         if policy.last_maps is not None:
             maps.setdefault(t, []).append(policy.last_maps.astype(np.float16))
 
@@ -189,6 +263,14 @@ def _play(policy: Any, train: Any, judge: Judge, source: DataSource, rows: np.nd
     if maps:
         arrays["epe"] = np.stack([np.concatenate(maps[t]) for t in sorted(maps)], axis=1)
     return arrays
+
+
+def _kept(path: Path, shard: Shard) -> Arrays | None:
+    """A shard that an earlier call finished."""
+    if not path.is_file():
+        return None
+    arrays = _load_arrays(path)
+    return arrays if np.array_equal(arrays["indices"], shard.rows) else None  # shards may have been cut otherwise then
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

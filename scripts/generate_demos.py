@@ -8,11 +8,12 @@ import tyro
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import generate
 from oracles.judging import ensure_judge
+from oracles.sharding import check_means
 
 
 @dataclass(frozen=True)
 class Args:
-    """Records sequences of a policy on training images; a run that was stopped goes on when called again."""
+    """Records sequences of a policy on training images; a run that was stopped or killed goes on when called again."""
 
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
@@ -30,12 +31,19 @@ class Args:
     """Concentric windows a glimpse; default the environment's."""
     seed: int = 0
     """Of the choice of images and all else that is random."""
+    workers: int = 1
+    """Processes that make sequences side by side; the file is the same for any number."""
+    ray: str | None = None
+    """Address of a Ray cluster that makes them in place of workers, or "local" for one on this machine."""
 
 
 def main(args: Args) -> None:
+    check_means(args.workers, args.ray)
     source = source_of(args.env, args.root, args.dataset_options)
     judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
-    demonstrations = generate(args.policy, source, judge, args.num, out=args.out, seed=args.seed)
+    demonstrations = generate(
+        args.policy, source, judge, args.num, out=args.out, seed=args.seed, workers=args.workers, ray=args.ray
+    )
     entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))
     print(f"{len(demonstrations)} sequences of {args.policy} on {source.name} ({source.fingerprint}) in {args.out}")
     print(f"Mean entropy of the posterior after each glimpse: {entropies} nats")

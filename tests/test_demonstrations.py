@@ -1,5 +1,11 @@
-"""Demonstrations: what is kept, byte for byte, also when the run was killed on the way."""
+"""Demonstrations: what is kept, byte for byte, whoever makes it and whoever is killed on the way."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,21 +14,46 @@ import pytest
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from oracles import demonstrations as module
-from oracles.completion import CompletionConfig
 from oracles.demonstrations import Demonstrations, generate, manifest_of
-from oracles.oracle import OracleConfig
+from oracles.sharding import Arrays, Shard, ShardError, make_shards
+from tests.test_scripts import call
 from tests.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
+from tests.toy_shards import CONFIG, SHARD, TroubledJudge, loaded
 
-CONFIG = OracleConfig(completion=CompletionConfig(bandwidth=1e-2, samples=24, short_list=24))
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 4)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", SHARD)
 
 
 def make(out: Path, name: str = "oracle", num: int = 20, seed: int = 0) -> Demonstrations:
     return generate(name, ToySource(), ToyJudge(), num, out=out, seed=seed, config=CONFIG)
+
+
+def assert_as_made_in_one_go(out: Path, name: str = "oracle") -> None:
+    """That ``out`` and its manifest have the bytes that one process makes which nobody disturbs."""
+    whole = out.parent / "whole" / "demos.npz"
+    make(whole, name)
+    for suffix in (".npz", ".json"):
+        assert out.with_suffix(suffix).read_bytes() == whole.with_suffix(suffix).read_bytes()
+    assert not list(out.parent.glob(".*.partial"))
+
+
+def driver(
+    out: Path, name: str, bullets: Path, *, lasts: int = 1000, workers: int = 1, ray: str = ""
+) -> subprocess.Popen[str]:
+    """A process of its own that makes the same demonstrations."""
+    words = [str(out), name, str(bullets), str(lasts), str(workers), ray]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(out.parent)}  # Ray writes a key at home
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.toy_shards", *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def test_oracle_sequences_and_maps_are_those_of_enumeration(tmp_path: Path) -> None:
@@ -50,8 +81,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["oracle", "random", "fixed"])
-def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    make(tmp_path / "whole" / "demos.npz", name)
+def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     played, play = [], module._play
 
     def dies_at_the_third(*arguments):  # type: ignore[no-untyped-def]
@@ -61,18 +91,115 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyte
         return play(*arguments)
 
     monkeypatch.setattr(module, "_play", dies_at_the_third)
-    out = tmp_path / "killed" / "demos.npz"
+    out = tmp_path / "demos.npz"
     with pytest.raises(KeyboardInterrupt):
         make(out, name)
     assert not out.exists()
     again = []
     monkeypatch.setattr(module, "_play", lambda *arguments: again.append(arguments) or play(*arguments))
     make(out, name)
-    assert len(again) == 3, "two of five chunks were done already"
-    for suffix in (".npz", ".json"):
-        assert (
-            out.with_suffix(suffix).read_bytes() == (tmp_path / "whole" / "demos.npz").with_suffix(suffix).read_bytes()
-        )
+    assert len(again) == 3, "two of five shards were done already"
+    assert_as_made_in_one_go(out, name)
+
+
+def test_shards_that_were_cut_otherwise_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, play = tmp_path / "demos.npz", module._play
+    played: list[int] = []
+
+    def dies_at_the_second(*arguments):  # type: ignore[no-untyped-def]
+        if played:
+            raise KeyboardInterrupt
+        played.append(1)
+        return play(*arguments)
+
+    monkeypatch.setattr(module, "_play", dies_at_the_second)
+    monkeypatch.setattr(module, "CHUNK", SHARD + 1)
+    with pytest.raises(KeyboardInterrupt):
+        make(out)
+    monkeypatch.setattr(module, "_play", play)
+    monkeypatch.setattr(module, "CHUNK", SHARD)
+    make(out)
+    assert_as_made_in_one_go(out)
+
+
+def test_files_carry_no_time_of_writing(tmp_path: Path) -> None:
+    make(tmp_path / "demos.npz")
+    with zipfile.ZipFile(tmp_path / "demos.npz") as archive:
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_workers_make_the_same_bytes_though_one_is_killed(tmp_path: Path) -> None:
+    out, bullets = tmp_path / "demos.npz", loaded(tmp_path / "bullets", 1)
+    judge = TroubledJudge(bullets)
+    generate("oracle", ToySource(), judge, 20, out=out, config=CONFIG, workers=2)
+    assert not list(bullets.iterdir()), "a worker was killed"
+    assert_as_made_in_one_go(out)
+
+
+def test_a_killed_driver_takes_its_workers_along_and_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "demos.npz"
+    # a shard asks three times: before and after each of two glimpses
+    with driver(out, "random", loaded(tmp_path / "bullets", 0), lasts=3, workers=2) as process:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob(".*.partial/[0-9]*.npz"))) < 2:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        process.kill()
+        process.communicate(timeout=30)  # the pipe has an end when all who could write into it are gone
+    assert not out.exists()
+    again, play = [], module._play
+    monkeypatch.setattr(module, "_play", lambda *arguments: again.append(arguments) or play(*arguments))
+    make(out, "random")
+    assert len(again) == 3, "two of five shards were done already"
+    assert_as_made_in_one_go(out, "random")
+
+
+def test_ray_makes_the_same_bytes_though_a_worker_is_killed(tmp_path: Path) -> None:
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed: pip install -c constraints.txt -e '.[ray]'")
+    out, bullets = tmp_path / "demos.npz", loaded(tmp_path / "bullets", 1)
+    with driver(out, "oracle", bullets, ray="local") as process:
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert not list(bullets.iterdir()), "a worker was killed"
+    assert_as_made_in_one_go(out)
+
+
+def test_a_shard_that_kills_whoever_begins_it_is_named(tmp_path: Path) -> None:
+    judge = TroubledJudge(loaded(tmp_path / "bullets", 20))
+    with pytest.raises(ShardError, match=r"shard 0-00000[04] \(4 images of fold 0\) was begun 3 times .*exit code -9"):
+        generate("oracle", ToySource(), judge, 20, out=tmp_path / "demos.npz", config=CONFIG, workers=2)
+
+
+def refuse(shard: Shard) -> Arrays:
+    raise ArtifactError(f"shard {shard} is refused in {os.getpid()}")
+
+
+def test_errors_of_workers_arrive_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="shard 1-000000 is refused") as raised:
+        list(make_shards(refuse, [Shard(1, 0, np.arange(3))], workers=2))
+    assert str(os.getpid()) not in str(raised.value)
+    assert "in refuse" in str(raised.value.__cause__), "the trace comes along"
+    source = ToySource()
+    source.fingerprint = "of files that the workers do not have"
+    with pytest.raises(ArtifactError, match="give both the same files"):
+        generate("random", source, ToyJudge(), 4, out=tmp_path / "demos.npz", workers=2)
+
+
+def test_contradictions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = [Shard(0, 0, np.arange(3))]
+    with pytest.raises(ConfigurationError, match="workers=2 and ray='local' contradict"):
+        make_shards(refuse, shards, workers=2, ray="local")
+    with pytest.raises(ConfigurationError, match="workers=0"):
+        make_shards(refuse, shards, workers=0)
+    with pytest.raises(ConfigurationError, match="contradict"):
+        call("generate_demos", "--out", str(tmp_path / "demos.npz"), "--workers", "2", "--ray", "local")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"pip install .*\.\[ray\]"):
+        make_shards(refuse, shards, ray="local")
 
 
 def test_seeds_matter_and_repeat(tmp_path: Path) -> None:
