@@ -30,7 +30,7 @@ TITLES: dict[str, str] = {
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",
-    "boed-paper": "BOED, the paper's form",
+    "boed-paper": "BOED as in the paper",
     "boed": "BOED",
     "oracle": "oracle (BOED)",
     "amortised": "amortised oracle",

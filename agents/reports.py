@@ -71,8 +71,10 @@ def estimated(estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bo
     there is none or nothing is uncertain."""
     if estimate.value is None:
         return "–"
-    sign = "+" if signed else ""
-    value = f"{scale * estimate.value:{sign}.{digits}f}"
+
+    def told(number: float) -> str:
+        return f"{round(scale * number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
+
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
-        return value
-    return f"{value} ({scale * estimate.low:{sign}.{digits}f} to {scale * estimate.high:{sign}.{digits}f})"
+        return told(estimate.value)
+    return f"{told(estimate.value)} ({told(estimate.low)} to {told(estimate.high)})"

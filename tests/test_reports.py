@@ -77,5 +77,6 @@ def test_numbers_are_written_with_their_intervals():
     assert estimated(Estimate(0.25, -0.125, 0.5), 1, scale=100, signed=True) == "+25.0 (-12.5 to +50.0)"
     assert estimated(Estimate(1.0, 1.0, 1.0), 0, scale=100) == "100"
     assert estimated(Estimate(0.5, None, None), 2) == "0.50"
+    assert estimated(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
     assert estimated(Estimate(None, None, None), 2) == "–"
     assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
