@@ -1,5 +1,6 @@
 """How well anything with Stable-Baselines3's ``predict`` chooses glimpses: one deterministic rollout an image."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,14 +20,21 @@ from glimpse_env.observations import ObservationMode
 from glimpse_env.rollout import play
 from glimpse_env.sensor import Sensor
 
-FORMAT = 1
+FORMAT = 2
+BATCH = 128
+"""Episodes that a policy plays at once."""
 
 TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
+    "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",
+    "boed-paper": "BOED as in the paper",
+    "boed": "BOED",
     "oracle": "oracle (BOED)",
+    "amortised": "amortised oracle",
+    "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
     "agent_cloned": "agent, cloned",
     "agent": "agent, fine-tuned",
@@ -58,8 +66,14 @@ class Evaluation:
     """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images."""
     entropy: np.ndarray
     """(T,) float64: of the judge's posterior in nats after each glimpse, a mean over images."""
+    final_log_loss: np.ndarray
+    """(N,) float32: -log p(true label) in nats after the last glimpse."""
+    final_entropy: np.ndarray
+    """(N,) float32: of the judge's posterior in nats after the last glimpse."""
     seconds: float
-    """Wall time of the rollouts."""
+    """Wall time of the rollouts, environment and judge among it."""
+    policy_seconds: float
+    """Wall time of the policy's own ``start`` and ``predict``, :data:`BATCH` episodes at once."""
 
     def __post_init__(self) -> None:
         if self.outcomes.ndim != 1 or len(self.outcomes) == 0 or self.log_loss.shape != self.entropy.shape:
@@ -67,18 +81,28 @@ class Evaluation:
                 f"an evaluation needs outcomes (N,), log_loss (T,) and entropy (T,), N >= 1, not "
                 f"{self.outcomes.shape}, {self.log_loss.shape} and {self.entropy.shape}."
             )
+        if not self.outcomes.shape == self.final_log_loss.shape == self.final_entropy.shape:
+            raise ConfigurationError(
+                f"an evaluation of {len(self.outcomes)} images needs as many final_log_loss and final_entropy, not "
+                f"{self.final_log_loss.shape} and {self.final_entropy.shape}."
+            )
 
     @property
     def success_rate(self) -> float:
         """Share of the images that the judge got right."""
         return float(self.outcomes.mean())
 
+    @property
+    def milliseconds(self) -> float:
+        """Of the policy's own time a sequence."""
+        return 1000 * self.policy_seconds / len(self.outcomes)
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Wilson's interval of the success rate."""
         return wilson_interval(int(self.outcomes.sum()), len(self.outcomes), confidence)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; ``outcomes`` as one character an image, so that runs can be compared image by image."""
+        """JSON values; what there is for each image as one text, a character or a number an image."""
         return {
             "success_rate": self.success_rate,
             "interval": list(self.interval()),
@@ -93,7 +117,10 @@ class Evaluation:
             "judge": self.judge,
             "images": self.images,
             "seconds": self.seconds,
+            "policy_seconds": self.policy_seconds,
             "outcomes": "".join("1" if success else "0" for success in self.outcomes),
+            "final_log_loss": " ".join(str(value) for value in self.final_log_loss),
+            "final_entropy": " ".join(str(value) for value in self.final_entropy),
             "format": FORMAT,
         }
 
@@ -111,12 +138,23 @@ class Evaluation:
                 outcomes=np.array([character == "1" for character in content["outcomes"]]),
                 log_loss=np.array(content["log_loss"], dtype=np.float64),
                 entropy=np.array(content["entropy"], dtype=np.float64),
+                final_log_loss=np.array(content["final_log_loss"].split(), dtype=np.float32),
+                final_entropy=np.array(content["final_entropy"].split(), dtype=np.float32),
                 **{
                     key: content[key]
-                    for key in ("policy", "dataset", "fingerprint", "split", "judge", "images", "seconds")
+                    for key in (
+                        "policy",
+                        "dataset",
+                        "fingerprint",
+                        "split",
+                        "judge",
+                        "images",
+                        "seconds",
+                        "policy_seconds",
+                    )
                 },
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ArtifactError(f"an evaluation lacks something ({error!r}); evaluate again.") from error
 
 
@@ -160,8 +198,9 @@ def evaluate(
         progress: whether to show a bar.
     """
     began = time.perf_counter()
+    timed = _Timed(policy)
     rollouts = play(
-        policy,
+        timed,
         dataset,
         judge,
         geometry,
@@ -169,8 +208,9 @@ def evaluate(
         scales=scales,
         action=action,
         observation=observation,
+        batch_size=BATCH,
         progress=progress,
-        start=start_on(policy, dataset),
+        start=start_on(timed, dataset),
     )
     return Evaluation(
         policy=name,
@@ -182,8 +222,30 @@ def evaluate(
         outcomes=np.asarray(rollouts.success, dtype=bool),
         log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),
         entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
+        final_log_loss=rollouts.log_loss[:, -1],
+        final_entropy=rollouts.entropy[:, -1],
         seconds=time.perf_counter() - began,
+        policy_seconds=timed.seconds,
     )
+
+
+class _Timed:
+    """A policy whose own time is taken: ``predict``, and ``start`` where it has one, with their signatures."""
+
+    def __init__(self, policy: Any):
+        self.seconds = 0.0
+        self.predict = self._taking_time(policy.predict)
+        self.start = self._taking_time(policy.start) if hasattr(policy, "start") else None
+
+    def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = method(*args, **kwargs)
+            self.seconds += time.perf_counter() - began
+            return result
+
+        return timed
 
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
@@ -283,11 +345,14 @@ def record(
 
 
 def cached(path: Path, make: Callable[[], Evaluation]) -> Evaluation:
-    """The evaluation kept at ``path``, else the one that ``make`` gives, which is kept there.
+    """The evaluation kept for ``path``, else the one that ``make`` gives, which is kept.
+
+    The file has the format in its name, ``fixed.json`` is kept as ``fixed-v2.json``: one of an older format is not met.
 
     Raises:
-        ArtifactError: if the file at ``path`` is damaged.
+        ArtifactError: if the file is damaged.
     """
+    path = path.with_name(f"{path.stem}-v{FORMAT}{path.suffix}")
     if path.is_file():
         try:
             return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))

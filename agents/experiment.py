@@ -39,7 +39,7 @@ from glimpse_env.registration import scales_of, source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.demonstrations import Demonstrations, generate, manifest_of
 from oracles.judging import ensure_judge
-from oracles.policies import POLICIES, make_policy
+from oracles.policies import REFERENCES, make_policy
 from oracles.policy import GlimpsePolicy
 
 logger = logging.getLogger(__name__)
@@ -522,7 +522,7 @@ class Experiment:
         test = self.dataset("test")
         indices = choose_images(test, self.args.eval_images)
         evaluations = {}
-        for name in POLICIES:
+        for name in REFERENCES:
             if name == "hgs" and not self.source.part_names:
                 continue
             manifest = manifest_of(name, self.source, self.judge, len(indices))

@@ -96,27 +96,76 @@ def paired_bootstrap(
     return Estimate(value, low, high)
 
 
+def mean_of(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of ``values`` (N,), one an image, with its bootstrap interval over images."""
+    return paired_bootstrap(np.mean, (np.asarray(values, dtype=np.float64),), confidence=confidence, seed=seed)
+
+
+def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+    """The mean of ``ours`` - ``theirs`` (N,), on the same images, with its bootstrap interval over images."""
+    differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    return mean_of(differences, confidence=confidence, seed=seed)
+
+
 def gap_closed(
-    agent: np.ndarray, random: np.ndarray, oracle: np.ndarray, *, confidence: float = 0.95, seed: int = 0
+    policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """How far from random to the oracle an agent has come: (agent - random) / (oracle - random).
+    """How far a policy has come from one to another: (policy - floor) / (ceiling - floor) of their means.
 
     Args:
-        agent: (N,) success of the agent on each image.
-        random: (N,) success of the random policy on the same images.
-        oracle: (N,) success of the oracle on the same images.
+        policy: (N,) success of the policy on each image, or another number of which more is better.
+        floor: (N,) of the lower policy on the same images, like random.
+        ceiling: (N,) of the upper policy on the same images, like the oracle.
         confidence: of the bootstrap interval over images.
         seed: of the bootstrap.
 
     Returns:
-        The estimate; not defined where the oracle is not above random.
+        The estimate; not defined where the ceiling is not above the floor.
     """
 
-    def share(agent: np.ndarray, random: np.ndarray, oracle: np.ndarray, axis: int) -> np.ndarray:
-        floor = random.mean(axis=axis)
-        gap = oracle.mean(axis=axis) - floor
-        closed = agent.mean(axis=axis) - floor
+    def share(policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, axis: int) -> np.ndarray:
+        lower = floor.mean(axis=axis)
+        gap = ceiling.mean(axis=axis) - lower
+        closed = policy.mean(axis=axis) - lower
         return np.divide(closed, gap, out=np.full_like(closed, np.nan), where=gap > 0)
 
-    samples = tuple(np.asarray(sample, dtype=np.float64) for sample in (agent, random, oracle))
+    samples = tuple(np.asarray(sample, dtype=np.float64) for sample in (policy, floor, ceiling))
     return paired_bootstrap(share, samples, confidence=confidence, seed=seed)
+
+
+def success_by_budget(
+    success: np.ndarray, used: np.ndarray, budgets: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """The success rate of a family of stopping rules where it takes so many glimpses in the mean over images.
+
+    Between two rules of the family it is interpolated: what a coin between them would give.
+
+    Args:
+        success: (N, T) bool, whether the judge is right after 1..T glimpses.
+        used: (K, N) int, glimpses at which each of K rules stops, none of them later on any image than the next rule.
+        budgets: (M,) mean numbers of glimpses, ascending.
+        resamples: of the N images with replacement, the same for every family of one ``seed``: differences of two
+            results are paired.
+        seed: of the resampling.
+
+    Returns:
+        (1 + resamples, M): first on the images themselves, then on each resample.
+
+    Raises:
+        ConfigurationError: if a rule stops later than the next one.
+    """
+    if (np.diff(used, axis=0) < 0).any():
+        raise ConfigurationError("the rules are not in order; put the one that stops earliest first.")
+    count = len(success)
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    weights = np.concatenate([np.ones((1, count)), drawn]) / count  # (1 + R, N)
+    glimpses = weights @ used.T  # (1 + R, K)
+    rates = weights @ success[np.arange(count), used - 1].astype(np.float64).T
+    return np.stack([np.interp(budgets, xs, ys) for xs, ys in zip(glimpses, rates, strict=True)])
+
+
+def percentile_estimates(samples: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (M,) and their percentile intervals' ends (M,), (M,) from ``samples`` (1 + R, M), the values first."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples[1:], [tail, 1 - tail], axis=0)
+    return samples[0], low, high

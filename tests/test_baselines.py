@@ -1,16 +1,30 @@
 """The policies beside the oracle, against brute force."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from glimpse_env.datasets.base import Geometry
+from agents.evaluation import TITLES
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
-from glimpse_env.rollout import play
+from glimpse_env.rollout import Rollouts, play
 from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
-from oracles.policies import POLICIES, make_policy
+from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.policies import (
+    DEFAULT_ORACLE,
+    PAPER_CONFIG,
+    PEEKING,
+    POLICIES,
+    REFERENCES,
+    default_oracle_config,
+    make_policy,
+    oracle_config,
+    why_not,
+)
+from oracles.policy import GlimpsePolicy
 from tests import toy
 from tests.toy_problem import GEOMETRY, IMAGES, ToyJudge, ToySource, toy_dataset
 
@@ -89,15 +103,63 @@ def test_hand_crafted_looks_at_the_parts_in_order_and_never_at_hidden_ones() -> 
         policy.start(toy.toy_dataset(), np.arange(2))
 
 
+def played(name: str, world: GlimpseDataset) -> Rollouts:
+    """The policy called ``name`` on the toy world."""
+    policy = make_policy(name, ToySource(), ToyJudge())
+    return play(
+        policy,
+        world,
+        ToyJudge(),
+        GEOMETRY,
+        np.arange(len(world)),
+        progress=False,
+        start=lambda rows: policy.start(world, rows),
+    )
+
+
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "hgs"])
 def test_every_policy_plays_by_name(name: str) -> None:
+    rollouts = played(name, ToySource().load("test"))
+    assert (rollouts.locations[:, 0] != rollouts.locations[:, 1]).all()
+    if name not in ("random", "centre", "saliency"):  # these do not know what the judge needs
+        assert rollouts.success.mean() >= 0.75
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "hgs"])
+def test_only_those_that_may_peek_do(name: str) -> None:
+    """What was not looked at changes, and the label: whoever sees glimpses only looks at the same places again."""
+    world = ToySource().load("test")
+    first = played(name, world)
+    scrambled = np.random.default_rng(1).integers(0, 256, world.images.shape, dtype=np.uint8)
+    for image, corners in enumerate(first.corners):
+        for row, col in corners:
+            scrambled[image, row, col] = world.images[image, row, col]
+    changed = replace(world, images=scrambled, labels=(np.asarray(world.labels) + 1) % 4)
+    same = (played(name, changed).locations == first.locations).all()
+    assert same == (name not in PEEKING)
+
+
+def test_oracles_by_name_are_configured_as_told() -> None:
     source, judge = ToySource(), ToyJudge()
-    policy = make_policy(name, source, judge)
-    world = source.load("test")
-    rollouts = play(
-        policy, world, judge, GEOMETRY, np.arange(8), progress=False, start=lambda rows: policy.start(world, rows)
-    )
-    assert rollouts.success.mean() >= 0.5
+    configs = {name: policy_config(make_policy(name, source, judge)) for name in ("boed", "boed-paper", "oracle")}
+    assert configs["boed"] == oracle_config("boed", source) == default_oracle_config(source)
+    assert configs["boed-paper"] == oracle_config("boed-paper", source) == PAPER_CONFIG
+    assert configs["oracle"] == configs[DEFAULT_ORACLE] == oracle_config("oracle", source)
+    assert oracle_config("random", source) is None
+    assert PAPER_CONFIG.criterion == "entropy"
+    paper = PAPER_CONFIG.completion
+    assert (paper.match, paper.short_list, paper.samples, paper.label_weight) == ("pixels", 500, 100, 0.0)
+    assert policy_config(make_policy("boed", source, judge, config=PAPER_CONFIG)) == PAPER_CONFIG
+
+
+def policy_config(policy: GlimpsePolicy) -> OracleConfig:
+    assert isinstance(policy, BOEDOracle)
+    return policy.config
+
+
+def test_names_agree() -> None:
+    assert {*PEEKING, *REFERENCES, DEFAULT_ORACLE} <= set(POLICIES)
+    assert set(POLICIES) <= set(TITLES)
 
 
 def test_unknown_policies_are_named() -> None:
@@ -105,3 +167,4 @@ def test_unknown_policies_are_named() -> None:
         make_policy("psychic", ToySource(), ToyJudge())
     with pytest.raises(ConfigurationError, match="no parts"):
         make_policy("hgs", ToySource(), ToyJudge())
+    assert why_not("boed", ToySource()) is None

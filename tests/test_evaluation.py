@@ -1,17 +1,20 @@
 """Evaluations: what they measure, that they survive JSON, and that anything with ``predict`` can be evaluated."""
 
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from agents.evaluation import Evaluation, cached, choose_images, evaluate, format_table, record
+from agents import evaluation
+from agents.evaluation import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
 from agents.metrics import wilson_interval
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.locations import LocationGrid
 from glimpse_env.sensor import Sensor
 from oracles.baselines import FixedPolicy
-from tests.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
+from tests.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 from tests.toy_agents import toy_model
 
 GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
@@ -19,6 +22,8 @@ SEQUENCE = np.array([3, 40, 17, 22])
 
 
 def made(outcomes: list[int] | None = None, policy: str = "fixed") -> Evaluation:
+    successes = np.array([1, 0, 1, 1] if outcomes is None else outcomes, dtype=bool)
+    count = len(successes)
     return Evaluation(
         policy=policy,
         dataset="toy",
@@ -26,10 +31,13 @@ def made(outcomes: list[int] | None = None, policy: str = "fixed") -> Evaluation
         split="test",
         judge="def",
         images="012",
-        outcomes=np.array([1, 0, 1, 1] if outcomes is None else outcomes, dtype=bool),
+        outcomes=successes,
         log_loss=np.array([1.5, 0.25]),
         entropy=np.array([1.0, 0.5]),
+        final_log_loss=np.linspace(0.1, 0.4, count, dtype=np.float32),
+        final_entropy=np.full(count, 1 / 3, dtype=np.float32),
         seconds=2.0,
+        policy_seconds=0.5,
     )
 
 
@@ -45,6 +53,8 @@ def test_evaluation_of_a_fixed_sequence_is_what_the_judge_says_of_its_glimpses()
         assert evaluation.log_loss[t] == pytest.approx(losses.mean(), rel=1e-4)
         assert evaluation.entropy[t] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-4)
     np.testing.assert_array_equal(evaluation.outcomes, p.argmax(axis=1) == dataset.labels[indices])
+    np.testing.assert_allclose(evaluation.final_log_loss, losses, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.final_entropy, -(p * np.log(p)).sum(axis=1), rtol=1e-4)
     assert (evaluation.dataset, evaluation.fingerprint, evaluation.split) == ("toy", "toy", "train")
     assert evaluation.judge == judge.identity
 
@@ -83,6 +93,40 @@ def test_a_policy_that_starts_on_images_is_told_them():
     assert told == [("toy", [4, 2])]
 
 
+def test_the_policys_own_time_is_told_apart_from_the_environments():
+    class Slow(FixedPolicy):
+        def start(self, dataset, indices):
+            time.sleep(0.02)
+
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
+            time.sleep(0.005)
+            return super().predict(observation, state, episode_start, deterministic)
+
+    class SlowJudge(CountingJudge):
+        identity = "slow"
+
+        def probabilities(self, glimpses, corners, counts, folds):
+            time.sleep(0.1)
+            return super().probabilities(glimpses, corners, counts, folds)
+
+    images = np.arange(4)
+    slow = evaluate(Slow(GRID, SEQUENCE), toy_dataset(), SlowJudge(), GEOMETRY, images, name="slow", progress=False)
+    assert slow.policy_seconds >= 0.04
+    assert slow.seconds > slow.policy_seconds + 0.4
+    assert slow.milliseconds == pytest.approx(250 * slow.policy_seconds)
+
+
+def test_policies_that_take_masks_are_given_them():
+    class Masked:
+        def predict(self, observation, state=None, episode_start=None, deterministic=True, action_masks=None):
+            given.append(action_masks.copy())
+            return action_masks.argmax(axis=1), state
+
+    given: list[np.ndarray] = []
+    evaluate(Masked(), toy_dataset(), toy_judge(), GEOMETRY, np.arange(3), name="masked", progress=False)
+    assert [masks.argmax(axis=1).tolist() for masks in given] == [[t] * 3 for t in range(4)]
+
+
 def test_recording_agrees_with_the_evaluation_and_keeps_the_maps():
     class Mapped(FixedPolicy):
         def predict(self, observation, state=None, episode_start=None, deterministic=True):
@@ -109,10 +153,13 @@ def test_evaluation_survives_json():
     assert content["success_rate"] == 0.75
     assert content["interval"] == list(wilson_interval(3, 4))
     assert content["outcomes"] == "1011"
-    assert Evaluation.from_json(content).to_json() == content
+    again = Evaluation.from_json(content)
+    assert again.to_json() == content
+    np.testing.assert_array_equal(again.final_log_loss, evaluation.final_log_loss)
+    np.testing.assert_array_equal(again.final_entropy, evaluation.final_entropy)
 
 
-@pytest.mark.parametrize("change", [{"format": 99}, {"outcomes": None}])
+@pytest.mark.parametrize("change", [{"format": 99}, {"outcomes": None}, {"final_entropy": None}])
 def test_a_damaged_evaluation_is_refused(change):
     with pytest.raises(ArtifactError, match="evaluate again"):
         Evaluation.from_json(made().to_json() | change)
@@ -121,6 +168,8 @@ def test_a_damaged_evaluation_is_refused(change):
 def test_an_evaluation_without_images_is_refused():
     with pytest.raises(ConfigurationError, match="outcomes"):
         made(outcomes=[])
+    with pytest.raises(ConfigurationError, match=r"final_log_loss and final_entropy, not \(4,\) and \(3,\)"):
+        replace(made(), final_entropy=np.zeros(3, dtype=np.float32))
 
 
 def test_cached_evaluates_once(tmp_path):
@@ -134,9 +183,18 @@ def test_cached_evaluates_once(tmp_path):
     first, second = cached(path, make), cached(path, make)
     assert len(calls) == 1
     assert first.to_json() == second.to_json()
-    path.write_text("{")
-    with pytest.raises(ArtifactError, match=r"fixed\.json"):
+    kept = path.with_name(f"fixed-v{FORMAT}.json")
+    kept.write_text("{")
+    with pytest.raises(ArtifactError, match=kept.name):
         cached(path, make)
+
+
+def test_cached_does_not_meet_files_of_another_format(tmp_path, monkeypatch):
+    path = tmp_path / "fixed.json"
+    monkeypatch.setattr(evaluation, "FORMAT", FORMAT - 1)
+    cached(path, made)
+    monkeypatch.undo()
+    assert cached(path, lambda: made(policy="anew")).policy == "anew"
 
 
 def test_chosen_images_are_the_same_each_time_and_spread_over_the_split():

@@ -194,7 +194,7 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
     for key in before.keys() - {"wall_time_s", "policies", "command"}:
         assert before[key] == after[key], key
     for name, entry in before["policies"].items():
-        assert entry | {"seconds": 0} == after["policies"][name] | {"seconds": 0}
+        assert entry | {"seconds": 0, "policy_seconds": 0} == after["policies"][name] | {"seconds": 0, "policy_seconds": 0}
     for name in ("model.zip", "checkpoint/chunk-2.zip"):
         assert same(weights(finished / name), weights(out / name))
 

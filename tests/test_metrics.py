@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from agents.metrics import Estimate, gap_closed, paired_bootstrap, wilson_interval
+from agents.metrics import (
+    Estimate,
+    gap_closed,
+    mean_difference,
+    mean_of,
+    paired_bootstrap,
+    percentile_estimates,
+    success_by_budget,
+    wilson_interval,
+)
 from glimpse_env.errors import ConfigurationError
 
 
@@ -87,3 +96,47 @@ def test_gap_closed_is_not_defined_without_a_gap():
     estimate = gap_closed(few, none, few)  # a third of the resamples leave the one success out
     assert estimate == Estimate(1.0, None, None)
     assert estimate.to_json() == {"value": 1.0, "interval": None}
+
+
+def test_gap_closed_of_losses_where_less_is_better():
+    fixed, clairvoyant = np.full(20, 1.5), np.full(20, 0.5)
+    estimate = gap_closed(-np.full(20, 0.75), -fixed, -clairvoyant)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.75, 0.75, 0.75))
+
+
+def test_means_and_paired_differences():
+    rng = np.random.default_rng(4)
+    hard = rng.normal(2.0, 1.0, size=900)
+    ours, theirs = hard + rng.normal(0.0, 0.1, size=900), hard + 0.05
+    assert mean_of(ours).value == pytest.approx(ours.mean())
+    difference = mean_difference(ours, theirs)
+    half = 1.96 * (ours - theirs).std() / 30
+    assert (difference.low, difference.high) == pytest.approx(
+        ((ours - theirs).mean() - half, (ours - theirs).mean() + half), abs=0.2 * half
+    )
+    assert mean_of(ours).high - mean_of(ours).low > 5 * (difference.high - difference.low), "paired, so much surer"
+    assert mean_difference(np.array([True, False]), np.array([False, True])).value == 0.0
+
+
+def test_success_by_budget_by_hand():
+    """Two images: one is right from the first glimpse on, the other from the third."""
+    success = np.array([[1, 1, 1], [0, 0, 1]], dtype=bool)
+    used = np.array([[1, 1], [1, 3], [3, 3]])  # all stop at once, the hard one goes on, none stops
+    budgets = np.array([1.0, 1.5, 2.0, 3.0])
+    rates = success_by_budget(success, used, budgets, resamples=400)
+    assert rates.shape == (401, 4)
+    np.testing.assert_allclose(rates[0], [0.5, 0.75, 1.0, 1.0])
+    assert set(rates[1:, 0]) == {0.0, 0.5, 1.0}, "resamples hold the hard image never, once or twice"
+    np.testing.assert_array_equal(rates, success_by_budget(success, used, budgets, resamples=400))
+    with pytest.raises(ConfigurationError, match="not in order"):
+        success_by_budget(success, used[::-1], budgets)
+
+
+def test_stopping_all_images_alike_is_the_success_after_so_many_glimpses():
+    success = np.random.default_rng(5).random((200, 4)) < [0.2, 0.5, 0.6, 0.9]
+    used = np.broadcast_to(np.arange(1, 5)[:, None], (4, 200))
+    value, low, high = percentile_estimates(success_by_budget(success, used, np.arange(1, 5), resamples=4000))
+    np.testing.assert_allclose(value, success.mean(axis=0))
+    half = 1.96 * np.sqrt(value * (1 - value) / 200)
+    np.testing.assert_allclose(low, value - half, atol=0.012)
+    np.testing.assert_allclose(high, value + half, atol=0.012)

@@ -1,0 +1,108 @@
+"""Bottom-up saliency as a policy: the usual baseline that knows neither the task nor what was seen so far."""
+
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import LocationGrid
+from glimpse_env.observations import unpack_history
+from oracles.policy import GlimpsePolicy, Observations, actions_for
+
+MISSING = (
+    "policy 'saliency' needs OpenCV with its contributed modules, of which there may be only one build: "
+    "pip install opencv-contrib-python-headless, in place of any other OpenCV package."
+)
+
+
+def saliency_installed() -> bool:
+    """Whether there is an OpenCV with the saliency module, which not every build of it has."""
+    try:
+        import cv2
+    except ImportError:
+        return False
+    return hasattr(cv2, "saliency")
+
+
+def saliency_map(image: np.ndarray) -> np.ndarray:
+    """The spectral residual of an image (Hou and Zhang, CVPR 2007), as OpenCV computes it.
+
+    Args:
+        image: (H, W, C) uint8, C 1 or 3 (RGB).
+
+    Returns:
+        (H, W) float32, not negative; only ratios mean anything.
+
+    Raises:
+        ConfigurationError: if OpenCV or its saliency module is missing.
+    """
+    if not saliency_installed():
+        raise ConfigurationError(MISSING)
+    import cv2
+
+    grey = image[..., 0] if image.shape[2] == 1 else cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    _, salient = cv2.saliency.StaticSaliencySpectralResidual.create().computeSaliency(np.ascontiguousarray(grey))
+    return np.maximum(salient, 0.0)
+
+
+class SaliencyPolicy(GlimpsePolicy):
+    """Greedy: looks where the window holds most of the saliency that is left, and what was looked at has none left.
+
+    It peeks at all pixels of the image, though not at its label. Of several scales only the narrowest window counts.
+
+    Raises:
+        ConfigurationError: if OpenCV or its saliency module is missing.
+    """
+
+    map_title = "Saliency left outside, share"
+
+    def __init__(self, grid: LocationGrid, num_glimpses: int):
+        if not saliency_installed():
+            raise ConfigurationError(MISSING)
+        self.grid, self.num_glimpses = grid, num_glimpses
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
+        plans = [self.plan(saliency_map(np.asarray(dataset.images[index]))) for index in indices]
+        return np.stack([sequence for sequence, _ in plans]), np.stack([maps for _, maps in plans])
+
+    def plan(self, salient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where to look in an image.
+
+        Args:
+            salient: (H, W), not negative.
+
+        Returns:
+            (T,) int64 locations and (T, L) float32: for every location the share of all saliency that would be left
+            after a look there.
+        """
+        g, stride = self.grid.glimpse_size, self.grid.stride
+        left = np.array(salient, dtype=np.float64)
+        total = max(float(left.sum()), np.finfo(np.float64).tiny)
+        sequence = np.empty(self.num_glimpses, dtype=np.int64)
+        maps = np.empty((self.num_glimpses, len(self.grid)), dtype=np.float32)
+        for t in range(self.num_glimpses):
+            inside = sliding_window_view(left, (g, g))[::stride, ::stride].sum(axis=(2, 3)).ravel()  # (L,)
+            maps[t] = (left.sum() - inside) / total
+            inside[sequence[:t]] = -1.0
+            sequence[t] = inside.argmax()
+            row, col = self.grid.corners[sequence[t]]
+            left[row : row + g, col : col + g] = 0.0
+        return sequence, maps
+
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        histories = unpack_history(observation, self.grid)
+        if state is None:
+            raise ConfigurationError("the saliency policy needs a state from start(dataset, indices).")
+        sequences, maps = state
+        rows = np.arange(len(sequences))
+        self.last_maps = maps[rows, histories.counts]
+        return actions_for(sequences[rows, histories.counts], observation), state

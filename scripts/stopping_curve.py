@@ -1,0 +1,172 @@
+"""What it costs to stop looking early, by the paper's rule and by simpler ones.
+
+python scripts/stopping_curve.py --env GlimpseBirds-v0
+"""
+
+import logging
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from agents.evaluation import TITLES, choose_images
+from agents.experiment import versions
+from agents.metrics import Estimate, percentile_estimates, success_by_budget
+from agents.policy_figures import StoppingCurve, stopping_curves
+from agents.reports import command_line, estimated, markdown
+from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.files import write_json
+from glimpse_env.registration import scales_of, source_of
+from oracles.judging import ensure_judge
+from oracles.oracle import BOEDOracle
+from oracles.policies import make_policy
+from oracles.stopping import PlayedOut, glimpses_used, play_out
+
+THRESHOLDS = 200
+"""Of each rule, spread over the values that its signal takes."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Plays the oracle to the end once on each image and works out where each rule would have stopped."""
+
+    env: str = "GlimpseBirds-v0"
+    """Environment id, or the name of a data set."""
+    policy: str = "boed"
+    """boed, boed-paper or oracle."""
+    images: int = 1000
+    """Images, at most."""
+    split: Literal["val", "test"] = "test"
+    """Whose images."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
+    scales: int | None = None
+    """Concentric windows a glimpse; default the environment's."""
+    picture: Path | None = None
+    """Where the picture goes; default docs/images/stopping_<data set>.png."""
+    out: Path | None = None
+    """Where the figures go as JSON; default docs/stopping_<data set>.json."""
+
+
+def main(args: Args) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        measure(args)
+    except GlimpseError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def measure(args: Args) -> None:
+    """Plays, and writes picture and figures."""
+    source = source_of(args.env, args.root, args.dataset_options)
+    scales = scales_of(args.env, args.scales)
+    judge = ensure_judge(source, scales=scales)
+    oracle = make_policy(args.policy, source, judge)
+    if not isinstance(oracle, BOEDOracle):
+        raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
+    dataset = source.load(args.split)
+    indices = choose_images(dataset, args.images)
+    played = play_out(oracle, dataset, judge, source.geometry, indices, scales=scales)
+    rules = rules_of(played)
+    steps = source.geometry.num_glimpses
+    budgets = np.linspace(1, steps, 20 * (steps - 1) + 1)
+    curves = {
+        name: StoppingCurve(budgets, success_by_budget(played.success, used, budgets))
+        for name, (_, used) in rules.items()
+    }
+    picture = args.picture or Path(f"docs/images/stopping_{source.name}.png")
+    stopping_curves(
+        picture,
+        curves,
+        steps,
+        title=f"{args.env} · when to stop looking",
+        note=f"{TITLES[args.policy]}, criterion {oracle.config.criterion}; {len(indices)} {args.split} images, one "
+        "episode each; bands: 95 %, bootstrap over images.",
+    )
+    saved = comparisons(curves, steps)
+    print(f"\n{table(saved)}\n\nPicture in {picture}")
+    out = args.out or Path(f"docs/stopping_{source.name}.json")
+    write_json(
+        out,
+        {
+            "env": args.env,
+            "command": command_line("stopping_curve", args),
+            "dataset": {"name": source.name, "fingerprint": source.fingerprint},
+            "judge": judge.identity,
+            "policy": args.policy,
+            "config": asdict(oracle.config),
+            "split": args.split,
+            "num_images": len(indices),
+            "rules": {
+                name: {
+                    "thresholds_nats": None if thresholds is None else [round(float(t), 6) for t in thresholds],
+                    "mean_glimpses": [round(float(mean), 4) for mean in used.mean(axis=1)],
+                    "success_rate": [
+                        round(float(played.success[np.arange(len(indices)), stops - 1].mean()), 4) for stops in used
+                    ],
+                }
+                for name, (thresholds, used) in rules.items()
+            },
+            "at_equal_glimpses": saved,
+            "versions": versions(),
+        },
+    )
+    print(f"Figures in {out}")
+
+
+def rules_of(played: PlayedOut) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
+    """By family of rules: their thresholds (K,) in nats, and where each stops (K, N), the earliest first."""
+    count, steps = played.success.shape
+    fixed = np.broadcast_to(np.arange(1, steps + 1)[:, None], (steps, count))
+    found: dict[str, tuple[np.ndarray | None, np.ndarray]] = {"fixed": (None, fixed)}
+    for name, signal in (("entropy", played.entropy[:, :-1]), ("gain", played.gain)):
+        inner = np.quantile(signal, np.linspace(1, 0, THRESHOLDS))
+        thresholds = np.concatenate([[np.nextafter(inner[0], np.inf)], inner])  # from stopping at once to never
+        found[name] = thresholds, np.stack([glimpses_used(signal, threshold) for threshold in thresholds])
+    return found
+
+
+def comparisons(curves: dict[str, StoppingCurve], steps: int) -> list[dict[str, Any]]:
+    """For each number of glimpses but the ends: every rule's success at that many in the mean, and what it is above
+    stopping all images there."""
+    rows = []
+    for t in range(2, steps):
+        row: dict[str, Any] = {"glimpses": t}
+        at = int(np.argmin(np.abs(curves["fixed"].budgets - t)))
+        base = curves["fixed"].samples[:, at]
+        for name, curve in curves.items():
+            row[name] = _estimate(curve.samples[:, at]).to_json()
+            if name != "fixed":
+                row[f"{name}_less_fixed"] = _estimate(curve.samples[:, at] - base).to_json()
+        rows.append(row)
+    return rows
+
+
+def _estimate(samples: np.ndarray) -> Estimate:
+    value, low, high = percentile_estimates(samples[:, None])
+    return Estimate(float(value[0]), float(low[0]), float(high[0]))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of :func:`comparisons`."""
+
+    def told(content: dict[str, Any], signed: bool = False) -> str:
+        return estimated(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
+
+    head = ["mean glimpses", "fixed number, %", "by entropy, %", "less fixed, points", "by information gain, %"]
+    lines = [[*head, "less fixed, points"]]
+    for row in rows:
+        cells = [told(row["fixed"])]
+        for name in ("entropy", "gain"):
+            cells += [told(row[name]), told(row[f"{name}_less_fixed"], signed=True)]
+        lines.append([str(row["glimpses"]), *cells])
+    return markdown(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
