@@ -1,7 +1,7 @@
 """Policies on the same images: evaluations kept as they end, and how they differ image by image."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge import Judge
 from oracles.demonstrations import manifest_of
 from oracles.oracle import OracleConfig
-from oracles.policies import PEEKING, make_policy, oracle_config
+from oracles.policies import PEEKING, make_policy
 
 
 def kept_evaluation(
@@ -41,9 +41,8 @@ def kept_evaluation(
     Raises:
         ArtifactError: if the one that is kept is damaged.
     """
-    used = config or oracle_config(name, source)
     manifest = manifest_of(name, source, judge, len(indices), config=config)
-    key = digest(manifest, None if used is None else asdict(used), dataset.split, indices, BATCH)
+    key = digest(manifest, dataset.split, indices, BATCH)
     folder = cache_folder() / "evaluations" if folder is None else folder
 
     def make() -> Evaluation:

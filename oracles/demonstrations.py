@@ -17,8 +17,9 @@ from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.judge import Judge
 from glimpse_env.rollout import play
 from oracles.oracle import OracleConfig
-from oracles.policies import default_oracle_config, make_policy
+from oracles.policies import horizon_of, make_policy, policy_settings
 from oracles.policy import GlimpsePolicy
+from oracles.scorer_training import ensure_oracle
 from oracles.sharding import Arrays, Shard, check_means, make_shards, one_thread
 
 FORMAT = 1
@@ -101,11 +102,10 @@ def manifest_of(
     name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: OracleConfig | None = None
 ) -> dict[str, Any]:
     """All that determines the demonstrations of policy ``name``; equal manifests, equal bytes."""
-    oracle = asdict(config or default_oracle_config(source)) if name == "oracle" else None
     return {
         "format": FORMAT,
         "policy": name,
-        "oracle": oracle,
+        "oracle": policy_settings(name, source, judge, config),
         "dataset": source.name,
         "options": {name: value for name, value in source.options.items() if name != "root"},
         "train_images": source.size("train"),
@@ -207,9 +207,11 @@ class _Player:
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)
         self._policies: dict[int, GlimpsePolicy] = {}
+        horizon = horizon_of(name, source, config)
+        self._amortised = None if horizon is None else ensure_oracle(source, judge, horizon)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Data set and policies stay here: whoever receives this makes them anew."""
+        """Data set and policies stay here, but for networks: whoever receives this makes them anew."""
         return self.__dict__ | {"_source": None, "_policies": {}}
 
     @property
@@ -230,8 +232,10 @@ class _Player:
         if shard.fold not in self._policies or self.name in ("random", "hgs"):
             own_seed = int(np.random.default_rng([self.seed, shard.fold + 1, shard.start]).integers(2**31))
             network = None if shard.fold == -1 else shard.fold
-            self._policies[shard.fold] = make_policy(
-                self.name, self.source, self.judge, network=network, seed=own_seed, config=self.config
+            self._policies[shard.fold] = (
+                make_policy(self.name, self.source, self.judge, network=network, seed=own_seed, config=self.config)
+                if self._amortised is None
+                else self._amortised.for_fold(network)
             )
         return self._policies[shard.fold]
 

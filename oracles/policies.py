@@ -1,6 +1,7 @@
 """The policies by name."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
@@ -10,13 +11,30 @@ from oracles.completion import CompletionConfig
 from oracles.oracle import BOEDOracle, OracleConfig
 from oracles.policy import GlimpsePolicy
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
+from oracles.scorer import Horizon
+from oracles.scorer_training import ensure_oracle
 
-POLICIES = ("random", "centre", "saliency", "fixed", "hgs", "boed-paper", "boed", "oracle", "clairvoyant")
+POLICIES = (
+    "random",
+    "centre",
+    "saliency",
+    "fixed",
+    "hgs",
+    "boed-paper",
+    "boed",
+    "amortised",
+    "lookahead",
+    "oracle",
+    "clairvoyant",
+)
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as
-:func:`default_oracle_config` and :data:`PAPER_CONFIG` have it; ``oracle`` is :data:`DEFAULT_ORACLE`."""
+:func:`default_oracle_config` and :data:`PAPER_CONFIG` have it, ``amortised`` and ``lookahead`` :class:`AmortisedOracle`
+with the horizons of :data:`HORIZONS`; ``oracle`` is what :func:`default_oracle` names."""
 
-DEFAULT_ORACLE = "boed"
-"""The policy that ``oracle`` is another name of."""
+HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
+"""Of the amortised oracles."""
+
+_DEFAULT_ORACLES = {"birds": "lookahead", "digits": "lookahead", "mnist": "lookahead"}
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
 """Those that a run of scripts/train_agent.py sets its agent beside."""
@@ -45,10 +63,44 @@ def default_oracle_config(source: DataSource) -> OracleConfig:
     return OracleConfig(completion=completion)
 
 
-def oracle_config(name: str, source: DataSource) -> OracleConfig | None:
-    """What the policy called ``name`` is configured with on a data set; None for one that is no oracle."""
-    configs = {"boed": default_oracle_config(source), "boed-paper": PAPER_CONFIG}
-    return configs.get(DEFAULT_ORACLE if name == "oracle" else name)
+def default_oracle(source: DataSource) -> str:
+    """The policy that ``oracle`` is another name of: the best on a data set's validation images."""
+    return _DEFAULT_ORACLES.get(source.name, "boed")
+
+
+def horizon_of(name: str, source: DataSource, config: OracleConfig | None = None) -> Horizon | None:
+    """How far the policy called ``name`` looks ahead, where it is an amortised oracle; else None."""
+    return HORIZONS.get(_resolved(name, source, config))
+
+
+def policy_settings(
+    name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None
+) -> dict[str, Any] | None:
+    """What the choices of the policy called ``name`` depend on beside data set, judge and seed, as JSON values.
+
+    Args:
+        name, source, judge, config: see :func:`make_policy`.
+
+    Returns:
+        None for a policy that is no oracle.
+    """
+    name = _resolved(name, source, config)
+    if name in HORIZONS:
+        return {"policy": name, "weights": ensure_oracle(source, judge, HORIZONS[name]).identity}
+    if name not in ("boed", "boed-paper"):
+        return None
+    return {"policy": name, **asdict(_config(name, source, config))}
+
+
+def _resolved(name: str, source: DataSource, config: OracleConfig | None = None) -> str:
+    """``name``, that of the default oracle in its place; a configuration asks for BOED."""
+    if name != "oracle":
+        return name
+    return default_oracle(source) if config is None else "boed"
+
+
+def _config(name: str, source: DataSource, config: OracleConfig | None) -> OracleConfig:
+    return PAPER_CONFIG if name == "boed-paper" else config or default_oracle_config(source)
 
 
 def why_not(name: str, source: DataSource) -> str | None:
@@ -79,7 +131,7 @@ def make_policy(
         judge: of that data set.
         network: the fold whose images the oracle is to look at; None for images no network was trained on.
         seed: of what is random in the policy.
-        config: of ``boed``; None for the data set's default.
+        config: of ``boed``, which ``oracle`` then is; None for the data set's default.
 
     Raises:
         ConfigurationError: if there is no such policy, or :func:`why_not` tells what it lacks.
@@ -87,8 +139,7 @@ def make_policy(
     reason = why_not(name, source)
     if reason is not None:
         raise ConfigurationError(reason)
-    if name == "oracle":
-        name = DEFAULT_ORACLE
+    name = _resolved(name, source, config)
     num_glimpses = source.geometry.num_glimpses
     if name == "random":
         return RandomPolicy(judge.grid, seed)
@@ -100,8 +151,8 @@ def make_policy(
         return FixedPolicy(judge.grid, best_fixed(source.load("train"), judge, num_glimpses))
     if name == "hgs":
         return HandCraftedPolicy(judge.grid, num_glimpses, seed)
-    if name == "boed-paper":
-        return BOEDOracle(source.load("train"), judge, PAPER_CONFIG, network=network)
-    if name == "boed":
-        return BOEDOracle(source.load("train"), judge, config or default_oracle_config(source), network=network)
+    if name in ("boed", "boed-paper"):
+        return BOEDOracle(source.load("train"), judge, _config(name, source, config), network=network)
+    if name in HORIZONS:
+        return ensure_oracle(source, judge, HORIZONS[name], network=network)
     return ClairvoyantPolicy(judge, num_glimpses)

@@ -5,7 +5,7 @@ python scripts/compare_policies.py --env GlimpseBirds-v0 GlimpseMNIST-v0 Glimpse
 
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from oracles.judging import ensure_judge
-from oracles.policies import DEFAULT_ORACLE, PEEKING, POLICIES, oracle_config, why_not
+from oracles.policies import PEEKING, POLICIES, default_oracle, policy_settings, why_not
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
         if reason is not None:
             logging.info("%s is left out: %s", TITLES.get(name, name), reason)
         else:
-            chosen.append(DEFAULT_ORACLE if name == "oracle" else name)
+            chosen.append(default_oracle(source) if name == "oracle" else name)
     return [name for name in POLICIES if name in chosen]
 
 
@@ -124,9 +124,10 @@ class Report:
             ends = evaluations["fixed"], evaluations["clairvoyant"]
             self.closed = {name: Closed.of(one, *ends) for name, one in evaluations.items()}
         self.differences: dict[str, Difference] = {}
-        if DEFAULT_ORACLE in evaluations:
-            oracle = evaluations[DEFAULT_ORACLE]
-            others = {name: one for name, one in evaluations.items() if name != DEFAULT_ORACLE}
+        self.default = default_oracle(source)
+        if self.default in evaluations:
+            oracle = evaluations[self.default]
+            others = {name: one for name, one in evaluations.items() if name != self.default}
             self.differences = {name: Difference.of(oracle, other) for name, other in others.items()}
 
     def markdown(self) -> str:
@@ -150,7 +151,7 @@ class Report:
             )
         parts = [markdown(rows)]
         if self.differences:
-            lines = [[f"{TITLES[DEFAULT_ORACLE]} less", "success, points", "log-loss, nats"]]
+            lines = [[f"{TITLES[self.default]} less", "success, points", "log-loss, nats"]]
             for name, difference in self.differences.items():
                 success = estimated(difference.success, 1, scale=100, signed=True)
                 lines.append([self._title(name), success, estimated(difference.log_loss, 3, signed=True)])
@@ -170,11 +171,11 @@ class Report:
             content = one.to_json()
             for of_each_image in ("final_log_loss", "final_entropy"):
                 del content[of_each_image]
-            config, closed = oracle_config(name, self.source), self.closed.get(name)
+            closed = self.closed.get(name)
             policies[name] = {
                 "title": TITLES.get(name, name),
                 "peeks": name in PEEKING,
-                "config": None if config is None else asdict(config),
+                "settings": policy_settings(name, self.source, self.judge),
                 **content,
                 "final_log_loss": self.log_loss[name].to_json(),
                 "final_entropy": self.entropy[name].to_json(),
@@ -190,7 +191,7 @@ class Report:
             "judge": {"identity": self.judge.identity, "scales": self.judge.card.scales},
             "batch_size": BATCH,
             "threads": torch.get_num_threads(),
-            "default_oracle": DEFAULT_ORACLE,
+            "default_oracle": self.default,
             "policies": policies,
             "oracle_less": {name: difference.to_json() for name, difference in self.differences.items()},
             "oracle_stands": standing(self.differences),
@@ -199,7 +200,7 @@ class Report:
 
     def _title(self, name: str) -> str:
         title = TITLES.get(name, name)
-        if name == DEFAULT_ORACLE:
+        if name == self.default:
             return f"**{title}** (default oracle)"
         return f"{title} †" if name in PEEKING else title
 

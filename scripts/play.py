@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
 from oracles.judging import ensure_judge
-from oracles.policies import default_oracle_config, make_policy
+from oracles.policies import make_policy, policy_settings
 
 FORMAT = 1
 POLL = 100
@@ -78,7 +78,7 @@ def play(args: Args) -> None:
         finally:  # also where an error ended the game
             print("\n".join(report(game)))
             if args.out is not None:
-                settings = {"env": args.env, "seed": args.seed, "oracle": asdict(default_oracle_config(source))}
+                settings = {"env": args.env, "seed": args.seed, "oracle": policy_settings("oracle", source, judge)}
                 write_json(args.out, {"format": FORMAT, **settings, **game.to_json(), "versions": versions()})
                 print(f"Scores in {args.out}")
 

@@ -11,40 +11,13 @@ from glimpse_env.datasets.digits import Digits
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
 from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, HistoryObserver
-from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_path
+from oracles.amortised import AmortisedOracle, find_oracle, oracle_path
 from oracles.policy import Observations
-from oracles.scorer import LocationScorer
 from oracles.scorer_training import PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
 from tests import toy
 
 T = toy.GEOMETRY.num_glimpses
 PLAN = ScorerPlan(images=64, histories=2, batch_size=16, locations=6, ahead=4, chunk=32)
-
-
-def toy_oracle(judge: Judge | None = None) -> AmortisedOracle:
-    """Untrained networks on a toy judge's convolutions, each with biases of its own."""
-    judge = judge or toy.toy_judge()
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        networks = [LocationScorer.like(network, len(judge.grid), T) for network in judge.networks]
-        for network in networks:
-            torch.nn.init.normal_(network.base, std=0.05)
-    card = OracleCard(
-        dataset="toy",
-        fingerprint="toy",
-        judge=judge.identity,
-        horizon="next",
-        criterion="entropy",
-        config=networks[0].config,
-        image_size=toy.SIZE,
-        scales=1,
-        num_glimpses=T,
-        num_networks=len(networks),
-        seed=0,
-        plan={},
-        command="",
-    )
-    return AmortisedOracle(networks, card)
 
 
 def observe(judge: Judge, rows: np.ndarray, locations: np.ndarray) -> Observations:
@@ -60,7 +33,7 @@ def observe(judge: Judge, rows: np.ndarray, locations: np.ndarray) -> Observatio
 
 def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass() -> None:
     judge, rows, locations = toy.toy_judge(), np.arange(4), np.array([[3, 20], [9, 1], [30, 63], [0, 5]])
-    oracle = toy_oracle(judge)
+    oracle = toy.toy_oracle(judge)
     oracle.predict(observe(judge, rows, locations))
     expected = []
     for scorer in oracle.networks:
@@ -76,7 +49,7 @@ def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass() -> None:
 
 def test_state_carried_along_equals_starting_afresh_at_every_step() -> None:
     judge, rows = toy.toy_judge(), np.arange(5)
-    oracle, locations, state = toy_oracle(judge), np.empty((5, 0), dtype=np.int64), None
+    oracle, locations, state = toy.toy_oracle(judge), np.empty((5, 0), dtype=np.int64), None
     for _ in range(T):
         observation = observe(judge, rows, locations)
         action, state = oracle.predict(observation, state, np.zeros(5, dtype=bool))
@@ -90,7 +63,7 @@ def test_state_carried_along_equals_starting_afresh_at_every_step() -> None:
 
 def test_a_new_episode_forgets_the_last_one() -> None:
     judge = toy.toy_judge()
-    oracle = toy_oracle(judge)
+    oracle = toy.toy_oracle(judge)
     _, state = oracle.predict(observe(judge, np.array([0, 1]), np.array([[3, 9], [3, 9]])))
     later = observe(judge, np.array([0, 1]), np.array([[3, 9, 20], [3, 9, 20]]))
     begun = observe(judge, np.array([5, 5]), np.empty((2, 0), dtype=np.int64))
@@ -106,7 +79,8 @@ def test_a_new_episode_forgets_the_last_one() -> None:
 
 
 def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path) -> None:
-    judge, oracle = toy.toy_judge(), toy_oracle()
+    judge = toy.toy_judge()
+    oracle = toy.toy_oracle(judge)
     oracle.save(tmp_path / "o.safetensors")
     loaded = AmortisedOracle.load(tmp_path / "o.safetensors")
     assert asdict(loaded.card) == asdict(oracle.card)

@@ -1,12 +1,13 @@
 """The policies beside the oracle, against brute force."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from agents.evaluation import TITLES
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
@@ -14,14 +15,15 @@ from glimpse_env.rollout import Rollouts, play
 from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.oracle import BOEDOracle, OracleConfig
 from oracles.policies import (
-    DEFAULT_ORACLE,
+    HORIZONS,
     PAPER_CONFIG,
     PEEKING,
     POLICIES,
     REFERENCES,
+    default_oracle,
     default_oracle_config,
     make_policy,
-    oracle_config,
+    policy_settings,
     why_not,
 )
 from oracles.policy import GlimpsePolicy
@@ -142,10 +144,14 @@ def test_only_those_that_may_peek_do(name: str) -> None:
 def test_oracles_by_name_are_configured_as_told() -> None:
     source, judge = ToySource(), ToyJudge()
     configs = {name: policy_config(make_policy(name, source, judge)) for name in ("boed", "boed-paper", "oracle")}
-    assert configs["boed"] == oracle_config("boed", source) == default_oracle_config(source)
-    assert configs["boed-paper"] == oracle_config("boed-paper", source) == PAPER_CONFIG
-    assert configs["oracle"] == configs[DEFAULT_ORACLE] == oracle_config("oracle", source)
-    assert oracle_config("random", source) is None
+    assert configs["boed"] == default_oracle_config(source)
+    assert configs["boed-paper"] == PAPER_CONFIG
+    assert default_oracle(source) == "boed", "where nothing better was measured"
+    assert configs["oracle"] == configs["boed"]
+    for name in ("boed", "boed-paper", "oracle"):
+        resolved = "boed" if name == "oracle" else name
+        assert policy_settings(name, source, judge) == {"policy": resolved, **asdict(configs[name])}
+    assert policy_settings("random", source, judge) is None
     assert PAPER_CONFIG.criterion == "entropy"
     paper = PAPER_CONFIG.completion
     assert (paper.match, paper.short_list, paper.samples, paper.label_weight) == ("pixels", 500, 100, 0.0)
@@ -158,7 +164,8 @@ def policy_config(policy: GlimpsePolicy) -> OracleConfig:
 
 
 def test_names_agree() -> None:
-    assert {*PEEKING, *REFERENCES, DEFAULT_ORACLE} <= set(POLICIES)
+    defaults = {default_oracle(make_source(name)) for name in ("birds", "digits")}
+    assert {*PEEKING, *REFERENCES, *HORIZONS, *defaults} <= set(POLICIES)
     assert set(POLICIES) <= set(TITLES)
 
 

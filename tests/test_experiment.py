@@ -19,11 +19,12 @@ from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge import judge_path
 from glimpse_env.observations import HistoryObserver
-from oracles import demonstrations, policies
+from oracles import policies
+from oracles.amortised import oracle_path
 from oracles.completion import CompletionConfig
 from oracles.oracle import OracleConfig
 from tests.tiny_data import write_tiny_folder
-from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
+from tests.toy import SMALL_FOLDER, toy_judge, toy_oracle, write_toy_judge
 
 TOY = Args(
     env="GlimpseDigits-v0",
@@ -47,13 +48,13 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
-        for module in (policies, demonstrations):
-            patch.setattr(module, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
+        patch.setattr(policies, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
         source = make_source("digits")
         judge = toy_judge(
             source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
         )
         judge.save(judge_path(source))
+        toy_oracle(judge, "last").save(oracle_path(source, judge, "last"))
         yield
 
 
@@ -194,7 +195,8 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
     for key in before.keys() - {"wall_time_s", "policies", "command"}:
         assert before[key] == after[key], key
     for name, entry in before["policies"].items():
-        assert entry | {"seconds": 0, "policy_seconds": 0} == after["policies"][name] | {"seconds": 0, "policy_seconds": 0}
+        times = {"seconds": 0, "policy_seconds": 0}
+        assert entry | times == after["policies"][name] | times
     for name in ("model.zip", "checkpoint/chunk-2.zip"):
         assert same(weights(finished / name), weights(out / name))
 

@@ -12,6 +12,9 @@ from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
 from glimpse_env.judge import Judge, JudgeCard, judge_path
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.registration import find_source, scales_of
+from oracles.amortised import AmortisedOracle, OracleCard, oracle_path
+from oracles.policies import HORIZONS
+from oracles.scorer import Horizon, LocationScorer
 from tests.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
@@ -105,7 +108,7 @@ def toy_judge(
 
 
 def write_toy_judge(source: DataSource, scales: int = 1) -> Path:
-    """Puts an untrained judge for a data set into the cache, where ``find_judge`` finds it."""
+    """Puts an untrained judge for a data set into the cache, where ``find_judge`` finds it, and amortised oracles."""
     judge = toy_judge(
         source.geometry,
         size=source.image_shape[0],
@@ -118,7 +121,35 @@ def write_toy_judge(source: DataSource, scales: int = 1) -> Path:
     )
     path = judge_path(source, scales)
     judge.save(path)
+    for horizon in HORIZONS.values():
+        toy_oracle(judge, horizon).save(oracle_path(source, judge, horizon))
     return path
+
+
+def toy_oracle(judge: Judge, horizon: Horizon = "next") -> AmortisedOracle:
+    """Untrained networks on a judge's convolutions, each with biases of its own."""
+    steps = judge.card.num_glimpses
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        networks = [LocationScorer.like(network, len(judge.grid), steps) for network in judge.networks]
+        for network in networks:
+            torch.nn.init.normal_(network.base, std=0.05)
+    card = OracleCard(
+        dataset=judge.card.dataset,
+        fingerprint=judge.card.fingerprint,
+        judge=judge.identity,
+        horizon=horizon,
+        criterion="entropy",
+        config=networks[0].config,
+        image_size=judge.card.image_size,
+        scales=judge.card.scales,
+        num_glimpses=steps,
+        num_networks=len(networks),
+        seed=0,
+        plan={},
+        command="tests/toy.py",
+    )
+    return AmortisedOracle(networks, card)
 
 
 def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
