@@ -7,6 +7,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from agents.calibration import Calibration
+from agents.evaluation import TITLES
+from agents.figures import COLOURS
 from glimpse_env.files import whole_file
 
 CRITERION_COLOURS = {"entropy": "#0072B2", "log_loss": "#D55E00", "error": "#009E73"}
@@ -60,6 +63,46 @@ def convergence(
         "The oracle's expected criterion nears the exact one as 1 / √N", loc="left", fontsize=12, fontweight="bold"
     )
     _finish(axes, "both")
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, note: str) -> None:
+    """Draws a reliability diagram for each policy, with a histogram of the confidences below it.
+
+    Args:
+        path: of the PNG, written whole.
+        found: calibration after the last glimpse, by policy.
+        title, note: over and under the picture.
+    """
+    figure = Figure(figsize=(2.75 * len(found) + 0.5, 4.6), dpi=150, layout="constrained")
+    grid = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
+    for column, (name, calibration) in enumerate(found.items()):
+        axes, counts = grid[:, column]
+        colour = COLOURS.get(name, GREY)
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+        confidence, accuracy, low, high, _ = np.array(calibration.bins()).T
+        spread = np.abs(np.stack([accuracy - low, high - accuracy]))
+        axes.errorbar(confidence, accuracy, spread, color=colour, fmt="o-", markersize=4, linewidth=1.2, elinewidth=0.8)
+        error = calibration.error
+        axes.text(
+            0.04,
+            0.97,
+            f"ECE {100 * (error.value or 0):.1f} %\nconfidence {100 * calibration.mean_confidence:.1f} %"
+            f"\naccuracy {100 * calibration.accuracy:.1f} %",
+            transform=axes.transAxes,
+            va="top",
+            fontsize=8.5,
+        )
+        axes.set_title(TITLES.get(name, name), fontsize=10.5)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        counts.hist(calibration.confidence, bins=np.linspace(0, 1, 21).tolist(), color=colour, alpha=0.6)
+        counts.set_xlabel("confidence")
+        for part in (axes, counts):
+            _finish(part, "both")
+    grid[0, 0].set_ylabel("accuracy")
+    grid[1, 0].set_ylabel("images")
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
     _save(figure, path)
 
