@@ -9,7 +9,6 @@ import numpy as np
 from agents.evaluation import TITLES
 from agents.metrics import Estimate, wilson_interval
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge_training import calibration_error
 
 BINS = 15
 RESAMPLES = 1000
@@ -86,12 +85,10 @@ def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     confidence = probabilities.max(axis=-1).astype(np.float64)
     right = probabilities.argmax(axis=-1) == labels
     rng = np.random.default_rng(seed)
-    error = _error(confidence, right)
-    resampled, perfect = [], []
-    for _ in range(RESAMPLES):
-        rows = rng.integers(len(right), size=len(right))
-        resampled.append(_error(confidence[rows], right[rows]))
-        perfect.append(_error(confidence, rng.random(len(right)) < confidence))
+    error = float(_errors(confidence, right))
+    rows = rng.integers(len(right), size=(RESAMPLES, len(right)))
+    resampled = _errors(confidence[rows], right[rows])
+    perfect = _errors(np.broadcast_to(confidence, rows.shape), rng.random(rows.shape) < confidence)
     low, high = 2 * error - np.quantile(resampled, [0.975, 0.025])
     interval = Estimate(error, max(0.0, float(low)), max(0.0, float(high)))
     middle = np.quantile(perfect, [0.025, 0.975])
@@ -135,8 +132,10 @@ def _percent(estimate: Estimate) -> str:
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
-def _error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """:func:`calibration_error` of (N,) confidences and outcomes, as a question of two classes."""
-    # what is left of the probability lies below every confidence, so the first class stays the most probable one
-    answers = np.stack([confidence, np.full_like(confidence, -1.0)], axis=1)
-    return calibration_error(answers, np.where(right, 0, 1), BINS)
+def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """:func:`glimpse_env.judge_training.calibration_error` of samples (..., N): (...)."""
+    count = right.shape[-1]
+    order = np.argsort(confidence, axis=-1, kind="stable")
+    gaps = np.take_along_axis(confidence - right, order, axis=-1)
+    starts = [rows[0] for rows in np.array_split(np.arange(count), BINS) if len(rows)]
+    return np.abs(np.add.reduceat(gaps, starts, axis=-1)).sum(axis=-1) / count
