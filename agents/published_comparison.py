@@ -9,6 +9,7 @@ import numpy as np
 from agents.evaluation import TITLES, start_on
 from agents.metrics import Estimate, paired_bootstrap, wilson_interval
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
 from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
@@ -19,6 +20,7 @@ from oracles.policies import make_policy
 from oracles.policy import GlimpsePolicy, Observations
 
 PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
+EXCHANGED = ", row and column exchanged"
 NAMES = {**TITLES, PUBLISHED: "published", SHUFFLED: "published, shuffled"}
 MEASURES = ("success", "log_loss", "entropy")
 
@@ -160,6 +162,22 @@ def ranks(maps: np.ndarray, history: np.ndarray, choices: np.ndarray) -> tuple[n
     others = (~seen).sum(axis=2)
     worse = others - better.sum(axis=2) - 0.5 * equal.sum(axis=2)
     return 1 + better.sum(axis=2), 100 * worse / others
+
+
+def transposed(locations: np.ndarray, grid: LocationGrid) -> np.ndarray:
+    """Grid locations (...) int64 with row and column exchanged."""
+    row, col = np.divmod(locations, grid.side)
+    return col * grid.side + row
+
+
+def official_training_images(source: CUB200, ids: np.ndarray) -> dict[int, int]:
+    """How many of the images with ``ids`` (N,) int, and with ids off by a little, are for training in CUB's own split.
+
+    Returns:
+        A count by what is added to the ids.
+    """
+    official = np.concatenate([source.image_ids("train"), source.image_ids("val")])
+    return {shift: int(np.isin(ids + shift, official).sum()) for shift in range(-2, 3)}
 
 
 def reach(dataset: GlimpseDataset, grid: LocationGrid, indices: np.ndarray, draws: np.ndarray) -> dict[str, np.ndarray]:

@@ -83,7 +83,7 @@ def run(args: Args) -> None:
     )
     logging.info("Picture: %s", picture)
     if args.out is not None:
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
+        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
         content = {
             "args": settings,
             "dataset": source.name,

@@ -14,6 +14,7 @@ import tyro
 from agents import oracle_figures
 from agents.experiment import versions
 from agents.published_comparison import (
+    EXCHANGED,
     OURS,
     PUBLISHED,
     SHUFFLED,
@@ -23,6 +24,7 @@ from agents.published_comparison import (
     last_differences,
     maps_along,
     mean_estimate,
+    official_training_images,
     percentile_table,
     ranks,
     reach,
@@ -31,6 +33,7 @@ from agents.published_comparison import (
     steps_table,
     success_table,
     to_json,
+    transposed,
 )
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
@@ -86,6 +89,9 @@ def run(args: Args) -> None:
         raise ConfigurationError(f"{args.sequences} has {len(indices)} sequence of a training image; bring 2 or more.")
     logging.info("%d published sequences of images in %s/train", len(indices), source.name)
 
+    shifts = official_training_images(source, source.image_ids("train")[indices])
+    logging.info("For training in CUB's own split, with this added to the ids: %s", shifts)
+
     rng = np.random.default_rng(args.seed)
     mixed = shuffled(published, args.draws, rng)
     draws = {PUBLISHED: published[None], SHUFFLED: mixed}
@@ -94,7 +100,8 @@ def run(args: Args) -> None:
         seeds = range(args.seed, args.seed + (args.draws if name == "random" else 1))
         draws[name] = np.stack([chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])
     found = {name: Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
-    reached = {name: reach(train, judge.grid, indices, locations) for name, locations in draws.items()}
+    both = {name + EXCHANGED: transposed(draws[name], judge.grid) for name in (PUBLISHED, SHUFFLED)}
+    reached = {name: reach(train, judge.grid, indices, locations) for name, locations in (draws | both).items()}
     logging.info("Our maps along the published sequences")
     maps = maps_along(source, judge, indices, published)
     rank, percentile = ranks(maps, published, published)
@@ -135,14 +142,15 @@ def run(args: Args) -> None:
     )
     logging.info("Pictures in %s", args.pictures)
     if args.out is not None:
-        settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(args).items()}
+        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
         content = {
-            "args": settings,
+            "args": settings | {"sequences": args.sequences.name},
             "dataset": source.name,
             "fingerprint": source.fingerprint,
             "judge": judge.identity,
             "images": len(indices),
             "sequences": to_json(found),
+            "official_training_images_by_shift_of_ids": shifts,
             "published_less_shuffled": {
                 measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
             },

@@ -13,10 +13,12 @@ from agents.published_comparison import (
     differences,
     maps_along,
     mean_estimate,
+    official_training_images,
     ranks,
     reach,
     shuffled,
     success_interval,
+    transposed,
 )
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.judge import Judge
@@ -78,6 +80,18 @@ def test_reach_by_hand() -> None:
     np.testing.assert_allclose(found["pixels"], [(1 + 2) / 2 * window, (4 / 3 + 1) / 2 * window, 2 * window])
     np.testing.assert_allclose(found["parts"], [(0.5 + 1) / 2, (1 + 0) / 2, np.nan])
     assert mean_estimate(found["parts"]).value == pytest.approx(0.625)
+
+
+def test_row_and_column_exchanged() -> None:
+    grid = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+    locations = np.array([[0, 8, 63], [5, 10, 62]])
+    np.testing.assert_array_equal(grid.corners[transposed(locations, grid)], grid.corners[locations][..., ::-1])
+
+
+def test_ids_are_held_against_the_official_split(source: CUB200) -> None:
+    # 11 to 19 are for training, 21 is for testing, 23 to 31 for training again; even ids are none
+    found = official_training_images(source, np.array([11, 19, 23]))
+    assert found == {-2: 1, -1: 0, 0: 3, 1: 0, 2: 2}
 
 
 def test_judged_is_what_the_rollout_found() -> None:
