@@ -5,9 +5,10 @@ python scripts/calibrate_policies.py --env GlimpseBirds-v0 --picture docs/images
 
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
@@ -15,7 +16,7 @@ from agents.calibration import Calibration, calibrate, calibration_table
 from agents.evaluation import TITLES, choose_images, start_on
 from agents.experiment import versions
 from agents.oracle_figures import reliability
-from glimpse_env.errors import GlimpseError
+from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.replay import replayed
@@ -40,6 +41,8 @@ class Args:
     """Whose histories; hgs is left out where there are no parts."""
     images: int = 2000
     """Test images, at most."""
+    network: int | None = None
+    """Ask this one of the judge's networks alone, 0 the first; default as in episodes, the mean of all."""
     seed: int = 0
     """Of what is random in policies and bootstrap."""
     picture: Path | None = None
@@ -60,13 +63,17 @@ def run(args: Args) -> None:
     """Plays, measures, prints the table and draws the picture."""
     source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
     judge, test = ensure_judge(source, scales=scales), source.load("test")
+    if args.network is not None:
+        if not 0 <= args.network < len(judge.networks):
+            raise ConfigurationError(f"--network {args.network} must lie in 0..{len(judge.networks) - 1}.")
+        test = replace(test, folds=np.full(len(test), args.network))
     indices = choose_images(test, args.images)
     found: dict[str, list[Calibration]] = {}
     for name in args.policies:
         if name == "hgs" and not source.part_names:
             continue
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
-        policy = make_policy(name, source, judge, seed=args.seed)
+        policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
         rollouts = play(policy, test, judge, source.geometry, indices, scales=scales, start=start_on(policy, test))
         probabilities = replayed(test, judge, indices, rollouts.corners)
         found[name] = [

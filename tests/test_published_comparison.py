@@ -191,6 +191,11 @@ def test_calibration_script_writes_table_picture_and_figures(
     assert [len(steps) for steps in figures["policies"].values()] == [5, 5]
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.width > 500
+    call("calibrate_policies", *words, "--policies", "centre", "--network", "1")
+    alone = json.loads((tmp_path / "one.json").read_text())["policies"]["centre"]
+    assert alone[4]["mean_confidence"] != figures["policies"]["centre"][4]["mean_confidence"]
+    with pytest.raises(SystemExit, match=r"--network 3 must lie in 0\.\.2"):
+        call("calibrate_policies", *words, "--network", "3")
 
 
 def test_convergence_script_writes_picture_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
