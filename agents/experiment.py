@@ -41,6 +41,7 @@ from oracles.demonstrations import Demonstrations, generate, manifest_of
 from oracles.judging import ensure_judge
 from oracles.policies import REFERENCES, make_policy
 from oracles.policy import GlimpsePolicy
+from oracles.published import cropped_cub, is_published, read_published
 
 logger = logging.getLogger(__name__)
 
@@ -99,9 +100,10 @@ class Args:
     algo: str = "ppo"
     """Policy-gradient algorithm: ppo, a2c or maskable_ppo."""
     demos: str = "oracle"
-    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, or a file of scripts/generate_demos.py."""
+    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, a file of scripts/generate_demos.py, or a text
+    file or folder of published sequences on CUB."""
     num_demos: int | None = None
-    """Demonstrations; default by data set (all of them for a file)."""
+    """Demonstrations; default by data set (all of them for a file or folder)."""
     timesteps: int | None = None
     """Environment steps of fine-tuning, rounded up to whole rollouts; default by data set."""
     seed: int = 0
@@ -140,8 +142,10 @@ class Args:
             raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
         if self.algo not in ALGORITHMS:
             raise ConfigurationError(f"--algo {self.algo} must be one of {', '.join(ALGORITHMS)}.")
-        if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).is_file():
-            raise ConfigurationError(f"--demos {self.demos} is no file and none of {', '.join(DEMONSTRATORS)}, none.")
+        if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
+            raise ConfigurationError(
+                f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, none."
+            )
         at_least = {
             "num_demos": 10,
             "timesteps": 0,
@@ -267,6 +271,8 @@ class Experiment:
         source = source_of(args.env, args.root, args.dataset_options)
         if args.demos == "hgs" and not source.part_names:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
+        if args.demos not in (*DEMONSTRATORS, "none") and is_published(args.demos):
+            cropped_cub(source)  # said now, not once a judge has been trained
         budget = DEFAULTS[source.name]
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
         if args.num_demos is None and args.demos in DEMONSTRATORS:
@@ -373,8 +379,11 @@ class Experiment:
             if path.with_suffix(".json").is_file():  # written last
                 return Demonstrations.load(path)
             return generate(kind, self.source, self.judge, num, seed=self.args.seed, out=path)
-        demonstrations = Demonstrations.load(kind)
-        demonstrations.check_fits(self.source, self.judge)
+        if is_published(kind):
+            demonstrations = read_published(kind, self.source, self.judge)
+        else:
+            demonstrations = Demonstrations.load(kind)
+            demonstrations.check_fits(self.source, self.judge)
         if num is not None and num > len(demonstrations):
             raise ArtifactError(f"{kind} holds {len(demonstrations)} demonstrations, fewer than --num-demos {num}.")
         return demonstrations

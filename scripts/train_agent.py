@@ -2,6 +2,7 @@
 
 python scripts/train_agent.py
 python scripts/train_agent.py --env GlimpseMNIST-v0 --demos oracle --seed 1
+python scripts/train_agent.py --env GlimpseCUB-v0 --demos nogs_sequences_cub
 python scripts/train_agent.py --resume runs/GlimpseBirds-v0-ppo-oracle-s0
 """
 

@@ -68,6 +68,14 @@ def test_parts_are_scaled_by_each_side_of_a_clipped_crop() -> None:
     np.testing.assert_allclose(parts, [[64, 64, 1]])
 
 
+def test_image_ids_are_those_of_images_txt(cub: Path) -> None:
+    # ids 11, 13, ...; of the 6 images of a class 4 are for training, the fifth for val, the last for test
+    source = CUB200(root=str(cub), species=[2, 3])
+    np.testing.assert_array_equal(source.image_ids("train"), [23, 25, 27, 29, 35, 37, 39, 41])
+    np.testing.assert_array_equal(source.image_ids("val"), [31, 43])
+    np.testing.assert_array_equal(source.image_ids("test"), [33, 45])
+
+
 def test_images_show_the_box_where_it_should_be(cub: Path) -> None:
     # The box (20, 15, 40, 30) gives the crop from (10, 0) to (70, 60): 60 x 60 to 128 x 128.
     colours = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]

@@ -16,7 +16,7 @@ LAYERS = (
     ("judge",),
     ("embeddings",),
     ("episodes",),
-    ("judge_training", "rendering", "rollout"),
+    ("judge_training", "rendering", "replay", "rollout"),
     ("env", "vector_env"),
     ("registration",),
 )

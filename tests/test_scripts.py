@@ -29,7 +29,7 @@ from tests.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
 
 ROOT = Path(__file__).parent.parent
-REQUIRED = {"download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
+REQUIRED = {"compare_published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
 """What a script cannot do without."""
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 

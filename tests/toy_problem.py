@@ -1,19 +1,14 @@
 """A finite world: a handful of 3 x 3 images seen a pixel at a time, and the judge that is exactly Bayes' rule in it."""
 
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split
 from glimpse_env.files import digest
-from glimpse_env.locations import LocationGrid
+from oracles.toy_problem import ExactJudge, ToyWorld
 
 GEOMETRY = Geometry(glimpse_size=1, stride=1, num_glimpses=2)
-IMPOSSIBLE = -60.0
-"""Log-likelihood of a glimpse that an image does not show."""
 
 # Pixel 0 tells the family. Pixel 1 tells the species of the first family and nothing of the second, pixel 5 the other
 # way round, and the rest is the same everywhere: where to look next depends on what was seen.
@@ -27,41 +22,11 @@ IMAGES = np.array([row for row, _ in _ROWS], dtype=np.uint8).reshape(-1, 3, 3, 1
 LABELS = np.array([label for _, label in _ROWS], dtype=np.int64)
 
 
-class ToyJudge:
-    """p(theta | y, l) by enumeration, in the factorised form that :class:`glimpse_env.judge.Judge` has.
-
-    A glimpse's embedding is the log-likelihood of every image of the world, so that embeddings add up.
-    """
+class ToyJudge(ExactJudge):
+    """Exact in the world of some images (M, 3, 3, 1) uint8, all equally likely."""
 
     def __init__(self, images: np.ndarray = IMAGES, labels: np.ndarray = LABELS):
-        self.images, self.labels = images, labels
-        self.grid = LocationGrid(image_size=images.shape[1], glimpse_size=1, stride=1)
-        self.networks = [None]
-        self.num_classes = int(labels.max()) + 1
-        self.card = SimpleNamespace(scales=1)
-        self.identity = digest("toy", images, labels)
-
-    def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        shown = self.images[:, corners[:, 0], corners[:, 1], 0].T  # (B, M)
-        agree = shown == glimpses[:, 0, 0, :1]
-        return torch.from_numpy(np.where(agree, 0.0, IMPOSSIBLE).astype(np.float32))
-
-    def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
-        agree = images.reshape(len(images), -1, 1) == self.images.reshape(len(self.images), -1).T
-        return torch.from_numpy(np.where(agree, 0.0, IMPOSSIBLE).astype(np.float32))  # (N, L, M)
-
-    def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
-        of_class = [summed[..., self.labels == c].logsumexp(-1) for c in range(self.num_classes)]
-        return torch.log_softmax(torch.stack(of_class, dim=-1), dim=-1)
-
-    def probabilities(
-        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
-    ) -> np.ndarray:
-        summed = torch.zeros(len(glimpses), len(self.images))
-        for t in range(glimpses.shape[1]):
-            taken = torch.from_numpy(counts > t)[:, None]
-            summed += self.embed_glimpses(0, glimpses[:, t], corners[:, t]) * taken
-        return self.class_log_probabilities(0, summed, 0).exp().numpy()
+        super().__init__(ToyWorld.of_images(images, labels))
 
 
 def toy_dataset(rows: np.ndarray, split: Split = "train") -> GlimpseDataset:

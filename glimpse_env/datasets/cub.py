@@ -58,6 +58,8 @@ _Table = dict[int, _Cell[T]]
 class _Entry:
     """What the text files say of one image."""
 
+    identity: int
+    """The image's id."""
     file: str
     """Below ``images/``."""
     line: int
@@ -151,6 +153,10 @@ class CUB200(DataSource):
     def size(self, split: Split) -> int:
         return len(self._entries[split])
 
+    def image_ids(self, split: Split) -> np.ndarray:
+        """(N,) int64, ascending: the original ids, as in images.txt, of the images of a split."""
+        return np.array([entry.identity for entry in self._entries[split]], dtype=np.int64)
+
     def fill(
         self,
         split: Split,
@@ -212,6 +218,7 @@ class CUB200(DataSource):
                 split = "val" if seen[species] % VAL_EVERY == VAL_FIRST else "train"
                 seen[species] += 1
             entry = _Entry(
+                identity=identity,
                 file=files[identity].value,
                 line=files[identity].line,
                 label=self.species.index(species),

@@ -1,0 +1,39 @@
+"""What the judge makes of glimpses at given places, step by step: for sequences that are there already."""
+
+import numpy as np
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.judge import Judge
+from glimpse_env.sensor import Sensor
+
+CHUNK = 256
+"""Images at a time."""
+
+
+def replayed(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """The judge's class probabilities after each glimpse of N sequences.
+
+    Each image is judged by the network of its fold, or by the mean of all where it has none, as in episodes.
+
+    Args:
+        dataset: the split looked at.
+        judge: of the data set.
+        indices: (N,) int, images of the split.
+        corners: (N, T, 2) int pixels: top-left corners (row, col) of the glimpses, in order.
+
+    Returns:
+        (N, T, classes) float32, summing to one over classes.
+    """
+    count, steps = corners.shape[:2]
+    sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
+    probabilities = np.empty((count, steps, judge.num_classes), dtype=np.float32)
+    for start in range(0, count, CHUNK):
+        rows = slice(start, start + CHUNK)
+        images, places = np.asarray(indices)[rows], corners[rows]
+        folds = np.asarray(dataset.folds[images])
+        read: np.ndarray | float = 0.0
+        for t in range(steps):
+            glimpses = sensor(dataset.images, images, places[:, t])[:, None]  # (b, 1, g, g, C * scales)
+            read = read + judge.read(glimpses, places[:, t : t + 1], folds)
+            probabilities[rows, t] = judge.opinion(read, t + 1, folds)
+    return probabilities

@@ -1,0 +1,187 @@
+"""Finite worlds in which posterior and EPE are known exactly: what the oracle's estimates are held against."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glimpse_env.datasets.base import GlimpseDataset, Split
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import digest
+from glimpse_env.locations import LocationGrid
+from oracles.epe import Criterion
+
+IMPOSSIBLE = -60.0
+"""Log-likelihood of a pixel that a cause never shows."""
+History = list[tuple[int, int]]
+"""Pixels seen, as (place, value) pairs; places are numbered row by row, values are 0..V - 1."""
+
+
+@dataclass(frozen=True)
+class ToyWorld:
+    """p(theta, x): one of M equally likely causes, each of a class, draws every pixel by itself.
+
+    A glimpse is one pixel. Where each class has one cause, pixels are independent given the class; where a cause shows
+    one value only at each place, causes are the images of the world.
+
+    Raises:
+        ConfigurationError: if the shapes disagree, places make no square or probabilities do not sum to one.
+    """
+
+    likelihood: np.ndarray
+    """(M, L, V) float64: p(value | cause, place)."""
+    labels: np.ndarray
+    """(M,) int64: the causes' classes, 0..classes - 1, each at least once."""
+    pixels: np.ndarray
+    """(V,) uint8: how bright the values are."""
+
+    def __post_init__(self) -> None:
+        shape = self.likelihood.shape
+        square = len(shape) == 3 and round(shape[1] ** 0.5) ** 2 == shape[1]
+        agree = square and self.labels.shape == shape[:1] and self.pixels.shape == shape[2:]
+        if not agree or not np.allclose(self.likelihood.sum(-1), 1.0):
+            raise ConfigurationError(
+                "a toy world needs likelihood (M, side^2, V), summing to one over values, labels (M,) and pixels "
+                f"(V,), not {shape}, {self.labels.shape} and {self.pixels.shape}."
+            )
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, *, classes: int = 3, side: int = 3, values: int = 3) -> "ToyWorld":
+        """A class for each cause, its pixels' probabilities drawn at random: some places tell much, others little."""
+        logits = rng.normal(size=(classes, side**2, values)) * rng.uniform(0.0, 2.5, size=(1, side**2, 1))
+        p = np.exp(logits)
+        pixels = np.linspace(0, 255, values).round().astype(np.uint8)
+        return cls(p / p.sum(-1, keepdims=True), np.arange(classes), pixels)
+
+    @classmethod
+    def of_images(cls, images: np.ndarray, labels: np.ndarray) -> "ToyWorld":
+        """The world in which there are the images (M, side, side, 1) uint8, equally likely, and no other."""
+        pixels, values = np.unique(images, return_inverse=True)
+        return cls(np.eye(len(pixels))[values.reshape(len(images), -1)], labels, pixels)
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.labels.max()) + 1
+
+    @property
+    def num_places(self) -> int:
+        """L."""
+        return self.likelihood.shape[1]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest("toy world", self.likelihood, self.labels, self.pixels)
+
+    def causes(self, history: History) -> np.ndarray:
+        """(M,) float64: p(cause | history), by Bayes' rule."""
+        p = np.ones(len(self.labels))
+        for place, value in dict.fromkeys(history):  # a second look at a place tells nothing
+            p = p * self.likelihood[:, place, value]
+        return p / p.sum()
+
+    def present(self, history: History, criterion: Criterion) -> float:
+        """The criterion of the posterior as it is, its expectation over labels where it depends on them."""
+        return _value(self._classes(self.causes(history)), criterion)
+
+    def expected(self, history: History, criterion: Criterion) -> np.ndarray:
+        """(L,) float64: the criterion expected after one more glimpse at each place,
+
+            EPE(l) = sum_v p(y_l = v | history) H[ p(theta | history, y_l = v) ]
+
+        by enumeration of the values. Under the exact posterior expected entropy and expected log-loss are the same.
+        """
+        causes, seen = self.causes(history), {place for place, _ in history}
+        expected = np.empty(self.num_places)
+        for place in range(self.num_places):
+            if place in seen:
+                expected[place] = self.present(history, criterion)
+                continue
+            joint = causes[:, None] * self.likelihood[:, place]  # (M, V)
+            shown = joint.sum(0)
+            expected[place] = sum(
+                shown[v] * _value(self._classes(joint[:, v] / shown[v]), criterion) for v in np.flatnonzero(shown)
+            )
+        return expected
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Values (count, L) int64 and labels (count,) int64 of images drawn from p(theta, x)."""
+        causes = rng.integers(len(self.labels), size=count)
+        cumulated = self.likelihood.cumsum(-1)[causes]  # (count, L, V)
+        values = (rng.random((count, self.num_places, 1)) > cumulated[..., :-1]).sum(-1)
+        return values, self.labels[causes]
+
+    def dataset(self, values: np.ndarray, labels: np.ndarray, split: Split = "train") -> GlimpseDataset:
+        """Images of values (N, L) as a split of a data set."""
+        side = round(self.num_places**0.5)
+        return GlimpseDataset(
+            name="toy",
+            split=split,
+            images=self.pixels[values].reshape(-1, side, side, 1),
+            labels=np.asarray(labels, dtype=np.int64),
+            folds=np.zeros(len(labels), dtype=np.int64),
+            class_names=tuple(f"class {k}" for k in range(self.num_classes)),
+            part_names=(),
+            parts=np.zeros((len(labels), 0, 3), dtype=np.float32),
+            fingerprint=digest(self.fingerprint, values),
+        )
+
+    def _classes(self, causes: np.ndarray) -> np.ndarray:
+        """(classes,) from probabilities of causes (M,)."""
+        return np.bincount(self.labels, weights=causes, minlength=self.num_classes)
+
+
+class ExactJudge:
+    """Bayes' rule in a toy world, in the factorised form that :class:`glimpse_env.judge.Judge` has.
+
+    A glimpse's embedding is its log-likelihood under every cause, so that embeddings add up. Two looks at one place
+    count as two pieces of evidence, unless every cause is sure of its pixel there.
+    """
+
+    def __init__(self, world: ToyWorld):
+        self.world = world
+        self.grid = LocationGrid(image_size=round(world.num_places**0.5), glimpse_size=1, stride=1)
+        self.networks = [None]
+        self.num_classes = world.num_classes
+        self.card = SimpleNamespace(scales=1)
+        self.identity = digest("exact judge", world.fingerprint)
+        with np.errstate(divide="ignore"):
+            logs = np.maximum(np.log(world.likelihood), IMPOSSIBLE)
+        self._log_likelihood = torch.from_numpy(logs.transpose(1, 2, 0).astype(np.float32))  # (L, V, M)
+        self._labels = torch.from_numpy(world.labels)
+
+    def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
+        """(B, M) float32; see :meth:`glimpse_env.judge.Judge.embed_glimpses`."""
+        return self._log_likelihood[self.grid.nearest(corners), self._values(glimpses[:, 0, 0, 0])]
+
+    def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
+        """(N, L, M) float32."""
+        return self._log_likelihood[torch.arange(len(self.grid)), self._values(images.reshape(len(images), -1))]
+
+    def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
+        """(..., classes) float32: log p(theta) from sums of embeddings (..., M)."""
+        of_class = [summed[..., self._labels == c].logsumexp(-1) for c in range(self.num_classes)]
+        return torch.log_softmax(torch.stack(of_class, dim=-1), dim=-1)
+
+    def probabilities(
+        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
+    ) -> np.ndarray:
+        """(B, classes) float32; see :meth:`glimpse_env.judge.Judge.probabilities`."""
+        summed = torch.zeros(len(glimpses), len(self.world.labels))
+        for t in range(glimpses.shape[1]):
+            taken = torch.from_numpy(counts > t)[:, None]
+            summed += self.embed_glimpses(0, glimpses[:, t], corners[:, t]) * taken
+        return self.class_log_probabilities(0, summed, 0).exp().numpy()
+
+    def _values(self, pixels: np.ndarray) -> Tensor:
+        """Of the pixels, the numbers of their values; pixels (...) uint8."""
+        return torch.from_numpy(np.abs(pixels[..., None].astype(np.int64) - self.world.pixels).argmin(-1))
+
+
+def _value(p: np.ndarray, criterion: Criterion) -> float:
+    """The criterion of an exact posterior p (classes,)."""
+    if criterion == "error":
+        return float(1.0 - p.max())
+    return float(-(p[p > 0] * np.log(p[p > 0])).sum())

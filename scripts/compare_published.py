@@ -1,0 +1,172 @@
+"""Puts the glimpse sequences that the paper's authors published beside ours, on the same images.
+
+python scripts/compare_published.py $GLIMPSE_DATA/nogs_sequences_cub --out docs/published_cub.json
+"""
+
+import logging
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from agents import oracle_figures
+from agents.experiment import versions
+from agents.published_comparison import (
+    EXCHANGED,
+    OURS,
+    PUBLISHED,
+    SHUFFLED,
+    Judged,
+    chosen_by,
+    differences,
+    last_differences,
+    maps_along,
+    mean_estimate,
+    official_training_images,
+    percentile_table,
+    ranks,
+    reach,
+    reach_table,
+    shuffled,
+    steps_table,
+    success_table,
+    to_json,
+    transposed,
+)
+from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.files import write_json
+from glimpse_env.registration import source_of
+from oracles.judging import ensure_judge
+from oracles.published import cropped_cub, read_published
+
+
+@dataclass(frozen=True)
+class Args:
+    """Compares published sequences, the same shuffled over the images, and policies of ours, image by image."""
+
+    sequences: tyro.conf.Positional[Path]
+    """Folder of published sequences, or a text file of them."""
+    root: str | None = None
+    """Folder of CUB-200-2011; default GLIMPSE_DATA."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}'."""
+    policies: tuple[str, ...] = ("hgs", "centre", "fixed", "random")
+    """What else to compare with, beside the oracle."""
+    draws: int = 20
+    """Shuffles of the published sequences, and seeds of the random policy, to average over."""
+    shown: int = 4
+    """Images in the picture of disagreements: from the one whose published choices stand highest on our maps to the
+    lowest."""
+    photographs: bool = True
+    """Whether that picture shows the photographs, whose rights are their owners'; else their annotated parts."""
+    seed: int = 0
+    """Of all that is random."""
+    pictures: Path = Path("runs/published")
+    """Folder for the pictures: published_steps.png, published_coverage.png and published_maps.png."""
+    out: Path | None = None
+    """Where the figures go as JSON; default nowhere."""
+
+
+def main(args: Args) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        run(args)
+    except GlimpseError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def run(args: Args) -> None:
+    """Compares, prints the tables and draws the pictures."""
+    if args.draws < 1 or args.shown < 1:
+        raise ConfigurationError(f"--draws {args.draws} and --shown {args.shown} must be at least 1.")
+    source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
+    judge, train = ensure_judge(source), source.load("train")
+    demonstrations = read_published(args.sequences, source, judge)
+    indices, published = demonstrations.indices, demonstrations.locations
+    if len(indices) < 2:
+        raise ConfigurationError(f"{args.sequences} has {len(indices)} sequence of a training image; bring 2 or more.")
+    logging.info("%d published sequences of images in %s/train", len(indices), source.name)
+
+    shifts = official_training_images(source, source.image_ids("train")[indices])
+    logging.info("For training in CUB's own split, with this added to the ids: %s", shifts)
+
+    rng = np.random.default_rng(args.seed)
+    mixed = shuffled(published, args.draws, rng)
+    draws = {PUBLISHED: published[None], SHUFFLED: mixed}
+    for name in (OURS, *(name for name in args.policies if name != OURS)):
+        logging.info("Sequences of %s", name)
+        seeds = range(args.seed, args.seed + (args.draws if name == "random" else 1))
+        draws[name] = np.stack([chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])
+    found = {name: Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
+    both = {name + EXCHANGED: transposed(draws[name], judge.grid) for name in (PUBLISHED, SHUFFLED)}
+    reached = {name: reach(train, judge.grid, indices, locations) for name, locations in (draws | both).items()}
+    logging.info("Our maps along the published sequences")
+    maps = maps_along(source, judge, indices, published)
+    rank, percentile = ranks(maps, published, published)
+    others = np.mean([ranks(maps, published, choices)[1] for choices in mixed], axis=0)
+
+    apart = differences(found[PUBLISHED], found[SHUFFLED])
+    print(f"\nPublished less shuffled, after the last glimpse: {last_differences(apart)}")
+    for table in (success_table(found), *(steps_table(found, name) for name in ("log_loss", "entropy"))):
+        print(f"\n{table}")
+    print(f"\n{reach_table(reached)}\n\n{percentile_table(percentile, others)}\n")
+
+    note = f"{len(indices)} images of {source.name}/train, each judged by the network that never saw it"
+    title = f"Glimpses on {len(indices)} images of CUB"
+    oracle_figures.step_curves(
+        args.pictures / "published_steps.png", found, title=title, note=f"{note}; 95 % intervals."
+    )
+    parts = train.parts[indices]
+    oracle_figures.coverage(
+        args.pictures / "published_coverage.png",
+        {name: draws[name][0] for name in (PUBLISHED, OURS)},
+        judge.grid,
+        parts=parts[parts[..., 2] > 0][:, :2],
+        title=title,
+        note="Light blue: where annotated parts are frequent.",
+    )
+    order = np.argsort(-percentile[:, 1:].mean(axis=1), kind="stable")
+    chosen = order[np.linspace(0, len(order) - 1, min(args.shown, len(order))).round().astype(np.int64)]
+    oracle_figures.disagreement(
+        args.pictures / "published_maps.png",
+        train,
+        indices[chosen],
+        published[chosen],
+        draws[OURS][0][chosen],
+        maps[chosen],
+        judge.grid,
+        photographs=args.photographs,
+        note="Images by the mean percentile of their published choices, from the highest of all to the lowest.",
+    )
+    logging.info("Pictures in %s", args.pictures)
+    if args.out is not None:
+        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
+        content = {
+            "args": settings | {"sequences": args.sequences.name},
+            "dataset": source.name,
+            "fingerprint": source.fingerprint,
+            "judge": judge.identity,
+            "images": len(indices),
+            "sequences": to_json(found),
+            "official_training_images_by_shift_of_ids": shifts,
+            "published_less_shuffled": {
+                measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
+            },
+            "reach": {
+                name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
+                for name, measured in reached.items()
+            },
+            "percentiles": {
+                name: [mean_estimate(column).to_json() for column in values.T]
+                for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
+            },
+            "mean_rank": rank.mean(axis=0).tolist(),
+            "versions": versions(),
+        }
+        write_json(args.out, content)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))

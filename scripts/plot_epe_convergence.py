@@ -1,0 +1,69 @@
+"""Draws how fast the oracle's estimates near the exact ones in toy worlds: python scripts/plot_epe_convergence.py"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from agents.oracle_figures import convergence
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import write_json
+from oracles.completion import CompletionConfig
+from oracles.convergence import slope, squared_errors
+from oracles.oracle import OracleConfig
+
+AS_RUN = "entropy as run on birds"
+CONFIG = OracleConfig(completion=CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0))
+"""What the oracle does where no image of the bank shows the very glimpses seen: a wide kernel, and labels as well."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """Estimates the criteria from more and more samples in random worlds of 3 x 3 pixels, where they are known."""
+
+    picture: Path = Path("docs/images/epe_convergence.png")
+    """Where the picture goes."""
+    out: Path | None = None
+    """Where the figures go as JSON; default nowhere."""
+    sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+    """Numbers of samples."""
+    repetitions: int = 40
+    """Banks drawn for each size and world."""
+    worlds: int = 6
+    """Random worlds, each with a history of two pixels."""
+    seed: int = 0
+    """Of all that is random."""
+
+
+def main(args: Args) -> None:
+    if len(args.sizes) < 2 or min(args.sizes) < 8 or args.repetitions < 2 or args.worlds < 1:
+        sys.exit(
+            str(
+                ConfigurationError(
+                    "--sizes must be two at least, each 8 or more; --repetitions 2, --worlds 1 at least."
+                )
+            )
+        )
+    squared = squared_errors(
+        args.sizes, repetitions=args.repetitions, worlds=args.worlds, seed=args.seed, extra={AS_RUN: CONFIG}
+    )
+    slopes = {name: slope(args.sizes, errors) for name, errors in squared.items()}
+    for name, errors in squared.items():
+        roots = " ".join(f"{value:.4f}" for value in errors.mean(axis=1) ** 0.5)
+        print(f"{name:24s} slope {slopes[name]:+.3f}   error {roots}")
+    note = (
+        f"{args.worlds} random worlds of 3 × 3 pixels, two pixels seen, {args.repetitions} banks a size; "
+        "bands: one standard error."
+    )
+    convergence(args.picture, args.sizes, squared, slopes, note=note)
+    if args.out is not None:
+        figures = {
+            name: {"slope": slopes[name], "rmse": [float(value) for value in errors.mean(axis=1) ** 0.5]}
+            for name, errors in squared.items()
+        }
+        write_json(args.out, {"sizes": args.sizes, "repetitions": args.repetitions, "worlds": args.worlds} | figures)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
