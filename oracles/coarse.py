@@ -2,7 +2,7 @@
 
 Squared distances are estimated from the components, P the projection onto them, and from what they leave over,
 
-    d(y, x)^2 ~ |P y - P x|^2 + RESIDUAL (|y - P y|^2 + |x - P x|^2)    (y and x centred)
+    d(y, x)^2 ~ |P y - P x|^2 + residual (|y - P y|^2 + |x - P x|^2)    (y and x centred)
 
 which orders a bank well enough to say which few images deserve exact distances.
 """
@@ -38,15 +38,31 @@ class CoarseTable:
         means: (L, F) float32, of the features.
         components: (L, d, F) float16, orthonormal up to half precision.
         projections: (L, N, d) float16, of the centred features onto the components.
-        energies: (L, N) float32: |P x|^2 + RESIDUAL |x - P x|^2.
+        energies: (L, N) float32: |P x|^2 + residual |x - P x|^2.
     """
 
-    def __init__(self, means: np.ndarray, components: np.ndarray, projections: np.ndarray, energies: np.ndarray):
+    def __init__(
+        self,
+        means: np.ndarray,
+        components: np.ndarray,
+        projections: np.ndarray,
+        energies: np.ndarray,
+        residual: float = RESIDUAL,
+    ):
+        self.residual = residual
         self.means, self.components = torch.from_numpy(means), torch.from_numpy(components)
         self.projections, self.energies = torch.from_numpy(projections), torch.from_numpy(energies)
 
     @classmethod
-    def made(cls, features: Features, count: int, locations: int, dimensions: int, key: str | None) -> "CoarseTable":
+    def made(
+        cls,
+        features: Features,
+        count: int,
+        locations: int,
+        dimensions: int,
+        key: str | None,
+        residual: float = RESIDUAL,
+    ) -> "CoarseTable":
         """The table of ``count`` entries, memory-mapped from the cache, where it is kept under ``key``.
 
         Args:
@@ -54,7 +70,9 @@ class CoarseTable:
             count: N.
             locations: L.
             dimensions: d; fewer where the features or the entries are fewer.
-            key: of the file; None keeps the table in memory.
+            key: of its folder; None keeps the table in memory.
+            residual: share of the left-over energies that adds to the distance; only the default has a place in the
+                cache.
         """
         width = features(np.arange(1), 0).shape[1]
         kept = min(dimensions, width, count)
@@ -66,8 +84,8 @@ class CoarseTable:
         }
         if key is None:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
-            _fill(features, **arrays)
-            return cls(**arrays)
+            _fill(features, residual, **arrays)
+            return cls(**arrays, residual=residual)
         folder = cache_folder() / "coarse" / key
         if not folder.is_dir():
             with whole_folder(folder) as temporary:
@@ -75,7 +93,7 @@ class CoarseTable:
                     name: np.lib.format.open_memmap(temporary / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
                     for name, (shape, dtype) in shapes.items()
                 }
-                _fill(features, **files)
+                _fill(features, residual, **files)
                 for file in files.values():
                     file.flush()
         # copy-on-write, as torch has no read-only tensors
@@ -85,7 +103,7 @@ class CoarseTable:
         """Estimates (B, N) float32 for glimpses with the features ``queries`` (B, F) at a grid location."""
         centred = queries - self.means[location]
         projected = centred @ self.components[location].float().T  # (B, d)
-        energy = _energy(centred, projected)[:, None]
+        energy = _energy(centred, projected, self.residual)[:, None]
         found = torch.empty(len(queries), self.projections.shape[1])
         parts = zip(
             self.projections[location].split(SEARCH_CHUNK),
@@ -98,14 +116,19 @@ class CoarseTable:
         return found
 
 
-def _energy(centred: Tensor, projected: Tensor) -> Tensor:
-    """|P x|^2 + RESIDUAL |x - P x|^2 of (n, F) and (n, d): (n,)."""
+def _energy(centred: Tensor, projected: Tensor, residual: float) -> Tensor:
+    """|P x|^2 + residual |x - P x|^2 of (n, F) and (n, d): (n,)."""
     inside = projected.square().sum(1)
-    return inside + RESIDUAL * (centred.square().sum(1) - inside)
+    return inside + residual * (centred.square().sum(1) - inside)
 
 
 def _fill(
-    features: Features, means: np.ndarray, components: np.ndarray, projections: np.ndarray, energies: np.ndarray
+    features: Features,
+    residual: float,
+    means: np.ndarray,
+    components: np.ndarray,
+    projections: np.ndarray,
+    energies: np.ndarray,
 ) -> None:
     """Fills the arrays of a table."""
     locations, count, kept = projections.shape
@@ -122,4 +145,4 @@ def _fill(
             centred = features(entries, place).sub_(torch.from_numpy(means[place]))
             projected = centred @ torch.from_numpy(components[place]).float().T
             projections[place, entries[0] : entries[-1] + 1] = projected.numpy()
-            energies[place, entries[0] : entries[-1] + 1] = _energy(centred, projected).numpy()
+            energies[place, entries[0] : entries[-1] + 1] = _energy(centred, projected, residual).numpy()

@@ -175,7 +175,7 @@ class BOEDOracle(GlimpsePolicy):
                 chosen = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
                 weights = torch.full((len(chosen),), 1.0 / len(chosen))
                 summed = torch.zeros(bank.embeddings.shape[-1])
-                maps.append(self._expected(bank, summed, 0, chosen, weights))
+                maps.append(self.expected_over(bank, summed, 0, chosen, weights))
             self._first_map = torch.stack(maps).mean(0).numpy()
         return self._first_map
 
@@ -211,10 +211,10 @@ class BOEDOracle(GlimpsePolicy):
         kept = kept / kept.sum(-1, keepdim=True)
         samples = candidates.gather(1, positions)
         return torch.stack(
-            [self._expected(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
+            [self.expected_over(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
         ).numpy()
 
-    def _expected(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
+    def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
         """(L,): the criterion of one history over chosen completions, a bounded number of them at a time."""
         chunk = max(1, GLIMPSES_AT_ONCE // len(self.judge.grid))
         return torch.stack(
