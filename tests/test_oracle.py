@@ -206,6 +206,22 @@ def test_expected_entropies_above_the_present_one_are_counted_and_told_once() ->
     assert other.counters.predictions == 0
 
 
+def test_counters_are_those_of_the_maps() -> None:
+    """Under an untrained judge some locations are above the present entropy and some below."""
+    judge, dataset = toy.toy_judge(num_networks=1, seed=6), toy.toy_dataset(num_folds=1)
+    oracle = BOEDOracle(dataset, judge, CONFIG)
+    locations = np.random.default_rng(0).integers(64, size=(24, 2))
+    observation = observe(dataset, judge, np.arange(24), locations)
+    oracle.predict(observation)
+    summed = judge.embed_grid(0, dataset.images)[np.arange(24)[:, None], locations].sum(1)
+    p = judge.class_log_probabilities(0, summed, 2).exp().numpy()
+    present = -(p * np.log(p)).sum(1)
+    above = (oracle.last_maps > present[:, None] + 1e-4).sum(1)
+    assert oracle.counters.locations_above == above.sum()
+    assert oracle.counters.violations == (above == 64).sum()
+    assert 0 < (above == 64).sum() < (above > 0).sum()
+
+
 def test_violations_are_of_the_mean_over_networks() -> None:
     """One network is surer with every glimpse, by more than the other gets less sure."""
 
