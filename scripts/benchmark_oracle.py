@@ -154,12 +154,21 @@ def main(args: Args) -> None:
 
 def begun(args: Args) -> dict[str, Any]:
     """The report of an unfinished run with the same settings, or a new one."""
-    fresh = {"settings": args.settings, "complete": False, **circumstances(), "cells": {}}
+    fresh = {"command": command(args), "settings": args.settings, "complete": False, **circumstances(), "cells": {}}
     if args.out.is_file():
         found: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8"))
         if not found.get("complete") and found.get("settings") == args.settings:
             return found
     return fresh
+
+
+def command(args: Args) -> str:
+    """The command line that measures this, written where it is by default."""
+    words, usual = ["python", "scripts/benchmark_oracle.py"], Args().settings
+    for name, value in args.settings.items():
+        if value != usual[name]:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return " ".join(words)
 
 
 def circumstances() -> dict[str, Any]:
@@ -580,7 +589,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
         ends = np.array([min(banks), banks[-1]])
         label = "linear in the bank" if match == "pixels" else None
         axes.plot(ends, last * ends / banks[-1], ":", color="0.55", zorder=0, label=label)
-    axes.axhline(60, color="0.8", linewidth=1, zorder=0)
     axes.set(
         xscale="log",
         yscale="log",
@@ -611,7 +619,7 @@ def described(report: dict[str, Any], args: Args) -> str:
     )
     return f"""# What the oracle costs
 
-`python scripts/benchmark_oracle.py` measured this and wrote this page, on {report["cores"]} cores with
+`{report["command"]}` measured this and wrote this page, on {report["cores"]} cores with
 {settings["threads"]} threads of torch {report["versions"]["torch"]}. All figures: [{args.out.name}]({figures}).
 
 Drawn birds of 128 x 128 pixels, 169 locations, five glimpses, the shipped judge (one network, embeddings of 160

@@ -52,6 +52,8 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
             shares = [row["mean"] for row in recall["recall"]]
             assert 0.5 < min(shares) <= max(shares) <= 1
             assert f"| {size} | {match} | coarse |" in page.read_text()
+    again = tyro.cli(module.Args, args=report["command"].split()[2:])
+    assert again.settings == report["settings"]
     published = report["cells"]["published"]
     maps = 4 * 6 * 169
     assert published["passes"] == maps
