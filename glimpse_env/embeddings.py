@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from glimpse_env.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge import Judge, asked_of
@@ -23,21 +24,29 @@ class EmbeddingTable:
         judge: whose embeddings.
         network: k, which of its networks.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
+        copies: of each image; the first is the one that :meth:`__call__` and :meth:`summed` read.
 
     Attributes:
-        array: (n, L, D) float16, memory-mapped.
+        array: (copies * n, L, D) float16, memory-mapped; copy c of image ``rows[i]`` is entry c * n + i.
     """
 
-    def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, rows: np.ndarray | None = None):
-        self._made_from = (dataset, judge, network, rows)
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        network: int,
+        rows: np.ndarray | None = None,
+        copies: tuple[ImageCopy, ...] = (ORIGINAL,),
+    ):
+        self._made_from = (dataset, judge, network, rows, copies)
         rows = np.arange(len(dataset)) if rows is None else rows
-        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows)
+        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows, *_named_unless_original(copies))
         path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
         if not path.is_file():
             with whole_file(path) as temporary:
-                shape = (len(rows), *judge.embed_grid(network, dataset.images[rows[:1]]).shape[1:])
+                shape = (len(copies) * len(rows), *judge.embed_grid(network, dataset.images[rows[:1]]).shape[1:])
                 table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-                fill_table(table, dataset, judge, network, rows)
+                fill_table(table, dataset, judge, network, rows, copies)
                 table.flush()
         self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
         self._flat = torch.from_numpy(self.array).flatten(0, 1)  # (n * L, D)
@@ -98,10 +107,23 @@ class TabulatedJudge:
         return self.judge.averaged(self._folds[indices], ask)
 
 
-def fill_table(table: np.ndarray, dataset: GlimpseDataset, judge: Judge, network: int, rows: np.ndarray) -> None:
-    """Fills ``table`` (n, L, D) with the embeddings of the images ``rows`` (n,)."""
-    with tqdm(total=len(rows), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
-        for start in range(0, len(rows), CHUNK):
-            part = judge.embed_grid(network, dataset.images[rows[start : start + CHUNK]])
-            table[start : start + CHUNK] = part.numpy()
-            bar.update(len(part))
+def fill_table(
+    table: np.ndarray,
+    dataset: GlimpseDataset,
+    judge: Judge,
+    network: int,
+    rows: np.ndarray,
+    copies: tuple[ImageCopy, ...] = (ORIGINAL,),
+) -> None:
+    """Fills ``table`` (copies * n, L, D) with the embeddings of the copies of the images ``rows`` (n,)."""
+    with tqdm(total=len(table), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
+        for c, copy in enumerate(copies):
+            for start in range(0, len(rows), CHUNK):
+                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + CHUNK]]))
+                table[c * len(rows) + start :][: len(part)] = part.numpy()
+                bar.update(len(part))
+
+
+def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:
+    """What copies add to a table's key: nothing where there are only the originals, whose tables are older."""
+    return [] if copies == (ORIGINAL,) else [named(copies)]

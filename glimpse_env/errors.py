@@ -43,3 +43,7 @@ class ArtifactError(GlimpseError, ValueError):
 
 class DatasetFallbackWarning(UserWarning):
     """The data set asked for is absent and another one stands in for it."""
+
+
+class IncoherentPosteriorWarning(UserWarning):
+    """A judge's expected entropies are mostly above its present ones, which no exact posterior allows."""

@@ -7,20 +7,35 @@ Importance sampling with the Dirac likelihood relaxed to a Gaussian,
 a sum over the glimpses seen, with sigma set by bisection on the effective sample size (Harvey et al., section 4.2).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glimpse_env.arguments import whole_number
+from glimpse_env.copies import ORIGINAL, copied_images, copies_of, named
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.embeddings import EmbeddingTable, fill_table
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import digest
 from glimpse_env.judge import Judge, asked_of
 from glimpse_env.sensor import Sensor
+from oracles.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
+
+LARGE_BANK = 10_000
+"""Entries up to which a bank is by default searched exactly."""
+COARSE_DIMENSIONS = 64
+"""Principal components of the coarse search by default; docs/oracle_cost.md has its recall."""
+EXACT_CHUNK = 16_384
+"""Entries compared exactly at a time: their windows are held as floats."""
+LISTED_CHUNK = 256
+"""Entries of a shortlist compared exactly at a time, so that their windows stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -40,49 +55,99 @@ class CompletionConfig:
     short_list: int = 500
     """Nearest images that the bandwidth is set on."""
     bank_size: int = 10_000
-    """Images in the bank at most."""
+    """Images of the training split in the bank at most; their copies come on top."""
+    mirrored: bool = False
+    """Whether the bank also holds the images' mirror images: for data whose mirror images are of the same class."""
+    shifts: int = 0
+    """The bank also holds the images moved by so many pixels in each of the four directions; 0 for none."""
+    coarse: int | None = None
+    """Principal components that a first, coarse search is done by; 0 searches exactly throughout. None is exact for
+    up to 10 000 entries and takes 64 components for more."""
+    coarse_keep: int = 2
+    """Entries that the coarse search leaves to be compared exactly, in multiples of ``short_list``."""
 
     def __post_init__(self) -> None:
+        whole_number("bank_size", self.bank_size, 1)
+        whole_number("shifts", self.shifts, 0)
+        whole_number("coarse_keep", self.coarse_keep, 1)
+        if self.coarse is not None:
+            whole_number("coarse", self.coarse, 0)
         if self.match not in get_args(Match):
             raise ConfigurationError(f"match={self.match!r} must be one of {', '.join(get_args(Match))}.")
         if not 1 <= self.samples <= self.short_list:
             raise ConfigurationError(f"samples={self.samples} must lie in 1..short_list={self.short_list}.")
 
+    def dimensions(self, entries: int) -> int:
+        """Components of the coarse search of a bank with so many entries; 0 where the search is exact."""
+        if self.coarse_keep * self.short_list >= entries:
+            return 0  # nothing would be left out
+        if self.coarse is None:
+            return COARSE_DIMENSIONS if entries > LARGE_BANK else 0
+        return self.coarse
+
 
 class ImageBank:
     """Training images that one network of a judge never saw, with their embeddings at every grid location.
 
+    Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first.
+
     Attributes:
-        rows: (N,) int64, which images of the training split.
-        images: (N, H, W, C) uint8.
+        rows: (N,) int64, which image of the training split each entry is, or is a copy of.
         labels: (N,) int64 tensor.
         embeddings: (N, L, D) float16 tensor, memory-mapped from the cache where ``cached``.
     """
 
-    def __init__(self, dataset: GlimpseDataset, judge: Judge, network: int, size: int, *, cached: bool = True):
-        self.judge, self.network = judge, network
-        self.rows = asked_of(network, dataset.folds)[:size]
-        if len(self.rows) == 0:
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        network: int,
+        size: int,
+        *,
+        cached: bool = True,
+        mirrored: bool = False,
+        shifts: int = 0,
+    ):
+        """
+        Args:
+            dataset: the training split.
+            judge: whose bank.
+            network: k, which of its networks.
+            size: images at most, copies not counted.
+            cached: whether embeddings are kept in the cache, or in memory.
+            mirrored, shifts: which copies there are, as in :class:`CompletionConfig`.
+        """
+        self.dataset, self.judge, self.network, self.cached = dataset, judge, network, cached
+        sources = asked_of(network, dataset.folds)[:size]
+        if len(sources) == 0:
             raise ConfigurationError(
                 f"no image of {dataset.name}/{dataset.split} is unseen by network {network}: the bank would be empty."
             )
-        contiguous = self.rows[-1] - self.rows[0] + 1 == len(self.rows)
-        self.images = (
-            dataset.images[self.rows[0] : self.rows[-1] + 1] if contiguous else np.asarray(dataset.images[self.rows])
-        )
+        self.copies = copies_of(mirrored, whole_number("shifts", shifts, 0, dataset.images.shape[1] - 1))
+        self.rows = np.tile(sources, len(self.copies))
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
         self.sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
         if cached:
-            self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, self.rows).array)
+            self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, sources, self.copies).array)
         else:
-            width = judge.embed_grid(network, self.images[:1]).shape[2]
+            width = judge.embed_grid(network, dataset.images[sources[:1]]).shape[2]
             self.embeddings = torch.empty((len(self), len(judge.grid), width), dtype=torch.float16)
-            fill_table(self.embeddings.numpy(), dataset, judge, network, self.rows)
+            fill_table(self.embeddings.numpy(), dataset, judge, network, sources, self.copies)
+        self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: str) -> Tensor:
+    def features(self, entries: np.ndarray, corner: np.ndarray, match: Match) -> Tensor:
+        """The numbers (n, F) float32 by which the glimpses of entries (n,) at ``corner`` (2,) pixels are compared:
+        pixels in [0, 1], or embeddings at the nearest grid location."""
+        if match == "embedding":
+            return self.embeddings[torch.from_numpy(entries), int(self.judge.grid.nearest(corner))].float()
+        images, places = self._pixels
+        windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), 2)))
+        return torch.from_numpy(windows).flatten(1) / 255.0
+
+    def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: Match) -> Tensor:
         """Squared distance of each glimpse to every bank image's glimpse at the same place.
 
         Args:
@@ -95,20 +160,84 @@ class ImageBank:
             (B, N) float32; pixels count in [0, 1].
         """
         distances = torch.empty(len(glimpses), len(self))
-        places, owner = np.unique(corners, axis=0, return_inverse=True)
-        every = np.arange(len(self))
-        for place, corner in enumerate(places):
-            rows = torch.from_numpy(np.flatnonzero(owner.reshape(-1) == place))
-            if match == "pixels":
-                # the window of all images is read once for all episodes that look there
-                bank = torch.from_numpy(self.sensor(self.images, every, np.broadcast_to(corner, (len(self), 2))))
-                ours, theirs = torch.from_numpy(glimpses)[rows].flatten(1) / 255.0, bank.flatten(1) / 255.0
-            else:
-                ours = embedded[rows]
-                theirs = self.embeddings[:, int(self.judge.grid.nearest(corner))].float()
-            squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
-            distances[rows] = squares.clamp_min_(0.0)
+        queries = queries_of(glimpses, embedded, match)
+        for rows, corner in _by_place(corners):
+            ours = queries[rows]
+            energy = ours.square().sum(1)[:, None]
+            for start in range(0, len(self), EXACT_CHUNK):
+                entries = np.arange(start, min(start + EXACT_CHUNK, len(self)))
+                # the window of these images is read once for all episodes that look there
+                theirs = self.features(entries, corner, match)
+                squares = energy + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
+                distances[rows, start : entries[-1] + 1] = squares.clamp_min_(0.0)
         return distances
+
+    def coarse_distances(self, queries: Tensor, corners: np.ndarray, match: Match, dimensions: int) -> Tensor:
+        """Estimates (B, N) of what :meth:`squared_distances` gives, at the grid locations nearest to ``corners``.
+
+        Args:
+            queries: (B, F) float32, see :func:`queries_of`.
+            corners: (B, 2) int pixels.
+            match: as in :class:`CompletionConfig`.
+            dimensions: principal components to compare.
+        """
+        table = self.coarse_table(match, dimensions)
+        distances = torch.empty(len(queries), len(self))
+        for rows, corner in _by_place(corners):
+            distances[rows] = table.squared_distances(queries[rows], int(self.judge.grid.nearest(corner)))
+        return distances
+
+    def listed_distances(self, entries: Tensor, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
+        """Exact squared distances (n,) of one history to some entries (n,) of the bank, summed over its glimpses.
+
+        Args:
+            entries: (n,) int64.
+            queries: (t, F) float32, of the glimpses.
+            corners: (t, 2) int pixels.
+            match: as in :class:`CompletionConfig`.
+        """
+        total = torch.zeros(len(entries))
+        for query, corner in zip(queries, corners, strict=True):
+            for some, out in zip(entries.split(LISTED_CHUNK), total.split(LISTED_CHUNK), strict=True):
+                out += self.features(some.numpy(), corner, match).sub_(query).square_().sum(1)
+        return total
+
+    def coarse_table(self, match: Match, dimensions: int) -> CoarseTable:
+        """The table of the coarse search; computed now where it is not in the cache, which may take minutes."""
+        if (match, dimensions) not in self._coarse:
+            data, judge, corners = self.dataset, self.judge, self.judge.grid.corners
+            key = f"{data.name}-" + digest(
+                *(judge.identity, data.fingerprint, data.split, self.network, self.rows),
+                *(named(self.copies), match, dimensions),
+            )
+            self._coarse[match, dimensions] = CoarseTable.made(
+                lambda entries, place: self.features(entries, corners[place], match),
+                len(self),
+                len(corners),
+                dimensions,
+                key if self.cached else None,
+            )
+        return self._coarse[match, dimensions]
+
+    @cached_property
+    def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images (M, H, W, C), and which of them each entry is (N,)."""
+        if self.copies == (ORIGINAL,):
+            return self.dataset.images, self.rows
+        sources = self.rows[: len(self.rows) // len(self.copies)]
+        return copied_images(self.dataset, sources, self.copies), np.arange(len(self))
+
+
+def queries_of(glimpses: np.ndarray, embedded: Tensor, match: Match) -> Tensor:
+    """What of glimpses (B, g, g, C * scales) uint8 or their embeddings (B, D) is compared: (B, F) float32."""
+    return torch.from_numpy(glimpses).flatten(1) / 255.0 if match == "pixels" else embedded
+
+
+def _by_place(corners: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Each different corner (2,) among (B, 2), with the rows (b,) that have it."""
+    places, owner = np.unique(corners, axis=0, return_inverse=True)
+    for place, corner in enumerate(places):
+        yield torch.from_numpy(np.flatnonzero(owner.reshape(-1) == place)), corner
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:

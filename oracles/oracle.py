@@ -1,5 +1,7 @@
 """The BOED oracle: looks where the posterior is expected to be surest, seeing glimpses and locations only."""
 
+import logging
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,18 +9,27 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ConfigurationError
+from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, unpack_history
-from oracles.completion import CompletionConfig, ImageBank, completion_weights
-from oracles.epe import Criterion, expected_criterion
+from oracles.completion import CompletionConfig, ImageBank, completion_weights, queries_of
+from oracles.epe import Criterion, entropy, expected_criterion
 from oracles.policy import GlimpsePolicy, Observations, actions_for
+
+logger = logging.getLogger(__name__)
 
 MAP_TITLES: dict[Criterion, str] = {
     "entropy": "Expected entropy, nats",
     "log_loss": "Expected log-loss, nats",
     "error": "Expected error",
 }
+
+GLIMPSES_AT_ONCE = 2048
+"""Completed glimpses judged at a time, so that what is computed of them stays in the processor's cache."""
+TOLERANCE = 1e-4
+"""Nats that an expected entropy may be above the present one by rounding."""
+JUDGED_FROM = 100
+"""Predictions from which on the share of violations may be worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,24 @@ class OracleConfig:
 
 
 @dataclass
+class OracleCounters:
+    """How often expected entropies break the law: under an exact posterior none is above the present entropy.
+
+    Both are of the calibrated judge, each at its own number of glimpses, and where several networks are asked both are
+    their means. Histories without a glimpse are left out: their map is the same for every image.
+    """
+
+    predictions: int = 0
+    """Histories compared."""
+    violations: int = 0
+    """Histories whose lowest expected entropy was above the present one."""
+    locations: int = 0
+    """Locations compared, over all histories."""
+    locations_above: int = 0
+    """Locations whose expected entropy was above the present one."""
+
+
+@dataclass
 class OracleState:
     """What the oracle keeps of B running episodes, so that no glimpse is matched twice."""
 
@@ -40,7 +69,12 @@ class OracleState:
     summed: list[Tensor]
     """Per network: (B, D) sum of the glimpses' embeddings."""
     distances: list[Tensor]
-    """Per network: (B, N) squared distances to its bank, summed over the glimpses; +inf for images left out."""
+    """Per network: (B, N) squared distances to its bank, summed over the glimpses; +inf for images left out. Estimates
+    where the bank is searched coarsely."""
+    queries: list[Tensor]
+    """Per network: (B, T, F) what is compared of the glimpses taken in; T is 0 where the bank is searched exactly."""
+    corners: np.ndarray
+    """(B, T, 2) int pixels: where these glimpses were."""
 
 
 class BOEDOracle(GlimpsePolicy):
@@ -49,6 +83,10 @@ class BOEDOracle(GlimpsePolicy):
     It belongs to one judge. With ``network=k`` it asks that network alone, its bank being the images of fold k; it
     then serves the images of fold k. Without, the EPE is the mean over the judge's networks, each with its own bank:
     for images that no network was trained on.
+
+    Attributes:
+        counters: see :class:`OracleCounters`; they stay at zero where the criterion is not the entropy. Once the law
+            is broken in more than half of at least 100 predictions an :class:`IncoherentPosteriorWarning` says so.
     """
 
     def __init__(
@@ -66,13 +104,20 @@ class BOEDOracle(GlimpsePolicy):
             judge: whose posterior is asked.
             config: see :class:`OracleConfig`.
             network: the one to ask; None for all.
-            banks: made already, one a network asked; None makes them.
+            banks: made already, one a network asked, whatever ``config`` says of their size and copies; None makes
+                them.
         """
         self.dataset, self.judge = dataset, judge
         self.config = config or OracleConfig()
         networks = range(len(judge.networks)) if network is None else [network]
-        self.banks = banks or [ImageBank(dataset, judge, k, self.config.completion.bank_size) for k in networks]
+        asked = self.config.completion
+        self.banks = banks or [
+            ImageBank(dataset, judge, k, asked.bank_size, mirrored=asked.mirrored, shifts=asked.shifts)
+            for k in networks
+        ]
         self.map_title = MAP_TITLES[self.config.criterion]
+        self.counters = OracleCounters()
+        self._warned = False
         self._first_map: np.ndarray | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
@@ -99,6 +144,8 @@ class BOEDOracle(GlimpsePolicy):
             self._restart(state, np.flatnonzero(episode_start))
         self._take_in(histories, state)
         self.last_maps = self.expected_maps(state)
+        if self.config.criterion == "entropy":
+            self._compare_with_present(self.last_maps, state)
         scores = self.last_maps.copy()
         for t in range(histories.corners.shape[1]):
             rows = np.flatnonzero(histories.counts > t)
@@ -113,8 +160,10 @@ class BOEDOracle(GlimpsePolicy):
                 maps[b] = self.first_map()
         later = np.flatnonzero(state.counts > 0)
         if len(later):
-            for bank, summed, distances in zip(self.banks, state.summed, state.distances, strict=True):
-                maps[later] += self._maps(bank, summed[later], state.counts[later], distances[later]) / len(self.banks)
+            for k, bank in enumerate(self.banks):
+                nearest, candidates = self._nearest(k, state, later)
+                summed, counts = state.summed[k][later], state.counts[later]
+                maps[later] += self._maps(bank, summed, counts, nearest, candidates) / len(self.banks)
         return maps
 
     def first_map(self) -> np.ndarray:
@@ -126,30 +175,48 @@ class BOEDOracle(GlimpsePolicy):
                 chosen = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
                 weights = torch.full((len(chosen),), 1.0 / len(chosen))
                 summed = torch.zeros(bank.embeddings.shape[-1])
-                maps.append(self._expected(bank, summed, 0, chosen, weights))
+                maps.append(self.expected_over(bank, summed, 0, chosen, weights))
             self._first_map = torch.stack(maps).mean(0).numpy()
         return self._first_map
 
-    def _maps(self, bank: ImageBank, summed: Tensor, counts: np.ndarray, distances: Tensor) -> np.ndarray:
+    def _nearest(self, k: int, state: OracleState, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The exact squared distances of histories ``rows`` (b,) to the nearest entries of bank k, and which these
+        are: (b, n) each."""
+        config, bank = self.config.completion, self.banks[k]
+        short = min(config.short_list, len(bank))
+        distances = state.distances[k][torch.from_numpy(rows)]
+        if not config.dimensions(len(bank)):
+            nearest, candidates = distances.topk(short, dim=-1, largest=False, sorted=False)
+            return nearest, candidates
+        estimates, listed = distances.topk(config.coarse_keep * short, dim=-1, largest=False, sorted=False)
+        exact = [
+            bank.listed_distances(entries, state.queries[k][b, :count], state.corners[b, :count], config.match)
+            for b, count, entries in zip(rows, state.counts[rows], listed, strict=True)
+        ]
+        left_out = torch.isinf(estimates)
+        nearest, places = torch.stack(exact).masked_fill(left_out, torch.inf).topk(short, dim=-1, largest=False)
+        return nearest, listed.gather(1, places)
+
+    def _maps(
+        self, bank: ImageBank, summed: Tensor, counts: np.ndarray, nearest: Tensor, candidates: Tensor
+    ) -> np.ndarray:
         """The criterion under one network for histories with a glimpse at least, (B, L)."""
         config = self.config.completion
-        short = min(config.short_list, len(bank))
-        nearest, candidates = distances.topk(short, dim=-1, largest=False, sorted=False)  # (B, short)
         log_prior = torch.zeros_like(nearest)
         if config.label_weight:
             posterior = self.judge.class_log_probabilities(bank.network, summed, torch.from_numpy(counts))
             log_prior = config.label_weight * posterior.gather(1, bank.labels[candidates])
         weights = completion_weights(nearest, log_prior, config)
-        kept, positions = weights.topk(min(config.samples, short), dim=-1)  # (B, S)
+        kept, positions = weights.topk(min(config.samples, weights.shape[1]), dim=-1)  # (B, S)
         kept = kept / kept.sum(-1, keepdim=True)
         samples = candidates.gather(1, positions)
         return torch.stack(
-            [self._expected(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
+            [self.expected_over(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
         ).numpy()
 
-    def _expected(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
+    def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
         """(L,): the criterion of one history over chosen completions, a bounded number of them at a time."""
-        chunk = 128
+        chunk = max(1, GLIMPSES_AT_ONCE // len(self.judge.grid))
         return torch.stack(
             [
                 expected_criterion(
@@ -166,11 +233,43 @@ class BOEDOracle(GlimpsePolicy):
             ]
         ).sum(0)
 
+    def _compare_with_present(self, maps: np.ndarray, state: OracleState) -> None:
+        """Counts, in the histories with a glimpse at least, expected entropies above the present one."""
+        rows = np.flatnonzero(state.counts > 0)
+        if len(rows) == 0:
+            return
+        counts = torch.from_numpy(state.counts[rows])
+        present = np.mean(
+            [
+                entropy(self.judge.class_log_probabilities(bank.network, summed[rows], counts)).numpy()
+                for bank, summed in zip(self.banks, state.summed, strict=True)
+            ],
+            axis=0,
+        )
+        above = maps[rows] > present[:, None] + TOLERANCE  # (b, L)
+        seen = self.counters
+        seen.predictions += len(rows)
+        seen.violations += int(above.all(axis=1).sum())
+        seen.locations += above.size
+        seen.locations_above += int(above.sum())
+        if not self._warned and seen.predictions >= JUDGED_FROM and seen.violations > seen.predictions / 2:
+            self._warned = True
+            warnings.warn(
+                f"in {seen.violations} of {seen.predictions} predictions every location's expected entropy is above "
+                "the present one, which no exact posterior allows: this judge is a poor guide; train it for longer, "
+                "or try criterion='log_loss'.",
+                IncoherentPosteriorWarning,
+                stacklevel=3,
+            )
+        logger.debug("Expected entropies above the present one: %s", seen)
+
     def _fresh_state(self, batch: int) -> OracleState:
         return OracleState(
             counts=np.zeros(batch, dtype=np.int64),
             summed=[torch.zeros(batch, bank.embeddings.shape[-1]) for bank in self.banks],
             distances=[torch.zeros(batch, len(bank)) for bank in self.banks],
+            queries=[torch.empty(batch, 0, 0) for _ in self.banks],
+            corners=np.empty((batch, 0, 2), dtype=np.int64),
         )
 
     def _restart(self, state: OracleState, rows: np.ndarray) -> None:
@@ -186,11 +285,21 @@ class BOEDOracle(GlimpsePolicy):
             raise ConfigurationError(
                 "the oracle's state belongs to other episodes than the observation; pass state=None to start afresh."
             )
+        config = self.config.completion
+        state.corners = histories.corners
         for t in range(int(state.counts.min()), int(histories.counts.max())):
             rows = np.flatnonzero((state.counts <= t) & (histories.counts > t))
             glimpses, corners = histories.glimpses[rows, t], histories.corners[rows, t]
-            for bank, summed, distances in zip(self.banks, state.summed, state.distances, strict=True):
+            for k, bank in enumerate(self.banks):
                 embedded = self.judge.embed_glimpses(bank.network, glimpses, corners)
-                summed[rows] += embedded
-                distances[rows] += bank.squared_distances(glimpses, embedded, corners, self.config.completion.match)
+                state.summed[k][rows] += embedded
+                dimensions = config.dimensions(len(bank))
+                if not dimensions:
+                    state.distances[k][rows] += bank.squared_distances(glimpses, embedded, corners, config.match)
+                    continue
+                queries = queries_of(glimpses, embedded, config.match)
+                if state.queries[k].shape[1] == 0:
+                    state.queries[k] = torch.zeros(*histories.corners.shape[:2], queries.shape[1])
+                state.queries[k][rows, t] = queries
+                state.distances[k][rows] += bank.coarse_distances(queries, corners, config.match, dimensions)
         state.counts = histories.counts.astype(np.int64)

@@ -10,7 +10,7 @@ from glimpse_env.rollout import play
 from oracles.baselines import FixedPolicy, best_fixed
 from oracles.completion import CompletionConfig, completion_weights, effective_sample_size
 from oracles.epe import entropy, expected_criterion
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.oracle import BOEDOracle, OracleConfig, OracleCounters
 from tests.toy_problem import GEOMETRY, IMAGES, LABELS, ToyJudge, exact_epe, posterior_of, toy_dataset
 
 EVERY = np.arange(len(IMAGES))
@@ -83,6 +83,8 @@ def test_expected_entropy_is_never_above_the_present_one_under_an_exact_posterio
             p = np.bincount(LABELS, weights=posterior_of(seen_pixels(int(image), places)))
             present = -(p[p > 0] * np.log(p[p > 0])).sum()
             assert (oracle.last_maps <= present + 1e-4).all()
+    seen = sum(len(places) > 0 for places in HISTORIES) * len(EVERY)
+    assert oracle.counters == OracleCounters(predictions=seen, locations=9 * seen)
 
 
 def test_criteria_by_hand() -> None:
@@ -109,6 +111,9 @@ def test_entropy_of_known_distributions() -> None:
     np.testing.assert_allclose(entropy(log_probabilities), np.log(7), rtol=1e-6)
     certain = torch.tensor([[0.0, -torch.inf]])
     assert entropy(certain).item() == 0.0
+    drawn = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 48)) * 20).float().log_softmax(-1)
+    p = drawn.double().softmax(-1)
+    np.testing.assert_allclose(entropy(drawn), torch.special.entr(p).sum(-1), atol=1e-5)
 
 
 @pytest.mark.parametrize("target", [1.5, 10.0, 60.0])

@@ -12,7 +12,7 @@ LAYERS = (
     ("errors", "ids"),
     ("array_pool", "arguments", "drawing", "files", "locations"),
     ("sensor", "datasets"),
-    ("posterior", "observations", "pyramid"),
+    ("posterior", "observations", "pyramid", "copies"),
     ("judge",),
     ("embeddings",),
     ("episodes",),

@@ -1,14 +1,17 @@
 """The oracle as a policy: what it may not know, what its state is, and where its bank comes from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from glimpse_env.errors import ConfigurationError
+from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
+from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, HistoryObserver
 from glimpse_env.rollout import play
 from oracles.completion import CompletionConfig, ImageBank
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.oracle import JUDGED_FROM, BOEDOracle, OracleConfig
 from oracles.policy import Observations
 from tests import toy
 
@@ -171,3 +174,70 @@ def test_oracle_lowers_the_entropy_more_than_chance_would() -> None:
 
     random = play(Chance(), dataset, judge, GEOMETRY, np.arange(48), progress=False)
     assert chosen.entropy[:, -1].mean() < random.entropy[:, -1].mean()
+
+
+class Forgetful(Judge):
+    """Its posterior gets flatter with every glimpse, which no exact one does in expectation."""
+
+    def class_log_probabilities(self, network: int, summed: torch.Tensor, counts: torch.Tensor | int) -> torch.Tensor:
+        sharpness = torch.as_tensor(counts).float()[..., None].mul(-4.0).exp()
+        logits = torch.arange(self.num_classes) * sharpness
+        return logits.expand(*summed.shape[:-1], self.num_classes).log_softmax(-1)
+
+
+def test_expected_entropies_above_the_present_one_are_counted_and_told_once() -> None:
+    plain, dataset = toy.toy_judge(), toy.toy_dataset()
+    judge = Forgetful(plain.networks, plain.card)
+    oracle = BOEDOracle(dataset, judge, CONFIG)
+    few = observe(dataset, judge, np.arange(6), np.array([[3]] * 6))
+    begun = observe(dataset, judge, np.arange(6), np.empty((6, 0), dtype=np.int64))
+    oracle.predict(begun)
+    assert oracle.counters.predictions == 0, "before a glimpse the map is the same for all"
+    while oracle.counters.predictions + 6 < JUDGED_FROM:
+        oracle.predict(few)
+    with pytest.warns(IncoherentPosteriorWarning, match="in 102 of 102 predictions"):
+        oracle.predict(few)
+    oracle.predict(few)  # a second warning would be an error
+    counters = oracle.counters
+    assert (counters.predictions, counters.violations) == (108, 108)
+    assert (counters.locations, counters.locations_above) == (108 * 64, 108 * 64)
+    other = BOEDOracle(dataset, judge, replace(CONFIG, criterion="log_loss"), banks=oracle.banks)
+    other.predict(few)
+    assert other.counters.predictions == 0
+
+
+def test_counters_are_those_of_the_maps() -> None:
+    """Under an untrained judge some locations are above the present entropy and some below."""
+    judge, dataset = toy.toy_judge(num_networks=1, seed=6), toy.toy_dataset(num_folds=1)
+    oracle = BOEDOracle(dataset, judge, CONFIG)
+    locations = np.random.default_rng(0).integers(64, size=(24, 2))
+    observation = observe(dataset, judge, np.arange(24), locations)
+    oracle.predict(observation)
+    summed = judge.embed_grid(0, dataset.images)[np.arange(24)[:, None], locations].sum(1)
+    p = judge.class_log_probabilities(0, summed, 2).exp().numpy()
+    present = -(p * np.log(p)).sum(1)
+    above = (oracle.last_maps > present[:, None] + 1e-4).sum(1)
+    assert oracle.counters.locations_above == above.sum()
+    assert oracle.counters.violations == (above == 64).sum()
+    assert 0 < (above == 64).sum() < (above > 0).sum()
+
+
+def test_violations_are_of_the_mean_over_networks() -> None:
+    """One network is surer with every glimpse, by more than the other gets less sure."""
+
+    class Divided(Judge):
+        def class_log_probabilities(self, network, summed, counts):  # type: ignore[no-untyped-def]
+            t = torch.as_tensor(counts).float()[..., None]
+            sharpness = 3.0 * t if network else (-0.1 * t).exp()
+            logits = torch.arange(self.num_classes) * sharpness
+            return logits.expand(*summed.shape[:-1], self.num_classes).log_softmax(-1)
+
+    plain, dataset = toy.toy_judge(), toy.toy_dataset()
+    judge = Divided(plain.networks, plain.card)
+    observation = observe(dataset, judge, np.arange(6), np.array([[3]] * 6))
+    violations = []
+    for network in (0, 1, None):
+        oracle = BOEDOracle(dataset, judge, CONFIG, network=network)
+        oracle.predict(observation)
+        violations.append(oracle.counters.violations)
+    assert violations == [6, 0, 0]

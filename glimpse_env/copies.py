@@ -1,0 +1,71 @@
+"""Mirrored and shifted copies of a split's images."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.files import cache_folder, digest, whole_file
+
+CHUNK = 64
+"""Images copied at a time."""
+
+
+@dataclass(frozen=True)
+class ImageCopy:
+    """One way to copy images: mirrored left to right, or not, then moved, the pixels at the edge repeated."""
+
+    mirrored: bool = False
+    down: int = 0
+    """Pixels that the content moves down; negative is up."""
+    right: int = 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Copies (N, H, W, C) of images (N, H, W, C); the original is handed on as it is."""
+        if self.mirrored:
+            images = images[:, :, ::-1]
+        for axis, shift in ((1, self.down), (2, self.right)):
+            if shift:
+                side = images.shape[axis]
+                images = images.take(np.clip(np.arange(side) - shift, 0, side - 1), axis=axis)
+        return images
+
+
+ORIGINAL = ImageCopy()
+
+
+def copies_of(mirrored: bool, shift: int) -> tuple[ImageCopy, ...]:
+    """The original first; with ``shift`` also moved by so many pixels in each of the four directions; then, where
+    ``mirrored``, the mirror images of all these."""
+    moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
+    return tuple(
+        ImageCopy(flip, down, right) for flip in ([False, True] if mirrored else [False]) for down, right in moves
+    )
+
+
+def named(copies: tuple[ImageCopy, ...]) -> list[dict[str, int]]:
+    """The copies as JSON values."""
+    return [asdict(copy) for copy in copies]
+
+
+def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[ImageCopy, ...]) -> np.ndarray:
+    """Every copy of the images ``rows`` (n,): (copies * n, H, W, C) uint8, memory-mapped from the cache.
+
+    Copy c of image ``rows[i]`` is entry c * n + i.
+    """
+    key = digest(dataset.fingerprint, dataset.split, rows, named(copies))
+    path = cache_folder() / "copies" / f"{dataset.name}-{key}.npy"
+    if not path.is_file():
+        with whole_file(path) as temporary:
+            shape = (len(copies) * len(rows), *dataset.images.shape[1:])
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            with tqdm(total=len(array), desc=f"{dataset.name}/{dataset.split}: copies", unit="img") as bar:
+                for c, copy in enumerate(copies):
+                    for start in range(0, len(rows), CHUNK):
+                        part = copy(dataset.images[rows[start : start + CHUNK]])
+                        array[c * len(rows) + start :][: len(part)] = part
+                        bar.update(len(part))
+            array.flush()
+    found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
