@@ -1,17 +1,19 @@
 """Training of an amortised oracle's networks: regression on what the judge says of the images themselves.
 
-A glimpse history h of an image with label theta gives, for each location l, one sample of what looks at l lead to:
+A history h of glimpses at an image gives, for each location l, one sample of what a look at l leads to. With c the
+criterion under the judge, of the image's label where it counts:
 
-    horizon "next":  c(h + l)                                  c is the criterion under the judge, of the true label
-    horizon "last":  c(h + l + l' + ... )                      l', ... chosen by the present scores up to T glimpses
+    horizon "next":  c(h + l)
+    horizon "last":  c(h + l + g ...) - c(h + g ...)     g: what the greedy network chooses, up to T glimpses
 
-The optimum of a mean squared error is the conditional expectation, so the scores become
+The optimum of a mean squared error is the conditional expectation given h, so the scores become
 
-    next:  E[c(h + l) | h] = EPE(l)  (for the entropy)         greedy Bayesian experimental design without a bank
-    last:  Q(h, l) of the policy that follows the scores       fitted Q by backward induction: the last step's targets
-                                                               do not depend on the scores, those before on later ones
+    next:  EPE(l) (for the entropy)                      greedy Bayesian experimental design, without a bank
+    last:  Q(h, l) - V(h) of the greedy policy           one step of policy iteration: argmin Q is never worse than it
 
-No image bank and no image completion is needed, only images that the judge's network was not trained on; the labels
+Taking V(h)'s sample off leaves the order of the locations as it is, and most of the noise out: how hard the image is.
+
+No image bank and no image completion is needed, only images that the judge's network was not trained on; their labels
 are seen in training, never by the oracle. Histories are those that the present scores visit, with some exploration.
 """
 
@@ -82,7 +84,8 @@ def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network
         return find_oracle(source, judge, horizon, network=network)
     except OracleNotFoundError as missing:
         logger.info("%s Training one.", missing)
-        oracle = train_oracle(source, judge, plan_for(source), criterion=criterion_for(source), horizon=horizon, seed=0)
+        criterion = criterion_for(source)
+        oracle = train_oracle(source, judge, plan_for(source), criterion=criterion, horizon=horizon, seed=0)
         oracle.save(oracle_path(source, judge, horizon))
         return find_oracle(source, judge, horizon, network=network)
 
@@ -104,7 +107,7 @@ def train_oracle(
         judge: of that data set.
         plan: how to train.
         criterion: what the scores expect.
-        horizon: after which glimpse.
+        horizon: after which glimpse. For ``last`` the greedy oracle is found first, or trained.
         seed: of all that is random.
         command: what makes this oracle again; kept in its card.
 
@@ -112,10 +115,12 @@ def train_oracle(
         ConfigurationError: if there is no such criterion or horizon.
     """
     check_horizon(horizon)
+    greedy = ensure_oracle(source, judge, "next").networks if horizon == "last" else None
     work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
     networks = []
     for fold in range(source.num_folds):
-        trainer = ScorerTrainer(source, judge, fold, plan, criterion=criterion, horizon=horizon, seed=seed)
+        guide = None if greedy is None else greedy[fold]
+        trainer = ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
         trainer.run(work / f"{fold}.pt")
         networks.append(trainer.network)
     card = OracleCard(
@@ -151,17 +156,25 @@ class ScorerTrainer:
         plan: ScorerPlan,
         *,
         criterion: Criterion,
-        horizon: Horizon,
+        guide: LocationScorer | None = None,
         seed: int,
     ):
+        """
+        Args:
+            source, judge, plan, criterion, seed: as for :func:`train_oracle`.
+            fold: whose images it will not see.
+            guide: the greedy network, for horizon ``last``; None for ``next``.
+        """
         self.source, self.judge, self.fold, self.plan = source, judge, fold, plan
         self.criterion: Criterion = criterion
-        self.horizon: Horizon = horizon
+        self.guide = guide
         self.seed, self.num_glimpses = seed, source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
         self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses)
+        if guide is not None:
+            self.network.load_state_dict(guide.state_dict())
         self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         decayed = [p for p in trained if p.ndim > 1]
@@ -209,12 +222,10 @@ class ScorerTrainer:
         places = torch.from_numpy(self.judge.grid.normalised)
         with torch.no_grad():
             features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
-            if network == self.trunk:
-                judged = self.judge.networks[network].embed(features, places)
-            else:
-                judged = self.judge.embed_grid(network, images)
-            played = _Played(self.network, self.judge, network, self.network.embed(features, places), judged, labels)
-            if self.images_done == 0:
+            scorers = [self.network] if self.guide is None else [self.network, self.guide]
+            embedded = [scorer.embed(features, places) for scorer in scorers]
+            played = _Played(scorers, self.judge, network, embedded, self.judge.embed_grid(network, images), labels)
+            if self.images_done == 0 and self.guide is None:
                 self._begin_at_means(played, rng)
         chosen, candidates, targets = self._histories(played, rng)
         index = chosen[..., :-1].flatten(1)  # the last glimpse has no successor
@@ -235,11 +246,9 @@ class ScorerTrainer:
         state = played.begin(self.plan.histories)
         everywhere = torch.arange(len(self.judge.grid)).expand(*state.seen.shape)
         for t in range(self.num_glimpses):
-            self.network.base[t] = played.outcome(state, everywhere, self.criterion, to_the_end=False).mean((0, 1))
+            self.network.base[t] = played.outcome(state, everywhere, self.criterion).mean((0, 1))
             locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
             state = played.look(state, torch.from_numpy(locations))
-        if self.horizon == "last":
-            self.network.base[:] = self.network.base[-1].mean()
 
     @torch.no_grad()
     def _histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -252,13 +261,19 @@ class ScorerTrainer:
         chosen, candidates, targets = [], [], []
         for t in range(self.num_glimpses):
             scores = played.scores(state)
-            rollout = self.horizon == "last" and t < self.num_glimpses - 1
+            choice = scores.argmin(-1)
+            rollout = self.guide is not None and t < self.num_glimpses - 1
             some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
-            candidates.append(some)
-            targets.append(played.outcome(state, some, self.criterion, to_the_end=rollout))
+            target = played.outcome(state, some, self.criterion, to_the_end=rollout)
+            if self.guide is not None:
+                greedy = played.scores(state, guide=True).argmin(-1)
+                target -= played.outcome(state, greedy[..., None], self.criterion, to_the_end=rollout)
+                choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
             random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
             anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
-            chosen.append(torch.where(random, anywhere, scores.argmin(-1)))
+            candidates.append(some)
+            targets.append(target)
+            chosen.append(torch.where(random, anywhere, choice))
             state = played.look(state, chosen[-1])
         return torch.stack(chosen, dim=-1), candidates, targets
 
@@ -283,7 +298,7 @@ class ScorerTrainer:
         self.images_done = state["images_done"]
 
     def _identity(self) -> str:
-        return digest(self.judge.identity, self.fold, self.seed, self.criterion, self.horizon, asdict(self.plan))
+        return digest(self.judge.identity, self.fold, self.seed, self.criterion, self.guide is None, asdict(self.plan))
 
 
 @dataclass(frozen=True)
@@ -291,10 +306,8 @@ class _State:
     """Histories of equal length t of b images, n each."""
 
     count: int
-    own: Tensor
-    """(b, n, D) sums of the scorer's embeddings."""
-    judged: Tensor
-    """(b, n, D') sums of the judge's."""
+    sums: tuple[Tensor, ...]
+    """(b, n, D) of the embeddings, of each scorer and then of the judge."""
     seen: Tensor
     """(b, n, L) bool."""
 
@@ -302,55 +315,58 @@ class _State:
 class _Played:
     """A batch of images at which histories look, everything there is to see embedded beforehand."""
 
-    def __init__(self, scorer: LocationScorer, judge: Judge, network: int, own: Tensor, judged: Tensor, labels: Tensor):
+    def __init__(
+        self,
+        scorers: list[LocationScorer],
+        judge: Judge,
+        network: int,
+        embedded: list[Tensor],
+        judged: Tensor,
+        labels: Tensor,
+    ):
         """
         Args:
-            scorer, judge, network: who scores and who judges.
-            own: (b, L, D) the scorer's embeddings of all glimpses.
-            judged: (b, L, D') the judge's.
+            scorers: the one that is trained, and the one that rollouts follow if there is one.
+            judge, network: who judges.
+            embedded: (b, L, D) the scorers' embeddings of all glimpses.
+            judged: (b, L, D) the judge's.
             labels: (b,) int64.
         """
-        self.scorer, self.judge, self.network = scorer, judge, network
-        self.own, self.judged, self.labels = own, judged, labels
+        self.scorers, self.judge, self.network = scorers, judge, network
+        self.embedded, self.labels = (*embedded, judged), labels
         self.images = torch.arange(len(labels))[:, None]
 
     def begin(self, histories: int) -> _State:
-        count, places = self.own.shape[:2]
-        return _State(
-            0,
-            self.own.new_zeros(count, histories, self.own.shape[-1]),
-            self.judged.new_zeros(count, histories, self.judged.shape[-1]),
-            torch.zeros(count, histories, places, dtype=torch.bool),
-        )
+        count, places = self.embedded[0].shape[:2]
+        sums = tuple(table.new_zeros(count, histories, table.shape[-1]) for table in self.embedded)
+        return _State(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
 
-    def scores(self, state: _State) -> Tensor:
+    def scores(self, state: _State, *, guide: bool = False) -> Tensor:
         """(b, n, L), +inf where a history has looked."""
-        return self.scorer.scores(state.own, state.count).masked_fill(state.seen, torch.inf)
+        k = len(self.scorers) - 1 if guide else 0
+        return self.scorers[k].scores(state.sums[k], state.count).masked_fill(state.seen, torch.inf)
 
     def look(self, state: _State, locations: Tensor) -> _State:
         """One glimpse more, at ``locations`` (b, n)."""
-        return _State(
-            state.count + 1,
-            state.own + self.own[self.images, locations],
-            state.judged + self.judged[self.images, locations],
-            state.seen.scatter(-1, locations[..., None], True),
+        sums = tuple(
+            summed + table[self.images, locations] for summed, table in zip(state.sums, self.embedded, strict=True)
         )
+        return _State(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
 
-    def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool) -> Tensor:
-        """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse."""
+    def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool = False) -> Tensor:
+        """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse where the
+        guide chooses the rest."""
         b, n, m = locations.shape
         if not to_the_end:
-            judged = state.judged[:, :, None] + self.judged[self.images[..., None], locations]
+            judged = state.sums[-1][:, :, None] + self.embedded[-1][self.images[..., None], locations]
             return self._criterion(judged, state.count + 1, criterion)
-        branched = _State(
-            state.count,
-            *(x[:, :, None].expand(b, n, m, -1).flatten(1, 2) for x in (state.own, state.judged, state.seen)),
-        )
-        branched = self.look(branched, locations.flatten(1))
-        steps = len(self.scorer.base)
+        sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums)
+        seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)
+        branched = self.look(_State(state.count, sums, seen), locations.flatten(1))
+        steps = len(self.scorers[0].base)
         while branched.count < steps:
-            branched = self.look(branched, self.scores(branched).argmin(-1))
-        return self._criterion(branched.judged, steps, criterion).unflatten(1, (n, m))
+            branched = self.look(branched, self.scores(branched, guide=True).argmin(-1))
+        return self._criterion(branched.sums[-1], steps, criterion).unflatten(1, (n, m))
 
     def _criterion(self, judged: Tensor, count: int, criterion: Criterion) -> Tensor:
         log_probabilities = self.judge.class_log_probabilities(self.network, judged, count)

@@ -12,6 +12,7 @@ from glimpse_env.datasets.base import GlimpseDataset, Split
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.locations import LocationGrid
+from glimpse_env.posterior import GlimpsePosterior
 from oracles.epe import Criterion
 
 IMPOSSIBLE = -60.0
@@ -143,7 +144,7 @@ class ExactJudge:
     def __init__(self, world: ToyWorld):
         self.world = world
         self.grid = LocationGrid(image_size=round(world.num_places**0.5), glimpse_size=1, stride=1)
-        self.networks = [None]
+        self.networks: list[GlimpsePosterior | None] = [None]
         self.num_classes = world.num_classes
         self.card = SimpleNamespace(scales=1)
         self.identity = digest("exact judge", world.fingerprint)

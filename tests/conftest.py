@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from oracles.scorer_training import PLANS, ScorerPlan
+
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Points GLIMPSE_CACHE at a folder for the session, so that drawn data are used again; unsets GLIMPSE_DATA.
+    """Points GLIMPSE_CACHE at a folder for the session, so that drawn data are used again; unsets GLIMPSE_DATA. Toy
+    worlds' amortised oracles hardly train.
 
     Workers of pytest-xdist share the folder, and take one core each.
     """
@@ -25,6 +28,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GLIMPSE_CACHE", str(base / "shared-cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("GLIMPSE_DATA", raising=False)
+        patch.setitem(PLANS, "toy", ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, chunk=32))
         yield
     torch.set_num_threads(threads)
 

@@ -126,7 +126,7 @@ def test_convolutions_are_of_a_judge_network_that_was_not_trained_on_the_images(
     judge = toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint)
     rng = np.random.default_rng(0)
     for fold in (0, 1):
-        trainer = ScorerTrainer(source, judge, fold, PLAN, criterion="log_loss", horizon="next", seed=0)
+        trainer = ScorerTrainer(source, judge, fold, PLAN, criterion="log_loss", seed=0)
         data = source.unseen_images(fold, rng)
         assert set(data.folds) == {1 - fold} == {trainer.trunk}, "network k was trained on all folds but k"
         weight = judge.networks[1 - fold].encoder[0].weight

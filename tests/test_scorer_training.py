@@ -9,7 +9,6 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 from oracles.scorer import Horizon
 from oracles.scorer_training import ScorerPlan, ScorerTrainer, train_oracle
 from tests.toy_problem import ToyJudge, ToySource
@@ -29,24 +28,13 @@ PLAN = ScorerPlan(
 )
 
 
-class SignJudge(ToyJudge):
-    """Bayes' rule in the world of signs, with networks that a scorer's convolutions can be taken from."""
-
-    def __init__(self) -> None:
-        super().__init__(IMAGES, LABELS)
-        config = PosteriorConfig(1, 1, channels=1, num_classes=2, features=16, embedding=32)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.networks = [GlimpsePosterior(config) for _ in range(2)]
-
-
 class SignSource(ToySource):
     fingerprint = "signs"
     class_names = ("left", "right")
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
         rows = rng.integers(len(IMAGES), size=1600)
-        return UnseenImages(IMAGES[rows], LABELS[rows], np.zeros(len(rows), dtype=np.int64))
+        return UnseenImages(IMAGES[rows], LABELS[rows], np.full(len(rows), -1))
 
 
 def entropy_after(places: tuple[int, ...], image: int) -> float:
@@ -84,8 +72,9 @@ def achieved(trainer: ScorerTrainer) -> tuple[float, list[int]]:
 
 
 def new_trainer(horizon: Horizon) -> ScorerTrainer:
-    judge: Any = SignJudge()
-    return ScorerTrainer(SignSource(), judge, 0, PLAN, criterion="entropy", horizon=horizon, seed=0)
+    judge: Any = ToyJudge(IMAGES, LABELS)
+    guide = trained("next").network if horizon == "last" else None
+    return ScorerTrainer(SignSource(), judge, 0, PLAN, criterion="entropy", guide=guide, seed=0)
 
 
 def trained(horizon: Horizon) -> ScorerTrainer:
@@ -133,6 +122,6 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monke
 
 
 def test_the_horizon_is_checked() -> None:
-    judge: Any = SignJudge()
+    judge: Any = ToyJudge(IMAGES, LABELS)
     with pytest.raises(ConfigurationError, match="horizon='far' must be one of next, last"):
         train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)  # type: ignore[arg-type]

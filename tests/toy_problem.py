@@ -3,9 +3,11 @@
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
-from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split
+from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split, UnseenImages
 from glimpse_env.files import digest
+from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 from oracles.toy_problem import ExactJudge, ToyWorld
 
 GEOMETRY = Geometry(glimpse_size=1, stride=1, num_glimpses=2)
@@ -27,6 +29,10 @@ class ToyJudge(ExactJudge):
 
     def __init__(self, images: np.ndarray = IMAGES, labels: np.ndarray = LABELS):
         super().__init__(ToyWorld.of_images(images, labels))
+        config = PosteriorConfig(1, 1, channels=1, num_classes=self.num_classes, features=16, embedding=32)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.networks = [GlimpsePosterior(config)]  # what an amortised oracle takes its convolutions from
 
 
 def toy_dataset(rows: np.ndarray, split: Split = "train") -> GlimpseDataset:
@@ -83,6 +89,10 @@ class ToySource(DataSource):
         rows = np.arange(len(labels)) % len(IMAGES)
         images[:], labels[:] = IMAGES[rows], LABELS[rows]
         folds[:] = 0 if split == "train" else -1
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        rows = rng.integers(len(IMAGES), size=64)
+        return UnseenImages(IMAGES[rows], LABELS[rows], np.full(len(rows), -1))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         raise NotImplementedError("the toy judge is exact and needs no training")
