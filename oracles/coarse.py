@@ -19,7 +19,8 @@ from glimpse_env.files import cache_folder, whole_folder
 
 RESIDUAL = 0.35
 """Share of the left-over energies that adds to the distance: 1 if left-overs of two glimpses were unrelated, 0 if they
-were the same. Of 0, 0.2, .., 1 this misses the fewest near images on drawn birds, compared by pixels."""
+were the same. On drawn birds compared by pixels, 0.35 and 0.5 missed the fewest of the near images among 0, 0.2, 0.35,
+0.5, 0.65 and 1."""
 SAMPLE = 2000
 """Entries that the components are found from, spread over the bank."""
 CHUNK = 128

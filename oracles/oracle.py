@@ -86,7 +86,8 @@ class BOEDOracle(GlimpsePolicy):
 
     Attributes:
         counters: see :class:`OracleCounters`; they stay at zero where the criterion is not the entropy. Once the law
-            is broken in more than half of at least 100 predictions an :class:`IncoherentPosteriorWarning` says so.
+            is broken in more than half of at least 100 predictions an :class:`IncoherentPosteriorWarning` says so, or
+            the log where the judge is still in training.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class BOEDOracle(GlimpsePolicy):
         ]
         self.map_title = MAP_TITLES[self.config.criterion]
         self.counters = OracleCounters()
-        self._warned = False
+        self._told = False
         self._first_map: np.ndarray | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
@@ -252,16 +253,17 @@ class BOEDOracle(GlimpsePolicy):
         seen.violations += int(above.all(axis=1).sum())
         seen.locations += above.size
         seen.locations_above += int(above.sum())
-        if not self._warned and seen.predictions >= JUDGED_FROM and seen.violations > seen.predictions / 2:
-            self._warned = True
-            warnings.warn(
+        if not self._told and seen.predictions >= JUDGED_FROM and seen.violations > seen.predictions / 2:
+            self._told = True
+            message = (
                 f"in {seen.violations} of {seen.predictions} predictions every location's expected entropy is above "
                 "the present one, which no exact posterior allows: this judge is a poor guide; train it for longer, "
-                "or try criterion='log_loss'.",
-                IncoherentPosteriorWarning,
-                stacklevel=3,
+                "or try criterion='log_loss'."
             )
-        logger.debug("Expected entropies above the present one: %s", seen)
+            if self.judge.card.scores:
+                warnings.warn(message, IncoherentPosteriorWarning, stacklevel=3)
+            else:  # it is still in training, not calibrated yet
+                logger.info(message)
 
     def _fresh_state(self, batch: int) -> OracleState:
         return OracleState(

@@ -187,7 +187,7 @@ class Forgetful(Judge):
 
 def test_expected_entropies_above_the_present_one_are_counted_and_told_once() -> None:
     plain, dataset = toy.toy_judge(), toy.toy_dataset()
-    judge = Forgetful(plain.networks, plain.card)
+    judge = Forgetful(plain.networks, replace(plain.card, scores={"random_accuracy": [0.4]}))
     oracle = BOEDOracle(dataset, judge, CONFIG)
     few = observe(dataset, judge, np.arange(6), np.array([[3]] * 6))
     begun = observe(dataset, judge, np.arange(6), np.empty((6, 0), dtype=np.int64))
@@ -204,6 +204,15 @@ def test_expected_entropies_above_the_present_one_are_counted_and_told_once() ->
     other = BOEDOracle(dataset, judge, replace(CONFIG, criterion="log_loss"), banks=oracle.banks)
     other.predict(few)
     assert other.counters.predictions == 0
+
+
+def test_a_judge_in_training_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    plain, dataset = toy.toy_judge(), toy.toy_dataset()
+    judge = Forgetful(plain.networks, plain.card)  # no scores yet
+    oracle = BOEDOracle(dataset, judge, CONFIG)
+    with caplog.at_level("INFO", "oracles.oracle"):
+        oracle.predict(observe(dataset, judge, np.arange(JUDGED_FROM) % 24, np.array([[3]] * JUDGED_FROM)))
+    assert [record.message for record in caplog.records if "100 of 100" in record.message]
 
 
 def test_counters_are_those_of_the_maps() -> None:
