@@ -18,18 +18,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def insert(text: str, path: Path, name: str) -> None:
-    """Writes ``text`` between ``<!-- table:name -->`` and ``<!-- /table -->`` in the page at ``path``.
+def insert(text: str, path: Path, mark: str) -> None:
+    """Writes ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->`` in the page at ``path``.
 
     Where the page has no such marks a section with them is added at its end; where there is no page it is begun.
 
     Raises:
         ArtifactError: if the first mark is there and the second is missing.
     """
-    start, end = f"<!-- table:{name} -->", "<!-- /table -->"
+    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
     if start not in content:
-        content = f"{content.rstrip()}\n\n## {name}\n\n{start}\n{end}\n".lstrip()
+        content = f"{content.rstrip()}\n\n## {mark}\n\n{start}\n{end}\n".lstrip()
     before, _, rest = content.partition(start)
     _, closed, after = rest.partition(end)
     if not closed:

@@ -50,8 +50,8 @@ class Args:
     as after a change of their code or for their times on a quiet machine."""
     out: Path = Path("docs/policies.json")
     """Where the figures go, an entry a data set; those of other data sets stay."""
-    into: Path | None = Path("docs/oracle_table.md")
-    """A page whose part between `<!-- table:NAME -->` and `<!-- /table -->` the table of data set NAME takes the place
+    into: Path | None = Path("docs/oracle.md")
+    """A page whose part between `<!-- table:NAME -->` and `<!-- /table:NAME -->` the table of data set NAME takes the place
     of; a page without it gets it at its end."""
 
 
@@ -88,7 +88,7 @@ def compare(env: str, args: Args) -> None:
     print(f"\n{env}\n\n{text}\n")
     keep_entry(args.out, source.name, report.to_json())
     if args.into is not None:
-        insert(text, args.into, source.name)
+        insert(text, args.into, f"table:{source.name}")
 
 
 def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[str]:

@@ -48,16 +48,16 @@ class Args:
     """Exponents of the completions' labels' posterior."""
     effective_samples: tuple[float, ...] = (5.0, 10.0, 30.0, 100.0)
     """Effective sample sizes of the completions."""
-    mirrored: tuple[bool, ...] = ()
-    """Whether the bank holds mirror images too."""
-    shifts: tuple[int, ...] = ()
-    """Pixels by which glimpses of the bank are shifted for a better match."""
+    mirrored: tuple[bool, ...] = (False, True)
+    """Whether the bank holds mirror images too; tried where the data set is mirror symmetric."""
+    shifts: tuple[int, ...] = (0, 4)
+    """Pixels by which further copies in the bank are shifted, up, down, left and right."""
     evaluations: Path | None = None
     """Folder where what is finished is kept and met again; default in the cache."""
     out: Path = Path("docs/oracle_ablation.json")
     """Where the figures go, an entry a data set; those of other data sets stay."""
-    into: Path | None = Path("docs/oracle_ablation.md")
-    """A page whose part between `<!-- table:NAME -->` and `<!-- /table -->` the table of data set NAME takes the place
+    into: Path | None = Path("docs/oracle.md")
+    """A page whose part between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` the table of data set NAME takes the place
     of; a page without it gets it at its end."""
 
 
@@ -80,7 +80,7 @@ def main(args: Args) -> None:
         print(f"\n{args.env}\n\n{text}\n")
         keep_entry(args.out, source.name, entry(args, source, judge.identity, configs, evaluations))
         if args.into is not None:
-            insert(text, args.into, source.name)
+            insert(text, args.into, f"ablation:{source.name}")
     except GlimpseError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 
@@ -103,7 +103,7 @@ def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
         ("match", "match", args.matches),
         ("label weight", "label_weight", args.label_weights),
         ("effective samples", "effective_samples", args.effective_samples),
-        ("mirrored", "mirrored", args.mirrored),
+        ("mirrored", "mirrored", args.mirrored if source.mirror_symmetric else ()),
         ("shifts", "shifts", args.shifts),
     ):
         for value in values:

@@ -32,7 +32,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
     call("compare_policies", *folder, "--policies", *words)
     told = capsys.readouterr().out
     page, entry = Path("docs/oracle_table.md").read_text(), json.loads(Path("docs/policies.json").read_text())["folder"]
-    table = page.split("<!-- table:folder -->\n")[1].split("\n<!-- /table -->")[0]
+    table = page.split("<!-- table:folder -->\n")[1].split("\n<!-- /table:folder -->")[0]
     assert table in told
     assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
         "| random",
@@ -91,7 +91,7 @@ def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, m
         ]
         assert name == "the paper's form" or len(changed) == (name != "default"), name
     assert entry["configurations"]["default"]["less_default"]["log_loss"]["interval"] == [0.0, 0.0]
-    page = Path("docs/oracle_ablation.md").read_text()
+    page = Path("docs/oracle.md").read_text()
     assert "| default: criterion log_loss, match embedding, label weight 1, effective samples 30 |" in page
     losses = {name: row["final_log_loss"]["value"] for name, row in entry["configurations"].items()}
     best = min(losses, key=losses.__getitem__)
@@ -99,7 +99,7 @@ def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, m
     assert f"**{losses[best]:.3f}" in line
     monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
     call("tune_oracle", *folder, *values)
-    assert Path("docs/oracle_ablation.md").read_text() == page
+    assert Path("docs/oracle.md").read_text() == page
 
 
 def test_tune_oracle_names_settings_that_are_not_there(folder):

@@ -24,30 +24,30 @@ class Args:
 def test_a_table_is_put_between_its_own_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "# Page\n\n<!-- table:a -->\nold\n<!-- /table -->\n\n<!-- table:b -->\nkept\n<!-- /table -->\nend\n"
+        "# Page\n\n<!-- table:a -->\nold\n<!-- /table:a -->\n\n<!-- table:b -->\nkept\n<!-- /table:b -->\nend\n"
     )
-    insert("| new |", page, "a")
-    first = "# Page\n\n<!-- table:a -->\n| new |\n<!-- /table -->\n\n"
-    assert page.read_text() == first + "<!-- table:b -->\nkept\n<!-- /table -->\nend\n"
-    insert("other", page, "b")
-    assert page.read_text() == first + "<!-- table:b -->\nother\n<!-- /table -->\nend\n"
+    insert("| new |", page, "table:a")
+    first = "# Page\n\n<!-- table:a -->\n| new |\n<!-- /table:a -->\n\n"
+    assert page.read_text() == first + "<!-- table:b -->\nkept\n<!-- /table:b -->\nend\n"
+    insert("other", page, "table:b")
+    assert page.read_text() == first + "<!-- table:b -->\nother\n<!-- /table:b -->\nend\n"
 
 
 def test_a_page_without_the_marks_gets_a_section(tmp_path):
     page = tmp_path / "docs" / "page.md"
-    insert("one", page, "a")
-    insert("two", page, "b")
-    insert("three", page, "a")
+    insert("one", page, "table:a")
+    insert("two", page, "table:b")
+    insert("three", page, "table:a")
     assert page.read_text() == (
-        "## a\n\n<!-- table:a -->\nthree\n<!-- /table -->\n\n## b\n\n<!-- table:b -->\ntwo\n<!-- /table -->\n"
+        "## table:a\n\n<!-- table:a -->\nthree\n<!-- /table:a -->\n\n## table:b\n\n<!-- table:b -->\ntwo\n<!-- /table:b -->\n"
     )
 
 
 def test_half_a_pair_of_marks_is_refused_and_the_page_kept(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- table:a -->\nold\n")
-    with pytest.raises(ArtifactError, match="no <!-- /table --> behind it"):
-        insert("new", page, "a")
+    with pytest.raises(ArtifactError, match="no <!-- /table:a --> behind it"):
+        insert("new", page, "table:a")
     assert page.read_text() == "<!-- table:a -->\nold\n"
 
 
