@@ -46,7 +46,7 @@ annotations, ``clairvoyant`` its pixels and its label."""
 PAPER_CONFIG = OracleConfig(
     criterion="entropy",
     completion=CompletionConfig(
-        match="pixels", effective_samples=25.0, label_weight=0.0, samples=100, short_list=500, bank_size=10_000
+        match="pixels", effective_samples=25.0, label_weight=0.0, samples=100, short_list=500, coarse=64
     ),
 )
 """Harvey et al.: the posterior's expected entropy over 100 of the 500 nearest images by their pixels. The effective

@@ -18,7 +18,7 @@ HIDDEN = 256
 
 
 class LocationScorer(GlimpsePosterior):
-    """scores(l) = base_t(l) + head(sum_i phi(y_i, l_i)), one for each grid location l.
+    """scores(l) = gain_t (base_t(l) + head(sum_i phi(y_i, l_i))), one for each grid location l.
 
     Its convolutions are those of one of the judge's networks and stay so; the rest of phi starts as that network's and
     is trained for the scores: what tells *where to look* is more than what tells the class.
@@ -40,6 +40,7 @@ class LocationScorer(GlimpsePosterior):
             nn.Linear(config.hidden, config.num_classes),
         )
         self.base = nn.Parameter(torch.zeros(num_glimpses, config.num_classes))
+        self.gain = nn.Parameter(torch.ones(num_glimpses))
 
     @classmethod
     def like(cls, judged: GlimpsePosterior, num_locations: int, num_glimpses: int) -> "LocationScorer":
@@ -62,9 +63,11 @@ class LocationScorer(GlimpsePosterior):
             counts: t, the number of glimpses summed; an int or (...,) int64.
 
         Returns:
-            (..., L) float32, in the criterion's unit; lower is better.
+            (..., L) float32, in the criterion's unit; lower is better. For horizon ``last`` up to a number that is the
+            same for all locations.
         """
-        return self.base[counts] + self.head(summed)
+        gain = self.gain[counts]
+        return (gain[..., None] if gain.ndim else gain) * (self.base[counts] + self.head(summed))
 
 
 def check_horizon(horizon: str) -> None:

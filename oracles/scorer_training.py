@@ -4,14 +4,15 @@ A history h of glimpses at an image gives, for each location l, one sample of wh
 criterion under the judge, of the image's label where it counts:
 
     horizon "next":  c(h + l)
-    horizon "last":  c(h + l + g ...) - c(h + g ...)     g: what the greedy network chooses, up to T glimpses
+    horizon "last":  c(h + l + g + ... + g)              g: what the greedy network chooses, up to T glimpses
 
 The optimum of a mean squared error is the conditional expectation given h, so the scores become
 
     next:  EPE(l) (for the entropy)                      greedy Bayesian experimental design, without a bank
-    last:  Q(h, l) - V(h) of the greedy policy           one step of policy iteration: argmin Q is never worse than it
+    last:  Q(h, l) of the greedy policy                  one step of policy iteration: argmin Q is never worse than it
 
-Taking V(h)'s sample off leaves the order of the locations as it is, and most of the noise out: how hard the image is.
+For ``last`` scores and samples are compared less their means over the locations tried. That leaves the order of the
+locations as it is and takes most of the noise out: how hard the image is. The network starts as the greedy one.
 
 No image bank and no image completion is needed, only images that the judge's network was not trained on; their labels
 are seen in training, never by the oracle. Histories are those that the present scores visit, with some exploration.
@@ -61,6 +62,11 @@ class ScorerPlan:
     chunk: int = 9600
     """Images between two checkpoints."""
 
+
+QUICK = 10.0
+"""By which ``base`` and ``gain`` learn faster than the other parameters: every history has a say in them."""
+START_GAIN = 0.3
+"""Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
 PLANS: dict[str, ScorerPlan] = {}
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
@@ -175,12 +181,19 @@ class ScorerTrainer:
         self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses)
         if guide is not None:
             self.network.load_state_dict(guide.state_dict())
+            self.network.gain.data[:-1] = START_GAIN
         self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
+        self.network.gain.requires_grad_(guide is not None)
+        quick = [p for p in (self.network.base, self.network.gain) if p.requires_grad]
+        trained = [p for p in self.network.parameters() if p.requires_grad and all(p is not other for other in quick)]
         decayed = [p for p in trained if p.ndim > 1]
         others = [p for p in trained if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": plan.weight_decay, "factor": 1.0},
+                {"params": others, "weight_decay": 0.0, "factor": 1.0},
+                {"params": quick, "weight_decay": 0.0, "factor": QUICK},
+            ],
             lr=plan.learning_rate,
         )
         self.images_done = 0
@@ -216,7 +229,7 @@ class ScorerTrainer:
 
     def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
+            group["lr"] = group["factor"] * self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
@@ -233,13 +246,21 @@ class ScorerTrainer:
         embedded = self.network.embed(seen, places[index]).unflatten(1, (chosen.shape[1], -1))
         summed = F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (b, H, T, D)
         scores = self.network.scores(summed, torch.arange(self.num_glimpses).expand(summed.shape[:-1]))
-        losses = [F.mse_loss(scores[:, :, t].gather(-1, candidates[t]), targets[t]) for t in range(self.num_glimpses)]
+        losses = [self._error(scores[:, :, t].gather(-1, candidates[t]), targets[t]) for t in range(self.num_glimpses)]
         loss = torch.stack(losses).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         return loss.item()
+
+    def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of scores (b, H, n), as the module's docstring has it."""
+        if self.guide is None:
+            return F.mse_loss(scores, targets)
+        scores, targets = (x - x.mean(-1, keepdim=True) for x in (scores, targets))
+        # what is left to gain gets small towards the first glimpse, and counts as much
+        return F.mse_loss(scores, targets) / targets.square().mean().clamp_min(1e-8)
 
     def _begin_at_means(self, played: "_Played", rng: np.random.Generator) -> None:
         """Sets the scores without glimpses to what random histories of some images lead to."""
@@ -264,15 +285,14 @@ class ScorerTrainer:
             choice = scores.argmin(-1)
             rollout = self.guide is not None and t < self.num_glimpses - 1
             some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
-            target = played.outcome(state, some, self.criterion, to_the_end=rollout)
             if self.guide is not None:
                 greedy = played.scores(state, guide=True).argmin(-1)
-                target -= played.outcome(state, greedy[..., None], self.criterion, to_the_end=rollout)
+                some[..., -1] = greedy
                 choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
             random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
             anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
             candidates.append(some)
-            targets.append(target)
+            targets.append(played.outcome(state, some, self.criterion, to_the_end=rollout))
             chosen.append(torch.where(random, anywhere, choice))
             state = played.look(state, chosen[-1])
         return torch.stack(chosen, dim=-1), candidates, targets

@@ -51,8 +51,8 @@ class Args:
     out: Path = Path("docs/policies.json")
     """Where the figures go, an entry a data set; those of other data sets stay."""
     into: Path | None = Path("docs/oracle.md")
-    """A page whose part between `<!-- table:NAME -->` and `<!-- /table:NAME -->` the table of data set NAME takes the place
-    of; a page without it gets it at its end."""
+    """A page whose part between `<!-- table:NAME -->` and `<!-- /table:NAME -->` the table of data set NAME takes the
+    place of; a page without it gets it at its end."""
 
 
 def main(args: Args) -> None:

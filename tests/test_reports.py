@@ -39,7 +39,8 @@ def test_a_page_without_the_marks_gets_a_section(tmp_path):
     insert("two", page, "table:b")
     insert("three", page, "table:a")
     assert page.read_text() == (
-        "## table:a\n\n<!-- table:a -->\nthree\n<!-- /table:a -->\n\n## table:b\n\n<!-- table:b -->\ntwo\n<!-- /table:b -->\n"
+        "## table:a\n\n<!-- table:a -->\nthree\n<!-- /table:a -->\n\n"
+        "## table:b\n\n<!-- table:b -->\ntwo\n<!-- /table:b -->\n"
     )
 
 
