@@ -31,7 +31,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
     words = ["random", "fixed", "oracle", "clairvoyant"]
     call("compare_policies", *folder, "--policies", *words)
     told = capsys.readouterr().out
-    page, entry = Path("docs/oracle_table.md").read_text(), json.loads(Path("docs/policies.json").read_text())["folder"]
+    page, entry = Path("docs/oracle.md").read_text(), json.loads(Path("docs/policies.json").read_text())["folder"]
     table = page.split("<!-- table:folder -->\n")[1].split("\n<!-- /table:folder -->")[0]
     assert table in told
     assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
@@ -53,7 +53,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
 
     monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
     call("compare_policies", *folder, "--policies", *words)
-    assert Path("docs/oracle_table.md").read_text() == page
+    assert Path("docs/oracle.md").read_text() == page
     monkeypatch.undo()
 
 
@@ -63,7 +63,7 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
     assert "hand-crafted (parts) is left out: data set 'folder' has no parts" in caplog.text
     played = json.loads(Path("docs/policies.json").read_text())["folder"]["policies"]
     assert list(played) == ["random", "centre", "saliency", "fixed", "boed-paper", "boed", "clairvoyant"]
-    assert not Path("docs/oracle_table.md").exists()
+    assert not Path("docs/oracle.md").exists()
     with pytest.raises(SystemExit, match="has no parts"):
         call("compare_policies", *folder, "--policies", "random", "hgs")
     with pytest.raises(SystemExit, match="policy 'psychic' must be one of random"):
