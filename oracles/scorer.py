@@ -20,8 +20,8 @@ HIDDEN = 256
 class LocationScorer(GlimpsePosterior):
     """scores(l) = gain_t (base_t(l) + head(sum_i phi(y_i, l_i))), for each grid location l.
 
-    Its phi is built like the judge's and starts as it, but is trained for the scores: what tells *where to look* is more
-    than what tells the class.
+    Its phi is built like the judge's and starts as it, but is trained for the scores: what tells *where to look* is
+    more than what tells the class.
     """
 
     def __init__(self, config: PosteriorConfig, num_glimpses: int):
