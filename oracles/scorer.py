@@ -20,8 +20,8 @@ HIDDEN = 256
 class LocationScorer(GlimpsePosterior):
     """scores(l) = gain_t (base_t(l) + head(sum_i phi(y_i, l_i))), for each grid location l.
 
-    Its phi is built like the judge's and starts as it, but is trained for the scores: what tells *where to look* is
-    more than what tells the class.
+    Its convolutions are those of one of the judge's networks and stay so; the rest of phi starts as that network's and
+    is trained for the scores: what tells *where to look* is more than what tells the class.
     """
 
     def __init__(self, config: PosteriorConfig, num_glimpses: int):
@@ -43,16 +43,10 @@ class LocationScorer(GlimpsePosterior):
         self.gain = nn.Parameter(torch.ones(num_glimpses))
 
     @classmethod
-    def like(
-        cls, judged: GlimpsePosterior, num_locations: int, num_glimpses: int, *, embedding: int | None = None
-    ) -> "LocationScorer":
-        """One whose phi is that of a judge's network, or its convolutions alone where the ``embedding`` is wider."""
-        config = replace(judged.config, num_classes=num_locations, num_parts=0, hidden=HIDDEN)
-        skipped: tuple[str, ...] = ("head.", "part_head.")
-        if embedding is not None:
-            config = replace(config, embedding=embedding)
-            skipped += ("glimpse_projection.", "location_embedding.", "summand.")
-        scorer = cls(config, num_glimpses)
+    def like(cls, judged: GlimpsePosterior, num_locations: int, num_glimpses: int) -> "LocationScorer":
+        """One whose phi is that of a judge's network."""
+        scorer = cls(replace(judged.config, num_classes=num_locations, num_parts=0, hidden=HIDDEN), num_glimpses)
+        skipped = ("head.", "part_head.")
         shared = {name: value for name, value in judged.state_dict().items() if not name.startswith(skipped)}
         scorer.load_state_dict({**scorer.state_dict(), **shared})
         return scorer

@@ -51,10 +51,6 @@ class ScorerPlan:
     """Histories an image."""
     batch_size: int = 32
     """Images a minibatch."""
-    embedding: int | None = None
-    """D; None starts with the judge's phi and its width."""
-    train_encoder: bool = False
-    """Whether the convolutions are trained too, or stay the judge's."""
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     exploration: float = 0.25
@@ -72,8 +68,8 @@ QUICK = 10.0
 START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
-_DIGITS = ScorerPlan(embedding=320, train_encoder=True)
-PLANS: dict[str, ScorerPlan] = {"digits": _DIGITS, "mnist": _DIGITS}
+
+PLANS: dict[str, ScorerPlan] = {}
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
 """What they expect, where it is not the log-loss."""
@@ -183,14 +179,11 @@ class ScorerTrainer:
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
-        self.network = LocationScorer.like(
-            judge.networks[self.trunk], len(judge.grid), self.num_glimpses, embedding=plan.embedding
-        )
+        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses)
         if guide is not None:
-            self.network = LocationScorer(guide.config, self.num_glimpses)
             self.network.load_state_dict(guide.state_dict())
             self.network.gain.data[:-1] = START_GAIN
-        self.network.eval().requires_grad_(True).encoder.requires_grad_(plan.train_encoder)
+        self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
         self.network.gain.requires_grad_(guide is not None)
         quick = [p for p in (self.network.base, self.network.gain) if p.requires_grad]
         trained = [p for p in self.network.parameters() if p.requires_grad and all(p is not other for other in quick)]
@@ -241,14 +234,10 @@ class ScorerTrainer:
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
-        with torch.set_grad_enabled(self.plan.train_encoder):
-            features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
         with torch.no_grad():
-            scorers = [self.network] if self.guide is None else [self.network, self.guide]
-            embedded = [self.network.embed(features, places)]
-            if self.guide is not None:
-                seen = grid_features(self.guide, images, self.judge.grid, self.judge.card.scales)
-                embedded.append(self.guide.embed(seen, places))
+            features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
+            scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
+            embedded = [scorer.embed(features, places) for scorer in scorers]
             played = _Played(scorers, self.judge, network, embedded, self.judge.embed_grid(network, images), labels)
             if self.images_done == 0 and self.guide is None:
                 self._begin_at_means(played, rng)
