@@ -60,6 +60,8 @@ def default_oracle_config(source: DataSource) -> OracleConfig:
     completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
     if source.name in ("cub", "cub-full", "folder"):
         return OracleConfig("log_loss", replace(completion, effective_samples=30.0))
+    if source.name == "mnist":  # a digit may lie anywhere: more images, closer matches
+        return OracleConfig(completion=replace(completion, bank_size=30_000))
     return OracleConfig(completion=completion)
 
 

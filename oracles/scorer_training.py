@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 class ScorerPlan:
     """How the networks of an amortised oracle are trained."""
 
-    images: int = 120_000
+    images: int = 96_000
     """Images that each network sees, counted with repetition."""
     histories: int = 8
     """Histories an image."""
@@ -69,7 +69,7 @@ START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
 
-PLANS: dict[str, ScorerPlan] = {}
+PLANS: dict[str, ScorerPlan] = {"cub": ScorerPlan(images=16_000), "folder": ScorerPlan(images=16_000)}
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
 """What they expect, where it is not the log-loss."""
