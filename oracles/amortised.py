@@ -19,9 +19,9 @@ from glimpse_env.judge import Judge, command_for
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
 from glimpse_env.posterior import PosteriorConfig
-from oracles.epe import Criterion
+from oracles.epe import Criterion, Horizon
 from oracles.policy import GlimpsePolicy, Observations, actions_for
-from oracles.scorer import Horizon, LocationScorer
+from oracles.scorer import LocationScorer
 
 FORMAT = 1
 

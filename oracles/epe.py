@@ -11,6 +11,10 @@ from glimpse_env.judge import Judge
 Criterion = Literal["entropy", "log_loss", "error"]
 """``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of it against the completions' labels."""
 
+Horizon = Literal["next", "last"]
+"""When the criterion counts: after the ``next`` glimpse, as greedy BOED has it, or after the ``last`` one, the glimpses
+between them chosen well: then looking for what only pays later pays."""
+
 
 def entropy(log_probabilities: Tensor) -> Tensor:
     """-sum_c p_c log p_c in nats of (..., classes): (...)."""
@@ -51,7 +55,7 @@ def expected_criterion(
 
     Args:
         judge: whose network ``network`` is asked.
-        summed: (D,) sum of the embeddings of the t glimpses seen.
+        summed: (D,) sum of the embeddings of the t glimpses seen, or (S, 1, D), one for each completion.
         count: t.
         embeddings: (S, L, D) of the completions' glimpses at every location.
         labels: (S,) int64 of the completions.

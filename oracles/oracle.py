@@ -3,17 +3,20 @@
 import logging
 import warnings
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glimpse_env.arguments import one_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, unpack_history
 from oracles.completion import CompletionConfig, ImageBank, completion_weights, queries_of
-from oracles.epe import Criterion, entropy, expected_criterion
+from oracles.epe import Criterion, Horizon, entropy, expected_criterion
+from oracles.planning import Completions, planned_map
 from oracles.policy import GlimpsePolicy, Observations, actions_for
 
 logger = logging.getLogger(__name__)
@@ -32,14 +35,33 @@ JUDGED_FROM = 100
 """Predictions from which on the share of violations may be worth a warning."""
 
 
+History = Literal["seen", "completion"]
+
+
 @dataclass(frozen=True)
 class OracleConfig:
-    """What the oracle minimises and how it completes images."""
+    """What the oracle minimises and how it completes images.
+
+    Raises:
+        ConfigurationError: if there is no such ``history`` or ``horizon``.
+    """
 
     criterion: Criterion = "entropy"
     completion: CompletionConfig = field(default_factory=CompletionConfig)
     first_samples: int = 1000
     """Bank images that the first location, the same for every image, is computed from."""
+    history: History = "seen"
+    """Whose glimpses at the places looked at the candidate's is added to: those ``seen``, or the ``completion``'s own.
+    Where no bank image shows what was seen, a window that overlaps a seen one looks new to the first: part of it is
+    another image's. The second counts it as what it is, a second look, but conditions by the weights alone."""
+
+    horizon: Horizon = "next"
+    """When the criterion counts: after the ``next`` glimpse, or after the ``last`` one; see
+    :func:`oracles.planning.planned_map`."""
+
+    def __post_init__(self) -> None:
+        one_of("horizon", self.horizon, get_args(Horizon))
+        one_of("history", self.history, get_args(History))
 
 
 @dataclass
@@ -161,23 +183,22 @@ class BOEDOracle(GlimpsePolicy):
                 maps[b] = self.first_map()
         later = np.flatnonzero(state.counts > 0)
         if len(later):
-            for k, bank in enumerate(self.banks):
-                nearest, candidates = self._nearest(k, state, later)
-                summed, counts = state.summed[k][later], state.counts[later]
-                maps[later] += self._maps(bank, summed, counts, nearest, candidates) / len(self.banks)
+            found = [self._completions(k, state, later) for k in range(len(self.banks))]
+            for i, row in enumerate(later):
+                places = self.judge.grid.nearest(state.corners[row, : state.counts[row]])
+                maps[row] = self._map([of_network[i] for of_network in found], places)
         return maps
 
     def first_map(self) -> np.ndarray:
         """(L,) float32: the criterion before any glimpse, the same for every image and computed once."""
         if self._first_map is None:
-            maps = []
+            found = []
             for bank in self.banks:
                 # spread over the bank, since neighbours may be of one class
                 chosen = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
                 weights = torch.full((len(chosen),), 1.0 / len(chosen))
-                summed = torch.zeros(bank.embeddings.shape[-1])
-                maps.append(self.expected_over(bank, summed, 0, chosen, weights))
-            self._first_map = torch.stack(maps).mean(0).numpy()
+                found.append(Completions(bank, torch.zeros(1, bank.embeddings.shape[-1]), chosen, weights))
+            self._first_map = self._map(found, np.empty(0, dtype=np.int64))
         return self._first_map
 
     def _nearest(self, k: int, state: OracleState, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -198,39 +219,65 @@ class BOEDOracle(GlimpsePolicy):
         nearest, places = torch.stack(exact).masked_fill(left_out, torch.inf).topk(short, dim=-1, largest=False)
         return nearest, listed.gather(1, places)
 
-    def _maps(
-        self, bank: ImageBank, summed: Tensor, counts: np.ndarray, nearest: Tensor, candidates: Tensor
-    ) -> np.ndarray:
-        """The criterion under one network for histories with a glimpse at least, (B, L)."""
-        config = self.config.completion
+    def _completions(self, k: int, state: OracleState, rows: np.ndarray) -> list[Completions]:
+        """Under network k, of histories ``rows`` (b,) with a glimpse at least."""
+        config, bank, counts = self.config.completion, self.banks[k], state.counts[rows]
+        nearest, candidates = self._nearest(k, state, rows)
+        summed = state.summed[k][rows]
         log_prior = torch.zeros_like(nearest)
         if config.label_weight:
             posterior = self.judge.class_log_probabilities(bank.network, summed, torch.from_numpy(counts))
             log_prior = config.label_weight * posterior.gather(1, bank.labels[candidates])
         weights = completion_weights(nearest, log_prior, config)
-        kept, positions = weights.topk(min(config.samples, weights.shape[1]), dim=-1)  # (B, S)
+        kept, positions = weights.topk(min(config.samples, weights.shape[1]), dim=-1)  # (b, S)
         kept = kept / kept.sum(-1, keepdim=True)
         samples = candidates.gather(1, positions)
-        return torch.stack(
-            [self.expected_over(bank, summed[b], int(counts[b]), samples[b], kept[b]) for b in range(len(counts))]
-        ).numpy()
+        found = []
+        for i, row in enumerate(rows):
+            history = summed[i : i + 1]
+            if self.config.history == "completion":
+                places = torch.from_numpy(self.judge.grid.nearest(state.corners[row, : counts[i]]))
+                history = bank.embeddings[samples[i][:, None], places].float().sum(1)
+            found.append(Completions(bank, history, samples[i], kept[i]))
+        return found
+
+    def _map(self, found: list[Completions], places: np.ndarray) -> np.ndarray:
+        """The criterion (L,) of one history, completed under each network, that looked at ``places`` (t,)."""
+        if self.config.horizon == "last":
+            return planned_map(self.judge, found, places, self.judge.card.num_glimpses, self.config.criterion)
+        maps = [self.expected_over(one.bank, one.summed, len(places), one.samples, one.weights) for one in found]
+        return torch.stack(maps).mean(0).numpy()
 
     def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
-        """(L,): the criterion of one history over chosen completions, a bounded number of them at a time."""
+        """The criterion of one history over chosen completions, a bounded number of them at a time.
+
+        Args:
+            bank: whose images complete.
+            summed: (D,), (1, D) or (S, D): sum of the embeddings of the glimpses of the history.
+            count: how many these are.
+            samples: (S,) entries of the bank.
+            weights: (S,) that sum to one.
+
+        Returns:
+            (L,) float32.
+        """
         chunk = max(1, GLIMPSES_AT_ONCE // len(self.judge.grid))
+        histories = summed.expand(len(samples), -1)[:, None]  # (S, 1, D)
         return torch.stack(
             [
                 expected_criterion(
                     self.judge,
                     bank.network,
-                    summed,
+                    history,
                     count,
                     bank.embeddings[part].float(),
                     bank.labels[part],
                     share,
                     self.config.criterion,
                 )
-                for part, share in zip(samples.split(chunk), weights.split(chunk), strict=True)
+                for history, part, share in zip(
+                    histories.split(chunk), samples.split(chunk), weights.split(chunk), strict=True
+                )
             ]
         ).sum(0)
 

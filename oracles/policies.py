@@ -8,10 +8,10 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.completion import CompletionConfig
+from oracles.epe import Horizon
 from oracles.oracle import BOEDOracle, OracleConfig
 from oracles.policy import GlimpsePolicy
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
-from oracles.scorer import Horizon
 from oracles.scorer_training import ensure_oracle
 
 POLICIES = (
@@ -55,11 +55,13 @@ sample size and the bank, training images in place of a GAN's, are this project'
 
 def default_oracle_config(source: DataSource) -> OracleConfig:
     """The configuration for a data set: glimpses compared as the judge embeds them, completions weighted by their
-    labels' posterior as well. On photographs, where the judge is often sure and wrong, the completions' labels count in
-    place of its entropy. scripts/tune_oracle.py compares configurations on validation images."""
+    labels' posterior as well. Of photographs there are few, and none shows what was seen: many completions, weighted
+    by their match alone and looked at themselves where the history looked, and their labels in place of the judge's
+    entropy, for it is often sure and wrong. scripts/tune_oracle.py compares configurations on validation images."""
     completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
     if source.name in ("cub", "cub-full", "folder"):
-        return OracleConfig("log_loss", replace(completion, effective_samples=30.0))
+        wide = replace(completion, effective_samples=100.0, samples=100, label_weight=0.0)
+        return OracleConfig("log_loss", wide, history="completion")
     if source.name == "mnist":  # a digit may lie anywhere: more images, closer matches
         return OracleConfig(completion=replace(completion, bank_size=30_000))
     return OracleConfig(completion=completion)

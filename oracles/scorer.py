@@ -1,17 +1,11 @@
 """The network of an amortised oracle: it reads a criterion's expectation at every location off the glimpses seen."""
 
 from dataclasses import replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
-
-Horizon = Literal["next", "last"]
-"""When the criterion counts: after the ``next`` glimpse, as greedy BOED has it, or after the ``last`` one, all glimpses
-between them chosen well: then the scores are Q-values."""
 
 HIDDEN = 256
 """Width of the head's hidden layers."""
@@ -64,9 +58,3 @@ class LocationScorer(GlimpsePosterior):
         """
         gain = self.gain[counts]
         return (gain[..., None] if gain.ndim else gain) * (self.base[counts] + self.head(summed))
-
-
-def check_horizon(horizon: str) -> None:
-    """Raises ConfigurationError unless ``horizon`` is one."""
-    if horizon not in get_args(Horizon):
-        raise ConfigurationError(f"horizon={horizon!r} must be one of {', '.join(get_args(Horizon))}.")

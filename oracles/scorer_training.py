@@ -22,6 +22,7 @@ import logging
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -29,14 +30,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from glimpse_env.arguments import one_of
 from glimpse_env.datasets.base import DataSource, UnseenImages
 from glimpse_env.errors import ArtifactError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge import Judge, grid_features
 from glimpse_env.judge_training import one_cycle
 from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_path
-from oracles.epe import Criterion, criterion_of
-from oracles.scorer import Horizon, LocationScorer, check_horizon
+from oracles.epe import Criterion, Horizon, criterion_of
+from oracles.scorer import LocationScorer
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ def train_oracle(
     Raises:
         ConfigurationError: if there is no such criterion or horizon.
     """
-    check_horizon(horizon)
+    one_of("horizon", horizon, get_args(Horizon))
     greedy = ensure_oracle(source, judge, "next").networks if horizon == "last" else None
     work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
     networks = []

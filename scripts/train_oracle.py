@@ -10,9 +10,8 @@ import tyro
 from agents.evaluation import choose_images, evaluate
 from glimpse_env.registration import scales_of, source_of
 from oracles.amortised import oracle_path
-from oracles.epe import Criterion
+from oracles.epe import Criterion, Horizon
 from oracles.judging import ensure_judge
-from oracles.scorer import Horizon
 from oracles.scorer_training import criterion_for, plan_for, train_oracle
 
 

@@ -17,9 +17,9 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.registration import scales_of, source_of
 from oracles.completion import CompletionConfig, Match
-from oracles.epe import Criterion
+from oracles.epe import Criterion, Horizon
 from oracles.judging import ensure_judge
-from oracles.oracle import OracleConfig
+from oracles.oracle import History, OracleConfig
 from oracles.policies import PAPER_CONFIG, default_oracle_config
 
 DEFAULT, PAPER = "default", "the paper's form"
@@ -42,6 +42,10 @@ class Args:
     """Validation images, at most."""
     criteria: tuple[str, ...] = get_args(Criterion)
     """What is minimised."""
+    horizons: tuple[str, ...] = get_args(Horizon)
+    """When it counts: after the next glimpse, or after the last."""
+    histories: tuple[str, ...] = get_args(History)
+    """Whose glimpses the candidate's is added to."""
     matches: tuple[str, ...] = get_args(Match)
     """How glimpses are compared."""
     label_weights: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0)
@@ -99,6 +103,10 @@ def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
         if criterion not in get_args(Criterion):
             raise ConfigurationError(f"--criteria {criterion} must be of {', '.join(get_args(Criterion))}.")
         found[f"criterion: {criterion}"] = replace(base, criterion=criterion)  # type: ignore[arg-type]
+    for horizon in args.horizons:
+        found[f"horizon: {horizon}"] = replace(base, horizon=horizon)  # type: ignore[arg-type]
+    for history in args.histories:
+        found[f"history: {history}"] = replace(base, history=history)  # type: ignore[arg-type]
     for title, field, values in (
         ("match", "match", args.matches),
         ("label weight", "label_weight", args.label_weights),
@@ -152,7 +160,8 @@ def table(source: DataSource, evaluations: dict[str, Evaluation]) -> str:
 def _told(config: OracleConfig) -> str:
     completion = config.completion
     return (
-        f"{DEFAULT}: criterion {config.criterion}, match {completion.match}, label weight {completion.label_weight:g}, "
+        f"{DEFAULT}: criterion {config.criterion}, horizon {config.horizon}, history {config.history}, "
+        f"match {completion.match}, label weight {completion.label_weight:g}, "
         f"effective samples {completion.effective_samples:g}"
     )
 

@@ -85,14 +85,17 @@ def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, m
     ]
     configs = {name: row["config"] for name, row in entry["configurations"].items()}
     for name, config in configs.items():
-        changed = [key for key in ("criterion",) if config[key] != configs["default"][key]]
+        changed = [key for key in ("criterion", "horizon", "history") if config[key] != configs["default"][key]]
         changed += [
             key for key, value in config["completion"].items() if value != configs["default"]["completion"][key]
         ]
         assert name == "the paper's form" or len(changed) == (name != "default"), name
     assert entry["configurations"]["default"]["less_default"]["log_loss"]["interval"] == [0.0, 0.0]
     page = Path("docs/oracle.md").read_text()
-    assert "| default: criterion log_loss, match embedding, label weight 1, effective samples 30 |" in page
+    told = (
+        "criterion log_loss, horizon next, history completion, match embedding, label weight 0, effective samples 100"
+    )
+    assert f"| default: {told} |" in page
     losses = {name: row["final_log_loss"]["value"] for name, row in entry["configurations"].items()}
     best = min(losses, key=losses.__getitem__)
     line = next(line for line in page.splitlines() if line.startswith(f"| {best}"))

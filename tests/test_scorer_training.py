@@ -9,7 +9,7 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from oracles.scorer import Horizon
+from oracles.epe import Horizon
 from oracles.scorer_training import ScorerPlan, ScorerTrainer, train_oracle
 from tests.toy_problem import ToyJudge, ToySource
 

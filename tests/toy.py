@@ -13,8 +13,9 @@ from glimpse_env.judge import Judge, JudgeCard, judge_path
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.registration import find_source, scales_of
 from oracles.amortised import AmortisedOracle, OracleCard, oracle_path
+from oracles.epe import Horizon
 from oracles.policies import HORIZONS
-from oracles.scorer import Horizon, LocationScorer
+from oracles.scorer import LocationScorer
 from tests.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
