@@ -71,7 +71,7 @@ START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
 
-PLANS: dict[str, ScorerPlan] = {"cub": ScorerPlan(images=16_000), "folder": ScorerPlan(images=16_000)}
+PLANS: dict[str, ScorerPlan] = {"cub": ScorerPlan(images=8000), "folder": ScorerPlan(images=8000)}
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
 """What they expect, where it is not the log-loss."""

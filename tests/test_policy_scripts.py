@@ -12,6 +12,7 @@ from PIL import Image
 from agents import comparison
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
+from oracles.policies import POLICIES
 from tests.test_scripts import call
 from tests.tiny_data import write_tiny_folder
 from tests.toy import SMALL_FOLDER, write_toy_judge
@@ -48,7 +49,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
         assert content["peeks"] == (name == "clairvoyant")
         assert content["milliseconds"] * 8 / 1000 == pytest.approx(content["policy_seconds"])
         assert content["policy_seconds"] < content["seconds"]
-    assert entry["policies"]["boed"]["config"]["criterion"] == "log_loss"
+    assert entry["policies"]["boed"]["settings"]["criterion"] == "log_loss"
     assert entry["command"].startswith("python scripts/compare_policies.py --env GlimpseFolder-v0 --policies random")
 
     monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
@@ -62,7 +63,7 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
     call("compare_policies", *folder, "--images", "2", "--into", "None")
     assert "hand-crafted (parts) is left out: data set 'folder' has no parts" in caplog.text
     played = json.loads(Path("docs/policies.json").read_text())["folder"]["policies"]
-    assert list(played) == ["random", "centre", "saliency", "fixed", "boed-paper", "boed", "clairvoyant"]
+    assert list(played) == [name for name in POLICIES if name not in ("hgs", "oracle")]
     assert not Path("docs/oracle.md").exists()
     with pytest.raises(SystemExit, match="has no parts"):
         call("compare_policies", *folder, "--policies", "random", "hgs")
@@ -71,15 +72,18 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
 
 
 def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, monkeypatch):
-    values = ["--matches", "pixels", "embedding", "--effective-samples", "2", "30", "--label-weights", "0"]
+    values = ["--matches", "pixels", "embedding", "--effective-samples", "2", "100", "--label-weights", "1"]
+    values += ["--mirrored", "False", "--shifts", "0"]
     call("tune_oracle", *folder, *values)
     entry = json.loads(Path("docs/oracle_ablation.json").read_text())["folder"]
     assert list(entry["configurations"]) == [
         "default",
         "criterion: entropy",
         "criterion: error",
+        "horizon: last",
+        "history: seen",
         "match: pixels",
-        "label weight: 0",
+        "label weight: 1",
         "effective samples: 2",
         "the paper's form",
     ]
