@@ -34,7 +34,7 @@ with the horizons of :data:`HORIZONS`; ``oracle`` is what :func:`default_oracle`
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 """Of the amortised oracles."""
 
-_DEFAULT_ORACLES = {"birds": "lookahead", "digits": "lookahead", "mnist": "lookahead"}
+_DEFAULT_ORACLES = {"birds": "lookahead"}
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
 """Those that a run of scripts/train_agent.py sets its agent beside."""
