@@ -32,7 +32,7 @@ TITLES: dict[str, str] = {
     "hgs": "hand-crafted (parts)",
     "boed-paper": "BOED as in the paper",
     "boed": "BOED",
-    "oracle": "oracle (BOED)",
+    "oracle": "oracle",
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",

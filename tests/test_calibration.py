@@ -67,7 +67,7 @@ def test_table_has_a_row_for_every_policy_and_glimpse() -> None:
     step = calibrate(*opinions(60))
     lines = calibration_table({"oracle": [step, step], "random": [step]}).splitlines()
     assert len(lines) == 5
-    assert lines[3].startswith("| oracle (BOED) | 2 | ")
+    assert lines[3].startswith("| oracle | 2 | ")
     assert f"{100 * step.over_confidence:+.1f} %" in lines[4]
 
 

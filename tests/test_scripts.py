@@ -271,7 +271,7 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         "|---|---|---|",
         "| random | 25.0 % (20.0 to 30.0) | 12.5 % (7.5 to 17.5) |",
     ]
-    assert "| oracle (BOED) | – | 75.0 % (70.0 to 80.0) |" in told
+    assert "| oracle | – | 75.0 % (70.0 to 80.0) |" in told
     assert "| test images | 80 | 80 |" in told
     assert page.read_text() == f"before\n<!-- table -->\n{told}\n<!-- /table -->\nafter\n"
     assert [run["env"] for run in json.loads(out.read_text())] == ["A-v0", "B-v0"]
