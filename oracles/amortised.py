@@ -19,7 +19,7 @@ from glimpse_env.judge import Judge, command_for
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
 from glimpse_env.posterior import PosteriorConfig
-from oracles.epe import Criterion, Horizon
+from oracles.epe import Criterion, Horizon, map_title
 from oracles.policy import GlimpsePolicy, Observations, actions_for
 from oracles.scorer import LocationScorer
 
@@ -76,9 +76,7 @@ class AmortisedOracle(GlimpsePolicy):
         self.card = card
         self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
         self.network = network
-        after = "the next" if card.horizon == "next" else "the last"
-        title = {"entropy": "entropy, nats", "log_loss": "log-loss, nats", "error": "error"}[card.criterion]
-        self.map_title = f"Expected {title}, after {after} glimpse"
+        self.map_title = map_title(card.criterion, card.horizon)
 
     @property
     def identity(self) -> str:

@@ -23,6 +23,12 @@ def entropy(log_probabilities: Tensor) -> Tensor:
     return -p.mul_(log_probabilities.clamp_min(torch.finfo(p.dtype).min)).sum(-1)
 
 
+def map_title(criterion: Criterion, horizon: Horizon) -> str:
+    """What a map of the expected criterion is called in pictures, with its unit."""
+    named = {"entropy": "entropy", "log_loss": "log-loss", "error": "error"}[criterion]
+    return f"Expected {named}{' at the end' if horizon == 'last' else ''}{'' if criterion == 'error' else ', nats'}"
+
+
 def criterion_of(log_probabilities: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
     """The criterion of posteriors (..., classes), against ``labels`` (...,) int64 except for the entropy: (...).
 

@@ -15,17 +15,11 @@ from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge import Judge
 from glimpse_env.observations import Histories, unpack_history
 from oracles.completion import CompletionConfig, ImageBank, completion_weights, queries_of
-from oracles.epe import Criterion, Horizon, entropy, expected_criterion
+from oracles.epe import Criterion, Horizon, entropy, expected_criterion, map_title
 from oracles.planning import Completions, planned_map
 from oracles.policy import GlimpsePolicy, Observations, actions_for
 
 logger = logging.getLogger(__name__)
-
-MAP_TITLES: dict[Criterion, str] = {
-    "entropy": "Expected entropy, nats",
-    "log_loss": "Expected log-loss, nats",
-    "error": "Expected error",
-}
 
 GLIMPSES_AT_ONCE = 2048
 """Completed glimpses judged at a time, so that what is computed of them stays in the processor's cache."""
@@ -138,7 +132,7 @@ class BOEDOracle(GlimpsePolicy):
             ImageBank(dataset, judge, k, asked.bank_size, mirrored=asked.mirrored, shifts=asked.shifts)
             for k in networks
         ]
-        self.map_title = MAP_TITLES[self.config.criterion]
+        self.map_title = map_title(self.config.criterion, self.config.horizon)
         self.counters = OracleCounters()
         self._told = False
         self._first_map: np.ndarray | None = None
