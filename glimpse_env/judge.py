@@ -260,13 +260,24 @@ def load_card(path: Path) -> JudgeCard:
     Raises:
         ArtifactError: if it is damaged or of another format.
     """
+    return JudgeCard(**card_content(path, "judge", FORMAT))
+
+
+def card_content(path: Path, what: str, format: int) -> dict[str, Any]:
+    """The fields of the card beside the weights of ``what`` at ``path``, its ``config`` a :class:`PosteriorConfig`.
+
+    Raises:
+        ArtifactError: if it is damaged or not of this ``format``.
+    """
     try:
         content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ArtifactError(f"the card of the judge at {path} is no JSON ({error}); train the judge again.") from error
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"the judge at {path} has format {content.get('format')}, not {FORMAT}; train it again.")
-    return JudgeCard(**{**content, "config": PosteriorConfig(**content["config"])})
+        raise ArtifactError(
+            f"the card of the {what} at {path} is no JSON ({error}); train the {what} again."
+        ) from error
+    if content.get("format") != format:
+        raise ArtifactError(f"the {what} at {path} has format {content.get('format')}, not {format}; train it again.")
+    return {**content, "config": PosteriorConfig(**content["config"])}
 
 
 def judge_path(source: DataSource, scales: int = 1) -> Path:

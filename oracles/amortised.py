@@ -1,6 +1,5 @@
 """Amortised oracles: networks that score every location at once, without a bank of images."""
 
-import json
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge import Judge, command_for
+from glimpse_env.judge import Judge, card_content, command_for
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
 from glimpse_env.posterior import PosteriorConfig
@@ -188,13 +187,7 @@ def load_card(path: Path) -> OracleCard:
     Raises:
         ArtifactError: if it is damaged or of another format.
     """
-    try:
-        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"the card of the oracle at {path} is no JSON ({error}); train it again.") from error
-    if content.get("format") != FORMAT:
-        raise ArtifactError(f"the oracle at {path} has format {content.get('format')}, not {FORMAT}; train it again.")
-    return OracleCard(**{**content, "config": PosteriorConfig(**content["config"])})
+    return OracleCard(**card_content(path, "oracle", FORMAT))
 
 
 def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
