@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.digits import Digits
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
-from glimpse_env.judge import Judge
+from glimpse_env.judge import Judge, find_judge
 from glimpse_env.observations import Histories, HistoryObserver
 from oracles.amortised import AmortisedOracle, find_oracle, oracle_path
+from oracles.epe import Horizon
 from oracles.policy import Observations
 from oracles.scorer_training import PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
 from tests import toy
@@ -133,3 +135,14 @@ def test_convolutions_are_of_a_judge_network_that_was_not_trained_on_the_images(
         torch.testing.assert_close(trainer.network.encoder[0].weight, weight, rtol=0, atol=0)
         trainer._step(data, np.arange(16), rng)
         torch.testing.assert_close(trainer.network.encoder[0].weight, weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("horizon", ["next", "last"])
+@pytest.mark.parametrize("name", ["birds", "digits"])
+def test_shipped_oracles_fit_the_shipped_judges(name: str, horizon: Horizon, fresh_cache: Path) -> None:
+    source = make_source(name)
+    judge = find_judge(source)
+    oracle = find_oracle(source, judge, horizon)
+    assert (oracle.card.horizon, oracle.card.fingerprint) == (horizon, source.fingerprint)
+    assert oracle.card.command.startswith("python scripts/train_oracle.py --env Glimpse")
+    assert not fresh_cache.exists(), "from the package"
