@@ -37,7 +37,7 @@ class Args:
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     scales: int | None = None
     """Concentric windows a glimpse; default the environment's."""
-    policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "oracle")
+    policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "boed", "lookahead")
     """Whose histories; hgs is left out where there are no parts."""
     images: int = 2000
     """Test images, at most."""
