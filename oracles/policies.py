@@ -63,8 +63,6 @@ def default_oracle_config(source: DataSource) -> OracleConfig:
     if source.name in ("cub", "cub-full", "folder"):
         wide = replace(completion, effective_samples=100.0, samples=100, label_weight=0.0)
         return OracleConfig("log_loss", wide, history="completion")
-    if source.name == "mnist":  # a digit may lie anywhere: more images, closer matches
-        return OracleConfig(completion=replace(completion, bank_size=30_000))
     return OracleConfig(completion=completion)
 
 
