@@ -233,7 +233,7 @@ JUNK = st.one_of(
 ARGUMENTS = {
     "cub": ("root", "species", "folds"),
     "cub-full": ("root", "species", "folds"),
-    "birds": ("seed", "num_train", "num_val", "num_test", "num_judge"),
+    "birds": ("seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle"),
     "mnist": ("root", "seed"),
     "digits": ("seed",),
     "folder": ("root", "size", "glimpse_size", "stride", "num_glimpses", "folds", "mirror"),
