@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,3 +75,18 @@ def test_horizon_and_history_are_checked() -> None:
     for wrong in ({"horizon": "far"}, {"history": "other"}):
         with pytest.raises(ConfigurationError, match="must be one of"):
             OracleConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_completions_own_histories_under_equal_weights_are_a_fixed_sequence() -> None:
+    """With no say of the glimpses seen in the weights, nothing of the image is left in the map."""
+    equal, world = CompletionConfig(bandwidth=1e6, samples=8, short_list=8), toy_dataset(np.arange(8))
+    for history, fixed in (("completion", True), ("seen", False)):
+        config = OracleConfig("entropy", equal, history=history)  # type: ignore[arg-type]
+        policy = BOEDOracle(world, ToyJudge(), config)  # type: ignore[arg-type]
+        maps: list[np.ndarray] = []
+
+        def keep(_rows: np.ndarray, _t: int, chosen: Any, maps: list[np.ndarray] = maps) -> None:
+            maps.append(chosen.last_maps.copy())
+
+        play(policy, world, ToyJudge(), GEOMETRY, np.arange(8), progress=False, on_step=keep)
+        assert np.allclose(maps[1], maps[1][:1], atol=1e-5) == fixed
