@@ -250,3 +250,15 @@ def test_violations_are_of_the_mean_over_networks() -> None:
         oracle.predict(observation)
         violations.append(oracle.counters.violations)
     assert violations == [6, 0, 0]
+
+
+def test_the_heaviest_completions_are_kept() -> None:
+    """Of an image in the bank the best completion is the image itself."""
+    judge, dataset = toy.toy_judge(num_networks=1), toy.toy_dataset(num_folds=1)
+    one = OracleConfig(completion=CompletionConfig(bandwidth=1.0, samples=1, short_list=12))
+    oracle, row, seen = BOEDOracle(dataset, judge, one), 4, np.array([[8, 30]])
+    oracle.predict(observe(dataset, judge, np.array([row]), seen))
+    bank = oracle.banks[0]
+    summed = judge.embed_grid(0, dataset.images[row : row + 1])[0, seen[0]].sum(0)
+    alone = oracle.expected_over(bank, summed, 2, torch.tensor([row]), torch.ones(1))
+    np.testing.assert_allclose(oracle.last_maps[0], alone.numpy(), atol=1e-3)
