@@ -11,7 +11,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
-from oracles.policy import GlimpsePolicy, Observations, actions_for
+from oracles.policy import GlimpsePolicy, Observations, PlannedPolicy, actions_for
 
 
 class RandomPolicy(GlimpsePolicy):
@@ -144,11 +144,11 @@ class HandCraftedPolicy(GlimpsePolicy):
         return np.array(sequence)
 
 
-class ClairvoyantPolicy(GlimpsePolicy):
+class ClairvoyantPolicy(PlannedPolicy):
     """Sees the image and its label: greedy on the label's true log-loss. An upper bound, not a rival."""
 
     def __init__(self, judge: Judge, num_glimpses: int):
-        self.judge, self.num_glimpses = judge, num_glimpses
+        self.judge, self.grid, self.num_glimpses = judge, judge.grid, num_glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
@@ -175,21 +175,6 @@ class ClairvoyantPolicy(GlimpsePolicy):
                 for k in asked:
                     summed[k] = summed[k] + embeddings[k][sequences[b, t]]
         return sequences, maps
-
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.judge.grid)
-        if state is None:
-            raise ConfigurationError("the clairvoyant policy needs a state from start(dataset, indices).")
-        sequences, maps = state
-        rows = np.arange(len(sequences))
-        self.last_maps = maps[rows, histories.counts]
-        return actions_for(sequences[rows, histories.counts], observation), state
 
 
 def seen_locations(histories: Histories, grid: LocationGrid) -> tuple[np.ndarray, np.ndarray]:

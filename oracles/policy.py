@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import LocationGrid
+from glimpse_env.observations import unpack_history
 
 Observations: TypeAlias = Mapping[str, np.ndarray]
 """A batch of ``history`` observations, see :class:`glimpse_env.observations.HistoryObserver`."""
@@ -40,6 +43,28 @@ class GlimpsePolicy(ABC):
         deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
         """Grid locations (B,) int64 for ``history`` observations of a batch (or a scalar for a single one)."""
+
+
+class PlannedPolicy(GlimpsePolicy):
+    """Follows sequences that ``start`` planned whole, with more in view than glimpses: (B, T) locations, and the maps
+    (B, T, L) they were chosen by."""
+
+    grid: LocationGrid
+
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        histories = unpack_history(observation, self.grid)
+        if state is None:
+            raise ConfigurationError(f"{type(self).__name__} needs a state from start(dataset, indices).")
+        sequences, maps = state
+        rows = np.arange(len(sequences))
+        self.last_maps = maps[rows, histories.counts]
+        return actions_for(sequences[rows, histories.counts], observation), state
 
 
 def actions_for(locations: np.ndarray, observation: Observations) -> np.ndarray:

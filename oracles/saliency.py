@@ -1,15 +1,12 @@
 """Bottom-up saliency as a policy: the usual baseline that knows neither the task nor what was seen so far."""
 
-from typing import Any
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import unpack_history
-from oracles.policy import GlimpsePolicy, Observations, actions_for
+from oracles.policy import PlannedPolicy
 
 MISSING = (
     "policy 'saliency' needs OpenCV with its contributed modules, of which there may be only one build: "
@@ -47,7 +44,7 @@ def saliency_map(image: np.ndarray) -> np.ndarray:
     return np.maximum(salient, 0.0)
 
 
-class SaliencyPolicy(GlimpsePolicy):
+class SaliencyPolicy(PlannedPolicy):
     """Greedy: looks where the window holds most of the saliency that is left, and what was looked at has none left.
 
     It peeks at all pixels of the image, though not at its label. Of several scales only the narrowest window counts.
@@ -91,18 +88,3 @@ class SaliencyPolicy(GlimpsePolicy):
             row, col = self.grid.corners[sequence[t]]
             left[row : row + g, col : col + g] = 0.0
         return sequence, maps
-
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.grid)
-        if state is None:
-            raise ConfigurationError("the saliency policy needs a state from start(dataset, indices).")
-        sequences, maps = state
-        rows = np.arange(len(sequences))
-        self.last_maps = maps[rows, histories.counts]
-        return actions_for(sequences[rows, histories.counts], observation), state

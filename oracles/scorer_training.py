@@ -321,7 +321,8 @@ class ScorerTrainer:
         self.images_done = state["images_done"]
 
     def _identity(self) -> str:
-        return digest(self.judge.identity, self.fold, self.seed, self.criterion, self.guide is None, asdict(self.plan))
+        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
+        return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
 
 
 @dataclass(frozen=True)
