@@ -26,7 +26,7 @@ def entropy(log_probabilities: Tensor) -> Tensor:
 def map_title(criterion: Criterion, horizon: Horizon) -> str:
     """What a map of the expected criterion is called in pictures, with its unit."""
     named = {"entropy": "entropy", "log_loss": "log-loss", "error": "error"}[criterion]
-    return f"Expected {named}{' at the end' if horizon == 'last' else ''}{'' if criterion == 'error' else ', nats'}"
+    return f"{'Final' if horizon == 'last' else 'Expected'} {named}{'' if criterion == 'error' else ', nats'}"
 
 
 def criterion_of(log_probabilities: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:

@@ -47,7 +47,7 @@ def planned_map(
         criterion: what is expected.
 
     Returns:
-        (L,) float32; +inf where it was not worth a try.
+        (L,) float32; where a location was not worth a try, the highest value found.
     """
     count, places = len(seen), len(judge.grid)
     tried = torch.arange(places)
@@ -83,4 +83,5 @@ def planned_map(
             others = plan[:i] + plan[i + 1 :]
             plan[i] = int(expected(others, num_glimpses).argmin())
     following = min(plan, key=lambda location: float(first[location]))
-    return expected([location for location in plan if location != following], num_glimpses).numpy()
+    found = expected([location for location in plan if location != following], num_glimpses)
+    return found.where(found.isfinite(), found[found.isfinite()].max()).numpy()

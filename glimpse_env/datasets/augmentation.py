@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image
 
-from glimpse_env.datasets.base import GlimpseDataset, LabelledImages
+from glimpse_env.datasets.base import GlimpseDataset, LabelledImages, UnseenImages
 from glimpse_env.datasets.cropping import Box, crop, parts_in_crop
 
 MAX_SHIFT = 12 / 128
@@ -38,6 +38,13 @@ def augmented(dataset: GlimpseDataset, chosen: np.ndarray, rng: np.random.Genera
             seen[:, 1] = np.where(seen[:, 2] > 0, side - seen[:, 1], 0)
         images[index], parts[index] = image, seen
     return LabelledImages(images, np.asarray(dataset.labels[chosen]), parts)
+
+
+def augmented_unseen(dataset: GlimpseDataset, fold: int, rng: np.random.Generator, *, mirror: bool) -> UnseenImages:
+    """All images of a training split but those of ``fold``, in random order, each changed in its own way."""
+    chosen = rng.permutation(np.flatnonzero(dataset.folds != fold))
+    changed = augmented(dataset, chosen, rng, mirror=mirror)
+    return UnseenImages(changed.images, changed.labels, np.asarray(dataset.folds[chosen]))
 
 
 def _random_box(side: int, padding: int, shift: float, rng: np.random.Generator) -> Box:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.arguments import path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented
+from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
@@ -182,11 +182,8 @@ class CUB200(DataSource):
         return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        changed = augmented(train, chosen, rng, mirror=self.mirror_symmetric)
-        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
+        """As in the base class; see :func:`augmented_unseen`."""
+        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         """The pixels shown of a photograph, and the box of it that they are."""

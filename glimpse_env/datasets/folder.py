@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.arguments import flag, path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented
+from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
@@ -183,11 +183,8 @@ class ImageFolder(DataSource):
         return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        changed = augmented(train, chosen, rng, mirror=self.mirror_symmetric)
-        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
+        """As in the base class; see :func:`augmented_unseen`."""
+        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
         """The classes, and the images of each split in the order of their hashes."""
