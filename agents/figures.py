@@ -28,6 +28,8 @@ COLOURS: dict[str, str] = {
 }
 BANNER = 56
 """Height of the title over the episodes in pixels."""
+MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
+"""Policies whose maps are drawn beside their episodes."""
 BANDS = ("random", "fixed", "oracle", "clairvoyant")
 
 
@@ -168,7 +170,7 @@ def episode_frames(
         (h, w, 3) uint8 pictures of one size.
     """
     index, steps = int(recording.indices[row]), geometry.num_glimpses
-    maps = recording.maps if name == "oracle" else None
+    maps = recording.maps if name in MAPPED else None
     return [
         draw_episode(
             np.asarray(dataset.images[index]),
