@@ -163,7 +163,7 @@ def episode_frames(
         row: which of its episodes.
         dataset: the split that was played on.
         geometry: of the data set.
-        name: of the policy. The oracle's pictures show the EPE map that the newest glimpse was chosen by.
+        name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
         scales: of the sensor.
 
     Returns:
