@@ -50,6 +50,8 @@ class OracleCard:
     """How it was trained."""
     command: str
     """What makes it again."""
+    relative: int = 0
+    """Channels of the networks' maps over relative offsets."""
     format: int = FORMAT
 
 
@@ -60,7 +62,7 @@ class AmortisedState:
     counts: np.ndarray
     """(B,) int64: glimpses taken in so far."""
     summed: list[Tensor]
-    """Per network: (B, D) sum of the glimpses' embeddings."""
+    """Per network: (B, S) sum of what the glimpses say."""
 
 
 class AmortisedOracle(GlimpsePolicy):
@@ -99,7 +101,7 @@ class AmortisedOracle(GlimpsePolicy):
         batch = len(histories.counts)
         if state is None:
             state = AmortisedState(
-                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, self.card.config.embedding) for _ in self._asked]
+                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._asked]
             )
         elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
             rows = np.flatnonzero(episode_start)
@@ -132,9 +134,11 @@ class AmortisedOracle(GlimpsePolicy):
         if new.any():
             glimpses = torch.from_numpy(histories.glimpses[new])
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
+            index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
             owner = torch.from_numpy(np.nonzero(new)[0])
             for scorer, summed in zip(self._asked, state.summed, strict=True):
-                summed.index_add_(0, owner, scorer.embed(scorer.encode_glimpses(glimpses), places))
+                words = scorer.words(scorer.encode_glimpses(glimpses), places)
+                summed.index_add_(0, owner, scorer.summands(words, index))
         state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:
@@ -163,7 +167,7 @@ class AmortisedOracle(GlimpsePolicy):
             tensors = load_file(path)
             networks = []
             for k in range(card.num_networks):
-                scorer, prefix = LocationScorer(card.config, card.num_glimpses), f"{k}."
+                scorer, prefix = LocationScorer(card.config, card.num_glimpses, card.relative), f"{k}."
                 scorer.load_state_dict(
                     {
                         name.removeprefix(prefix): value.float() if value.is_floating_point() else value

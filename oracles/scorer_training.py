@@ -61,6 +61,8 @@ class ScorerPlan:
     """Locations a history whose targets are computed: the best third by the present scores, the others random."""
     ahead: int = 9
     """As many locations, where the target needs a rollout."""
+    relative: int = 0
+    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere."""
     chunk: int = 9600
     """Images between two checkpoints."""
 
@@ -71,7 +73,11 @@ START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
 
-PLANS: dict[str, ScorerPlan] = {"cub": ScorerPlan(images=8000), "folder": ScorerPlan(images=8000)}
+PLANS: dict[str, ScorerPlan] = {
+    "mnist": ScorerPlan(images=48_000, relative=64),
+    "cub": ScorerPlan(images=8000),
+    "folder": ScorerPlan(images=8000),
+}
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
 """What they expect, where it is not the log-loss."""
@@ -146,6 +152,7 @@ def train_oracle(
         seed=seed,
         plan=asdict(plan),
         command=command,
+        relative=networks[0].relative,
     )
     shutil.rmtree(work, ignore_errors=True)
     return AmortisedOracle(networks, card)
@@ -181,7 +188,8 @@ class ScorerTrainer:
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
-        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses)
+        relative = plan.relative if guide is None else guide.relative
+        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
         if guide is not None:
             self.network.load_state_dict(guide.state_dict())
             self.network.gain.data[:-1] = START_GAIN
@@ -239,17 +247,18 @@ class ScorerTrainer:
         with torch.no_grad():
             features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
             scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
-            embedded = [scorer.embed(features, places) for scorer in scorers]
-            played = _Played(scorers, self.judge, network, embedded, self.judge.embed_grid(network, images), labels)
+            words = [scorer.words(features, places) for scorer in scorers]
+            played = _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
             if self.images_done == 0 and self.guide is None:
                 self._begin_at_means(played, rng)
         chosen, candidates, targets = self._histories(played, rng)
         index = chosen[..., :-1].flatten(1)  # the last glimpse has no successor
         seen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
-        embedded = self.network.embed(seen, places[index]).unflatten(1, (chosen.shape[1], -1))
-        summed = F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (b, H, T, D)
-        scores = self.network.scores(summed, torch.arange(self.num_glimpses).expand(summed.shape[:-1]))
-        losses = [self._error(scores[:, :, t].gather(-1, candidates[t]), targets[t]) for t in range(self.num_glimpses)]
+        summands = self.network.summands(self.network.words(seen, places[index]), index)
+        summed, losses = torch.zeros_like(summands[:, : chosen.shape[1]]), []
+        for t, added in enumerate([summed, *summands.unflatten(1, (chosen.shape[1], -1)).unbind(2)]):
+            summed = summed + added
+            losses.append(self._error(self.network.scores(summed, t, at=candidates[t]), targets[t]))
         loss = torch.stack(losses).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -331,7 +340,7 @@ class _State:
 
     count: int
     sums: tuple[Tensor, ...]
-    """(b, n, D) of the embeddings, of each scorer and then of the judge."""
+    """(b, n, S) of what the glimpses say to each scorer, then (b, n, D) of the judge's embeddings."""
     seen: Tensor
     """(b, n, L) bool."""
 
@@ -344,7 +353,7 @@ class _Played:
         scorers: list[LocationScorer],
         judge: Judge,
         network: int,
-        embedded: list[Tensor],
+        words: list[Tensor],
         judged: Tensor,
         labels: Tensor,
     ):
@@ -352,17 +361,18 @@ class _Played:
         Args:
             scorers: the one that is trained, and the one that rollouts follow if there is one.
             judge, network: who judges.
-            embedded: (b, L, D) the scorers' embeddings of all glimpses.
-            judged: (b, L, D) the judge's.
+            words: (b, L, D + E) what all glimpses say, to each scorer.
+            judged: (b, L, D) the judge's embeddings of them.
             labels: (b,) int64.
         """
         self.scorers, self.judge, self.network = scorers, judge, network
-        self.embedded, self.labels = (*embedded, judged), labels
+        self.words, self.judged, self.labels = words, judged, labels
         self.images = torch.arange(len(labels))[:, None]
 
     def begin(self, histories: int) -> _State:
-        count, places = self.embedded[0].shape[:2]
-        sums = tuple(table.new_zeros(count, histories, table.shape[-1]) for table in self.embedded)
+        count, places, width = self.judged.shape
+        widths = [*(scorer.state_width for scorer in self.scorers), width]
+        sums = tuple(self.judged.new_zeros(count, histories, width) for width in widths)
         return _State(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
 
     def scores(self, state: _State, *, guide: bool = False) -> Tensor:
@@ -372,9 +382,12 @@ class _Played:
 
     def look(self, state: _State, locations: Tensor) -> _State:
         """One glimpse more, at ``locations`` (b, n)."""
-        sums = tuple(
-            summed + table[self.images, locations] for summed, table in zip(state.sums, self.embedded, strict=True)
-        )
+        added = [
+            scorer.summands(words[self.images, locations], locations)
+            for scorer, words in zip(self.scorers, self.words, strict=True)
+        ]
+        added.append(self.judged[self.images, locations])
+        sums = tuple(summed + more for summed, more in zip(state.sums, added, strict=True))
         return _State(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
 
     def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool = False) -> Tensor:
@@ -382,7 +395,7 @@ class _Played:
         guide chooses the rest."""
         b, n, m = locations.shape
         if not to_the_end:
-            judged = state.sums[-1][:, :, None] + self.embedded[-1][self.images[..., None], locations]
+            judged = state.sums[-1][:, :, None] + self.judged[self.images[..., None], locations]
             return self._criterion(judged, state.count + 1, criterion)
         sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums)
         seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)

@@ -20,6 +20,7 @@ from tests import toy
 
 T = toy.GEOMETRY.num_glimpses
 PLAN = ScorerPlan(images=64, histories=2, batch_size=16, locations=6, ahead=4, chunk=32)
+RELATIVE = pytest.mark.parametrize("relative", [0, 5])
 
 
 def observe(judge: Judge, rows: np.ndarray, locations: np.ndarray) -> Observations:
@@ -33,25 +34,28 @@ def observe(judge: Judge, rows: np.ndarray, locations: np.ndarray) -> Observatio
     return HistoryObserver(judge.grid, T, 1)(histories)
 
 
-def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass() -> None:
+@RELATIVE
+def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass(relative: int) -> None:
     judge, rows, locations = toy.toy_judge(), np.arange(4), np.array([[3, 20], [9, 1], [30, 63], [0, 5]])
-    oracle = toy.toy_oracle(judge)
+    oracle = toy.toy_oracle(judge, relative=relative)
     oracle.predict(observe(judge, rows, locations))
     expected = []
     for scorer in oracle.networks:
         features = scorer.encode_dense(torch.from_numpy(toy.toy_dataset().images[rows]))
-        embedded = scorer.embed(features, torch.from_numpy(judge.grid.normalised))
-        summed = embedded[torch.arange(4)[:, None], torch.from_numpy(locations)].sum(1)
-        expected.append(scorer.base[2] + scorer.head(summed))
+        words = scorer.words(features, torch.from_numpy(judge.grid.normalised))
+        index = torch.from_numpy(locations)
+        summands = scorer.summands(words[torch.arange(4)[:, None], index], index)
+        expected.append(scorer.scores(summands.sum(1), 2))
     np.testing.assert_allclose(oracle.last_maps, torch.stack(expected).mean(0).detach(), atol=1e-5)
     alone = oracle.for_fold(1)
     alone.predict(observe(judge, rows, locations))
     np.testing.assert_allclose(alone.last_maps, expected[1].detach(), atol=1e-5)
 
 
-def test_state_carried_along_equals_starting_afresh_at_every_step() -> None:
+@RELATIVE
+def test_state_carried_along_equals_starting_afresh_at_every_step(relative: int) -> None:
     judge, rows = toy.toy_judge(), np.arange(5)
-    oracle, locations, state = toy.toy_oracle(judge), np.empty((5, 0), dtype=np.int64), None
+    oracle, locations, state = toy.toy_oracle(judge, relative=relative), np.empty((5, 0), dtype=np.int64), None
     for _ in range(T):
         observation = observe(judge, rows, locations)
         action, state = oracle.predict(observation, state, np.zeros(5, dtype=bool))
@@ -80,9 +84,10 @@ def test_a_new_episode_forgets_the_last_one() -> None:
         oracle.predict(begun, state)
 
 
-def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path) -> None:
+@RELATIVE
+def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path, relative: int) -> None:
     judge = toy.toy_judge()
-    oracle = toy.toy_oracle(judge)
+    oracle = toy.toy_oracle(judge, relative=relative)
     oracle.save(tmp_path / "o.safetensors")
     loaded = AmortisedOracle.load(tmp_path / "o.safetensors")
     assert asdict(loaded.card) == asdict(oracle.card)

@@ -127,14 +127,17 @@ def write_toy_judge(source: DataSource, scales: int = 1) -> Path:
     return path
 
 
-def toy_oracle(judge: Judge, horizon: Horizon = "next") -> AmortisedOracle:
-    """Untrained networks on a judge's convolutions, each with biases of its own."""
+def toy_oracle(judge: Judge, horizon: Horizon = "next", relative: int = 0) -> AmortisedOracle:
+    """Untrained networks on a judge's convolutions, each with weights of its own wherever they start at zero."""
     steps = judge.card.num_glimpses
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        networks = [LocationScorer.like(network, len(judge.grid), steps) for network in judge.networks]
+        networks = [LocationScorer.like(network, len(judge.grid), steps, relative) for network in judge.networks]
         for network in networks:
             torch.nn.init.normal_(network.base, std=0.05)
+            if relative:
+                torch.nn.init.normal_(network.local_head[-1].weight, std=0.1)
+                torch.nn.init.normal_(network.places, std=0.1)
     card = OracleCard(
         dataset=judge.card.dataset,
         fingerprint=judge.card.fingerprint,
@@ -149,6 +152,7 @@ def toy_oracle(judge: Judge, horizon: Horizon = "next") -> AmortisedOracle:
         seed=0,
         plan={},
         command="tests/toy.py",
+        relative=relative,
     )
     return AmortisedOracle(networks, card)
 
