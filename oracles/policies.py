@@ -56,13 +56,16 @@ sample size and the bank, training images in place of a GAN's, are this project'
 
 def default_oracle_config(source: DataSource) -> OracleConfig:
     """The configuration for a data set: glimpses compared as the judge embeds them, completions weighted by their
-    labels' posterior as well. Of photographs there are few, and none shows what was seen: many completions, weighted
-    by their match alone and looked at themselves where the history looked, and their labels in place of the judge's
-    entropy, for it is often sure and wrong. scripts/tune_oracle.py compares configurations on validation images."""
+    labels' posterior as well. A cluttered digit may lie anywhere: all the images there are, and the completions' labels
+    in place of the judge's entropy. Of photographs there are few, and none shows what was seen: many completions,
+    weighted by their match alone and looked at themselves where the history looked, and their labels, for the judge is
+    often sure and wrong. scripts/tune_oracle.py compares configurations on validation images."""
     completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
     if source.name in ("cub", "cub-full", "folder"):
         wide = replace(completion, effective_samples=100.0, samples=100, label_weight=0.0)
         return OracleConfig("log_loss", wide, history="completion")
+    if source.name == "mnist":
+        return OracleConfig("log_loss", replace(completion, bank_size=30_000, label_weight=0.5))
     return OracleConfig(completion=completion)
 
 

@@ -74,7 +74,7 @@ START_GAIN = 0.3
 
 
 PLANS: dict[str, ScorerPlan] = {
-    "mnist": ScorerPlan(images=48_000, relative=64),
+    "mnist": ScorerPlan(images=57_600, relative=64),
     "cub": ScorerPlan(images=8000),
     "folder": ScorerPlan(images=8000),
 }
@@ -397,12 +397,13 @@ class _Played:
         if not to_the_end:
             judged = state.sums[-1][:, :, None] + self.judged[self.images[..., None], locations]
             return self._criterion(judged, state.count + 1, criterion)
-        sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums)
+        guided = _Played(self.scorers[-1:], self.judge, self.network, self.words[-1:], self.judged, self.labels)
+        sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums[-2:])
         seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)
-        branched = self.look(_State(state.count, sums, seen), locations.flatten(1))
+        branched = guided.look(_State(state.count, sums, seen), locations.flatten(1))
         steps = len(self.scorers[0].base)
         while branched.count < steps:
-            branched = self.look(branched, self.scores(branched, guide=True).argmin(-1))
+            branched = guided.look(branched, guided.scores(branched).argmin(-1))
         return self._criterion(branched.sums[-1], steps, criterion).unflatten(1, (n, m))
 
     def _criterion(self, judged: Tensor, count: int, criterion: Criterion) -> Tensor:
