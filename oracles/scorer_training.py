@@ -79,13 +79,16 @@ PLANS: dict[str, ScorerPlan] = {
     "folder": ScorerPlan(images=8000),
 }
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
+AHEAD: dict[str, ScorerPlan] = {"mnist": ScorerPlan(images=12_800, histories=4, ahead=6, relative=64)}
+"""How those are trained that look ahead, where it is otherwise."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
 """What they expect, where it is not the log-loss."""
 
 
-def plan_for(source: DataSource) -> ScorerPlan:
+def plan_for(source: DataSource, horizon: Horizon) -> ScorerPlan:
     """The default plan of a data set."""
-    return PLANS.get(source.name, ScorerPlan())
+    plan = PLANS.get(source.name, ScorerPlan())
+    return AHEAD.get(source.name, plan) if horizon == "last" else plan
 
 
 def criterion_for(source: DataSource) -> Criterion:
@@ -100,7 +103,7 @@ def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network
     except OracleNotFoundError as missing:
         logger.info("%s Training one.", missing)
         criterion = criterion_for(source)
-        oracle = train_oracle(source, judge, plan_for(source), criterion=criterion, horizon=horizon, seed=0)
+        oracle = train_oracle(source, judge, plan_for(source, horizon), criterion=criterion, horizon=horizon, seed=0)
         oracle.save(oracle_path(source, judge, horizon))
         return find_oracle(source, judge, horizon, network=network)
 

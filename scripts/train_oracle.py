@@ -45,7 +45,9 @@ def main(args: Args) -> None:
     source = source_of(args.env, args.root, args.dataset_options)
     scales = scales_of(args.env, args.scales)
     judge = ensure_judge(source, scales=scales)
-    plan = plan_for(source) if args.images is None else replace(plan_for(source), images=args.images)
+    plan = plan_for(source, args.horizon)
+    if args.images is not None:
+        plan = replace(plan, images=args.images)
     oracle = train_oracle(
         source,
         judge,
