@@ -77,6 +77,7 @@ class AmortisedOracle(GlimpsePolicy):
         self.card = card
         self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
         self.network = network
+        self._kernels = [scorer.kernels_from() for scorer in self._asked]
         self.map_title = map_title(card.criterion, card.horizon)
 
     @property
@@ -136,9 +137,9 @@ class AmortisedOracle(GlimpsePolicy):
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
             index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
             owner = torch.from_numpy(np.nonzero(new)[0])
-            for scorer, summed in zip(self._asked, state.summed, strict=True):
+            for scorer, kernels, summed in zip(self._asked, self._kernels, state.summed, strict=True):
                 words = scorer.words(scorer.encode_glimpses(glimpses), places)
-                summed.index_add_(0, owner, scorer.summands(words, index))
+                summed.index_add_(0, owner, scorer.summands(words, index, kernels))
         state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:

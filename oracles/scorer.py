@@ -55,7 +55,9 @@ class LocationScorer(GlimpsePosterior):
             self.context = nn.Linear(config.embedding, LOCAL)
             self.places = nn.Parameter(torch.zeros(num_glimpses, config.num_classes, LOCAL))
             self.local = nn.Linear(relative, LOCAL)
-            self.local_head = nn.Sequential(nn.ReLU(), nn.Linear(LOCAL, LOCAL), nn.ReLU(), nn.Linear(LOCAL, 1))
+            self.local_head = nn.Sequential(
+                nn.ReLU(inplace=True), nn.Linear(LOCAL, LOCAL), nn.ReLU(inplace=True), nn.Linear(LOCAL, 1)
+            )
             nn.init.zeros_(self.local_head[-1].weight)
             nn.init.zeros_(self.local_head[-1].bias)
 
@@ -82,50 +84,76 @@ class LocationScorer(GlimpsePosterior):
         phi = self.embed(features, locations)
         return torch.cat([phi, self.coefficients(features)], dim=-1) if self.relative else phi
 
-    def summands(self, words: Tensor, index: Tensor) -> Tensor:
+    def summands(self, words: Tensor, index: Tensor, kernels: Tensor | None = None) -> Tensor:
         """(phi, c k(. - l_i)): ``words`` (..., D + E) of glimpses at grid locations ``index`` (...,) int64 to what they
-        add to the state, (..., S)."""
+        add to the state, (..., S). ``kernels`` is what :meth:`kernels_from` gives, for who has it already."""
         if not self.relative:
             return words
         phi, coefficients = words.split([self.config.embedding, self.relative], dim=-1)
-        # embedding: indexing, but with a backward pass that is much faster
-        kernels = F.embedding(index, self._kernels_from().flatten(1)).unflatten(-1, (-1, self.relative))  # (..., L, E)
-        maps = kernels * coefficients[..., None, :]
+        kernels = self.kernels_from() if kernels is None else kernels
+        maps = F.embedding(index, kernels).unflatten(-1, (-1, self.relative)) * coefficients[..., None, :]
         return torch.cat([phi, maps.flatten(-2)], dim=-1)
 
-    def _kernels_from(self) -> Tensor:
-        """(L, L, E): k(l - l_i) for each l_i and then each l."""
-        side, width = math.isqrt(self.config.num_classes), len(self.kernels)
-        steps = torch.arange(side)
-        offsets = steps - steps[:, None] + side - 1  # (from, to)
-        rows = offsets[:, None, :, None] * width + offsets[None, :, None, :]
-        return F.embedding(rows.view(side * side, side * side), self.kernels.flatten(0, 1))
+    def kernels_from(self) -> Tensor | None:
+        """(L, L E): k(l - l_i) for each l_i and then each l; None without ``relative`` channels."""
+        if not self.relative:
+            return None
+        every = torch.arange(self.config.num_classes)
+        return self._kernels(every[:, None], every).flatten(1)
 
-    def scores(self, summed: Tensor, counts: Tensor | int, at: Tensor | None = None) -> Tensor:
-        """The criterion expected at every location, or at some.
+    def _kernels(self, index: Tensor, at: Tensor) -> Tensor:
+        """k(l - l_i), (..., E), for l_i of ``index`` and l of ``at``, int64 of shapes that broadcast to (...)."""
+        side, width = math.isqrt(self.config.num_classes), len(self.kernels)
+        down, right = at // side - index // side + side - 1, at % side - index % side + side - 1
+        # embedding: indexing, but with a backward pass that is much faster
+        return F.embedding(down * width + right, self.kernels.flatten(0, 1))
+
+    def scores(self, summed: Tensor, counts: Tensor | int) -> Tensor:
+        """The criterion expected at every location.
 
         Args:
             summed: (..., S) sums of :meth:`summands`.
             counts: t, the number of glimpses summed; an int or (...,) int64.
-            at: (..., n) int64 grid locations; None for all L.
 
         Returns:
-            (..., L) or (..., n) float32, in the criterion's unit; lower is better. For horizon ``last`` up to a number
-            that is the same for all locations.
+            (..., L) float32, in the criterion's unit; lower is better. For horizon ``last`` up to a number that is the
+            same for all locations.
         """
-        gain = self.gain[counts]
-        gain = gain[..., None] if gain.ndim else gain
         phi, maps = summed.split([self.config.embedding, summed.shape[-1] - self.config.embedding], dim=-1)
         scores = self.base[counts] + self.head(phi)
-        if at is not None:
-            scores = scores.gather(-1, at)
         if self.relative:
-            maps = maps.unflatten(-1, (-1, self.relative))  # (..., L, E)
-            places = self.places[counts]
-            if at is not None:
-                maps = maps.gather(-2, at[..., None].expand(*at.shape, self.relative))
-                places = places.expand(*at.shape[:-1], *places.shape[-2:])
-                places = places.gather(-2, at[..., None].expand(*at.shape, LOCAL))
-            hidden = self.local(maps) + self.context(torch.relu(phi))[..., None, :] + places
-            scores = scores + self.local_head(hidden).squeeze(-1)
-        return gain * scores
+            scores = scores + self._local(phi, maps.unflatten(-1, (-1, self.relative)), self.places[counts])
+        return self._scaled(scores, counts)
+
+    def scores_at(self, words: Tensor, index: Tensor, at: Tensor) -> Tensor:
+        """Of :meth:`scores` those at some locations, without the maps of the others: for training.
+
+        Args:
+            words: (..., t, D + E) of the glimpses, see :meth:`words`.
+            index: (..., t) int64, their grid locations.
+            at: (..., n) int64 grid locations.
+
+        Returns:
+            (..., n) float32.
+        """
+        count = index.shape[-1]
+        phi, coefficients = words.split([self.config.embedding, words.shape[-1] - self.config.embedding], dim=-1)
+        summed = phi.sum(-2)
+        scores = (self.base[count] + self.head(summed)).gather(-1, at)
+        if self.relative:
+            kernels = self._kernels(index[..., None], at[..., None, :])  # (..., t, n, E)
+            maps = (kernels * coefficients[..., None, :]).sum(-3)
+            scores = scores + self._local(summed, maps, F.embedding(at, self.places[count]))
+        return self._scaled(scores, count)
+
+    def _local(self, phi: Tensor, maps: Tensor, places: Tensor) -> Tensor:
+        """What ``local`` makes (..., n) of sums ``phi`` (..., D) and of the maps (..., n, E) and the share of the
+        places themselves (..., n, H) at n locations."""
+        # in place, and the bias where it is small: these arrays are what takes the time
+        context = self.context(torch.relu(phi)) + self.local.bias
+        hidden = F.linear(maps, self.local.weight).add_(places).add_(context[..., None, :])
+        return self.local_head(hidden).squeeze(-1)
+
+    def _scaled(self, scores: Tensor, counts: Tensor | int) -> Tensor:
+        gain = self.gain[counts]
+        return (gain[..., None] if gain.ndim else gain) * scores

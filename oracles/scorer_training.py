@@ -20,6 +20,8 @@ are seen in training, never by the oracle. Histories are those that the present 
 
 import logging
 import shutil
+from collections.abc import Iterator
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
@@ -69,6 +71,8 @@ class ScorerPlan:
 
 QUICK = 10.0
 """By which ``base`` and ``gain`` learn faster than the other parameters: every history has a say in them."""
+AT_ONCE = 2**18
+"""Numbers of the states of histories played at a time, so that they stay in the processor's cache."""
 START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
@@ -254,20 +258,28 @@ class ScorerTrainer:
             played = _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
             if self.images_done == 0 and self.guide is None:
                 self._begin_at_means(played, rng)
-        chosen, candidates, targets = self._histories(played, rng)
-        index = chosen[..., :-1].flatten(1)  # the last glimpse has no successor
-        seen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
-        summands = self.network.summands(self.network.words(seen, places[index]), index)
-        summed, losses = torch.zeros_like(summands[:, : chosen.shape[1]]), []
-        for t, added in enumerate([summed, *summands.unflatten(1, (chosen.shape[1], -1)).unbind(2)]):
-            summed = summed + added
-            losses.append(self._error(self.network.scores(summed, t, at=candidates[t]), targets[t]))
+        parts = [self._histories(part, rng) for part in played.split(self._images_at_once())]
+        chosen = torch.cat([part[0] for part in parts])
+        candidates, targets = (
+            [torch.cat(step) for step in zip(*some, strict=True)] for some in zip(*(part[1:] for part in parts))
+        )
+        index = chosen[..., :-1]  # the last glimpse has no successor
+        seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
+        words = self.network.words(seen.unflatten(1, index.shape[1:]), places[index])  # (b, H, T - 1, D + E)
+        losses = [
+            self._error(self.network.scores_at(words[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
+            for t in range(self.num_glimpses)
+        ]
         loss = torch.stack(losses).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         return loss.item()
+
+    def _images_at_once(self) -> int:
+        rollouts = 1 if self.guide is None else self.plan.ahead
+        return max(1, AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
 
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of scores (b, H, n), as the module's docstring has it."""
@@ -370,7 +382,23 @@ class _Played:
         """
         self.scorers, self.judge, self.network = scorers, judge, network
         self.words, self.judged, self.labels = words, judged, labels
+        self.kernels = [scorer.kernels_from() for scorer in scorers]
         self.images = torch.arange(len(labels))[:, None]
+
+    def split(self, images: int) -> Iterator["_Played"]:
+        """The same, so many images at a time."""
+        for start in range(0, len(self.labels), images):
+            rows = slice(start, start + images)
+            part = copy(self)
+            part.words, part.judged = [words[rows] for words in self.words], self.judged[rows]
+            part.labels, part.images = self.labels[rows], self.images[: len(self.labels[rows])]
+            yield part
+
+    def guided(self) -> "_Played":
+        """The same for the last of the scorers alone."""
+        part = copy(self)
+        part.scorers, part.words, part.kernels = self.scorers[-1:], self.words[-1:], self.kernels[-1:]
+        return part
 
     def begin(self, histories: int) -> _State:
         count, places, width = self.judged.shape
@@ -386,8 +414,8 @@ class _Played:
     def look(self, state: _State, locations: Tensor) -> _State:
         """One glimpse more, at ``locations`` (b, n)."""
         added = [
-            scorer.summands(words[self.images, locations], locations)
-            for scorer, words in zip(self.scorers, self.words, strict=True)
+            scorer.summands(words[self.images, locations], locations, kernels)
+            for scorer, words, kernels in zip(self.scorers, self.words, self.kernels, strict=True)
         ]
         added.append(self.judged[self.images, locations])
         sums = tuple(summed + more for summed, more in zip(state.sums, added, strict=True))
@@ -400,7 +428,7 @@ class _Played:
         if not to_the_end:
             judged = state.sums[-1][:, :, None] + self.judged[self.images[..., None], locations]
             return self._criterion(judged, state.count + 1, criterion)
-        guided = _Played(self.scorers[-1:], self.judge, self.network, self.words[-1:], self.judged, self.labels)
+        guided = self.guided()
         sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums[-2:])
         seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)
         branched = guided.look(_State(state.count, sums, seen), locations.flatten(1))

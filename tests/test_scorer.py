@@ -54,10 +54,11 @@ def test_scores_at_some_locations_are_those_of_the_whole_map() -> None:
     for relative in (0, 3):
         network = scorer(relative)
         places, at = torch.tensor([[4, 9], [63, 0]]), torch.tensor([[5, 60, 5], [1, 2, 3]])
-        state = network.summands(spoken(network, 4).view(2, 2, -1), places).sum(1)
-        assert state.shape == (2, network.state_width)
-        whole = network.scores(state, 2)
-        torch.testing.assert_close(network.scores(state, 2, at=at), whole.gather(-1, at))
+        words = spoken(network, 4).view(2, 2, -1)
+        whole = network.scores(network.summands(words, places).sum(1), 2)
+        torch.testing.assert_close(network.scores_at(words, places, at), whole.gather(-1, at))
+        none = network.scores(torch.zeros(2, network.state_width), 0)
+        torch.testing.assert_close(network.scores_at(words[:, :0], places[:, :0], at), none.gather(-1, at))
 
 
 @torch.no_grad()
