@@ -55,11 +55,10 @@ class LocationScorer(GlimpsePosterior):
             self.context = nn.Linear(config.embedding, LOCAL)
             self.places = nn.Parameter(torch.zeros(num_glimpses, config.num_classes, LOCAL))
             self.local = nn.Linear(relative, LOCAL)
-            self.local_head = nn.Sequential(
-                nn.ReLU(inplace=True), nn.Linear(LOCAL, LOCAL), nn.ReLU(inplace=True), nn.Linear(LOCAL, 1)
-            )
-            nn.init.zeros_(self.local_head[-1].weight)
-            nn.init.zeros_(self.local_head[-1].bias)
+            last = nn.Linear(LOCAL, 1)
+            self.local_head = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(LOCAL, LOCAL), nn.ReLU(inplace=True), last)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     @classmethod
     def like(
@@ -90,14 +89,15 @@ class LocationScorer(GlimpsePosterior):
         if not self.relative:
             return words
         phi, coefficients = words.split([self.config.embedding, self.relative], dim=-1)
-        kernels = self.kernels_from() if kernels is None else kernels
+        kernels = self._all_kernels() if kernels is None else kernels
         maps = F.embedding(index, kernels).unflatten(-1, (-1, self.relative)) * coefficients[..., None, :]
         return torch.cat([phi, maps.flatten(-2)], dim=-1)
 
     def kernels_from(self) -> Tensor | None:
         """(L, L E): k(l - l_i) for each l_i and then each l; None without ``relative`` channels."""
-        if not self.relative:
-            return None
+        return self._all_kernels() if self.relative else None
+
+    def _all_kernels(self) -> Tensor:
         every = torch.arange(self.config.num_classes)
         return self._kernels(every[:, None], every).flatten(1)
 

@@ -85,7 +85,7 @@ PLANS: dict[str, ScorerPlan] = {
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
 AHEAD: dict[str, ScorerPlan] = {"mnist": ScorerPlan(images=12_800, histories=4, ahead=6, relative=64)}
 """How those are trained that look ahead, where it is otherwise."""
-CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy", "mnist": "entropy"}
+CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy"}
 """What they expect, where it is not the log-loss."""
 
 
@@ -254,15 +254,11 @@ class ScorerTrainer:
         with torch.no_grad():
             features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
             scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
-            words = [scorer.words(features, places) for scorer in scorers]
-            played = _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
+            every = [scorer.words(features, places) for scorer in scorers]
+            played = _Played(scorers, self.judge, network, every, self.judge.embed_grid(network, images), labels)
             if self.images_done == 0 and self.guide is None:
                 self._begin_at_means(played, rng)
-        parts = [self._histories(part, rng) for part in played.split(self._images_at_once())]
-        chosen = torch.cat([part[0] for part in parts])
-        candidates, targets = (
-            [torch.cat(step) for step in zip(*some, strict=True)] for some in zip(*(part[1:] for part in parts))
-        )
+        chosen, candidates, targets = self._histories(played, rng)
         index = chosen[..., :-1]  # the last glimpse has no successor
         seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
         words = self.network.words(seen.unflatten(1, index.shape[1:]), places[index])  # (b, H, T - 1, D + E)
@@ -276,10 +272,6 @@ class ScorerTrainer:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         return loss.item()
-
-    def _images_at_once(self) -> int:
-        rollouts = 1 if self.guide is None else self.plan.ahead
-        return max(1, AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
 
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of scores (b, H, n), as the module's docstring has it."""
@@ -298,13 +290,24 @@ class ScorerTrainer:
             locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
             state = played.look(state, torch.from_numpy(locations))
 
-    @torch.no_grad()
     def _histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Plays histories and finds the targets of some locations at each of their steps.
 
         Returns:
             (b, H, T) the locations looked at; for each t (b, H, n) locations and their targets.
         """
+        rollouts = 1 if self.guide is None else self.plan.ahead
+        images = max(1, AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
+        chosen, candidates, targets = zip(*(self._few_histories(few, rng) for few in played.split(images)), strict=True)
+        return (
+            torch.cat(chosen),
+            [torch.cat(step) for step in zip(*candidates, strict=True)],
+            [torch.cat(step) for step in zip(*targets, strict=True)],
+        )
+
+    @torch.no_grad()
+    def _few_histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Those of a few images."""
         state = played.begin(self.plan.histories)
         chosen, candidates, targets = [], [], []
         for t in range(self.num_glimpses):
