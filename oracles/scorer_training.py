@@ -83,7 +83,7 @@ PLANS: dict[str, ScorerPlan] = {
     "folder": ScorerPlan(images=8000),
 }
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
-AHEAD: dict[str, ScorerPlan] = {"mnist": ScorerPlan(images=12_800, histories=4, ahead=6, relative=64)}
+AHEAD: dict[str, ScorerPlan] = {"mnist": ScorerPlan(images=25_600, histories=4, ahead=6, relative=64)}
 """How those are trained that look ahead, where it is otherwise."""
 CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy"}
 """What they expect, where it is not the log-loss."""
@@ -248,20 +248,14 @@ class ScorerTrainer:
     def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
-        images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
-        network = max(int(data.folds[rows[0]]), 0)
-        places = torch.from_numpy(self.judge.grid.normalised)
-        with torch.no_grad():
-            features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)  # (b, L, F)
-            scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
-            every = [scorer.words(features, places) for scorer in scorers]
-            played = _Played(scorers, self.judge, network, every, self.judge.embed_grid(network, images), labels)
-            if self.images_done == 0 and self.guide is None:
-                self._begin_at_means(played, rng)
+        features, played = self._played(data, rows)
+        if self.images_done == 0 and self.guide is None:
+            self._begin_at_means(played, rng)
         chosen, candidates, targets = self._histories(played, rng)
         index = chosen[..., :-1]  # the last glimpse has no successor
         seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
-        words = self.network.words(seen.unflatten(1, index.shape[1:]), places[index])  # (b, H, T - 1, D + E)
+        places = torch.from_numpy(self.judge.grid.normalised)[index]
+        words = self.network.words(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
         losses = [
             self._error(self.network.scores_at(words[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
             for t in range(self.num_glimpses)
@@ -273,6 +267,17 @@ class ScorerTrainer:
         self.optimiser.step()
         return loss.item()
 
+    @torch.no_grad()
+    def _played(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Played"]:
+        """The encoder's features (b, L, F) of all glimpses of some images of one fold, and what is played on them."""
+        images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
+        network = max(int(data.folds[rows[0]]), 0)
+        places = torch.from_numpy(self.judge.grid.normalised)
+        features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
+        scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
+        words = [scorer.words(features, places) for scorer in scorers]
+        return features, _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
+
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of scores (b, H, n), as the module's docstring has it."""
         if self.guide is None:
@@ -281,6 +286,7 @@ class ScorerTrainer:
         # what is left to gain gets small towards the first glimpse, and counts as much
         return F.mse_loss(scores, targets) / targets.square().mean().clamp_min(1e-8)
 
+    @torch.no_grad()
     def _begin_at_means(self, played: "_Played", rng: np.random.Generator) -> None:
         """Sets the scores without glimpses to what random histories of some images lead to."""
         state = played.begin(self.plan.histories)

@@ -103,6 +103,37 @@ def test_scores_are_the_exact_expected_entropies() -> None:
     np.testing.assert_allclose(scores.detach().numpy(), exact, atol=0.05)
 
 
+@pytest.mark.parametrize(("at_once", "horizon"), [(1, "next"), (2**18, "next"), (1, "last"), (2**18, "last")])
+def test_targets_are_what_the_judge_says_of_the_images_themselves(
+    monkeypatch: pytest.MonkeyPatch, at_once: int, horizon: Horizon
+) -> None:
+    """Whether one image is played at a time or all are."""
+    monkeypatch.setattr("oracles.scorer_training.AT_ONCE", at_once)
+    guide = new_trainer("next", relative=4).network
+    trainer = ScorerTrainer(
+        *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),  # type: ignore[arg-type]
+        criterion="entropy",
+        guide=guide if horizon == "last" else None,
+        seed=0,
+    )
+    rows = np.array([6, 1, 3])
+    data = UnseenImages(IMAGES, LABELS, np.full(len(IMAGES), -1))
+    chosen, candidates, targets = trainer._histories(trainer._played(data, rows)[1], np.random.default_rng(0))
+    assert chosen.shape == (3, PLAN.histories, 2)
+    words = guide.words(guide.encode_dense(torch.from_numpy(IMAGES)), torch.from_numpy(trainer.judge.grid.normalised))
+    for image, (histories, first_tried, second_tried) in enumerate(zip(chosen, *candidates, strict=True)):
+        for h, (first, _) in enumerate(histories.tolist()):
+            for place, target in zip(first_tried[h].tolist(), targets[0][image, h].tolist(), strict=True):
+                places = (place,)
+                if horizon == "last":  # and where the guide looks next
+                    at = torch.tensor(place)
+                    scores = guide.scores(guide.summands(words[rows[image], place], at), 1)
+                    places = (place, int(scores.index_fill(0, at, torch.inf).argmin()))
+                assert target == pytest.approx(entropy_after(places, rows[image]), abs=1e-6)
+            for place, target in zip(second_tried[h].tolist(), targets[1][image, h].tolist(), strict=True):
+                assert target == pytest.approx(entropy_after((first, place), rows[image]), abs=1e-6)
+
+
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, checkpoint = trained("last"), tmp_path / "0.pt"
     stopped = new_trainer("last")
