@@ -201,6 +201,11 @@ def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
     return cache_folder() / "oracles" / name
 
 
+def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
+    """The command line that makes the amortised oracle of a judge."""
+    return command_for("train_oracle.py", source, judge.card.scales, "--horizon", horizon)
+
+
 def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
     """The amortised oracle that fits a judge: from the cache, else the one shipped with the package.
 
@@ -211,7 +216,7 @@ def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: 
     for path in (oracle_path(source, judge, horizon), Path(str(shipped))):
         if path.is_file() and load_card(path).judge == judge.identity:
             return AmortisedOracle.load(path, network=network)
-    command = command_for("train_oracle.py", source, judge.card.scales, "--horizon", horizon)
+    command = oracle_command(source, judge, horizon)
     raise OracleNotFoundError(
         f"no amortised oracle of horizon {horizon!r} fits the judge {judge.identity} of {source.name!r}; "
         f"train one with `{command}`."

@@ -38,7 +38,7 @@ from glimpse_env.errors import ArtifactError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge import Judge, grid_features
 from glimpse_env.judge_training import one_cycle
-from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_path
+from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.epe import Criterion, Horizon, criterion_of
 from oracles.scorer import LocationScorer
 
@@ -64,7 +64,8 @@ class ScorerPlan:
     ahead: int = 9
     """As many locations, where the target needs a rollout."""
     relative: int = 0
-    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere."""
+    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere. A
+    network that looks ahead has those of the greedy one."""
     chunk: int = 9600
     """Images between two checkpoints."""
 
@@ -79,18 +80,22 @@ START_GAIN = 0.3
 
 PLANS: dict[str, ScorerPlan] = {
     "mnist": ScorerPlan(images=57_600, relative=64),
+    "digits": ScorerPlan(images=38_400, relative=64),
     "cub": ScorerPlan(images=8000),
     "folder": ScorerPlan(images=8000),
 }
 """How the amortised oracles of each data set are trained, where it is not by the default plan."""
-AHEAD: dict[str, ScorerPlan] = {"mnist": ScorerPlan(images=25_600, histories=4, ahead=6, relative=64)}
+AHEAD: dict[str, ScorerPlan] = {
+    "mnist": ScorerPlan(images=25_600, histories=4, ahead=6),
+    "digits": ScorerPlan(images=19_200, histories=4, ahead=6),
+}
 """How those are trained that look ahead, where it is otherwise."""
-CRITERIA: dict[str, Criterion] = {"birds": "entropy", "digits": "entropy"}
+CRITERIA: dict[str, Criterion] = {"birds": "entropy"}
 """What they expect, where it is not the log-loss."""
 
 
 def plan_for(source: DataSource, horizon: Horizon) -> ScorerPlan:
-    """The default plan of a data set."""
+    """The default plan of a data set's oracle of this horizon."""
     plan = PLANS.get(source.name, ScorerPlan())
     return AHEAD.get(source.name, plan) if horizon == "last" else plan
 
@@ -107,7 +112,9 @@ def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network
     except OracleNotFoundError as missing:
         logger.info("%s Training one.", missing)
         criterion = criterion_for(source)
-        oracle = train_oracle(source, judge, plan_for(source, horizon), criterion=criterion, horizon=horizon, seed=0)
+        command = oracle_command(source, judge, horizon)
+        plan = plan_for(source, horizon)
+        oracle = train_oracle(source, judge, plan, criterion=criterion, horizon=horizon, seed=0, command=command)
         oracle.save(oracle_path(source, judge, horizon))
         return find_oracle(source, judge, horizon, network=network)
 
