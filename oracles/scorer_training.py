@@ -21,9 +21,11 @@ are seen in training, never by the oracle. Histories are those that the present 
 import logging
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import get_args
 
 import numpy as np
@@ -41,6 +43,7 @@ from glimpse_env.judge_training import one_cycle
 from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.epe import Criterion, Horizon, criterion_of
 from oracles.scorer import LocationScorer
+from oracles.sharding import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -146,12 +149,13 @@ def train_oracle(
     one_of("horizon", horizon, get_args(Horizon))
     greedy = ensure_oracle(source, judge, "next").networks if horizon == "last" else None
     work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
-    networks = []
-    for fold in range(source.num_folds):
-        guide = None if greedy is None else greedy[fold]
-        trainer = ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
-        trainer.run(work / f"{fold}.pt")
-        networks.append(trainer.network)
+    guides = [None] * source.num_folds if greedy is None else greedy
+    trainers = [
+        ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
+        for fold, guide in enumerate(guides)
+    ]
+    _run_side_by_side(trainers, work)
+    networks = [trainer.network for trainer in trainers]
     card = OracleCard(
         dataset=source.name,
         fingerprint=source.fingerprint,
@@ -170,6 +174,21 @@ def train_oracle(
     )
     shutil.rmtree(work, ignore_errors=True)
     return AmortisedOracle(networks, card)
+
+
+def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
+    """Runs trainers to their ends, each in a thread with one of torch's: their arrays are too small to share."""
+    if len(trainers) == 1:
+        trainers[0].run(work / "0.pt")
+        return
+    stop = Event()
+    with one_thread(), ThreadPoolExecutor(len(trainers)) as pool:
+        running = [pool.submit(trainer.run, work / f"{trainer.fold}.pt", stop=stop) for trainer in trainers]
+        try:
+            for one in as_completed(running):
+                one.result()
+        finally:
+            stop.set()  # the others, where one failed or somebody interrupts
 
 
 class ScorerTrainer:
@@ -223,16 +242,18 @@ class ScorerTrainer:
         )
         self.images_done = 0
 
-    def run(self, checkpoint: Path | None = None) -> None:
-        """Trains to the plan's end, saving ``checkpoint`` after every chunk."""
+    def run(self, checkpoint: Path | None = None, *, stop: Event | None = None) -> None:
+        """Trains to the plan's end, or until ``stop`` is set, saving ``checkpoint`` after every chunk."""
         if checkpoint is not None and checkpoint.is_file():
             self._restore(checkpoint)
         title = f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
-        with tqdm(total=self.plan.images, initial=self.images_done, desc=title, unit="img") as bar:
+        with tqdm(total=self.plan.images, initial=self.images_done, desc=title, unit="img", position=self.fold) as bar:
             while self.images_done < self.plan.images:
                 rng = np.random.default_rng([self.seed, self.fold, self.images_done])
                 data = self.source.unseen_images(self.fold, rng)
                 for rows in self._batches(data.folds, rng):
+                    if stop is not None and stop.is_set():
+                        return
                     loss = self._step(data, rows, rng)
                     self.images_done += len(rows)
                     bar.update(len(rows))

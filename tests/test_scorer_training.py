@@ -10,8 +10,10 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from oracles.amortised import AmortisedOracle
 from oracles.epe import Horizon
 from oracles.scorer_training import ScorerPlan, ScorerTrainer, train_oracle
+from oracles.sharding import one_thread
 from tests.toy_problem import ToyJudge, ToySource
 
 # Pixel 0 is a sign that says which of pixels 1 and 2 shows the class; the other one shows nothing to the point, and the
@@ -153,6 +155,42 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monke
         torch.testing.assert_close(resumed.network.state_dict()[name], value, rtol=0, atol=0, msg=name)
     with pytest.raises(ArtifactError, match="another oracle or plan"):
         new_trainer("next").run(checkpoint)
+
+
+class TwoFolds(SignSource):
+    num_folds = 2
+
+
+def train_two() -> AmortisedOracle:
+    judge: Any = ToyJudge(IMAGES, LABELS)
+    return train_oracle(TwoFolds(), judge, PLAN, criterion="entropy", horizon="next", seed=0)
+
+
+def test_networks_trained_side_by_side_are_those_trained_alone() -> None:
+    oracle = train_two()
+    for fold in range(2):
+        judge: Any = ToyJudge(IMAGES, LABELS)
+        alone = ScorerTrainer(TwoFolds(), judge, fold, PLAN, criterion="entropy", seed=0)
+        with one_thread():
+            alone.run()
+        for name, value in alone.network.state_dict().items():
+            torch.testing.assert_close(oracle.networks[fold].state_dict()[name], value, rtol=0, atol=0, msg=name)
+    assert not torch.equal(oracle.networks[0].base, oracle.networks[1].base)
+
+
+def test_where_one_network_fails_the_others_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, begun = ScorerTrainer._step, []
+
+    def fail(trainer: ScorerTrainer, *args: Any) -> float:
+        begun.append(trainer)
+        if trainer.fold == 1:
+            raise ArithmeticError("the second network")
+        return step(trainer, *args)
+
+    monkeypatch.setattr(ScorerTrainer, "_step", fail)
+    with pytest.raises(ArithmeticError, match="the second network"):
+        train_two()
+    assert all(trainer.images_done < PLAN.images for trainer in begun)
 
 
 def test_the_horizon_is_checked() -> None:
