@@ -77,7 +77,7 @@ class Budget:
 
 DEFAULTS: dict[str, Budget] = {
     "birds": Budget(num_demos=4800, timesteps=100_000, temperature=0.02),
-    "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.1),
+    "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02),
     "cub": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
