@@ -83,7 +83,7 @@ DEFAULTS: dict[str, Budget] = {
     "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "folder": Budget(num_demos=1000, timesteps=50_000, temperature=0.05),
 }
-"""By data set: on two cores the whole job ends within 10 minutes, on MNIST within 20, once there are a judge and its oracle."""
+"""By data set: on two cores the whole job ends within 10 minutes, once there are a judge and an oracle."""
 
 
 @dataclass(frozen=True)

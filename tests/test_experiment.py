@@ -17,14 +17,12 @@ from agents.figures import spread
 from agents.metrics import wilson_interval
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.judge import judge_path
 from glimpse_env.observations import HistoryObserver
 from oracles import policies
-from oracles.amortised import oracle_path
 from oracles.completion import CompletionConfig
 from oracles.oracle import OracleConfig
 from tests.tiny_data import write_tiny_folder
-from tests.toy import SMALL_FOLDER, toy_judge, toy_oracle, write_toy_judge
+from tests.toy import SMALL_FOLDER, write_toy_judge
 
 TOY = Args(
     env="GlimpseDigits-v0",
@@ -44,17 +42,12 @@ FILES = {"config.json", "metrics.json", "model.zip", "learning_curve.png", "epis
 
 @pytest.fixture(scope="module", autouse=True)
 def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache with an untrained judge of the digits, and an oracle with few completions."""
+    """A cache with an untrained judge of the digits and oracles, BOED with few completions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
         patch.setattr(policies, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
-        source = make_source("digits")
-        judge = toy_judge(
-            source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
-        )
-        judge.save(judge_path(source))
-        toy_oracle(judge, "last").save(oracle_path(source, judge, "last"))
+        write_toy_judge(make_source("digits"))
         yield
 
 

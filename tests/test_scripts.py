@@ -26,7 +26,7 @@ from glimpse_env.judge_training import JudgePlan
 from oracles.demonstrations import Demonstrations
 from oracles.judging import PLANS
 from tests.tiny_data import write_tiny_cub, write_tiny_folder
-from tests.toy import SMALL_FOLDER, toy_judge, write_toy_judge
+from tests.toy import SMALL_FOLDER, write_toy_judge
 
 ROOT = Path(__file__).parent.parent
 REQUIRED = {"compare_published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
@@ -36,16 +36,12 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache with an untrained judge of the digits, for subprocesses too."""
+    """A cache with an untrained judge of the digits and oracles, for subprocesses too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
-        source = make_source("digits")
-        judge = toy_judge(
-            source.geometry, size=60, num_classes=10, num_networks=source.num_folds, fingerprint=source.fingerprint
-        )
-        judge.save(judge_path(source))
+        write_toy_judge(make_source("digits"))
         yield
 
 
