@@ -15,7 +15,7 @@ from glimpse_env.observations import Histories, HistoryObserver
 from oracles.amortised import AmortisedOracle, find_oracle, oracle_path
 from oracles.epe import Horizon
 from oracles.policy import Observations
-from oracles.scorer_training import PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
+from oracles.scorer_training import AHEAD, PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
 from tests import toy
 
 T = toy.GEOMETRY.num_glimpses
@@ -110,7 +110,8 @@ def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path, rela
 def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PLANS, "digits", PLAN)
+    for plans in (PLANS, AHEAD):
+        monkeypatch.setitem(plans, "digits", PLAN)
     source = Digits()
     judges = [
         toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint, seed=seed)
