@@ -28,7 +28,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GLIMPSE_CACHE", str(base / "shared-cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("GLIMPSE_DATA", raising=False)
-        patch.setitem(PLANS, "toy", ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, chunk=32))
+        patch.setitem(
+            PLANS, "toy", ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, relative=3, chunk=32)
+        )
         yield
     torch.set_num_threads(threads)
 
