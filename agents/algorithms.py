@@ -1,33 +1,94 @@
 """SB3 algorithms set up for glimpse episodes, and what keeps a cloned policy alive while they train it."""
 
+import json
+import runpy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
+from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
-from agents.features import ENCODED, HistoryExtractor
+from agents.features import ENCODED, GlimpseEncoder
 from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
+from agents.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, values_of
+from agents.rollouts import EpisodeRolloutBuffer
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
 from glimpse_env.posterior import PosteriorConfig
 
 
-class _EncodesOnce:
-    """Goes before an SB3 algorithm: with a frozen encoder each glimpse of a rollout is encoded once for all epochs.
+class _WholeEpisodes:
+    """Goes before an SB3 algorithm: trains on whole episodes, see :class:`EpisodeRolloutBuffer`. With a frozen encoder
+    each glimpse of a rollout is encoded once for all epochs."""
 
-    The rollout buffer then holds the features in place of the glimpses until the next rollout.
+    policy: Any
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        """SB3's, and the folding."""
+        goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
+        if goes_on:
+            rollout_buffer.fold(self._encoded if getattr(self.policy, "encodes_once", False) else None)
+        return goes_on
+
+    def _encoded(self, observations: dict[str, np.ndarray]) -> np.ndarray:
+        """(E, T * F) float32 of raw observations of E episodes."""
+        parts = []
+        for start in range(0, len(observations["mask"]), 512):
+            shown = {key: torch.from_numpy(values[start : start + 512]) for key, values in observations.items()}
+            parts.append(self.policy.encode({key: value.to(self.policy.device) for key, value in shown.items()}))
+        return torch.cat(parts).cpu().numpy()
+
+
+class GlimpsePPO(_WholeEpisodes, PPO):
+    """PPO."""
+
+
+class GlimpseA2C(_WholeEpisodes, A2C):
+    """A2C."""
+
+
+class GlimpseReinforce(_WholeEpisodes, A2C):
+    """REINFORCE with a learned baseline (Williams 1992), as RAM was trained (Mnih et al. 2014):
+
+        gradient of  sum_t log pi(l_t | s_t) (R_t - b(s_t)),  with R_t the return from t on and b fitted to it.
+
+    A2C is that where nothing is bootstrapped: whole episodes, and whole returns in place of estimates (lambda = 1).
+
+    Raises:
+        ConfigurationError: if ``gae_lambda`` is not 1, or a rollout cuts episodes.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        if kwargs.setdefault("gae_lambda", 1.0) != 1.0:
+            raise ConfigurationError(
+                f"gae_lambda={kwargs['gae_lambda']} bootstraps, REINFORCE does not; leave it 1 or use a2c."
+            )
+        super().__init__(*args, **kwargs)
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
+        goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        if goes_on and not rollout_buffer.whole:
+            raise ConfigurationError(
+                f"n_steps={n_rollout_steps} cuts episodes, and REINFORCE needs them whole; take a multiple."
+            )
+        return goes_on
+
+
+class GlimpseMaskablePPO(MaskablePPO):
+    """MaskablePPO; with a frozen encoder the rollout buffer holds features in place of glimpses while it trains."""
 
     policy: Any
 
@@ -35,8 +96,8 @@ class _EncodesOnce:
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, *args: Any, **kwargs: Any
     ) -> bool:
         """SB3's, and the encoding."""
-        goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)  # type: ignore[misc]
-        if goes_on and getattr(self.policy, "encoder_frozen", False):
+        goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)
+        if goes_on and getattr(self.policy, "encodes_once", False):
             observations = rollout_buffer.observations  # of each key (n_steps, n_envs, ...)
             encoded = []
             for step in range(rollout_buffer.buffer_size):
@@ -45,18 +106,6 @@ class _EncodesOnce:
             observations[ENCODED] = torch.stack(encoded).cpu().numpy()  # (n_steps, n_envs, T * F)
             del observations["glimpses"]
         return goes_on
-
-
-class GlimpsePPO(_EncodesOnce, PPO):
-    """PPO."""
-
-
-class GlimpseA2C(_EncodesOnce, A2C):
-    """A2C."""
-
-
-class GlimpseMaskablePPO(_EncodesOnce, MaskablePPO):
-    """MaskablePPO."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +120,8 @@ class Algorithm:
     """Transitions a gradient step, at most; None for an algorithm that takes the whole rollout."""
     hyperparameters: Mapping[str, Any]
     """Keyword arguments of ``model``."""
+    buffer: type[RolloutBuffer] | None = EpisodeRolloutBuffer
+    """None for the algorithm's own."""
 
 
 # Episodes are short and paid at the end: no discount.
@@ -91,8 +142,51 @@ ALGORITHMS: dict[str, Algorithm] = {
     "a2c": Algorithm(
         GlimpseA2C, GlimpseHistoryPolicy, 512, None, {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
     ),
-    "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO),
+    "reinforce": Algorithm(
+        GlimpseReinforce,
+        GlimpseHistoryPolicy,
+        512,
+        None,
+        {**_COMMON, "gae_lambda": 1.0, "ent_coef": 0.0, "use_rms_prop": False, "normalize_advantage": True},
+    ),
+    "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO, buffer=None),
+    "recurrent_ppo": Algorithm(GlimpseRecurrentPPO, GlimpseRecurrentPolicy, 8192, 1024, _PPO, buffer=None),
 }
+
+
+TUNED = Path(__file__).with_name("tuned.json")
+"""What scripts/tune_agents.py found, for each algorithm without and with demonstrations."""
+
+
+def tuned(algo: str, demonstrations: bool) -> dict[str, Any]:
+    """Hyperparameters of ``algo`` that do best on validation images, among them ``rollout``, environment steps between
+    two updates; none where it was not tuned."""
+    found = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.is_file() else {}
+    return dict(found.get(algo, {}).get("demonstrations" if demonstrations else "scratch", {}))
+
+
+def algorithm_of(name: str) -> Algorithm:
+    """The algorithm called ``name``: a key of :data:`ALGORITHMS`, or a Python file that sets ``ALGORITHM`` to an
+    :class:`Algorithm` of its own.
+
+    Raises:
+        ConfigurationError: if there is none.
+    """
+    if name in ALGORITHMS:
+        return ALGORITHMS[name]
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        raise ConfigurationError(
+            f"algo={name!r} must be one of {', '.join(ALGORITHMS)}, or a Python file that sets ALGORITHM."
+        )
+    found = runpy.run_path(name).get("ALGORITHM") if name not in _own_algorithms else _own_algorithms[name]
+    if not isinstance(found, Algorithm):
+        raise ConfigurationError(f"{name} sets no ALGORITHM; give it an agents.algorithms.Algorithm.")
+    return _own_algorithms.setdefault(name, found)
+
+
+_own_algorithms: dict[str, Algorithm] = {}
+"""Those of files, by their names: each is run once, so that its classes are the same from call to call."""
 
 
 def make_model(
@@ -100,44 +194,52 @@ def make_model(
     env: Any,
     *,
     seed: int,
+    architecture: str = "gru",
     judge: Judge | None = None,
     pretrained: bool = True,
     tensorboard_log: str | None = None,
     **overrides: Any,
 ) -> OnPolicyAlgorithm:
-    """A model of ``algo`` for an environment with ``observation="history"``.
+    """A model of ``algo`` for an environment with ``observation="history"`` or ``"embedding"``.
 
     Args:
-        algo: a key of :data:`ALGORITHMS`.
+        algo: see :func:`algorithm_of`.
         env: this project's environment, an SB3 ``VecEnv`` or a single one.
         seed: of weights and sampling.
+        architecture: a key of :data:`ARCHITECTURES`; what reads the history. RecurrentPPO has a core of its own.
         judge: gives the agent's glimpse encoder its shape and, with ``pretrained``, its weights, which are
-            copied from the first network and frozen. It decides nothing else: saving and loading the model
-            need no judge.
+            copied from the first network and frozen; embeddings need neither. It decides nothing else: saving and
+            loading the model need no judge.
         pretrained: whether to copy; without, or without a judge, the encoder is trained with the rest.
         tensorboard_log: folder for SB3's logs.
         **overrides: keyword arguments of the SB3 algorithm; ``policy_kwargs`` and, within,
             ``features_extractor_kwargs`` are merged with what is chosen here.
 
     Raises:
-        ConfigurationError: if the algorithm is unknown, or the environment is another one or shows no
-            history.
+        ConfigurationError: if the algorithm or the architecture is unknown, or the environment is another one or shows
+            no history.
     """
-    if algo not in ALGORITHMS:
-        raise ConfigurationError(f"algo={algo!r} must be one of {', '.join(ALGORITHMS)}.")
-    spec = ALGORITHMS[algo]
+    spec = algorithm_of(algo)
+    if architecture not in ARCHITECTURES:
+        raise ConfigurationError(f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}.")
     episodes = _episodes(env)
     config = judge.card.config if judge is not None else _posterior_config(episodes)
     copies = judge is not None and pretrained
     asked = dict(overrides.pop("policy_kwargs", None) or {})
+    grid = asdict(episodes.grid)
     extractor = {"posterior": asdict(config), "frozen": copies, **asked.pop("features_extractor_kwargs", {})}
-    policy_kwargs = {"grid": asdict(episodes.grid), "features_extractor_kwargs": extractor, **asked}
+    policy_kwargs = {"grid": grid, "features_extractor_kwargs": extractor, **asked}
+    if spec.policy is not GlimpseRecurrentPolicy:
+        extractor.setdefault("grid", grid)
+        policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])
     num_envs, steps = getattr(env, "num_envs", 1), episodes.geometry.num_glimpses
     # whole episodes: nothing is bootstrapped
     n_steps = overrides.pop("n_steps", steps * max(1, round(spec.rollout / (num_envs * steps))))
     hyperparameters = {**spec.hyperparameters, "n_steps": n_steps}
     if spec.minibatch is not None:
         hyperparameters["batch_size"] = _largest_divisor(n_steps * num_envs, spec.minibatch)
+    if spec.buffer is not None:
+        hyperparameters["rollout_buffer_class"] = spec.buffer
     model = spec.model(
         spec.policy,
         env,
@@ -151,8 +253,8 @@ def make_model(
     )
     if judge is not None and pretrained:
         for part in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
-            assert isinstance(part, HistoryExtractor)
-            part.encoder.copy_from(judge.networks[0])
+            if isinstance(part.encoder, GlimpseEncoder):
+                part.encoder.copy_from(judge.networks[0])
     return model
 
 
@@ -203,8 +305,8 @@ def warm_up_critic(
             for _ in range(epochs):
                 errors = []
                 for batch in buffer.get(batch_size):
-                    values = policy.predict_values(batch.observations).flatten()
-                    loss = F.mse_loss(values, batch.returns)
+                    values, returns = values_of(policy, batch)
+                    loss = F.mse_loss(values, returns)
                     optimizer.zero_grad()
                     loss.backward()
                     optimizer.step()
@@ -252,9 +354,13 @@ class KeepDemonstrations(BaseCallback):
         self.start_coefficient = coefficient
         self.fade_timesteps = fade_timesteps
         self._per_batch = max(1, batch_size // data.num_glimpses)
-        self._rng = np.random.default_rng(seed)
+        self.set_seed(seed)
         self._loss: DemonstrationLoss | None = None
         self._handle: RemovableHandle | None = None
+
+    def set_seed(self, seed: int) -> None:
+        """Sets which demonstrations come from now on."""
+        self._rng = np.random.default_rng(seed)
 
     @property
     def coefficient(self) -> float:
@@ -271,7 +377,8 @@ class KeepDemonstrations(BaseCallback):
 
     def _on_training_start(self) -> None:
         self.detach()
-        self._loss = DemonstrationLoss(self.model.policy, self.data)
+        if self._loss is None or self._loss.policy is not self.model.policy:
+            self._loss = DemonstrationLoss(self.model.policy, self.data)
         self._handle = self.model.policy.optimizer.register_step_pre_hook(self._add_gradient)
 
     def _on_training_end(self) -> None:

@@ -12,12 +12,12 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from agents.features import HISTORY_KEYS
-from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
+from agents.features import EMBEDDING_KEYS, HISTORY_KEYS
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import Histories, HistoryObserver
+from glimpse_env.observations import EmbeddingObserver, HistoryObserver
 from glimpse_env.sensor import Sensor
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class CloningData:
     taken: np.ndarray
     """(N, T) int64: grid locations in the order they were looked at."""
     glimpses: np.ndarray
-    """(N, T - 1, g, g, C * scales) uint8: what was seen there; nobody acts on the last glimpse."""
+    """(N, T - 1, g, g, C * scales) uint8, or (N, T - 1, D) float16 embeddings: what was seen there; nobody acts on the
+    last glimpse."""
     targets: np.ndarray
     """(N, T, L) float32: q(l | s_t), the distribution to imitate. All zero, which means no target, where the
     demonstrator looked at a location for the second time under ``"argmax"``."""
@@ -124,8 +125,10 @@ class CloningData:
         """These and their mirror images, 2 N in all: for data whose classes do not care about left and right.
 
         Raises:
-            ConfigurationError: if the grid of locations is not symmetric.
+            ConfigurationError: if the grid of locations is not symmetric, or there are embeddings in place of pixels.
         """
+        if self.observation == "embedding":
+            raise ConfigurationError("embeddings cannot be mirrored; mirror the demonstrations first, then embed them.")
         if (self.grid.side - 1) * self.grid.stride != self.grid.span:
             raise ConfigurationError(
                 f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
@@ -139,6 +142,24 @@ class CloningData:
             np.concatenate([self.glimpses, self.glimpses[..., ::-1, :]]),
             np.concatenate([self.targets, self.targets[..., mirror]]),
         )
+
+    @torch.inference_mode()
+    def embedded(self, judge: Judge) -> "CloningData":
+        """These with what the judge's first network makes of each glimpse and its location in place of pixels, as
+        ``observation="embedding"`` shows it."""
+        network = judge.networks[0]
+        embeddings = []
+        for start in range(0, len(self), 256):
+            glimpses, taken = self.glimpses[start : start + 256], self.taken[start : start + 256, :-1]
+            places = torch.from_numpy(self.grid.normalised[taken])  # (n, T - 1, 2)
+            features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(glimpses)))
+            embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)
+        return CloningData(self.grid, self.indices, self.taken, np.concatenate(embeddings), self.targets)
+
+    @property
+    def observation(self) -> Literal["history", "embedding"]:
+        """The observation mode that shows what was seen."""
+        return "embedding" if self.glimpses.ndim == 3 else "history"
 
     def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
         """A part to train on and a held-out part; all demonstrations of one image are in the same part.
@@ -162,7 +183,7 @@ class CloningData:
         return self[~held], self[held]
 
     def batch(self, rows: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-        """States as an environment with ``observation="history"`` would show them, and their targets.
+        """States as an environment would show them, and their targets.
 
         Args:
             rows: (n,) int, which demonstration.
@@ -171,15 +192,14 @@ class CloningData:
         Returns:
             Observation tensors of n states, and (n, L) float32.
         """
-        batch, total = len(rows), self.num_glimpses
-        histories = Histories.empty(batch, total, self.grid.glimpse_size, self.glimpses.shape[-1])
-        seen = np.arange(total) < steps[:, None]  # (n, T)
-        which, when = np.nonzero(seen)
-        histories.glimpses[seen] = self.glimpses[rows[which], when]
-        histories.corners[seen] = self.grid.corners[self.taken[rows[which], when]]
-        histories.counts[:] = steps
-        observations = HistoryObserver(self.grid, total, self.glimpses.shape[-1])(histories)
-        tensors = {key: torch.from_numpy(value) for key, value in observations.items()}
+        made = EmbeddingObserver if self.observation == "embedding" else HistoryObserver
+        observer = made(self.grid, self.num_glimpses, self.glimpses.shape[-1])
+        shown = observer.blank(len(rows))
+        for t in range(int(steps.max(initial=0))):
+            which = np.flatnonzero(steps > t)
+            corners = self.grid.corners[self.taken[rows[which], t]]
+            observer.write(shown, t, self.glimpses[rows[which], t], corners, which)
+        tensors = {key: torch.from_numpy(value) for key, value in shown.items()}
         return tensors, torch.from_numpy(self.targets[rows, steps])
 
 
@@ -202,9 +222,8 @@ class CloningResult:
 class DemonstrationLoss:
     """KL(q || pi) = sum_l q(l | s) (log q(l | s) - log pi(l | s)) of a policy on demonstrations, in nats.
 
-    Our own policies read all T states of a demonstration in one pass of their recurrent core; with a frozen
-    encoder the features of its glimpses are computed once and kept. Any other SB3 actor-critic policy is
-    asked state by state.
+    Our own policies read all T states of a demonstration in one pass; with a frozen encoder, or none, the features of
+    its glimpses are computed once and kept. Any other SB3 actor-critic policy is asked state by state.
     """
 
     def __init__(self, policy: Any, data: CloningData):
@@ -219,7 +238,7 @@ class DemonstrationLoss:
         _check_spaces(policy, data)
         self.policy = policy
         self.data = data
-        self._own = isinstance(policy, (GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy))
+        self._own = hasattr(policy, "demonstration_logits")
         self._features: Tensor | None = None
         if self._own and policy.pi_features_extractor.frozen:
             with torch.no_grad():
@@ -238,14 +257,9 @@ class DemonstrationLoss:
         return divergence.sum() / states
 
     def _fast_logits(self, rows: np.ndarray) -> Tensor:
-        policy, taken = self.policy, self.data.taken[rows]
-        locations = torch.from_numpy(self.data.grid.normalised[taken[:, :-1]]).to(policy.device)  # (n, T - 1, 2)
+        locations = torch.from_numpy(self.data.grid.normalised[self.data.taken[rows, :-1]]).to(self.policy.device)
         features = self._encode(rows) if self._features is None else self._features[rows]
-        states = policy.pi_features_extractor.states(features, locations)  # (n, T, H)
-        # state i has seen the first i locations
-        seen = torch.ones(taken.shape[1], taken.shape[1] - 1, dtype=torch.bool, device=policy.device).tril(-1)
-        visited = policy.visited(locations[:, None].expand(-1, taken.shape[1], -1, -1), seen.expand(len(rows), -1, -1))
-        return policy.action_logits(states, visited)
+        return self.policy.demonstration_logits(features, locations)
 
     def _generic_logits(self, rows: np.ndarray) -> Tensor:
         steps = self.data.num_glimpses
@@ -256,20 +270,28 @@ class DemonstrationLoss:
 
     def _encode(self, rows: np.ndarray) -> Tensor:
         """(n, T - 1, F)."""
-        glimpses = torch.from_numpy(self.data.glimpses[rows]).to(self.policy.device).float() / 255.0
-        return self.policy.pi_features_extractor.encoder(glimpses.flatten(0, 1)).unflatten(0, glimpses.shape[:2])
+        glimpses = torch.from_numpy(self.data.glimpses[rows]).to(self.policy.device).float()
+        if self.data.observation == "embedding":
+            return glimpses
+        encoded = self.policy.pi_features_extractor.encoder(glimpses.flatten(0, 1) / 255.0)
+        return encoded.unflatten(0, glimpses.shape[:2])
 
 
 def actor_parameters(policy: Any) -> list[nn.Parameter]:
     """What decides on the actions of an SB3 actor-critic policy, without what is frozen."""
-    modules = (policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
-    return _trainable(modules)
+    if hasattr(policy, "actor_modules"):
+        return _trainable(policy.actor_modules)
+    return _trainable((policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net))
 
 
 def critic_parameters(policy: Any) -> list[nn.Parameter]:
     """What decides on the values of an SB3 actor-critic policy and on nothing else, without what is frozen."""
     actor = {id(parameter) for parameter in actor_parameters(policy)}
-    modules = (policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net)
+    modules = (
+        policy.critic_modules
+        if hasattr(policy, "critic_modules")
+        else (policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net)
+    )
     return [parameter for parameter in _trainable(modules) if id(parameter) not in actor]
 
 
@@ -278,11 +300,11 @@ def clone(
     data: CloningData,
     *,
     passes: int = 40,
-    batch_size: int = 256,
+    batch_size: int = 128,
     learning_rate: float = 1e-3,
-    weight_decay: float = 1e-4,
+    weight_decay: float = 0.05,
     held_out: float = 0.1,
-    patience: int = 6,
+    patience: int = 8,
     seed: int = 0,
     progress: bool = True,
     on_pass: Callable[[int, float, float], None] | None = None,
@@ -384,13 +406,16 @@ def _check_spaces(policy: Any, data: CloningData) -> None:
             f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "
             f'{policy.action_space} cannot learn; use action="discrete" and the same data set.'
         )
-    observed = policy.observation_space
-    if not isinstance(observed, spaces.Dict) or set(observed.spaces) != HISTORY_KEYS:
-        raise ConfigurationError(f'cloning needs observation="history"; the model observes {observed}.')
-    width = data.num_glimpses * int(np.prod(data.glimpses.shape[2:]))
-    if observed["glimpses"].shape != (width,):
+    observed, keys = policy.observation_space, {"history": HISTORY_KEYS, "embedding": EMBEDDING_KEYS}
+    if not isinstance(observed, spaces.Dict) or set(observed.spaces) != keys[data.observation]:
         raise ConfigurationError(
-            f"the model observes glimpses of shape {observed['glimpses'].shape}, the demonstrations' are "
+            f'demonstrations show observation="{data.observation}"; the model observes {observed}. Give both the same.'
+        )
+    shown = "glimpses" if data.observation == "history" else "embeddings"
+    width = data.num_glimpses * int(np.prod(data.glimpses.shape[2:]))
+    if observed[shown].shape != (width,):
+        raise ConfigurationError(
+            f"the model observes {shown} of shape {observed[shown].shape}, the demonstrations' are "
             f"({width},); use the same data set and scales."
         )
 

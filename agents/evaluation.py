@@ -305,6 +305,7 @@ def record(
     indices: np.ndarray,
     *,
     scales: int = 1,
+    observation: ObservationMode = "history",
 ) -> Recording:
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
@@ -324,6 +325,7 @@ def record(
         geometry,
         indices,
         scales=scales,
+        observation=observation,
         progress=False,
         start=start_on(policy, dataset),
         on_step=keep,

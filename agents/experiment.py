@@ -20,15 +20,26 @@ from typing import Any, Literal
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
-from stable_baselines3.common.logger import Image, Logger, configure
+from stable_baselines3.common.logger import HParam, Image, Logger, configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm.auto import tqdm
 
 from agents import figures
-from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
+from agents.algorithms import KeepDemonstrations, algorithm_of, make_model, tuned, warm_up_critic
+from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData, clone
-from agents.evaluation import TITLES, Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.evaluation import (
+    TITLES,
+    Evaluation,
+    Recording,
+    cached,
+    choose_images,
+    evaluate,
+    format_table,
+    record,
+)
 from agents.metrics import gap_closed
+from agents.recorded import is_agent, record_agent
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
@@ -51,6 +62,8 @@ TABULATED_IMAGES = 20_000
 """Training images at most for which the judge answers from a table: larger ones would take gigabytes of the cache."""
 STEPPING = "fine-tuning: environment steps"
 """The part of fine-tuning's wall time that the environments take."""
+TRAINING = ("cloning", "critic warm-up", "fine-tuning")
+"""The stages in which the agent learns."""
 DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
 PACKAGES = (
     "glimpse-env",
@@ -98,14 +111,19 @@ class Args:
     dataset_options: str = "{}"
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     algo: str = "ppo"
-    """Policy-gradient algorithm: ppo, a2c or maskable_ppo."""
+    """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, or a Python file that sets ALGORITHM."""
+    architecture: str = "gru"
+    """What reads the history: gru, attention (a set transformer), canvas (a CNN) or mlp; recurrent_ppo has an LSTM."""
+    observation: Literal["history", "embedding"] = "history"
+    """What the agent is shown of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
     demos: str = "oracle"
-    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, a file of scripts/generate_demos.py, or a text
-    file or folder of published sequences on CUB."""
+    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, a file of scripts/generate_demos.py, the
+    model.zip of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Demonstrations; default by data set (all of them for a file or folder)."""
     timesteps: int | None = None
-    """Environment steps of fine-tuning, rounded up to whole rollouts; default by data set."""
+    """Environment steps of training, the critic's warm-up among them, rounded up to whole rollouts; default by data
+    set."""
     seed: int = 0
     """Of all that is random in training."""
     out: Path | None = None
@@ -125,8 +143,8 @@ class Args:
     data set."""
     clone_passes: int = 40
     """Passes over the demonstrations in cloning, at most."""
-    warm_up: int = 10_000
-    """Environment steps of the cloned policy that the critic is fitted on before fine-tuning."""
+    warm_up: int = 8000
+    """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts."""
     reward: Literal["information", "classification"] = "information"
     """What fine-tuning pays: the fall in the label's log-loss at each look, which is the less noisy, or 1 at the end
     for being right, which is what evaluation counts."""
@@ -134,14 +152,19 @@ class Args:
     """Environment steps between two updates, about; default the algorithm's."""
     demo_coefficient: float = 0.3
     """Weight of the demonstration loss that is kept in fine-tuning."""
+    hyperparameters: str = "{}"
+    """Of the algorithm, as JSON, e.g. '{"learning_rate": 1e-4}'; default agents/tuned.json."""
     demo_fade: int | None = None
     """Environment steps over which that weight falls to zero; default it stays."""
 
     def __post_init__(self) -> None:
         if self.env not in ENV_IDS:
             raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
-        if self.algo not in ALGORITHMS:
-            raise ConfigurationError(f"--algo {self.algo} must be one of {', '.join(ALGORITHMS)}.")
+        algorithm_of(self.algo)
+        if self.architecture not in ARCHITECTURES:
+            raise ConfigurationError(f"--architecture {self.architecture} must be one of {', '.join(ARCHITECTURES)}.")
+        if not isinstance(_json(self.hyperparameters), dict):
+            raise ConfigurationError(f"--hyperparameters {self.hyperparameters} must be a JSON object.")
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
             raise ConfigurationError(
                 f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, none."
@@ -180,7 +203,20 @@ class Args:
     @property
     def folder(self) -> Path:
         """Where the results go."""
-        return self.out or Path("runs") / f"{self.env}-{self.algo}-{Path(self.demos).stem}-s{self.seed}"
+        return self.out or Path("runs") / f"{self.env}-{Path(self.algo).stem}-{Path(self.demos).stem}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The agent on validation images, at some point of its training."""
+
+    env_steps: int
+    """Environment steps so far."""
+    success: float
+    log_loss: float
+    """Of the label after the last glimpse, a mean over images, nats."""
+    seconds: float
+    """Wall time of training so far: cloning, the critic's warm-up and fine-tuning, without validations."""
 
 
 @dataclass
@@ -191,8 +227,8 @@ class State:
     """Chunks of fine-tuning done; None until cloning and the critic's warm-up are."""
     selected: int = 0
     """The chunk after which validation success was highest, the latest of equals."""
-    curve: list[tuple[int, float]] = field(default_factory=list)
-    """(environment steps of fine-tuning, validation success) after each chunk, the first one before any."""
+    curve: list[CurvePoint] = field(default_factory=list)
+    """After each chunk, the first one before any."""
     identity: dict[str, str] = field(default_factory=dict)
     """Of the data, the judge and the demonstrations that the run began with."""
     cloning: dict[str, Any] | None = None
@@ -214,9 +250,9 @@ class State:
             return cls()
         try:
             state = cls(**json.loads(path.read_text(encoding="utf-8")))
+            state.curve = [CurvePoint(**point) for point in state.curve]  # type: ignore[arg-type]
         except (ValueError, TypeError) as error:
             raise ArtifactError(f"{path} cannot be read ({error}); start the run again in another folder.") from error
-        state.curve = [(int(steps), float(success)) for steps, success in state.curve]
         return state
 
 
@@ -258,6 +294,7 @@ class Experiment:
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
         self.model: OnPolicyAlgorithm | None = None
+        self._kept: KeepDemonstrations | None = None
 
     @classmethod
     def started(cls, args: Args) -> "Experiment":
@@ -271,11 +308,11 @@ class Experiment:
         source = source_of(args.env, args.root, args.dataset_options)
         if args.demos == "hgs" and not source.part_names:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
-        if args.demos not in (*DEMONSTRATORS, "none") and is_published(args.demos):
+        if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
             cropped_cub(source)  # said now, not once a judge has been trained
         budget = DEFAULTS[source.name]
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
-        if args.num_demos is None and args.demos in DEMONSTRATORS:
+        if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
             resolved["num_demos"] = min(budget.num_demos, source.size("train"))
         if args.timesteps is None:
             resolved["timesteps"] = budget.timesteps
@@ -331,6 +368,11 @@ class Experiment:
 
     def run(self) -> None:
         """All stages."""
+        self.train()
+        self.report()
+
+    def train(self) -> None:
+        """All stages but the evaluation on test images."""
         logger.info(
             "%s on data set %s (%s); results go to %s",
             self.args.env,
@@ -349,11 +391,9 @@ class Experiment:
             if data is not None:
                 self.clone(model, data)
             self._keep(model, 0)
-        done = self.state.chunk or 0
-        for chunk in range(done + 1, self.num_chunks + 1):
+        for chunk in range((self.state.chunk or 0) + 1, len(self.chunk_ends) + 1):
             self.fine_tune(model, data, chunk)
             self._keep(model, chunk)
-        self.report()
 
     # -- what the stages work with ------------------------------------------------------------------------------------
 
@@ -379,6 +419,9 @@ class Experiment:
             if path.with_suffix(".json").is_file():  # written last
                 return Demonstrations.load(path)
             return generate(kind, self.source, self.judge, num, seed=self.args.seed, out=path)
+        if is_agent(kind):
+            assert num is not None
+            return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed)
         if is_published(kind):
             demonstrations = read_published(kind, self.source, self.judge)
         else:
@@ -404,7 +447,8 @@ class Experiment:
             temperature=temperature if soft else 1.0,
         )
         data = data[: self.args.num_demos]
-        return data.with_mirror_images() if self.source.mirror_symmetric else data
+        data = data.with_mirror_images() if self.source.mirror_symmetric else data
+        return data.embedded(self.judge) if self.args.observation == "embedding" else data
 
     def dataset(self, split: Split) -> GlimpseDataset:
         """A split of the data set, memory-mapped."""
@@ -433,28 +477,37 @@ class Experiment:
                 self.judge,
                 self.geometry,
                 num_envs=NUM_ENVS,
+                observation=self.args.observation,
                 scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
-                tabulated=len(train) <= TABULATED_IMAGES,
+                tabulated=self.args.observation == "embedding" or len(train) <= TABULATED_IMAGES,
             )
         )
 
-    @cached_property
-    def num_rollouts(self) -> int:
-        """Rollouts of fine-tuning: enough for the timesteps asked for."""
-        assert self.args.timesteps is not None
-        return -(-self.args.timesteps // self._rollout_steps)
+    @property
+    def warm_up_steps(self) -> int:
+        """Environment steps that the critic's warm-up takes: whole rollouts."""
+        if self.args.demos == "none" or not self.args.timesteps:
+            return 0
+        return -(-self.args.warm_up // self._rollout_steps) * self._rollout_steps
 
     @property
-    def num_chunks(self) -> int:
-        """Chunks of fine-tuning, each of whole rollouts and followed by a validation."""
-        return min(self.args.validations, self.num_rollouts)
+    def chunk_ends(self) -> list[int]:
+        """Environment steps at which chunks of fine-tuning end, each of whole rollouts and followed by a validation.
+
+        They grow longer: early on more happens in fewer steps.
+        """
+        assert self.args.timesteps is not None
+        rollouts = -(-max(0, self.args.timesteps - self.warm_up_steps) // self._rollout_steps)
+        points = self.args.validations
+        ends = sorted({-(-rollouts * k * k // points**2) for k in range(1, points + 1)} - {0})
+        return [self.warm_up_steps + end * self._rollout_steps for end in ends]
 
     # -- the stages ---------------------------------------------------------------------------------------------------
 
     def clone(self, model: OnPolicyAlgorithm, data: CloningData) -> None:
-        """Clones the demonstrations, keeps that agent for the table, and fits the critic to it."""
+        """Clones the demonstrations and keeps that agent for the table."""
 
         def log(number: int, train_loss: float, held_out_loss: float) -> None:
             self.tensorboard.record("cloning/train_loss", train_loss)
@@ -472,31 +525,34 @@ class Experiment:
             "top_1": result.top_1,
             "top_5": result.top_5,
         }
-        if self.args.warm_up > 0:
-            logger.info("Fitting the critic to the cloned policy on %d environment steps.", self.args.warm_up)
-            with self._stage("critic warm-up"):
-                model.set_random_seed(self._seed_of("critic"))
-                losses = warm_up_critic(model, timesteps=self.args.warm_up)
-                self.state.cloning["critic_loss"] = losses[-1]
+
+    def warm_up(self, model: OnPolicyAlgorithm) -> None:
+        """Fits the critic to the cloned policy."""
+        logger.info("Fitting the critic to the cloned policy on %d environment steps.", self.warm_up_steps)
+        with self._stage("critic warm-up"):
+            model.set_random_seed(self._seed_of("critic"))
+            losses = warm_up_critic(model, timesteps=self.warm_up_steps)
+            model.num_timesteps += self.warm_up_steps
+        assert self.state.cloning is not None
+        self.state.cloning["critic_loss"] = losses[-1]
 
     def fine_tune(self, model: OnPolicyAlgorithm, data: CloningData | None, chunk: int) -> None:
         """Chunk ``chunk`` of policy-gradient training, from 1; with demonstrations their loss is kept."""
-        seed = self._seed_of("fine-tuning", chunk)
+        if chunk == 1 and self.warm_up_steps:
+            self.warm_up(model)
+        seed, target = self._seed_of("fine-tuning", chunk), self.chunk_ends[chunk - 1]
         env = model.get_env()
         assert env is not None
         model.set_random_seed(seed)
         model.set_env(env, force_reset=True)
-        target = round(self.num_rollouts * chunk / self.num_chunks) * self._rollout_steps
-        callbacks: list[BaseCallback] = [_Progress(f"fine-tuning {chunk}/{self.num_chunks}", target)]
+        callbacks: list[BaseCallback] = [_Progress(f"fine-tuning {chunk}/{len(self.chunk_ends)}", target)]
         if data is not None and self.args.demo_coefficient > 0:
-            callbacks.append(
-                KeepDemonstrations(
-                    data,
-                    coefficient=self.args.demo_coefficient,
-                    fade_timesteps=self.args.demo_fade,
-                    seed=seed,
+            if self._kept is None:
+                self._kept = KeepDemonstrations(
+                    data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade
                 )
-            )
+            self._kept.set_seed(seed)
+            callbacks.append(self._kept)
         assert isinstance(env, GlimpseVecEnv)
         before = env.seconds
         with self._stage("fine-tuning"):
@@ -515,7 +571,7 @@ class Experiment:
             self.tensorboard.record("validation/entropy", float(evaluation.entropy[-1]))
             shown = {"agent": model} if step > 0 else {"agent": model, "oracle": self.oracle}
             for name, policy in shown.items():
-                recording = record(policy, val, self.judge, self.geometry, indices[:2], scales=self.scales)
+                recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
                     frames = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)
                     self.tensorboard.record(
@@ -542,6 +598,13 @@ class Experiment:
             )
         return evaluations
 
+    def test(self) -> Evaluation:
+        """The agent on test images, with the weights that did best on validation images."""
+        test = self.dataset("test")
+        agent = algorithm_of(self.args.algo).model.load(self.model_path, device="cpu")
+        with self._stage("agent on test images"):
+            return self._evaluate("agent", agent, test, choose_images(test, self.args.eval_images))
+
     def report(self) -> None:
         """Evaluates on test images, and writes the table, the metrics and the pictures."""
         test = self.dataset("test")
@@ -549,18 +612,19 @@ class Experiment:
         with self._stage("reference policies"):
             evaluations = self.references()
         with self._stage("agent on test images"):
-            algorithm = ALGORITHMS[self.args.algo].model
+            algorithm = algorithm_of(self.args.algo).model
             agent = algorithm.load(self.model_path, device="cpu")
             if self._cloned_path.is_file():
                 cloned = algorithm.load(self._cloned_path, device="cpu")
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
         demos = Path(self.args.demos).stem
-        title = f"{self.args.env} · data set {self.source.name} · {self.args.algo.upper()}, demonstrations: {demos}"
+        algo = Path(self.args.algo).stem.upper()
+        title = f"{self.args.env} · data set {self.source.name} · {algo}, demonstrations: {demos}"
         with self._stage("pictures"):
             figures.learning_curve(
                 self.out / "learning_curve.png",
-                self.state.curve,
+                [(point.env_steps, point.success) for point in self.state.curve],
                 evaluations,
                 selected=self.state.selected,
                 validation_images=min(self.args.val_images, len(self.dataset("val"))),
@@ -570,7 +634,7 @@ class Experiment:
             figures.episodes(
                 self.out / "episodes.png",
                 {
-                    name: record(policy, test, self.judge, self.geometry, examples, scales=self.scales)
+                    name: self._record(name, policy, test, examples)
                     for name, policy in (
                         ("agent", agent),
                         ("oracle", self.oracle),
@@ -582,12 +646,34 @@ class Experiment:
                 title=title,
                 scales=self.scales,
             )
+        self.log_hparams(evaluations["agent"].success_rate)
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
         logger.info("%s", format_table(evaluations))
         logger.info("\nWhere the time went\n%s", format_times(self.state.wall_time))
         logger.info("\nResults: %s (metrics.json, model.zip, learning_curve.png, episodes.png)", self.out)
         logger.info("Curves and episodes: tensorboard --logdir %s", shlex.quote(str(self.out / "tensorboard")))
+
+    def log_hparams(self, test_success: float) -> None:
+        """A row of TensorBoard's table of hyperparameters, with what the run came to."""
+        args = self.args
+        settings: dict[str, bool | str | float | None] = {
+            "env": args.env,
+            "algo": args.algo,
+            "architecture": args.architecture,
+            "demos": Path(args.demos).stem,
+            "num_demos": args.num_demos or 0,
+            "timesteps": args.timesteps or 0,
+            "seed": args.seed,
+            "warm_up": args.warm_up,
+            "demo_coefficient": args.demo_coefficient,
+            "hyperparameters": args.hyperparameters,
+        }
+        self.tensorboard.record("test/success_rate", test_success)
+        scores = {"test/success_rate": test_success, "validation/success_rate": 0.0}  # the curve's last value is shown
+        table = HParam(settings, scores)
+        self.tensorboard.record("hparams", table, exclude=("stdout", "log", "json", "csv"))
+        self.tensorboard.dump(self.state.curve[-1].env_steps)
 
     def keep_model(self) -> None:
         """Saves the agent as it is, where no better one has been saved yet."""
@@ -612,15 +698,23 @@ class Experiment:
 
     def _make(self) -> OnPolicyAlgorithm:
         steps = self.geometry.num_glimpses
-        chosen: dict[str, Any] = {}
-        if self.args.rollout is not None:
-            chosen["n_steps"] = steps * max(1, round(self.args.rollout / (NUM_ENVS * steps)))
-        return make_model(self.args.algo, self.vec_env(), seed=self.args.seed, judge=self.judge, **chosen)
+        chosen = {**tuned(self.args.algo, self.args.demos != "none"), **_json(self.args.hyperparameters)}
+        rollout = self.args.rollout or chosen.pop("rollout", None)
+        if rollout is not None:
+            chosen["n_steps"] = steps * max(1, round(rollout / (NUM_ENVS * steps)))
+        return make_model(
+            self.args.algo,
+            self.vec_env(),
+            seed=self.args.seed,
+            architecture=self.args.architecture,
+            judge=self.judge,
+            **chosen,
+        )
 
     def _load(self) -> OnPolicyAlgorithm:
         path = self._checkpoint_path(self.state.chunk)
         try:
-            return ALGORITHMS[self.args.algo].model.load(path, env=self.vec_env(), device="cpu")
+            return algorithm_of(self.args.algo).model.load(path, env=self.vec_env(), device="cpu")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); start the run again.") from error
 
@@ -631,8 +725,15 @@ class Experiment:
         """Validates after ``chunk``, saves everything to go on from there, and the model if it is the best so far."""
         evaluation = self.validate(model)
         before = self.state.chunk
-        best = max((success for _, success in self.state.curve), default=-1.0)
-        self.state.curve.append((model.num_timesteps, evaluation.success_rate))
+        best = max((point.success for point in self.state.curve), default=-1.0)
+        self.state.curve.append(
+            CurvePoint(
+                model.num_timesteps,
+                evaluation.success_rate,
+                float(evaluation.log_loss[-1]),
+                sum(self.state.wall_time.get(stage, 0.0) for stage in TRAINING),
+            )
+        )
         logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
         if evaluation.success_rate >= best:
             self.state.selected = model.num_timesteps
@@ -656,8 +757,24 @@ class Experiment:
             indices,
             name=name,
             scales=self.scales,
+            observation=self._shown_to(name),
             progress=progress,
         )
+
+    def _record(self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray) -> Recording:
+        return record(
+            policy,
+            dataset,
+            self.judge,
+            self.geometry,
+            indices,
+            scales=self.scales,
+            observation=self._shown_to(name),
+        )
+
+    def _shown_to(self, name: str) -> Literal["history", "embedding"]:
+        """The observation mode of the policy called ``name``."""
+        return self.args.observation if name.startswith("agent") else "history"
 
     def _check_identity(self) -> None:
         """Refuses to go on with another judge or other demonstrations than the run began with."""
@@ -707,12 +824,14 @@ class Experiment:
                 "manifest_digest": digest(demonstrations.manifest),
             },
             "algorithm": self.args.algo,
+            "architecture": self.args.architecture,
+            "observation": self.args.observation,
             "seed": self.args.seed,
             "command": self.command,
             "policies": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
             "gap_closed": closed("agent"),
             "gap_closed_cloned": closed("agent_cloned") if "agent_cloned" in evaluations else None,
-            "curve": [{"env_steps": steps, "validation_success": success} for steps, success in self.state.curve],
+            "curve": [asdict(point) for point in self.state.curve],
             "selection": {
                 "rule": "the point of the curve with the highest validation success, the latest of equals",
                 "env_steps": self.state.selected,
@@ -766,6 +885,13 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{text!r} is no JSON ({error}).") from error
 
 
 def _save(model: OnPolicyAlgorithm, path: Path) -> None:

@@ -1,5 +1,6 @@
-"""From a glimpse history to features: a glimpse encoder, location embeddings and a recurrent core (RAM's)."""
+"""From a glimpse history to tokens: a glimpse encoder, location embeddings, and what every architecture shares."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,15 +8,19 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 
 HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
 """Of an observation space with ``observation="history"``."""
+EMBEDDING_KEYS = frozenset({"embeddings", "locations", "mask", "step"})
+"""Of an observation space with ``observation="embedding"``."""
 ENCODED = "encoded"
 """Key under which observations may hold (B, T * F) features of a frozen encoder in place of the glimpses."""
+WHOLE = "whole"
+"""Key that says that each observation stands for all T states of its episode: it is what was shown before the last
+glimpse, in which all the earlier ones are contained."""
 
 
 class GlimpseEncoder(nn.Module):
@@ -80,106 +85,133 @@ class GlimpseEncoder(nn.Module):
 
 
 class HistoryExtractor(BaseFeaturesExtractor):
-    """Features of a glimpse history: h_t = GRU(h_t-1, token(y_t, l_t)), with a learned h_0 for the empty
-    history.
+    """Features of a glimpse history; an architecture says how tokens become features.
 
-    token(y, l) = relu(A encoder(y) + B loc(l)). Only what the mask marks as seen is computed with.
+    Reads observations of ``observation="history"``, whose glimpses it encodes, and of ``"embedding"``, whose glimpses
+    are encoded already. token(y, l) = relu(A encoder(y) + B loc(l)). Only what the mask marks as seen is computed with.
     """
+
+    scores_locations: bool = True
+    """Whether the maps below are wanted: a critic does without, and its features are zero there."""
+    maps: int = 0
+    """L where the last L features are scores of the grid's locations, to be added to the actor's logits; else 0."""
 
     def __init__(
         self,
         observation_space: spaces.Dict,
         *,
+        features_dim: int,
         posterior: Mapping[str, Any],
         frozen: bool = False,
         tokens: int = 128,
-        hidden: int = 128,
     ):
         """
         Args:
-            observation_space: of ``observation="history"``.
+            observation_space: of ``observation="history"`` or ``"embedding"``.
+            features_dim: H, width of the features.
             posterior: the fields of the :class:`PosteriorConfig` that the glimpse encoder is shaped by;
                 plain values, so that SB3 stores them with the model and loading needs no judge.
             frozen: keep the glimpse encoder as it is: for one copied from a judge.
             tokens: width of a glimpse's token.
-            hidden: H, width of the recurrent state and of the features.
 
         Raises:
             ConfigurationError: if the space is another one or its glimpses are of another size.
         """
-        super().__init__(observation_space, features_dim=hidden)
-        if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != HISTORY_KEYS:
+        super().__init__(observation_space, features_dim=features_dim)
+        keys = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
+        if keys not in (HISTORY_KEYS, EMBEDDING_KEYS):
             raise ConfigurationError(
-                f'an environment with observation="history" is needed; this one shows {observation_space}.'
+                'an environment with observation="history" or "embedding" is needed; this one shows '
+                f"{observation_space}."
             )
         self.config = PosteriorConfig(**posterior)
         self.num_glimpses = int(observation_space["mask"].shape[0])  # type: ignore[index]
-        side = self.config.glimpse_size
-        self.glimpse_shape = (side, side, self.config.channels)
-        expected = self.num_glimpses * side * side * self.config.channels
-        if observation_space["glimpses"].shape != (expected,):
-            raise ConfigurationError(
-                f"glimpses are shown as {observation_space['glimpses'].shape}, where {self.num_glimpses} of "
-                f"{self.glimpse_shape} make ({expected},); use the config of this environment's judge."
-            )
-        self.frozen = frozen
-        self.encoder = GlimpseEncoder(self.config).requires_grad_(not frozen)
-        self.glimpse_projection = nn.Linear(self.encoder.width, tokens)
+        self.encoder: GlimpseEncoder | None = None  # of embeddings there is nothing to encode
+        if keys == EMBEDDING_KEYS:
+            self.width = observation_space["embeddings"].shape[0] // self.num_glimpses  # type: ignore[index]
+        else:
+            side = self.config.glimpse_size
+            self.glimpse_shape = (side, side, self.config.channels)
+            expected = self.num_glimpses * side * side * self.config.channels
+            if observation_space["glimpses"].shape != (expected,):
+                raise ConfigurationError(
+                    f"glimpses are shown as {observation_space['glimpses'].shape}, where {self.num_glimpses} of "
+                    f"{self.glimpse_shape} make ({expected},); use the config of this environment's judge."
+                )
+            self.encoder = GlimpseEncoder(self.config).requires_grad_(not frozen)
+            self.width = self.encoder.width
+        self.frozen = frozen or self.encoder is None
+        self.glimpse_projection = nn.Linear(self.width, tokens)
         self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
-        self.core = nn.GRU(tokens, hidden, batch_first=True)
-        self.start = nn.Parameter(torch.zeros(hidden))  # h_0
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """Preprocessed observations of B episodes to features (B, H)."""
-        return self.read(self.encode(observations), observations)
+        """Preprocessed observations of B episodes to features (B, H); of whole episodes (:data:`WHOLE`), to those of
+        their T states behind one another, (B * T, H)."""
+        return self.read_observed(self.encode(observations), observations)
 
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
         """(B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
-        if ENCODED in observations:
-            return observations[ENCODED].unflatten(1, (self.num_glimpses, self.encoder.width))
-        seen = self._seen(observations)  # (B, T)
+        for key in (ENCODED, "embeddings"):
+            if key in observations:
+                return observations[key].unflatten(1, (self.num_glimpses, self.width))
+        assert self.encoder is not None
+        seen = seen_in(observations)  # (B, T)
         glimpses = observations["glimpses"].unflatten(1, (self.num_glimpses, *self.glimpse_shape))  # (B, T, g, g, C)
-        features = glimpses.new_zeros(*seen.shape, self.encoder.width)
+        features = glimpses.new_zeros(*seen.shape, self.width)
         if seen.any():
             features[seen] = self.encoder(glimpses[seen])
         return features
 
-    def read(self, features: Tensor, observations: Mapping[str, Tensor]) -> Tensor:
-        """(B, H): the recurrent state after the glimpses seen, given their encoded ``features`` (B, T, F)."""
-        counts = self._seen(observations).sum(1)  # (B,)
-        locations = observations["locations"].unflatten(1, (self.num_glimpses, 2))
-        states = self.start.repeat(len(counts), 1)  # (B, H)
-        begun = counts > 0
-        if begun.any():
-            tokens = self._tokens(features[begun], locations[begun])  # (b, T, tokens)
-            packed = pack_padded_sequence(tokens, counts[begun].cpu(), batch_first=True, enforce_sorted=False)
-            _, last = self.core(packed, states[begun][None])  # (1, b, H)
-            states[begun] = last[0]
-        return states
+    def read_observed(self, features: Tensor, observations: Mapping[str, Tensor]) -> Tensor:
+        """As :meth:`forward`, given the encoded ``features`` (B, T, F)."""
+        locations = locations_in(observations)
+        if WHOLE in observations:
+            return self.states(features[:, :-1], locations[:, :-1]).flatten(0, 1)
+        return self.read(features, locations, seen_in(observations).sum(1))
+
+    @abstractmethod
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        """Features of B histories.
+
+        Args:
+            features: (B, t, F) of the encoder.
+            locations: (B, t, 2) normalised.
+            counts: (B,) int64: how many of the t glimpses count; what lies behind is not looked at.
+
+        Returns:
+            (B, H).
+        """
 
     def states(self, features: Tensor, locations: Tensor) -> Tensor:
-        """All recurrent states of complete histories in one pass, each what :meth:`read` gives for that prefix.
+        """Features of all prefixes of complete histories, each what :meth:`read` gives for it.
 
         Args:
             features: (B, t, F) of the encoder.
             locations: (B, t, 2) normalised.
 
         Returns:
-            (B, t + 1, H): state i has read the first i glimpses.
+            (B, t + 1, H): those at i have read the first i glimpses.
         """
-        first = self.start.repeat(1, len(features), 1)  # (1, B, H)
-        if features.shape[1] == 0:
-            return first.transpose(0, 1)
-        states, _ = self.core(self._tokens(features, locations), first)  # (B, t, H)
-        return torch.cat([first.transpose(0, 1), states], dim=1)
+        batch, steps = features.shape[:2]
+        counts = torch.arange(steps + 1, device=features.device).repeat(batch)
+        read = self.read(
+            features.repeat_interleave(steps + 1, 0), locations.repeat_interleave(steps + 1, 0), counts
+        )  # (B * (t + 1), H)
+        return read.unflatten(0, (batch, steps + 1))
 
-    def _tokens(self, features: Tensor, locations: Tensor) -> Tensor:
+    def tokens(self, features: Tensor, locations: Tensor) -> Tensor:
         """(..., F) and (..., 2) to (..., tokens)."""
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
-    def _seen(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """(B, T) bool."""
-        return observations["mask"] > 0.5
+
+def seen_in(observations: Mapping[str, Tensor]) -> Tensor:
+    """(B, T) bool: which glimpses were taken."""
+    return observations["mask"] > 0.5
+
+
+def locations_in(observations: Mapping[str, Tensor]) -> Tensor:
+    """(B, T, 2) normalised."""
+    return observations["locations"].unflatten(1, (-1, 2))
 
 
 def _convolutions(posterior: GlimpsePosterior) -> list[nn.Conv2d]:

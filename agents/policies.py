@@ -12,11 +12,13 @@ from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.features import ENCODED, HistoryExtractor
+from agents.architectures import RecurrentExtractor
+from agents.features import ENCODED, WHOLE, HistoryExtractor, locations_in, seen_in
+from agents.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
 
-_NEVER = -1e8
+NEVER = -1e8
 """Logit of an impossible action; finite, so that entropies and gradients stay so."""
 
 
@@ -46,7 +48,7 @@ class _HistoryPolicyMixin:
         *,
         grid: Mapping[str, int] | None = None,
         mask_visited: bool = True,
-        features_extractor_class: type[HistoryExtractor] = HistoryExtractor,
+        features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
         share_features_extractor: bool = False,
         net_arch: dict[str, list[int]] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
@@ -54,13 +56,14 @@ class _HistoryPolicyMixin:
     ):
         """
         Args:
-            observation_space: of ``observation="history"``.
+            observation_space: of ``observation="history"`` or ``"embedding"``.
             action_space: ``Discrete`` grid locations or ``Box`` coordinates.
             lr_schedule: SB3's.
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
             mask_visited: give grid locations that were looked at before no probability. Without effect on
                 ``Box`` actions.
-            features_extractor_class: :class:`HistoryExtractor` or derived from it.
+            features_extractor_class: one of :data:`agents.architectures.ARCHITECTURES`, or another one derived from
+                :class:`HistoryExtractor`.
             share_features_extractor: must stay False.
             net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic
                 by default.
@@ -75,13 +78,8 @@ class _HistoryPolicyMixin:
             raise ConfigurationError(
                 "share_features_extractor=True would let the value loss move a cloned actor; leave it False."
             )
-        masks = mask_visited and isinstance(action_space, spaces.Discrete)
-        if masks and grid is None:
-            raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
         self._constructor = {"grid": None if grid is None else dict(grid), "mask_visited": mask_visited}
-        located = LocationGrid(**grid) if masks and grid is not None else None
-        if located is not None and len(located) != action_space.n:  # type: ignore[attr-defined]
-            raise ConfigurationError(f"{located} has {len(located)} locations, which is not {action_space}.")
+        located = grid_to_mask(action_space, grid) if mask_visited else None
         super().__init__(  # type: ignore[call-arg]
             observation_space,
             action_space,
@@ -92,15 +90,17 @@ class _HistoryPolicyMixin:
             activation_fn=activation_fn,
             **kwargs,
         )
-        self.grid = located
+        self.torch_grid = located
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         return parameters | self._constructor
 
     def _build(self, lr_schedule: Schedule) -> None:
-        if self.pi_features_extractor.frozen:
-            self.vf_features_extractor.encoder = self.pi_features_extractor.encoder
+        actor, critic = self.pi_features_extractor, self.vf_features_extractor
+        if actor.frozen and actor.encoder is not None:
+            critic.encoder = actor.encoder
+        critic.scores_locations = False
         super()._build(lr_schedule)  # type: ignore[misc]
 
     def forward(
@@ -129,65 +129,65 @@ class _HistoryPolicyMixin:
         return self._values(self.vf_features_extractor(self._preprocess(obs)))
 
     @property
-    def encoder_frozen(self) -> bool:
-        """Whether the glimpse encoder is one for actor and critic and never trained."""
-        return self.pi_features_extractor.frozen
+    def encodes_once(self) -> bool:
+        """Whether there is a glimpse encoder, one for actor and critic and never trained."""
+        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
 
-    def action_logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """The head of an actor with ``Discrete`` actions.
+    @property
+    def actor_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on actions."""
+        return self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net
 
-        Args:
-            states: (..., H) of the actor's extractor.
-            visited: (..., L) bool, from :meth:`visited`; None to mask nothing.
+    @property
+    def critic_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on values."""
+        return self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net
 
-        Returns:
-            (..., L) float32.
-        """
-        logits = self.action_net(self.mlp_extractor.forward_actor(states))
-        return logits if visited is None else logits.masked_fill(visited, _NEVER)
-
-    def visited(self, locations: Tensor, seen: Tensor) -> Tensor | None:
-        """Which grid locations were looked at, to the nearest.
+    def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
+        """log pi(l | s_t) up to a constant, for the T states of n demonstrations.
 
         Args:
-            locations: (..., t, 2) normalised.
-            seen: (..., t) bool, which of them count.
+            features: (n, T - 1, F) of the actor's encoder, for all glimpses but the last.
+            locations: (n, T - 1, 2) normalised, where they were.
 
         Returns:
-            (..., L) bool, or None where this policy does not mask them.
+            (n, T, L) float32.
         """
-        if self.grid is None:
-            return None
-        steps = ((locations + 1.0) * (self.grid.span / 2 / self.grid.stride)).round().long()
-        steps = steps.clamp(0, self.grid.side - 1)
-        indices = steps[..., 0] * self.grid.side + steps[..., 1]  # (..., t)
-        counts = torch.zeros(*indices.shape[:-1], len(self.grid), dtype=torch.int64, device=indices.device)
-        return counts.scatter_add_(-1, indices, seen.long()) > 0
+        states = self.pi_features_extractor.states(features, locations)  # (n, T, H)
+        return self._logits(states, None if self.torch_grid is None else self.torch_grid.visited_before(locations))
 
     @torch.no_grad()
     def encode(self, obs: dict[str, Tensor]) -> Tensor:
         """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
         return self.pi_features_extractor.encode(self._preprocess(obs)).flatten(1)
 
+    def _logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
+        """(..., L) of the actor's features (..., H), for ``Discrete`` actions; ``visited`` (..., L) bool masks."""
+        logits = self.action_net(self.mlp_extractor.forward_actor(states))
+        if self.pi_features_extractor.maps:
+            logits = logits + states[..., -self.pi_features_extractor.maps :]
+        return logits if visited is None else logits.masked_fill(visited, NEVER)
+
     def _act_and_judge(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
         """The distribution over actions and the values (B, 1)."""
         observations = self._preprocess(obs)
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         encoded = actor.encode(observations)  # (B, T, F)
-        encoded_for_critic = encoded if critic.encoder is actor.encoder else critic.encode(observations)
-        distribution = self._distribution(actor.read(encoded, observations), observations, action_masks)
-        return distribution, self._values(critic.read(encoded_for_critic, observations))
+        shared = critic.encoder is actor.encoder
+        encoded_for_critic = encoded if shared else critic.encode(observations)
+        distribution = self._distribution(actor.read_observed(encoded, observations), observations, action_masks)
+        return distribution, self._values(critic.read_observed(encoded_for_critic, observations))
 
     def _preprocess(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        raw = {key: value for key, value in obs.items() if key != ENCODED}
+        kept = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
+        raw = {key: value for key, value in obs.items() if key not in kept}
         prepared: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
-        return prepared | {key: value for key, value in obs.items() if key == ENCODED}
+        return prepared | kept
 
     def _distribution(self, states: Tensor, observations: dict[str, Tensor], action_masks: Any) -> Any:
         if isinstance(self.action_space, spaces.Box):
             return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(states))
-        seen = observations["mask"] > 0.5  # (B, T)
-        logits = self.action_logits(states, self.visited(observations["locations"].unflatten(1, (-1, 2)), seen))
+        logits = self._logits(states, visited_in(observations, self.torch_grid))
         distribution = self.action_dist.proba_distribution(action_logits=logits)
         if action_masks is not None:
             distribution.apply_masking(action_masks)
@@ -205,3 +205,25 @@ class MaskableGlimpseHistoryPolicy(  # type: ignore[misc]
     _HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy
 ):
     """For MaskablePPO."""
+
+
+def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Tensor | None:
+    """(B, L) bool: which locations were looked at, of whole episodes (:data:`WHOLE`) (B * T, L); None without grid."""
+    if grid is None:
+        return None
+    locations = locations_in(observations)
+    if WHOLE in observations:
+        return grid.visited_before(locations[:, :-1]).flatten(0, 1)
+    return grid.visited(locations, seen_in(observations))
+
+
+def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, int] | None) -> TorchGrid | None:
+    """The grid of ``Discrete`` actions; None for others, which are not masked."""
+    if not isinstance(action_space, spaces.Discrete):
+        return None
+    if grid is None:
+        raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
+    located = LocationGrid(**grid)
+    if len(located) != action_space.n:
+        raise ConfigurationError(f"{located} has {len(located)} locations, which is not {action_space}.")
+    return TorchGrid(located)

@@ -1,4 +1,4 @@
-"""Work in shards: each is made whole by one process, here or on a Ray cluster, and again where that process died."""
+"""Work in pieces: each is made whole by one process, here or on a Ray cluster, and again where that process died."""
 
 import importlib.util
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -45,15 +45,29 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.fold}-{self.start:06d}"
 
+    @property
+    def size(self) -> str:
+        """What it holds, in words."""
+        return f"{len(self.rows)} images of fold {self.fold}"
 
+
+class Piece(Protocol):
+    """A piece of work, like a :class:`Shard`: hashable, and it pickles."""
+
+    @property
+    def size(self) -> str: ...
+
+
+Work = TypeVar("Work", bound=Piece)
 Arrays: TypeAlias = dict[str, np.ndarray]
-Make: TypeAlias = Callable[[Shard], Arrays]
+Result: TypeAlias = dict[str, Any]
+Make: TypeAlias = Callable[[Work], Result]
 """Makes a shard; it must pickle where others than this process are to call it."""
 
 
 def make_shards(
-    make: Make, shards: Iterable[Shard], *, workers: int = 1, ray: str | None = None
-) -> Iterator[tuple[Shard, Arrays]]:
+    make: Make[Work], shards: Iterable[Work], *, workers: int = 1, ray: str | None = None, alone: bool = False
+) -> Iterator[tuple[Work, Result]]:
     """The shards with what ``make`` makes of them, as they get finished; torch has one thread in each.
 
     Args:
@@ -61,6 +75,7 @@ def make_shards(
         shards: in the order in which they are begun.
         workers: processes on this machine; 1 is this process itself.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"`` for one on this machine.
+        alone: whether each shard has a process of its own, even with one worker.
 
     Raises:
         ConfigurationError: see :func:`check_means`; or if no cluster is at the address.
@@ -69,8 +84,8 @@ def make_shards(
     """
     check_means(workers, ray)
     if ray is not None:
-        return _on_ray(make, shards, ray)
-    return _here(make, shards) if workers == 1 else _on_processes(make, shards, workers)
+        return _on_ray(make, shards, ray, alone)
+    return _here(make, shards) if workers == 1 and not alone else _on_processes(make, shards, workers, alone)
 
 
 def check_means(workers: int, ray: str | None) -> None:
@@ -96,17 +111,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _here(make: Make, shards: Iterable[Shard]) -> Iterator[tuple[Shard, Arrays]]:
+def _here(make: Make[Work], shards: Iterable[Work]) -> Iterator[tuple[Work, Result]]:
     for shard in shards:
         with one_thread():
             arrays = make(shard)
         yield shard, arrays
 
 
-def _on_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator[tuple[Shard, Arrays]]:
-    waiting, begun = deque(shards), Counter[Shard]()
+def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone: bool) -> Iterator[tuple[Work, Result]]:
+    waiting, begun = deque(shards), Counter[Work]()
     alive: set[_Worker] = set()
-    busy: dict[Connection, tuple[_Worker, Shard]] = {}
+    busy: dict[Connection, tuple[_Worker, Work]] = {}
     idle: list[_Worker] = []
     try:
         while waiting or busy:
@@ -132,7 +147,11 @@ def _on_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator
                     continue
                 if isinstance(answer, _Failure):
                     raise answer.error from RuntimeError(f"in a worker process:\n{answer.trace}")
-                idle.append(worker)
+                if alone:
+                    alive.remove(worker)
+                    worker.end()
+                else:
+                    idle.append(worker)
                 yield shard, answer
     finally:
         for worker in alive:
@@ -142,7 +161,7 @@ def _on_processes(make: Make, shards: Iterable[Shard], workers: int) -> Iterator
 class _Worker:
     """A process that makes one shard after the other."""
 
-    def __init__(self, make: Make):
+    def __init__(self, make: Make[Any]):
         context = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads can hang
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(make, theirs), daemon=True)
@@ -165,7 +184,7 @@ class _Failure:
     trace: str
 
 
-def _work(make: Make, connection: Connection) -> None:
+def _work(make: Make[Any], connection: Connection) -> None:
     """What a worker process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
@@ -175,7 +194,7 @@ def _work(make: Make, connection: Connection) -> None:
         while True:
             shard = connection.recv()
             try:
-                answer: Arrays | _Failure = make(shard)
+                answer: Result | _Failure = make(shard)
             except Exception as error:
                 answer = _Failure(error, traceback.format_exc())
             connection.send(answer)
@@ -189,7 +208,7 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _on_ray(make: Make, shards: Iterable[Shard], address: str) -> Iterator[tuple[Shard, Arrays]]:
+def _on_ray(make: Make[Work], shards: Iterable[Work], address: str, alone: bool) -> Iterator[tuple[Work, Result]]:
     import ray  # an optional package
     from ray.exceptions import RayError, RayTaskError
 
@@ -203,7 +222,7 @@ def _on_ray(make: Make, shards: Iterable[Shard], address: str) -> Iterator[tuple
             ) from error
     try:
         shipped = ray.put(make)
-        remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1)(_make_on_ray)
+        remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, max_calls=int(alone))(_make_on_ray)
         running = {remote.remote(shipped, shipped.hex(), shard): shard for shard in shards}
         while running:
             (finished,), _ = ray.wait(list(running), num_returns=1)
@@ -214,7 +233,13 @@ def _on_ray(make: Make, shards: Iterable[Shard], address: str) -> Iterator[tuple
                 raise error.cause from error
             except RayError as error:
                 raise ShardError(_given_up(shard, type(error).__name__, "give its tasks more")) from error
-            yield shard, {field: np.array(values) for field, values in arrays.items()}  # out of Ray's shared memory
+            yield (
+                shard,
+                {  # out of Ray's shared memory
+                    field: np.array(values) if isinstance(values, np.ndarray) else values
+                    for field, values in arrays.items()
+                },
+            )
     finally:
         if own:
             ray.shutdown()
@@ -224,7 +249,7 @@ _held: dict[str, Any] = {}
 """On a worker of Ray: what makes shards, kept from one task to the next, by the name of its run."""
 
 
-def _make_on_ray(make: Make, run: str, shard: Shard) -> Arrays:
+def _make_on_ray(make: Make[Work], run: str, shard: Work) -> Result:
     """The task: Ray runs it again itself where its worker dies."""
     if run not in _held:
         _held.clear()
@@ -233,8 +258,8 @@ def _make_on_ray(make: Make, run: str, shard: Shard) -> Arrays:
     return _held[run](shard)
 
 
-def _given_up(shard: Shard, how: str, remedy: str) -> str:
+def _given_up(shard: Piece, how: str, remedy: str) -> str:
     return (
-        f"shard {shard} ({len(shard.rows)} images of fold {shard.fold}) was begun {ATTEMPTS} times and each time its "
+        f"shard {shard} ({shard.size}) was begun {ATTEMPTS} times and each time its "
         f"process died ({how}); if memory ran out, {remedy}. The next call goes on behind the finished shards."
     )

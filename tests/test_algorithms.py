@@ -5,16 +5,35 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.logger import configure
 
 from agents import algorithms
 from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
+from agents.architectures import ARCHITECTURES
 from agents.cloning import DemonstrationLoss, actor_parameters
+from agents.recurrent import GlimpseRecurrentPolicy
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
 from tests.toy import GEOMETRY, toy_dataset, toy_judge
-from tests.toy_agents import STEPS, equal, random_data, state_observations, toy_model, toy_vec_env, weights_of
+from tests.toy_agents import (
+    OBSERVATIONS,
+    STEPS,
+    equal,
+    fill_zeros,
+    in_sequence,
+    random_data,
+    state_observations,
+    toy_data,
+    toy_env_showing,
+    toy_model,
+    toy_vec_env,
+    values_in_sequence,
+    weights_of,
+)
+
+NOT_RECURRENT = tuple(algo for algo, spec in ALGORITHMS.items() if spec.policy is not GlimpseRecurrentPolicy)
 
 
 class SureJudge:
@@ -36,7 +55,7 @@ def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
     rollout = model.n_steps * num_envs
     assert model.n_steps % STEPS == 0
     assert 0.7 < rollout / ALGORITHMS[algo].rollout < 1.5
-    if algo != "a2c":
+    if ALGORITHMS[algo].minibatch is not None:
         assert rollout % model.batch_size == 0
         assert 512 <= model.batch_size <= 1024
 
@@ -73,21 +92,32 @@ def test_without_a_judge_the_encoder_is_trained() -> None:
 def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
     model: Any = toy_model(algo)
     extractor = model.policy.pi_features_extractor
-    before, core = weights_of(extractor.encoder), weights_of(extractor.core)
+    core = model.policy.lstm_actor if algo == "recurrent_ppo" else extractor.core
+    before, untrained = weights_of(extractor.encoder), weights_of(core, extractor.glimpse_projection)
     model.learn(2 * STEPS * 8)
     assert equal(before, weights_of(extractor.encoder))
-    assert not equal(core, weights_of(extractor.core))
+    for start, now in zip(untrained, weights_of(core, extractor.glimpse_projection), strict=True):
+        assert not torch.equal(start, now)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_glimpses_are_encoded_when_collected_only(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And training comes out as with SB3's own algorithms, which encode them again in every epoch."""
+@pytest.mark.parametrize(
+    ("algo", "architecture"),
+    [*((algo, "gru") for algo in NOT_RECURRENT), *(("ppo", other) for other in ARCHITECTURES if other != "gru")],
+)
+def test_glimpses_are_encoded_when_collected_only(
+    algo: str, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And training comes out as with SB3's own algorithms, which encode them again in every epoch and whose buffers
+    hand out states one by one."""
     trained: dict[str, list[torch.Tensor]] = {}
     training_calls: dict[str, int] = {}
     for name in ("once", "again"):
+        options: dict[str, Any] = {"architecture": architecture}
         if name == "again":
-            monkeypatch.delattr(algorithms._EncodesOnce, "collect_rollouts")
-        model: Any = toy_model(algo)
+            ours = algorithms._WholeEpisodes if algo != "maskable_ppo" else algorithms.GlimpseMaskablePPO
+            monkeypatch.delattr(ours, "collect_rollouts")
+            options |= {"rollout_buffer_class": DictRolloutBuffer} if algo != "maskable_ppo" else {}
+        model: Any = toy_model(algo, **options)
         calls: list[bool] = []
         model.policy.pi_features_extractor.encoder.register_forward_hook(
             lambda *_, policy=model.policy, calls=calls: calls.append(policy.training)
@@ -101,18 +131,53 @@ def test_glimpses_are_encoded_when_collected_only(algo: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_saved_model_is_the_same_and_trains_on(algo: str, tmp_path: Path) -> None:
-    model = toy_model(algo).learn(STEPS * 8)
+    model: Any = toy_model(algo).learn(STEPS * 8)
     model.save(tmp_path / "model.zip")
     loaded = ALGORITHMS[algo].model.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu")
     policy: Any = loaded.policy
     observations = state_observations(random_data())
-    for mine, theirs in zip(model.policy(observations, True), policy(observations, True), strict=True):
+    given, actions = in_sequence(policy, 24), torch.from_numpy(random_data().taken.flatten())
+    for mine, theirs in zip(
+        model.policy.evaluate_actions(observations, actions, *given),
+        policy.evaluate_actions(observations, actions, *given),
+        strict=True,
+    ):
         assert torch.equal(mine, theirs)
-    assert policy.pi_features_extractor.encoder is policy.vf_features_extractor.encoder
+    if algo in NOT_RECURRENT:
+        for mine, theirs in zip(model.policy(observations, True), policy(observations, True), strict=True):
+            assert torch.equal(mine, theirs)
+        assert policy.pi_features_extractor.encoder is policy.vf_features_extractor.encoder
     encoder = weights_of(policy.pi_features_extractor.encoder)
     loaded.learn(STEPS * 8, reset_num_timesteps=False)
     assert loaded.num_timesteps == 2 * STEPS * 8
     assert equal(encoder, weights_of(policy.pi_features_extractor.encoder))
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_is_trained_saved_and_loaded(architecture: str, observation: str, tmp_path: Path) -> None:
+    model: Any = toy_model(architecture=architecture, env=toy_env_showing(observation))
+    assert type(model.policy.pi_features_extractor) is ARCHITECTURES[architecture]
+    assert type(model.policy.vf_features_extractor) is ARCHITECTURES[architecture]
+    before = weights_of(*model.policy.actor_modules[1:])
+    model.learn(STEPS * 8)
+    assert not equal(before, weights_of(*model.policy.actor_modules[1:]))
+    model.save(tmp_path / "model.zip")
+    loaded: Any = type(model).load(tmp_path / "model.zip", device="cpu")
+    observations = state_observations(toy_data(observation))
+    for mine, theirs in zip(model.policy(observations, True), loaded.policy(observations, True), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_every_algorithm_learns_from_embeddings_and_demonstrations(algo: str) -> None:
+    model: Any = toy_model(algo, env=toy_env_showing("embedding"))
+    assert not model.policy.encodes_once
+    before = weights_of(*model.policy.actor_modules)
+    warm_up_critic(model, timesteps=1, epochs=1)
+    assert equal(before, weights_of(*model.policy.actor_modules))
+    model.learn(2 * STEPS * 8, callback=KeepDemonstrations(toy_data("embedding")))
+    assert not equal(before, weights_of(*model.policy.actor_modules))
 
 
 def test_seeds_repeat() -> None:
@@ -124,11 +189,69 @@ def test_seeds_repeat() -> None:
 def test_what_cannot_be_trained_is_named() -> None:
     for make, match in (
         (lambda: make_model("dqn", toy_vec_env(), seed=0), "'dqn' must be one of ppo"),
+        (lambda: toy_model(architecture="lstm"), "'lstm' must be one of gru, attention"),
+        (lambda: toy_model("reinforce", gae_lambda=0.95), "REINFORCE does not"),
         (lambda: make_model("ppo", gym.make("CartPole-v1"), seed=0), "not one of this project's"),
         (lambda: toy_model(env=toy_vec_env(observation="glimpse")), 'observation="history"'),
     ):
         with pytest.raises(ConfigurationError, match=match):
             make()
+
+
+# --- REINFORCE
+
+
+def rewards_to_go(buffer: Any, gamma: float) -> np.ndarray:
+    """(n_steps, n_envs): what each episode still paid, added up by hand."""
+    returns = np.zeros_like(buffer.rewards)
+    for first in range(0, buffer.buffer_size, STEPS):
+        for step in range(STEPS):
+            later = buffer.rewards[first + step : first + STEPS]
+            returns[first + step] = (later * gamma ** np.arange(len(later))[:, None]).sum(0)
+    return returns
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("gamma", [1.0, 0.7])
+def test_reinforce_has_whole_returns_and_a_baseline(architecture: str, gamma: float) -> None:
+    """Nothing is bootstrapped: what the baseline says of later states does not come in."""
+    env = toy_vec_env(reward="information")
+    model: Any = toy_model("reinforce", env=env, architecture=architecture, gamma=gamma, n_steps=2 * STEPS)
+    assert model.gae_lambda == model.rollout_buffer.gae_lambda == 1
+    fill_zeros(model.policy)
+    model.policy.value_net.bias.data.fill_(30)
+    _, callback = model._setup_learn(1)
+    buffer = model.rollout_buffer
+    model.collect_rollouts(model.env, callback, buffer, 2 * STEPS)
+    returns = rewards_to_go(buffer, gamma)
+    assert np.abs(buffer.rewards).min(axis=1).max() > 0
+    assert np.abs(returns).max() < 10 < buffer.values.min()
+    np.testing.assert_allclose(buffer.returns, returns, atol=2e-5)
+    with torch.no_grad():
+        for step in range(2 * STEPS):
+            shown = {key: torch.from_numpy(values[step]) for key, values in buffer.observations.items()}
+            baseline = model.policy.predict_values(shown).flatten().numpy()
+            np.testing.assert_allclose(buffer.advantages[step], returns[step] - baseline, atol=2e-5)
+
+
+def test_reinforce_follows_its_gradient() -> None:
+    """That of the mean over states of log pi(l_t | s_t) (R_t - b(s_t)), the baseline held fixed."""
+    options: dict[str, Any] = {"normalize_advantage": False, "max_grad_norm": 1e9, "vf_coef": 0.3}
+    model: Any = toy_model("reinforce", env=toy_vec_env(reward="information"), n_steps=2 * STEPS, **options)
+    _, callback = model._setup_learn(1)
+    buffer, policy = model.rollout_buffer, model.policy
+    model.collect_rollouts(model.env, callback, buffer, 2 * STEPS)
+    returns, losses = torch.from_numpy(rewards_to_go(buffer, 1.0)), []
+    for step in range(2 * STEPS):
+        shown = {key: torch.from_numpy(values[step]) for key, values in buffer.observations.items()}
+        values, log_probabilities, _ = policy.evaluate_actions(shown, torch.from_numpy(buffer.actions[step]).flatten())
+        missed = returns[step] - values.flatten()
+        losses.append(0.3 * missed.square().mean() - (log_probabilities * missed.detach()).mean())
+    parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+    expected = torch.autograd.grad(torch.stack(losses).mean(), parameters)
+    model.train()
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 # --- critic
@@ -139,17 +262,17 @@ def test_critic_learns_returns_and_nothing_else_moves(algo: str, tmp_path: Path)
     env = toy_vec_env(16, toy_dataset(num_classes=1), SureJudge())  # every return is 1
     model: Any = toy_model(algo, env=env, tensorboard_log=str(tmp_path / "logs"))
     policy = model.policy
-    actor = weights_of(policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net)
+    actor = weights_of(*policy.actor_modules)
     losses = warm_up_critic(model, timesteps=STEPS * 16 * 3, epochs=10, batch_size=16)
     assert len(losses) == 30
     assert losses[-1] < 0.02 < 0.3 < losses[0]
     with torch.no_grad():
-        values = policy.predict_values(state_observations(random_data()))
+        values = values_in_sequence(policy, state_observations(random_data()), 24)
     np.testing.assert_allclose(values, 1, atol=0.3)
-    assert equal(actor, weights_of(policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net))
+    assert equal(actor, weights_of(*policy.actor_modules))
     assert not policy.optimizer.state
     assert model.num_timesteps == 0
-    assert model.rollout_buffer.gae_lambda == 0.95
+    assert model.rollout_buffer.gae_lambda == (1 if algo == "reinforce" else 0.95)
     assert not (tmp_path / "logs").exists()
     assert model.tensorboard_log == str(tmp_path / "logs")
     model.learn(STEPS * 16)
@@ -180,9 +303,10 @@ def test_gradient_added_is_that_of_the_combined_loss(algo: str) -> None:
     data = random_data()
     begin(model, KeepDemonstrations(data, 0.3, batch_size=40, seed=5))
     observations, actions = state_observations(data), torch.arange(96) % 64
+    given = in_sequence(model.policy, len(data))
 
     def algorithm_loss() -> torch.Tensor:
-        values, log_probabilities, entropy = model.policy.evaluate_actions(observations, actions)
+        values, log_probabilities, entropy = model.policy.evaluate_actions(observations, actions, *given)
         return values.square().mean() - log_probabilities.clamp(min=-10).mean() - 0.1 * entropy.mean()
 
     rows = np.random.default_rng(5).integers(len(data), size=40 // STEPS)
@@ -206,12 +330,12 @@ def test_coefficient_0_is_plain_training(algo: str) -> None:
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_demonstrations_are_kept_and_the_hook_goes(algo: str) -> None:
-    data = random_data()
+    data, rollouts = random_data(), 12 if ALGORITHMS[algo].minibatch is None else 6
     losses = []
     for coefficient in (0.0, 3.0):
         model: Any = toy_model(algo, pretrained=False, learning_rate=3e-3)
         callback = KeepDemonstrations(data, coefficient)
-        model.learn(12 * STEPS * 8, callback=callback)
+        model.learn(rollouts * STEPS * 8, callback=callback)
         assert not model.policy.optimizer._optimizer_step_pre_hooks
         with torch.no_grad():
             losses.append(DemonstrationLoss(model.policy, data)(np.arange(len(data))).item())

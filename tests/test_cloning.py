@@ -1,4 +1,5 @@
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
+from agents.architectures import ARCHITECTURES
 from agents.cloning import (
     CloningData,
     DemonstrationLoss,
@@ -19,16 +21,21 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations
 from tests import toy
-from tests.toy import GEOMETRY, CountingJudge, toy_dataset
+from tests.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
 from tests.toy_agents import (
+    CONFIG,
     GRID,
+    OBSERVATIONS,
     STEPS,
     demonstrations,
     equal,
+    fill_zeros,
     grey_dataset,
     grey_demonstrations,
     random_data,
     state_observations,
+    toy_data,
+    toy_env_showing,
     toy_model,
     toy_vec_env,
     weights_of,
@@ -41,9 +48,9 @@ def make_data(epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, 
     return CloningData.from_demonstrations(demonstrations(locations, epe), toy_dataset(), GEOMETRY, **options)
 
 
-def plain_model(**options: Any) -> PPO:
+def plain_model(env: Any = None, **options: Any) -> PPO:
     """SB3's own policy on the same observations: an MLP over all of it."""
-    return PPO("MultiInputPolicy", toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options)
+    return PPO("MultiInputPolicy", env or toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options)
 
 
 # --- data
@@ -84,6 +91,55 @@ def test_states_are_what_the_environment_shows() -> None:
                 np.testing.assert_array_equal(tensors[key][0], shown)
             np.testing.assert_array_equal(targets[0], data.targets[row, step])
             observation = env.step(data.taken[row, step])[0]
+
+
+def test_embedded_states_are_what_the_environment_shows() -> None:
+    """Its table is in half precision; and what it shows is the first network's, whoever is asked for the class."""
+    judge, data = toy_judge(), random_data()
+    embedded = data.embedded(judge)
+    assert (data.observation, embedded.observation) == ("history", "embedding")
+    assert embedded.glimpses.shape == (len(data), STEPS - 1, CONFIG.embedding)
+    assert embedded.glimpses.dtype == np.float16
+    env = GlimpseEnv(toy_dataset(), judge, GEOMETRY, observation="embedding")
+    for row in range(0, len(data), 5):
+        observation, _ = env.reset(options={"index": row})
+        for step in range(STEPS):
+            tensors, targets = embedded.batch(np.array([row]), np.array([step]))
+            assert tensors.keys() == observation.keys()
+            for key, shown in observation.items():
+                assert tensors[key].dtype == torch.from_numpy(np.asarray(shown)).dtype
+                tolerance = 2e-3 if key == "embeddings" else 0
+                np.testing.assert_allclose(tensors[key][0], shown, rtol=tolerance, atol=tolerance)
+            assert np.ptp(observation["embeddings"]) > 0.1 or step == 0
+            np.testing.assert_array_equal(targets[0], data.targets[row, step])
+            observation = env.step(data.taken[row, step])[0]
+
+
+def test_embedding_keeps_all_but_the_glimpses() -> None:
+    data = random_data()
+    embedded = data.embedded(toy_judge())
+    for field in ("indices", "taken", "targets"):
+        np.testing.assert_array_equal(getattr(embedded, field), getattr(data, field))
+    rows = np.array([7, 2])
+    np.testing.assert_array_equal(embedded[rows].glimpses, data[rows].embedded(toy_judge()).glimpses)
+    train, held = embedded.split(0.25, seed=1)
+    assert (len(train), len(held), held.observation) == (18, 6, "embedding")
+
+
+def test_mirror_images_are_embedded_as_such() -> None:
+    """Mirrored first, embedded then: as an environment of mirrored images shows them."""
+    judge = toy_judge()
+    count = 5
+    embedded = random_data(count).with_mirror_images().embedded(judge)[count:]
+    dataset = toy_dataset(count)
+    flipped = toy_dataset(count, images=np.ascontiguousarray(dataset.images[:, :, ::-1]), fingerprint="flipped")
+    env = GlimpseEnv(flipped, judge, GEOMETRY, observation="embedding")
+    for row in range(count):
+        env.reset(options={"index": row})
+        for step in range(STEPS - 1):
+            observation = env.step(embedded.taken[row, step])[0]
+        shown, _ = embedded.batch(np.array([row]), np.array([STEPS - 1]))
+        np.testing.assert_allclose(shown["embeddings"][0], observation["embeddings"], rtol=2e-3, atol=2e-3)
 
 
 def test_split_keeps_images_apart() -> None:
@@ -127,23 +183,30 @@ def test_bad_demonstrations_are_named(options: dict[str, Any], error: type[Excep
 # --- the loss
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
-@pytest.mark.parametrize("pretrained", [True, False])
-def test_one_pass_equals_asking_state_by_state(algo: str, pretrained: bool) -> None:
-    policy: Any = toy_model(algo, pretrained=pretrained).policy
+@pytest.mark.parametrize(("observation", "pretrained"), [("history", True), ("history", False), ("embedding", True)])
+def test_one_pass_equals_asking_state_by_state(
+    algo: str, observation: str, pretrained: bool, architecture: str
+) -> None:
+    env = toy_env_showing(observation)
+    policy: Any = toy_model(algo, pretrained=pretrained, architecture=architecture, env=env).policy
+    fill_zeros(policy)
     torch.nn.init.normal_(policy.action_net.weight)
-    data = random_data()
+    data = toy_data(observation)
     with torch.no_grad():
         fast = DemonstrationLoss(policy, data).logits(np.arange(len(data)))
         slow = policy.get_distribution(state_observations(data)).distribution.logits
     torch.testing.assert_close(fast.log_softmax(-1).flatten(0, 1), slow, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize("plain", [True, False])
-def test_loss_is_the_divergence(plain: bool) -> None:
-    policy: Any = (plain_model() if plain else toy_model()).policy
+def test_loss_is_the_divergence(plain: bool, observation: str) -> None:
+    env = toy_env_showing(observation)
+    policy: Any = (plain_model(env) if plain else toy_model(env=env)).policy
     torch.nn.init.normal_(policy.action_net.weight)
-    data, rows = random_data(), np.array([5, 2, 5])
+    data, rows = toy_data(observation), np.array([5, 2, 5])
     with torch.no_grad():
         loss = DemonstrationLoss(policy, data)(rows).item()
         probabilities = policy.get_distribution(state_observations(data)).distribution.probs
@@ -171,6 +234,16 @@ def test_wrong_spaces_are_named() -> None:
     for policy, match in ((continuous, "discrete"), (canvas.policy, "history")):
         with pytest.raises(ConfigurationError, match=match):
             DemonstrationLoss(policy, data)
+    embedded = data.embedded(toy_judge())
+    for mismatch, policy in (
+        (embedded, toy_model().policy),
+        (data, toy_model(env=toy_env_showing("embedding")).policy),
+    ):
+        with pytest.raises(ConfigurationError, match="Give both the same"):
+            DemonstrationLoss(policy, mismatch)
+    wider = replace(embedded, glimpses=np.tile(embedded.glimpses, 2))
+    with pytest.raises(ConfigurationError, match="embeddings of shape"):
+        DemonstrationLoss(toy_model(env=toy_env_showing("embedding")).policy, wider)
     fewer = CloningData(GRID, data.indices, data.taken[:, :3], data.glimpses[:, :2], data.targets[:, :3])
     with pytest.raises(ConfigurationError, match="glimpses of shape"):
         DemonstrationLoss(toy_model().policy, fewer)
@@ -179,20 +252,34 @@ def test_wrong_spaces_are_named() -> None:
 # --- cloning
 
 
-@pytest.mark.parametrize("algo", ["ppo", "a2c", "maskable_ppo", "plain"])
-def test_a_policy_that_looks_is_cloned(algo: str) -> None:
+@pytest.mark.parametrize(
+    ("algo", "architecture", "observation"),
+    [
+        *((algo, "gru", "history") for algo in ("ppo", "a2c", "maskable_ppo", "recurrent_ppo", "plain")),
+        ("ppo", "attention", "embedding"),
+    ],
+)
+def test_a_policy_that_looks_is_cloned(
+    algo: str, architecture: str, observation: Literal["history", "embedding"]
+) -> None:
     """The demonstrator goes by the grey it has seen; only a policy that sees it too can agree on held-out images."""
     data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset(), GEOMETRY)
-    model = plain_model(policy_kwargs={"activation_fn": torch.nn.ReLU}) if algo == "plain" else toy_model(algo)
+    if observation == "embedding":
+        data = data.embedded(toy_judge())
+    if algo == "plain":
+        model: Any = plain_model(policy_kwargs={"activation_fn": torch.nn.ReLU})
+    else:
+        model = toy_model(algo, architecture=architecture, env=toy_env_showing(observation))
     policy: Any = model.policy
-    critic = [policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net]
+    plain = [policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net]
+    critic = plain if algo == "plain" else policy.critic_modules
     before = weights_of(*critic)
     result = clone(
         model,
         data,
-        passes=150,
+        passes=150 if architecture == "gru" else 60,
         batch_size=48,
-        learning_rate=3e-3,
+        learning_rate={"recurrent_ppo": 1e-2, "ppo": 6e-3}.get(algo, 3e-3),  # an LSTM is slow to begin to remember
         patience=150,
         held_out=0.25,
         progress=False,
@@ -206,7 +293,9 @@ def test_a_policy_that_looks_is_cloned(algo: str) -> None:
     assert not policy.optimizer.state  # cloning has its own
     assert all(parameter.grad is None for parameter in policy.parameters())
 
-    played = play(model, grey_dataset(8), CountingJudge(), GEOMETRY, np.arange(8), progress=False)
+    judge = CountingJudge() if observation == "history" else toy_judge(fingerprint="grey")
+    grey = replace(grey_dataset(8), fingerprint="grey")
+    played = play(model, grey, judge, GEOMETRY, np.arange(8), observation=observation, progress=False)
     np.testing.assert_array_equal(played.locations, grey_demonstrations(8).locations)
 
 
@@ -240,7 +329,9 @@ def test_cloning_repeats() -> None:
 
 
 def test_actor_and_critic_parameters_are_apart() -> None:
-    for model in (toy_model(), toy_model(pretrained=False), plain_model()):
+    own = [toy_model(architecture=name, pretrained=some) for name in ARCHITECTURES for some in (True, False)]
+    recurrent = [toy_model("recurrent_ppo", pretrained=some) for some in (True, False)]
+    for model in (*own, *recurrent, plain_model()):
         policy: Any = model.policy
         actor, critic = ({id(p) for p in part} for part in (actor_parameters(policy), critic_parameters(policy)))
         trainable = {id(parameter) for parameter in policy.parameters() if parameter.requires_grad}

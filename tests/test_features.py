@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,32 +7,35 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.features import GlimpseEncoder, HistoryExtractor
+from agents.architectures import ARCHITECTURES
+from agents.features import ENCODED, WHOLE, GlimpseEncoder, HistoryExtractor
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.observations import HistoryObserver
 from tests.toy import toy_judge
-from tests.toy_agents import GRID, STEPS
+from tests.toy_agents import (
+    CONFIG,
+    GRID,
+    OBSERVATIONS,
+    SPACES,
+    STEPS,
+    WIDTHS,
+    reordered,
+    toy_extractor,
+    toy_observations,
+)
 
-CONFIG = toy_judge().card.config
-SPACE = HistoryObserver(GRID, STEPS, 1).space
+
+class SumExtractor(HistoryExtractor):
+    """The least that an architecture must say: what is read of a history."""
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        seen = torch.arange(features.shape[1]) < counts[:, None]
+        return torch.cat([(self.tokens(features, locations) * seen[..., None]).sum(1), counts[:, None]], dim=1)
 
 
-def make_extractor(**options: object) -> HistoryExtractor:
+def sum_extractor(observation: str = "history", **options: Any) -> SumExtractor:
     torch.manual_seed(0)
-    assert isinstance(SPACE, spaces.Dict)
-    return HistoryExtractor(SPACE, posterior=asdict(CONFIG), tokens=16, hidden=24, **options)  # type: ignore[arg-type]
-
-
-def make_observations(counts: list[int], seed: int = 0) -> dict[str, Tensor]:
-    """Preprocessed as SB3 does it, with garbage where nothing was seen."""
-    generator = torch.Generator().manual_seed(seed)
-    batch, taken = len(counts), torch.tensor(counts)
-    return {
-        "glimpses": torch.rand(batch, STEPS * 144, generator=generator),
-        "locations": torch.rand(batch, STEPS * 2, generator=generator) * 2 - 1,
-        "mask": (torch.arange(STEPS) < taken[:, None]).float(),
-        "step": torch.nn.functional.one_hot(taken, STEPS + 1).float(),
-    }
+    space: Any = SPACES[observation]
+    return SumExtractor(space, features_dim=17, posterior=asdict(CONFIG), tokens=16, **options)
 
 
 def test_encoder_copies_the_judges_exactly() -> None:
@@ -67,24 +71,22 @@ def test_encoder_is_the_same_in_training_and_evaluation() -> None:
 
 
 def test_extractor_sees_only_what_the_mask_shows() -> None:
-    extractor = make_extractor()
+    extractor = toy_extractor()
     counts = [0, 1, 2, STEPS]
-    one, other = make_observations(counts, seed=1), make_observations(counts, seed=2)
-    for key, width in (("glimpses", 144), ("locations", 2)):
+    one, other = toy_observations(counts, seed=1), toy_observations(counts, seed=2)
+    for key in ("glimpses", "locations"):
         for row, count in enumerate(counts):
-            other[key][row, : count * width] = one[key][row, : count * width]
+            other[key][row, : count * WIDTHS[key]] = one[key][row, : count * WIDTHS[key]]
     assert not torch.equal(one["glimpses"], other["glimpses"])
     assert torch.equal(extractor(one), extractor(other))
 
 
 def test_extractor_depends_on_glimpses_locations_and_order() -> None:
-    extractor = make_extractor()
-    observations = make_observations([3])
+    extractor = toy_extractor()
+    observations = toy_observations([3])
     features = extractor(observations)
 
-    swapped = dict(observations)
-    for key, width in (("glimpses", 144), ("locations", 2)):
-        swapped[key] = observations[key].unflatten(1, (STEPS, width))[:, [1, 0, 2, 3]].flatten(1)
+    swapped = reordered(observations, [1, 0, 2, 3])
     moved = observations | {"locations": observations["locations"].roll(1, dims=1)}
     dark = observations | {"glimpses": observations["glimpses"] * 0.5}
     for changed in (swapped, moved, dark):
@@ -92,53 +94,83 @@ def test_extractor_depends_on_glimpses_locations_and_order() -> None:
 
 
 def test_empty_history_is_the_learned_start() -> None:
-    extractor = make_extractor()
-    torch.nn.init.normal_(extractor.start)
-    features = extractor(make_observations([0, 2, 0]))
+    extractor: Any = toy_extractor()
+    features = extractor(toy_observations([0, 2, 0]))
     assert torch.equal(features[0], extractor.start)
     assert torch.equal(features[2], extractor.start)
-    assert torch.equal(extractor(make_observations([0]))[0], extractor.start)
+    assert torch.equal(extractor(toy_observations([0]))[0], extractor.start)
     features.sum().backward()
     assert extractor.start.grad is not None
     assert extractor.start.grad.abs().min() > 0
 
 
-def test_states_are_the_features_of_all_prefixes() -> None:
-    extractor = make_extractor()
-    observations = make_observations([STEPS] * 3)
-    locations = observations["locations"].unflatten(1, (STEPS, 2))
-    states = extractor.states(extractor.encode(observations), locations)  # (3, T + 1, H)
-    assert states.shape == (3, STEPS + 1, 24)
-    for count in range(STEPS + 1):
-        prefix = observations | {"mask": make_observations([count] * 3)["mask"]}
-        torch.testing.assert_close(extractor(prefix), states[:, count])
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_states_are_the_features_of_all_prefixes(observation: str) -> None:
+    """Also where an architecture leaves them to the base."""
+    for extractor in (toy_extractor(observation=observation), sum_extractor(observation)):
+        observations = toy_observations([STEPS] * 3, observation)
+        locations = observations["locations"].unflatten(1, (STEPS, 2))
+        states = extractor.states(extractor.encode(observations), locations)  # (3, T + 1, H)
+        assert states.shape == (3, STEPS + 1, extractor.features_dim)
+        for count in range(STEPS + 1):
+            prefix = observations | {"mask": toy_observations([count] * 3)["mask"]}
+            torch.testing.assert_close(extractor(prefix), states[:, count])
+
+
+def test_what_is_read_counts_the_mask_and_of_whole_episodes_all_states() -> None:
+    extractor, observations = sum_extractor(), toy_observations([0, 3, 1])
+    assert extractor(observations)[:, -1].tolist() == [0, 3, 1]
+    whole = toy_observations([STEPS - 1] * 2)
+    assert extractor(whole | {WHOLE: whole["mask"]})[:, -1].tolist() == [*range(STEPS)] * 2
 
 
 def test_only_seen_glimpses_are_encoded() -> None:
-    extractor = make_extractor()
+    extractor = toy_extractor()
+    assert extractor.encoder is not None
     seen = []
     extractor.encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
-    extractor(make_observations([0, 1, 3]))
-    extractor(make_observations([0, 0]))
+    extractor(toy_observations([0, 1, 3]))
+    extractor(toy_observations([0, 0]))
     assert seen == [4]
+
+
+def test_encoded_glimpses_may_take_the_glimpses_place() -> None:
+    extractor, observations = toy_extractor(), toy_observations([0, 1, STEPS])
+    encoded = extractor.encode(observations)  # (3, T, F)
+    assert encoded.shape == (3, STEPS, extractor.width)
+    assert encoded.any(-1).sum(1).tolist() == [0, 1, STEPS]
+    instead = {key: value for key, value in observations.items() if key != "glimpses"}
+    assert torch.equal(extractor(instead | {ENCODED: encoded.flatten(1)}), extractor(observations))
+
+
+def test_embeddings_are_read_as_they_are() -> None:
+    extractor, observations = toy_extractor(observation="embedding"), toy_observations([2, STEPS], "embedding")
+    assert extractor.encoder is None
+    assert extractor.frozen
+    assert extractor.width == CONFIG.embedding
+    expected = observations["embeddings"].unflatten(1, (STEPS, CONFIG.embedding))
+    assert torch.equal(extractor.encode(observations), expected)
 
 
 def test_frozen_encoder_has_no_gradients() -> None:
     for frozen in (False, True):
-        extractor = make_extractor(frozen=frozen)
-        extractor(make_observations([2])).sum().backward()
+        extractor = toy_extractor(frozen=frozen)
+        assert extractor.encoder is not None
+        extractor(toy_observations([2])).sum().backward()
         assert all((parameter.grad is None) == frozen for parameter in extractor.encoder.parameters())
         assert extractor.glimpse_projection.weight.grad is not None
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
     ("space", "changes"),
     [
         (spaces.Box(0, 1, (3,)), {}),
         (spaces.Dict({"glimpses": spaces.Box(0, 1, (3,))}), {}),
-        (SPACE, {"channels": 3}),
+        (SPACES["history"], {"channels": 3}),
     ],
 )
-def test_extractor_names_what_does_not_fit(space: spaces.Space, changes: dict[str, int]) -> None:
-    with pytest.raises(ConfigurationError):
-        HistoryExtractor(space, posterior=asdict(replace(CONFIG, **changes)))  # type: ignore[arg-type]
+def test_extractor_names_what_does_not_fit(architecture: str, space: spaces.Space, changes: dict[str, int]) -> None:
+    made: Any = ARCHITECTURES[architecture]
+    with pytest.raises(ConfigurationError, match=r"observation=|config"):
+        made(space, posterior=asdict(replace(CONFIG, **changes)), grid=asdict(GRID))

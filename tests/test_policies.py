@@ -7,12 +7,24 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import obs_as_tensor
 
-from agents.features import GlimpseEncoder
+from agents.architectures import ARCHITECTURES
+from agents.features import ENCODED, WHOLE, GlimpseEncoder
 from agents.policies import GlimpseHistoryPolicy
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
 from tests.toy import GEOMETRY, toy_judge
-from tests.toy_agents import GRID, STEPS, random_data, state_observations, toy_model, toy_vec_env, weights_of
+from tests.toy_agents import (
+    GRID,
+    OBSERVATIONS,
+    STEPS,
+    fill_zeros,
+    random_data,
+    state_observations,
+    toy_data,
+    toy_env_showing,
+    toy_model,
+    toy_vec_env,
+    weights_of,
+)
 
 ALGOS = ("ppo", "maskable_ppo")
 
@@ -42,22 +54,14 @@ def test_without_masking_all_locations_have_probability() -> None:
     assert probabilities.min() > 0
 
 
-@pytest.mark.parametrize("grid", [GRID, LocationGrid(45, 12, 4), LocationGrid(12, 12, 4)])
-def test_every_location_is_recognised(grid: LocationGrid) -> None:
-    """Also where the last location is not at the image's border."""
-    policy: Any = toy_model().policy
-    policy.grid = grid
-    locations = torch.from_numpy(grid.normalised)[:, None]  # (L, 1, 2)
-    visited = policy.visited(locations, torch.ones(len(grid), 1, dtype=torch.bool))
-    assert torch.equal(visited, torch.eye(len(grid), dtype=torch.bool))
-    assert not policy.visited(locations, torch.zeros(len(grid), 1, dtype=torch.bool)).any()
-
-
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("algo", ALGOS)
-def test_all_ways_to_ask_agree(algo: str) -> None:
-    model = toy_model(algo)
+def test_all_ways_to_ask_agree(algo: str, architecture: str, observation: str) -> None:
+    model = toy_model(algo, architecture=architecture, env=toy_env_showing(observation))
     policy: Any = model.policy.eval()
-    observations = state_observations(random_data())
+    fill_zeros(policy)
+    observations = state_observations(toy_data(observation))
     with torch.no_grad():
         actions, values, log_probabilities = policy(observations)
         again = policy.evaluate_actions(observations, actions)
@@ -90,6 +94,48 @@ def test_frozen_encoder_is_shared_and_runs_once() -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.parametrize(("observation", "pretrained"), [("history", True), ("history", False), ("embedding", True)])
+def test_only_a_frozen_encoder_encodes_once(observation: str, pretrained: bool) -> None:
+    policy: Any = toy_model(pretrained=pretrained, env=toy_env_showing(observation)).policy
+    assert policy.encodes_once == (observation == "history" and pretrained)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("algo", ALGOS)
+def test_encoded_observations_are_taken_for_the_glimpses(algo: str, architecture: str) -> None:
+    policy: Any = toy_model(algo, architecture=architecture).policy.eval()
+    observations = state_observations(random_data())
+    instead = {key: value for key, value in observations.items() if key != "glimpses"}
+    instead[ENCODED] = policy.encode(observations)
+    actions = torch.from_numpy(random_data().taken.flatten())
+    with torch.no_grad():
+        expected = policy.evaluate_actions(observations, actions)
+        for mine, theirs in zip(policy.evaluate_actions(instead, actions), expected, strict=True):
+            torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("mask_visited", [True, False])
+def test_whole_episodes_are_judged_as_state_by_state(architecture: str, observation: str, mask_visited: bool) -> None:
+    options: dict[str, Any] = {"policy_kwargs": {"mask_visited": mask_visited}, "architecture": architecture}
+    policy: Any = toy_model(env=toy_env_showing(observation), **options).policy.eval()
+    fill_zeros(policy)
+    data = toy_data(observation)
+    whole, _ = data.batch(np.arange(len(data)), np.full(len(data), STEPS - 1))
+    whole[WHOLE] = whole["mask"]
+    actions = torch.from_numpy(data.taken.flatten())
+    with torch.no_grad():
+        expected = policy.evaluate_actions(state_observations(data), actions)
+        for mine, theirs in zip(policy.evaluate_actions(whole, actions), expected, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(policy.predict_values(whole), expected[0], rtol=1e-4, atol=1e-5)
+        distribution = policy.get_distribution(whole).distribution
+    looked = np.eye(len(GRID), dtype=bool)[data.taken].cumsum(1) > 0
+    visited = np.pad(looked, ((0, 0), (1, 0), (0, 0)))[:, :-1].reshape(-1, len(GRID))
+    np.testing.assert_array_equal(distribution.probs.numpy() == 0, visited & mask_visited)
+
+
 def test_trained_encoders_are_apart_and_values_cannot_move_the_actor() -> None:
     policy: Any = toy_model(pretrained=False).policy
     assert policy.pi_features_extractor.encoder is not policy.vf_features_extractor.encoder
@@ -111,9 +157,10 @@ def test_judges_weights_are_in_both_extractors() -> None:
                 assert torch.equal(mine, expected)
 
 
-def test_continuous_actions_work_without_a_mask() -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_continuous_actions_work_without_a_mask(architecture: str) -> None:
     env = toy_vec_env(action="continuous")
-    model = toy_model(env=env).learn(64)
+    model = toy_model(env=env, architecture=architecture).learn(64)
     assert isinstance(model.action_space, spaces.Box)
     observations: Any = env.reset()
     actions, _ = model.predict(observations)
@@ -121,8 +168,9 @@ def test_continuous_actions_work_without_a_mask() -> None:
     assert np.abs(actions).max() <= 1
 
 
-def test_a_policy_can_be_saved_alone(tmp_path: Any) -> None:
-    policy: Any = toy_model().policy
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_policy_can_be_saved_alone(architecture: str, tmp_path: Any) -> None:
+    policy: Any = toy_model(architecture=architecture).policy
     policy.save(tmp_path / "policy.pth")
     loaded: Any = GlimpseHistoryPolicy.load(tmp_path / "policy.pth", device="cpu")
     observations = state_observations(random_data())

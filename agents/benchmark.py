@@ -1,0 +1,467 @@
+"""The benchmark: a grid of agents on environments, each cell a run of its own that can be stopped and gone on with."""
+
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from agents.comparison import kept_evaluation
+from agents.evaluation import Evaluation, choose_images
+from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State
+from agents.metrics import Estimate, mean_of
+from agents.recorded import record_agent
+from glimpse_env import ENV_IDS
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.embeddings import EmbeddingTable
+from glimpse_env.episodes import EpisodeBatch
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
+from glimpse_env.judge import Judge
+from glimpse_env.registration import scales_of, source_of
+from oracles.demonstrations import Demonstrations, generate
+from oracles.judging import ensure_judge
+from oracles.sharding import make_shards
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
+
+RECORDED = "ps-ram"
+"""The demonstrator that is an agent trained without demonstrations: the cell beside this one."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no_warm_up": {"warm_up": 0},
+    "no_kept_loss": {"demo_coefficient": 0.0},
+    "neither": {"warm_up": 0, "demo_coefficient": 0.0},
+    "argmax": {"target_temperature": 0.0},
+    "sparse_reward": {"reward": "classification"},
+}
+"""What differs from scripts/train_agent.py's defaults, for ablations."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an agent on an environment with a seed."""
+
+    env: str
+    algo: str
+    architecture: str
+    demos: str
+    num_demos: int
+    """0 without demonstrations."""
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
+        return f"{self.env}-{Path(self.algo).stem}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def size(self) -> str:
+        """See :class:`oracles.sharding.Piece`."""
+        return "one training run"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which cells there are, and what all of them have in common.
+
+    Raises:
+        ConfigurationError: if an axis is empty or holds what there is not.
+    """
+
+    envs: tuple[str, ...]
+    algos: tuple[str, ...]
+    demos: tuple[str, ...]
+    architectures: tuple[str, ...]
+    seeds: int
+    """Seeds 0 to this less one."""
+    timesteps: int
+    """Environment steps of each run."""
+    num_demos: tuple[int, ...] = (1000,)
+    variants: tuple[str, ...] = ("default",)
+    observation: Literal["history", "embedding"] = "embedding"
+    validations: int = 16
+    val_images: int = 2000
+    eval_images: int = 4000
+    root: str | None = None
+    hyperparameters: str = "{}"
+
+    def __post_init__(self) -> None:
+        known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
+        for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
+            members = getattr(self, axis)
+            unknown = [member for member in members if axis in known and member not in known[axis]]
+            if unknown or not members or len(set(members)) < len(members):
+                raise ConfigurationError(
+                    f"--{axis.replace('_', '-')} {' '.join(map(str, members))} must name one or more, each once"
+                    f"{', of ' + ', '.join(known[axis]) if axis in known else ''}."
+                )
+        if self.seeds < 1:
+            raise ConfigurationError(f"--seeds {self.seeds} must be at least 1.")
+        for cell in self.cells():
+            self.settings(cell, Path())  # what a run would refuse is refused now
+
+    def cells(self) -> list[Cell]:
+        """All of them, seed by seed, so that what is finished early can be compared."""
+        found: dict[Cell, None] = {}
+        for seed in range(self.seeds):
+            for env in self.envs:
+                for algo in self.algos:
+                    for architecture in self.architectures:
+                        own = (env, algo, architecture)
+                        if "none" in self.demos or RECORDED in self.demos:
+                            found[Cell(*own, "none", 0, _without_demos(self.variants), seed)] = None
+                        for demos in (demos for demos in self.demos if demos != "none"):
+                            for num in self.num_demos:
+                                for variant in self.variants:
+                                    found[Cell(*own, demos, num, variant, seed)] = None
+        return list(found)
+
+    def settings(self, cell: Cell, out: Path) -> Args:
+        """Those of a cell's run; its demonstrations are a file below ``out``."""
+        given = {
+            "env": cell.env,
+            "root": self.root,
+            "algo": cell.algo,
+            "architecture": cell.architecture,
+            "observation": self.observation,
+            "demos": "none",
+            "timesteps": self.timesteps,
+            "seed": cell.seed,
+            "val_images": self.val_images,
+            "eval_images": self.eval_images,
+            "validations": self.validations,
+            "hyperparameters": self.hyperparameters,
+            "out": out / "cells" / cell.name,
+        }
+        args = Args(**{**given, **VARIANTS[cell.variant]})
+        if cell.demos == "none":
+            return args
+        return replace_demos(args, self.demonstrations_path(cell, out), cell.num_demos)
+
+    def demonstrations_path(self, cell: Cell, out: Path) -> Path:
+        """Of the file that a cell's demonstrations are in."""
+        if cell.demos == RECORDED:
+            return out / "cells" / cell.name / "recorded.npz"
+        return out / "demonstrations" / f"{cell.env}-{cell.demos}-{max(self.num_demos)}.npz"
+
+
+def replace_demos(args: Args, path: Path, num_demos: int) -> Args:
+    """``args`` with the demonstrations in the file at ``path``, which need not be there yet."""
+    changed = replace(args, num_demos=num_demos)
+    object.__setattr__(changed, "demos", str(path))  # frozen; and Args would look for the file
+    return changed
+
+
+def _without_demos(variants: Sequence[str]) -> str:
+    """The variant of the cells without demonstrations: what most variants are about concerns demonstrations only."""
+    return "sparse_reward" if tuple(variants) == ("sparse_reward",) else "default"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the results of an environment are measured by."""
+
+    random: dict[str, float]
+    """Success of the random policy by split."""
+    oracle: dict[str, float]
+    """Success of the oracle by split."""
+    images: dict[str, int]
+    """How many, by split."""
+    num_glimpses: int
+    making_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that a demonstration took, by demonstrator."""
+
+
+class Benchmark:
+    """A grid below a folder. Calling :meth:`run` again goes on with what is unfinished."""
+
+    def __init__(self, grid: Grid, out: Path):
+        self.grid, self.out = grid, out
+
+    @cached_property
+    def sources(self) -> dict[str, DataSource]:
+        """By environment."""
+        return {env: source_of(env, self.grid.root) for env in self.grid.envs}
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """By environment; trained where there is none."""
+        return {env: ensure_judge(source, scales=scales_of(env)) for env, source in self.sources.items()}
+
+    def prepare(self) -> dict[str, Reference]:
+        """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
+
+        Kept in ``references.json``.
+        """
+        path = self.out / "references.json"
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        references = {env: Reference(**entry) for env, entry in kept.items()}
+        for env, source in self.sources.items():
+            judge = self.judges[env]
+            if env not in references:
+                references[env] = self._reference(source, judge)
+            if self.grid.observation == "embedding":
+                EpisodeBatch(source.load("train"), judge, source.geometry, 1, observation="embedding")
+                for split in ("val", "test"):
+                    EmbeddingTable(source.load(split), judge, 0)
+            for demos in self.grid.demos:
+                if demos not in ("none", RECORDED):
+                    self._demonstrate(env, demos, references[env])
+            write_json(path, {env: asdict(entry) for env, entry in references.items()})
+        return references
+
+    def run(self, workers: int = 1, ray: str | None = None) -> None:
+        """Makes all cells, each in a process of its own.
+
+        Args:
+            workers: processes at a time.
+            ray: address of a Ray cluster whose nodes share the folder, or "local".
+        """
+        self.prepare()
+        cells = self.grid.cells()
+        todo = [cell for cell in cells if not (self._folder(cell) / "cell.json").is_file()]
+        logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
+        waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
+        with _Progress(self, cells), _no_bars():
+            for wave in waves:  # the second records what the first has trained
+                for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
+                    pass
+
+    def results(self) -> "DataFrame":
+        """A row an evaluation, of the cells that are finished; see :mod:`agents.scores` for the columns."""
+        import pandas  # an optional package
+
+        references = self.prepare()
+        rows: list[dict[str, Any]] = []
+        for cell in self.grid.cells():
+            path = self._folder(cell) / "cell.json"
+            if path.is_file():
+                rows += _rows(cell, json.loads(path.read_text(encoding="utf-8")), references[cell.env])
+        if not rows:
+            raise ArtifactError(f"{self.out} holds no finished cell yet; run the benchmark first.")
+        return pandas.DataFrame(rows)
+
+    def against(self, name: str) -> dict[str, dict[str, Any]]:
+        """For each environment the method that is best on validation images beside the policy called ``name``, image
+        by image on test images, its seeds averaged."""
+        frame = self.results()
+        found = {}
+        for env, source in self.sources.items():
+            curves = frame[(frame.env == env) & (frame.split == "val")]
+            keys = ["algo", "architecture", "demos", "num_demos", "variant"]
+            best = curves.groupby([*keys, "seed"]).success.max().groupby(keys).mean().idxmax()
+            cells = [cell for cell in self.grid.cells() if cell.env == env and _method(cell) == best]
+            tested = [
+                Evaluation.from_json(json.loads((self._folder(cell) / "cell.json").read_text())["test"])
+                for cell in cells
+                if (self._folder(cell) / "cell.json").is_file()
+            ]
+            test = source.load("test")
+            indices = choose_images(test, self.grid.eval_images)
+            theirs = kept_evaluation(name, source, self.judges[env], test, indices)
+            if any(one.images != theirs.images or one.judge != theirs.judge for one in tested):
+                raise ArtifactError(f"{name} and the agents on {env} were tested on other images; run the grid anew.")
+            ours = np.mean([one.outcomes for one in tested], axis=0)
+            difference: Estimate = mean_of(ours - theirs.outcomes)
+            found[env] = {
+                "method": {**dict(zip(keys, best, strict=True)), "num_demos": int(best[3])},
+                "seeds": len(tested),
+                "success": float(ours.mean()),
+                "reference": name,
+                "reference_success": theirs.success_rate,
+                "difference": difference.to_json(),
+                "images": len(indices),
+            }
+        return found
+
+    def _folder(self, cell: Cell) -> Path:
+        return self.out / "cells" / cell.name
+
+    def _reference(self, source: DataSource, judge: Judge) -> Reference:
+        success: dict[str, dict[str, float]] = {"random": {}, "oracle": {}}
+        images = {}
+        for split, count in (("val", self.grid.val_images), ("test", self.grid.eval_images)):
+            dataset = source.load(split)  # type: ignore[arg-type]
+            indices = choose_images(dataset, count)
+            images[split] = len(indices)
+            for name, found in success.items():
+                found[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
+        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses)
+
+    def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
+        source, judge = self.sources[env], self.judges[env]
+        cell = Cell(env, "", "", demos, 0, "default", 0)
+        path = self.grid.demonstrations_path(cell, self.out)
+        if path.with_suffix(".json").is_file():
+            Demonstrations.load(path).check_fits(source, judge)
+            return
+        num = max(self.grid.num_demos)
+        began = time.perf_counter()
+        generate(demos, source, judge, min(num, source.size("train")), out=path)
+        reference.making_s[demos] = (time.perf_counter() - began) / num
+
+
+@dataclass(frozen=True)
+class CellRunner:
+    """Makes cells; what a process that makes them is sent."""
+
+    grid: Grid
+    out: Path
+
+    def __call__(self, cell: Cell) -> dict[str, Any]:
+        """Begins or goes on with a cell's run, and keeps what came of it in ``cell.json``."""
+        if cell.demos == RECORDED:
+            self._record(cell)
+        args = self.grid.settings(cell, self.out)
+        assert args.out is not None
+        if (args.out / "config.json").is_file():
+            experiment = Experiment.resumed(replace(Args(), resume=args.out))
+            self._check(cell, experiment)
+        else:
+            experiment = Experiment.started(args)
+        experiment.train()
+        test = experiment.test()
+        experiment.log_hparams(test.success_rate)
+        write_json(
+            args.out / "cell.json",
+            {
+                "cell": asdict(cell),
+                "curve": [asdict(point) for point in experiment.state.curve],
+                "selected": experiment.state.selected,
+                "test": test.to_json(),
+                "cloning": experiment.state.cloning,
+                "wall_time_s": experiment.state.wall_time,
+                "num_envs": NUM_ENVS,
+            },
+        )
+        return {}
+
+    def _check(self, cell: Cell, experiment: Experiment) -> None:
+        """Refuses to go on with what was begun with other settings."""
+        wanted = self.grid.settings(cell, self.out)
+        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "hyperparameters", "num_demos")
+        for name in names:
+            ours, theirs = getattr(wanted, name), getattr(experiment.args, name)
+            if ours != theirs:
+                raise ConfigurationError(
+                    f"{experiment.out} was begun with {name}={theirs}, not {ours}; choose another --out."
+                )
+
+    def _record(self, cell: Cell) -> None:
+        path = self.grid.demonstrations_path(cell, self.out)
+        if path.with_suffix(".json").is_file():
+            return
+        without = replace(cell, demos="none", num_demos=0, variant=_without_demos((cell.variant,)))
+        source = source_of(cell.env, self.grid.root)
+        judge = ensure_judge(source, scales=scales_of(cell.env))
+        agent = self.out / "cells" / without.name / "model.zip"
+        record_agent(agent, source, judge, max(self.grid.num_demos), seed=cell.seed).save(path)
+
+
+def _method(cell: Cell) -> tuple[Any, ...]:
+    return cell.algo, cell.architecture, cell.demos, cell.num_demos, cell.variant
+
+
+def _rows(cell: Cell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
+    """The evaluations of a finished cell."""
+    demo_steps = cell.num_demos * reference.num_glimpses
+    shared = asdict(cell) | {
+        "cell": cell.name,
+        "demo_steps": demo_steps,
+        "making_s": reference.making_s.get(cell.demos, 0.0) * cell.num_demos,
+    }
+    chosen = next(point for point in content["curve"] if point["env_steps"] == content["selected"])
+    tested = {**chosen, "success": content["test"]["success_rate"], "log_loss": content["test"]["log_loss"][-1]}
+    for split, point in [*(("val", point) for point in content["curve"]), ("test", tested)]:
+        random, oracle = reference.random[split], reference.oracle[split]
+        yield {
+            **shared,
+            "split": split,
+            "env_steps": point["env_steps"],
+            "total_steps": point["env_steps"] + demo_steps,
+            "wall_s": point["seconds"],
+            "success": point["success"],
+            "log_loss": point["log_loss"],
+            "random": random,
+            "oracle": oracle,
+            "normalised": (point["success"] - random) / (oracle - random),
+            "images": reference.images[split],
+        }
+
+
+class _Progress:
+    """A bar over the environment steps of all cells, read off what they keep on disk."""
+
+    def __init__(self, benchmark: Benchmark, cells: Sequence[Cell], every: float = 2.0):
+        self.benchmark, self.cells, self.every = benchmark, cells, every
+        self._over = threading.Event()
+
+    def __enter__(self) -> "_Progress":
+        steps = self.benchmark.grid.timesteps
+        self.bar = tqdm(total=len(self.cells) * steps, desc="benchmark", unit="step", unit_scale=True)
+        self.bar.n = self._done()
+        self.bar.initial = self.bar.n
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._show()
+        self.bar.close()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.every):
+            self._show()
+
+    def _show(self) -> None:
+        self.bar.n = self._done()
+        done = sum((self.benchmark._folder(cell) / "cell.json").is_file() for cell in self.cells)
+        self.bar.set_postfix(cells=f"{done}/{len(self.cells)}")
+
+    def _done(self) -> int:
+        steps, limit = 0, self.benchmark.grid.timesteps
+        for cell in self.cells:
+            folder = self.benchmark._folder(cell)
+            if (folder / "cell.json").is_file():
+                steps += limit
+                continue
+            try:
+                curve = State.load(folder / "checkpoint" / "state.json").curve
+            except ArtifactError:  # of an older version; the run itself will say so
+                continue
+            steps += min(limit, curve[-1].env_steps) if curve else 0
+        return steps
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Processes begun in the block show no bars of their own."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
