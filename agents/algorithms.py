@@ -3,7 +3,7 @@
 import json
 import runpy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional as F
@@ -20,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 
 from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
+from agents.dqfd import AFTER_DEMONSTRATIONS, GlimpseDQN, GlimpseQPolicy, GlimpseQRDQN, GlimpseQuantilePolicy
 from agents.features import ENCODED, GlimpseEncoder
 from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
 from agents.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, values_of
@@ -112,16 +115,24 @@ class GlimpseMaskablePPO(MaskablePPO):
 class Algorithm:
     """An SB3 algorithm, the policy class it needs, and what suits episodes of a few glimpses."""
 
-    model: type[OnPolicyAlgorithm]
+    model: type[BaseAlgorithm]
     policy: type[Any]
-    rollout: int
-    """Transitions an update, about: whole episodes are collected in every environment."""
+    rollout: int | None
+    """Transitions an update, about: whole episodes are collected in every environment. None for one episode in each, as
+    off-policy algorithms do."""
     minibatch: int | None
     """Transitions a gradient step, at most; None for an algorithm that takes the whole rollout."""
     hyperparameters: Mapping[str, Any]
     """Keyword arguments of ``model``."""
     buffer: type[RolloutBuffer] | None = EpisodeRolloutBuffer
     """None for the algorithm's own."""
+    after_demonstrations: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments that differ where demonstrations were learnt first."""
+
+    @property
+    def off_policy(self) -> bool:
+        """Whether it learns from a replay buffer, which demonstrations go into."""
+        return issubclass(self.model, OffPolicyAlgorithm)
 
 
 # Episodes are short and paid at the end: no discount.
@@ -151,6 +162,12 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO, buffer=None),
     "recurrent_ppo": Algorithm(GlimpseRecurrentPPO, GlimpseRecurrentPolicy, 8192, 1024, _PPO, buffer=None),
+    "dqn": Algorithm(
+        GlimpseDQN, GlimpseQPolicy, None, None, {}, buffer=None, after_demonstrations=AFTER_DEMONSTRATIONS
+    ),
+    "qrdqn": Algorithm(
+        GlimpseQRDQN, GlimpseQuantilePolicy, None, None, {}, buffer=None, after_demonstrations=AFTER_DEMONSTRATIONS
+    ),
 }
 
 
@@ -199,7 +216,7 @@ def make_model(
     pretrained: bool = True,
     tensorboard_log: str | None = None,
     **overrides: Any,
-) -> OnPolicyAlgorithm:
+) -> Any:
     """A model of ``algo`` for an environment with ``observation="history"`` or ``"embedding"``.
 
     Args:
@@ -233,14 +250,16 @@ def make_model(
         extractor.setdefault("grid", grid)
         policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])
     num_envs, steps = getattr(env, "num_envs", 1), episodes.geometry.num_glimpses
-    # whole episodes: nothing is bootstrapped
-    n_steps = overrides.pop("n_steps", steps * max(1, round(spec.rollout / (num_envs * steps))))
-    hyperparameters = {**spec.hyperparameters, "n_steps": n_steps}
-    if spec.minibatch is not None:
-        hyperparameters["batch_size"] = _largest_divisor(n_steps * num_envs, spec.minibatch)
+    hyperparameters = dict(spec.hyperparameters)
+    if spec.rollout is not None:
+        # whole episodes: nothing is bootstrapped
+        n_steps = overrides.pop("n_steps", steps * max(1, round(spec.rollout / (num_envs * steps))))
+        hyperparameters["n_steps"] = n_steps
+        if spec.minibatch is not None:
+            hyperparameters["batch_size"] = _largest_divisor(n_steps * num_envs, spec.minibatch)
     if spec.buffer is not None:
         hyperparameters["rollout_buffer_class"] = spec.buffer
-    model = spec.model(
+    model: Any = spec.model(
         spec.policy,
         env,
         **{
@@ -251,11 +270,19 @@ def make_model(
             **overrides,
         },
     )
-    if judge is not None and pretrained:
+    if judge is not None and pretrained and spec.off_policy:
+        model.policy.copy_encoder(judge.networks[0])
+    elif judge is not None and pretrained:
         for part in (model.policy.pi_features_extractor, model.policy.vf_features_extractor):
             if isinstance(part.encoder, GlimpseEncoder):
                 part.encoder.copy_from(judge.networks[0])
     return model
+
+
+def steps_between_updates(model: Any) -> int:
+    """Environment steps that are collected before the model is trained on them."""
+    per_env = model.n_steps if isinstance(model, OnPolicyAlgorithm) else model.train_freq.frequency
+    return per_env * model.n_envs
 
 
 def warm_up_critic(

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -240,7 +238,7 @@ class Benchmark:
         todo = [cell for cell in cells if not (self._folder(cell) / "cell.json").is_file()]
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
         waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
-        with _Progress(self, cells), _no_bars():
+        with _Progress(self, cells):
             for wave in waves:  # the second records what the first has trained
                 for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
                     pass
@@ -337,6 +335,7 @@ class CellRunner:
             self._check(cell, experiment)
         else:
             experiment = Experiment.started(args)
+        experiment.progress = False
         experiment.train()
         test = experiment.test()
         experiment.log_hparams(test.success_rate)
@@ -451,17 +450,3 @@ class _Progress:
                 continue
             steps += min(limit, curve[-1].env_steps) if curve else 0
         return steps
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Processes begun in the block show no bars of their own."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before

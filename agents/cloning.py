@@ -235,7 +235,7 @@ class DemonstrationLoss:
         Raises:
             ConfigurationError: if the policy has other actions or observations than the demonstrations.
         """
-        _check_spaces(policy, data)
+        check_spaces(policy, data)
         self.policy = policy
         self.data = data
         self._own = hasattr(policy, "demonstration_logits")
@@ -400,7 +400,7 @@ def _trainable(modules: tuple[nn.Module, ...]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 
-def _check_spaces(policy: Any, data: CloningData) -> None:
+def check_spaces(policy: Any, data: CloningData) -> None:
     if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != len(data.grid):
         raise ConfigurationError(
             f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from agents.architectures import RecurrentExtractor
-from agents.cloning import CloningData, _check_spaces
+from agents.cloning import CloningData, check_spaces
 from agents.features import ENCODED, WHOLE, HistoryExtractor
 from agents.policies import NEVER, grid_to_mask, visited_in
 from agents.replay import EpisodeReplayBuffer, EpisodeSamples
@@ -514,7 +514,7 @@ class _FromDemonstrations:
         Raises:
             ConfigurationError: if they do not fit the model or each other.
         """
-        _check_spaces(self.policy, data)
+        check_spaces(self.policy, data)
         of_taken = np.take_along_axis(data.targets, data.taken[..., None], axis=-1)  # (N, T, 1)
         agreement = np.minimum(data.targets / np.where(of_taken > 0, of_taken, 1.0), 1.0)
         self.replay_buffer.set_demonstrations(data.glimpses, data.taken, np.asarray(rewards), agreement)

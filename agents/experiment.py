@@ -21,13 +21,21 @@ from typing import Any, Literal
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HParam, Image, Logger, configure
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm.auto import tqdm
 
 from agents import figures
-from agents.algorithms import KeepDemonstrations, algorithm_of, make_model, tuned, warm_up_critic
+from agents.algorithms import (
+    Algorithm,
+    KeepDemonstrations,
+    algorithm_of,
+    make_model,
+    steps_between_updates,
+    tuned,
+    warm_up_critic,
+)
 from agents.architectures import ARCHITECTURES
-from agents.cloning import CloningData, clone
+from agents.cloning import CloningData, DemonstrationLoss, agreement, clone
+from agents.dqfd import demonstration_rewards
 from agents.evaluation import (
     TITLES,
     Evaluation,
@@ -62,6 +70,10 @@ TABULATED_IMAGES = 20_000
 """Training images at most for which the judge answers from a table: larger ones would take gigabytes of the cache."""
 STEPPING = "fine-tuning: environment steps"
 """The part of fine-tuning's wall time that the environments take."""
+HELD_OUT = 0.1
+"""Share of the demonstrated images that tell how well the others were learnt."""
+PRETRAINING = 15
+"""Gradient steps of Q-learning that stand for a pass of cloning."""
 TRAINING = ("cloning", "critic warm-up", "fine-tuning")
 """The stages in which the agent learns."""
 DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
@@ -293,8 +305,10 @@ class Experiment:
         self.model_path = out / "model.zip"
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
-        self.model: OnPolicyAlgorithm | None = None
+        self.model: Any | None = None
         self._kept: KeepDemonstrations | None = None
+        self.progress = True
+        """Whether to show bars."""
 
     @classmethod
     def started(cls, args: Args) -> "Experiment":
@@ -388,7 +402,9 @@ class Experiment:
         model = self.model = self._load() if self.state.chunk is not None else self._make()
         model.set_logger(self.tensorboard)
         if self.state.chunk is None:
-            if data is not None:
+            if data is not None and self._algorithm.off_policy:
+                self.pretrain(model, data)
+            elif data is not None:
                 self.clone(model, data)
             self._keep(model, 0)
         for chunk in range((self.state.chunk or 0) + 1, len(self.chunk_ends) + 1):
@@ -432,7 +448,15 @@ class Experiment:
         return demonstrations
 
     def cloning_data(self) -> CloningData | None:
-        """The demonstrations as states and targets; None without cloning."""
+        """The demonstrations as states and targets, mirror images among them where they fit; None without cloning."""
+        data = self._as_shown()
+        if data is None:
+            return None
+        data = data.with_mirror_images() if self.source.mirror_symmetric else data
+        return data.embedded(self.judge) if self.args.observation == "embedding" else data
+
+    def _as_shown(self) -> CloningData | None:
+        """The demonstrations themselves."""
         demonstrations = self.demonstrations
         if demonstrations is None:
             return None
@@ -446,9 +470,7 @@ class Experiment:
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
-        data = data[: self.args.num_demos]
-        data = data.with_mirror_images() if self.source.mirror_symmetric else data
-        return data.embedded(self.judge) if self.args.observation == "embedding" else data
+        return data[: self.args.num_demos]
 
     def dataset(self, split: Split) -> GlimpseDataset:
         """A split of the data set, memory-mapped."""
@@ -481,14 +503,23 @@ class Experiment:
                 scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
-                tabulated=self.args.observation == "embedding" or len(train) <= TABULATED_IMAGES,
+                tabulated=self._tabulated,
             )
         )
 
     @property
+    def _tabulated(self) -> bool:
+        """Whether the judge answers from a table."""
+        return self.args.observation == "embedding" or self.source.size("train") <= TABULATED_IMAGES
+
+    @property
+    def _algorithm(self) -> Algorithm:
+        return algorithm_of(self.args.algo)
+
+    @property
     def warm_up_steps(self) -> int:
         """Environment steps that the critic's warm-up takes: whole rollouts."""
-        if self.args.demos == "none" or not self.args.timesteps:
+        if self.args.demos == "none" or not self.args.timesteps or self._algorithm.off_policy:
             return 0
         return -(-self.args.warm_up // self._rollout_steps) * self._rollout_steps
 
@@ -506,8 +537,8 @@ class Experiment:
 
     # -- the stages ---------------------------------------------------------------------------------------------------
 
-    def clone(self, model: OnPolicyAlgorithm, data: CloningData) -> None:
-        """Clones the demonstrations and keeps that agent for the table."""
+    def clone(self, model: Any, data: CloningData) -> None:
+        """Learns from the demonstrations alone, and keeps that agent for the table."""
 
         def log(number: int, train_loss: float, held_out_loss: float) -> None:
             self.tensorboard.record("cloning/train_loss", train_loss)
@@ -516,7 +547,9 @@ class Experiment:
 
         with self._stage("cloning"):
             model.set_random_seed(self._seed_of("cloning"))
-            result = clone(model, data, passes=self.args.clone_passes, seed=self.args.seed, on_pass=log)
+            result = clone(
+                model, data, passes=self.args.clone_passes, seed=self.args.seed, progress=self.progress, on_pass=log
+            )
             _save(model, self._cloned_path)
         self.state.cloning = {
             "passes": len(result.train_loss),
@@ -526,7 +559,30 @@ class Experiment:
             "top_5": result.top_5,
         }
 
-    def warm_up(self, model: OnPolicyAlgorithm) -> None:
+    def pretrain(self, model: Any, data: CloningData) -> None:
+        """Puts the demonstrations into replay and learns from them before the first step in the environment."""
+        shown = self._as_shown()
+        assert shown is not None
+        with self._stage("cloning"):
+            model.set_random_seed(self._seed_of("cloning"))
+            rewards = demonstration_rewards(
+                shown,
+                self.dataset("train"),
+                self.judge,
+                self.args.reward,
+                scales=self.scales,
+                tabulated=self._tabulated,
+            )
+            rewards = np.tile(rewards, (len(data) // len(shown), 1))  # mirror images pay the same
+            train, held = data.split(HELD_OUT, self.args.seed)
+            model.load_demonstrations(train, rewards[~np.isin(data.indices, held.indices)])
+            steps = self.args.clone_passes * PRETRAINING
+            result = model.pretrain(steps, seed=self.args.seed, progress=self.progress)
+            _save(model, self._cloned_path)
+        top_1, top_5 = agreement(DemonstrationLoss(model.policy, held))
+        self.state.cloning = {"steps": steps, "loss": result.loss[-1], "top_1": top_1, "top_5": top_5}
+
+    def warm_up(self, model: Any) -> None:
         """Fits the critic to the cloned policy."""
         logger.info("Fitting the critic to the cloned policy on %d environment steps.", self.warm_up_steps)
         with self._stage("critic warm-up"):
@@ -536,7 +592,7 @@ class Experiment:
         assert self.state.cloning is not None
         self.state.cloning["critic_loss"] = losses[-1]
 
-    def fine_tune(self, model: OnPolicyAlgorithm, data: CloningData | None, chunk: int) -> None:
+    def fine_tune(self, model: Any, data: CloningData | None, chunk: int) -> None:
         """Chunk ``chunk`` of policy-gradient training, from 1; with demonstrations their loss is kept."""
         if chunk == 1 and self.warm_up_steps:
             self.warm_up(model)
@@ -545,8 +601,9 @@ class Experiment:
         assert env is not None
         model.set_random_seed(seed)
         model.set_env(env, force_reset=True)
-        callbacks: list[BaseCallback] = [_Progress(f"fine-tuning {chunk}/{len(self.chunk_ends)}", target)]
-        if data is not None and self.args.demo_coefficient > 0:
+        title = f"fine-tuning {chunk}/{len(self.chunk_ends)}"
+        callbacks: list[BaseCallback] = [_Progress(title, target, shown=self.progress)]
+        if data is not None and self.args.demo_coefficient > 0 and not self._algorithm.off_policy:
             if self._kept is None:
                 self._kept = KeepDemonstrations(
                     data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade
@@ -559,7 +616,7 @@ class Experiment:
             model.learn(target - model.num_timesteps, CallbackList(callbacks), reset_num_timesteps=False)
         self.state.wall_time[STEPPING] = self.state.wall_time.get(STEPPING, 0.0) + env.seconds - before
 
-    def validate(self, model: OnPolicyAlgorithm) -> Evaluation:
+    def validate(self, model: Any) -> Evaluation:
         """The agent on validation images, with examples for TensorBoard."""
         val = self.dataset("val")
         indices = choose_images(val, self.args.val_images)
@@ -601,9 +658,11 @@ class Experiment:
     def test(self) -> Evaluation:
         """The agent on test images, with the weights that did best on validation images."""
         test = self.dataset("test")
-        agent = algorithm_of(self.args.algo).model.load(self.model_path, device="cpu")
+        agent = self._algorithm.model.load(self.model_path, device="cpu")
         with self._stage("agent on test images"):
-            return self._evaluate("agent", agent, test, choose_images(test, self.args.eval_images))
+            return self._evaluate(
+                "agent", agent, test, choose_images(test, self.args.eval_images), progress=self.progress
+            )
 
     def report(self) -> None:
         """Evaluates on test images, and writes the table, the metrics and the pictures."""
@@ -612,7 +671,7 @@ class Experiment:
         with self._stage("reference policies"):
             evaluations = self.references()
         with self._stage("agent on test images"):
-            algorithm = algorithm_of(self.args.algo).model
+            algorithm = self._algorithm.model
             agent = algorithm.load(self.model_path, device="cpu")
             if self._cloned_path.is_file():
                 cloned = algorithm.load(self._cloned_path, device="cpu")
@@ -690,15 +749,18 @@ class Experiment:
     def _rollout_steps(self) -> int:
         """Environment steps of one rollout."""
         assert self.model is not None
-        return self.model.n_steps * NUM_ENVS
+        return steps_between_updates(self.model)
 
     def _seed_of(self, *what: str | int) -> int:
         """The seed of a stage or a chunk."""
         return int(digest(self.args.seed, *what), 16) % 2**31
 
-    def _make(self) -> OnPolicyAlgorithm:
+    def _make(self) -> Any:
         steps = self.geometry.num_glimpses
-        chosen = {**tuned(self.args.algo, self.args.demos != "none"), **_json(self.args.hyperparameters)}
+        with_demos = self.args.demos != "none"
+        chosen = {**tuned(self.args.algo, with_demos), **_json(self.args.hyperparameters)}
+        if with_demos:
+            chosen = {**self._algorithm.after_demonstrations, **chosen}
         rollout = self.args.rollout or chosen.pop("rollout", None)
         if rollout is not None:
             chosen["n_steps"] = steps * max(1, round(rollout / (NUM_ENVS * steps)))
@@ -711,17 +773,21 @@ class Experiment:
             **chosen,
         )
 
-    def _load(self) -> OnPolicyAlgorithm:
+    def _load(self) -> Any:
         path = self._checkpoint_path(self.state.chunk)
         try:
-            return algorithm_of(self.args.algo).model.load(path, env=self.vec_env(), device="cpu")
+            if self._algorithm.off_policy:
+                model: Any = self._algorithm.model.load(path, env=self.vec_env(), device="cpu")
+                model.load_replay_buffer(path.with_suffix(".npz"))
+                return model
+            return self._algorithm.model.load(path, env=self.vec_env(), device="cpu")
         except (OSError, ValueError) as error:
             raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); start the run again.") from error
 
     def _checkpoint_path(self, chunk: int | None) -> Path:
         return self.checkpoints / f"chunk-{chunk}.zip"
 
-    def _keep(self, model: OnPolicyAlgorithm, chunk: int) -> None:
+    def _keep(self, model: Any, chunk: int) -> None:
         """Validates after ``chunk``, saves everything to go on from there, and the model if it is the best so far."""
         evaluation = self.validate(model)
         before = self.state.chunk
@@ -739,10 +805,13 @@ class Experiment:
             self.state.selected = model.num_timesteps
             _save(model, self.model_path)
         _save(model, self._checkpoint_path(chunk))
+        if self._algorithm.off_policy:
+            model.save_replay_buffer(self._checkpoint_path(chunk).with_suffix(".npz"))
         self.state.chunk = chunk
         self.state.save(self.checkpoints / "state.json")
         if before is not None:
-            self._checkpoint_path(before).unlink(missing_ok=True)
+            for suffix in (".zip", ".npz"):
+                self._checkpoint_path(before).with_suffix(suffix).unlink(missing_ok=True)
 
     def _evaluate(
         self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray, progress: bool = True
@@ -846,15 +915,22 @@ class Experiment:
 class _Progress(BaseCallback):
     """A bar over the environment steps of one chunk, with the share of training episodes that succeeded lately."""
 
-    def __init__(self, title: str, target: int):
+    def __init__(self, title: str, target: int, shown: bool = True):
         super().__init__()
-        self.title, self.target = title, target
+        self.title, self.target, self.shown = title, target, shown
 
     def _on_training_start(self) -> None:
-        self.bar = tqdm(total=self.target, initial=self.model.num_timesteps, desc=self.title, unit="step")
+        self.bar = tqdm(
+            total=self.target,
+            initial=self.model.num_timesteps,
+            desc=self.title,
+            unit="step",
+            disable=not self.shown,
+        )
 
     def _on_step(self) -> bool:
-        self.bar.update(self.model.num_timesteps - self.bar.n)
+        if self.shown:
+            self.bar.update(self.model.num_timesteps - self.bar.n)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -894,6 +970,6 @@ def _json(text: str) -> Any:
         raise ConfigurationError(f"{text!r} is no JSON ({error}).") from error
 
 
-def _save(model: OnPolicyAlgorithm, path: Path) -> None:
+def _save(model: Any, path: Path) -> None:
     with whole_file(path) as temporary:
         model.save(temporary)

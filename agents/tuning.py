@@ -1,4 +1,4 @@
-"""Hyperparameters chosen on validation images: the same search, with the same budget, with demonstrations and without."""
+"""Hyperparameters chosen on validation images, by the same search with demonstrations and without."""
 
 import json
 import logging
@@ -42,6 +42,7 @@ def run_trial(trial: Trial) -> dict[str, float]:
         experiment = Experiment.resumed(Args(resume=out))
     else:
         experiment = Experiment.started(trial.args)
+    experiment.progress = False
     experiment.train()
     return {"score": score_of(experiment.state)}
 
@@ -90,10 +91,12 @@ def search(
         ``best``, its ``score``, and all ``trials`` with their scores, best first.
     """
     import optuna  # an optional package
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(out / "journal.log")))
+    storage = JournalStorage(JournalFileBackend(str(out / "journal.log")))
     name = f"{algo}-{start}"
     study = optuna.create_study(
         study_name=name,

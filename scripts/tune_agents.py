@@ -4,7 +4,6 @@ python scripts/tune_agents.py --trials 10 --timesteps 100000
 """
 
 import logging
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +49,6 @@ class Args:
 
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    os.environ["TQDM_DISABLE"] = "1"  # of the workers
     base = experiment.Args(
         env=args.env,
         architecture=args.architecture,
