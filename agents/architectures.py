@@ -151,15 +151,16 @@ class MLPExtractor(HistoryExtractor):
 
 
 class CanvasExtractor(HistoryExtractor):
-    """A CNN on the canvas of the grid's locations, which holds each glimpse's features where it was taken, else zeros.
+    """A convolution on the canvas of the grid's locations, which holds a glimpse's channels where it was taken, and
+    zeros elsewhere.
 
-    The first convolution's kernels span the canvas twice over, so that each location hears of every glimpse and how far
-    off it is; as the canvas is empty but for t places it is computed from these alone:
+    Its kernels span the canvas twice over, so that each location hears of every glimpse and how far off it is; as the
+    canvas is empty but for t places, the map is computed from these alone:
 
-        map(l) = sum_i c(y_i) k(l - l_i)
+        score(l) = b(l) + sum_i c(y_i, l_i, s) . k(l - l_i),  s = relu(W sum_i token(y_i, l_i) + b_t)
 
-    Two further convolutions, 1 x 1, read the map together with a summary of all glimpses (as in
-    :class:`MLPExtractor`). They give a score for each location, and the summary gives the remaining features.
+    The channels c of a glimpse are a small network's, which knows the summary s of all of them. The summary makes up
+    the other features.
     """
 
     def __init__(
@@ -171,16 +172,14 @@ class CanvasExtractor(HistoryExtractor):
         frozen: bool = False,
         tokens: int = 256,
         hidden: int = 128,
-        channels: int = 16,
-        local: int = 32,
+        channels: int = 64,
     ):
         """
         Args:
             observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
             grid: the fields of the environment's :class:`LocationGrid`.
             hidden: width of the summary; there are as many features, and one more for each location.
-            channels: of the first convolution.
-            local: of the second.
+            channels: of the canvas.
         """
         self.side = LocationGrid(**grid).side
         count = self.side**2
@@ -191,43 +190,46 @@ class CanvasExtractor(HistoryExtractor):
         self.torch_grid = TorchGrid(LocationGrid(**grid))
         self.summary = nn.Linear(tokens, hidden)
         self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))
-        self.coefficients = nn.Sequential(nn.Linear(tokens, 2 * channels), nn.ReLU(), nn.Linear(2 * channels, channels))
-        self.kernels = nn.Parameter(0.2 * torch.randn((2 * self.side - 1) ** 2, channels))
-        self.places = nn.Parameter(torch.zeros(count, local))
-        self.context = nn.Linear(hidden, local)
-        self.local = nn.Linear(channels, local)
-        self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(local, 1))
+        self.speak, self.context = nn.Linear(tokens, 2 * channels), nn.Linear(hidden, 2 * channels)
+        self.channels = nn.Linear(2 * channels, channels)
+        self.kernels = nn.Linear(channels, (2 * self.side - 1) ** 2, bias=False)
+        self.places = nn.Parameter(torch.zeros(count))
 
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
         seen = torch.arange(features.shape[1], device=counts.device) < counts[:, None]  # (B, t)
-        tokens = self.tokens(features, locations) * seen[..., None]
-        summary = torch.relu(self.summary(tokens.sum(1)) + self.by_step[counts])
-        if not self.scores_locations:
-            return F.pad(summary, (0, self.maps))
-        return self._with_scores(summary, (self._painted(tokens, locations) * seen[..., None, None]).sum(1))
+        tokens = self.tokens(features, locations)
+        summary = torch.relu(self.summary((tokens * seen[..., None]).sum(1)) + self.by_step[counts])
+        return self._with_scores(summary[:, None], tokens, locations, seen[:, None])[:, 0]
 
     def states(self, features: Tensor, locations: Tensor) -> Tensor:
+        steps = features.shape[1]
         tokens = self.tokens(features, locations)
         summed = F.pad(tokens.cumsum(1), (0, 0, 1, 0))  # (B, t + 1, tokens)
-        summary = torch.relu(self.summary(summed) + self.by_step[: summed.shape[1]])
+        summary = torch.relu(self.summary(summed) + self.by_step[: steps + 1])
+        seen = torch.ones(steps + 1, steps, dtype=torch.bool, device=features.device).tril(-1)
+        return self._with_scores(summary, tokens, locations, seen.expand(len(features), -1, -1))
+
+    def _with_scores(self, summary: Tensor, tokens: Tensor, locations: Tensor, seen: Tensor) -> Tensor:
+        """(B, n, H + L): summaries (B, n, H) of n sets of glimpses, and their scores of all locations.
+
+        Args:
+            summary: of each set.
+            tokens: (B, t, tokens) of all glimpses.
+            locations: (B, t, 2) normalised.
+            seen: (B, n, t) bool: which glimpses are in which set.
+        """
         if not self.scores_locations:
             return F.pad(summary, (0, self.maps))
-        maps = F.pad(self._painted(tokens, locations).cumsum(1), (0, 0, 0, 0, 1, 0))  # (B, t + 1, L, channels)
-        return self._with_scores(summary, maps)
-
-    def _painted(self, tokens: Tensor, locations: Tensor) -> Tensor:
-        """c(y_i) k(l - l_i) (B, t, L, channels) of tokens (B, t, ...)."""
-        index, every = self.torch_grid.nearest(locations), torch.arange(self.maps, device=tokens.device)
-        down = every // self.side - index[..., None] // self.side + self.side - 1  # (B, t, L)
-        right = every % self.side - index[..., None] % self.side + self.side - 1
-        kernels = F.embedding(down * (2 * self.side - 1) + right, self.kernels)
-        return kernels * self.coefficients(tokens)[..., None, :]
-
-    def _with_scores(self, summary: Tensor, maps: Tensor) -> Tensor:
-        """(..., H + L) of summaries (..., H) and maps (..., L, channels)."""
-        # in place: these arrays are what takes the time
-        hidden = self.local(maps).add_(self.places).add_(self.context(summary)[..., None, :])
-        return torch.cat([summary, self.head(hidden).squeeze(-1)], dim=-1)
+        which, of_set, glimpse = seen.nonzero(as_tuple=True)  # (m,) each: a glimpse in a set
+        hidden = torch.relu(self.speak(tokens)[which, glimpse] + self.context(summary)[which, of_set])
+        spoken = self.kernels(torch.relu(self.channels(hidden)))  # (m, (2 side - 1)^2): for each offset
+        index, every = self.torch_grid.nearest(locations)[which, glimpse], torch.arange(self.maps, device=tokens.device)
+        down = every // self.side - index[:, None] // self.side + self.side - 1  # (m, L)
+        right = every % self.side - index[:, None] % self.side + self.side - 1
+        scores = spoken.gather(1, down * (2 * self.side - 1) + right)  # (m, L)
+        flat = summary.new_zeros(summary.shape[0] * summary.shape[1], self.maps)
+        flat = flat.index_add(0, which * summary.shape[1] + of_set, scores) + self.places
+        return torch.cat([summary, flat.unflatten(0, summary.shape[:2])], dim=-1)
 
 
 ARCHITECTURES: dict[str, type[HistoryExtractor]] = {

@@ -151,7 +151,7 @@ def test_gradients_reach_all_that_is_trained(architecture: str, observation: str
     values, log_probabilities, _ = policy.evaluate_actions(observations, actions)
     values.square().sum().backward(retain_graph=True)
     assert all(parameter.grad is None for parameter in actor)
-    of_maps = ("kernels", "places", "coefficients", "context", "local", "head")
+    of_maps = ("kernels", "places", "channels", "context", "speak")
     unused = of_maps if architecture == "canvas" else ()
     for name, parameter in policy.vf_features_extractor.named_parameters():
         assert (parameter.grad is None) == (name.split(".")[0] in unused), name
@@ -163,30 +163,25 @@ def test_gradients_reach_all_that_is_trained(architecture: str, observation: str
 # --- the canvas
 
 
-def test_map_scores_are_those_of_convolutions_on_the_canvas() -> None:
+def test_map_scores_are_those_of_a_convolution_on_the_canvas() -> None:
     extractor: Any = toy_extractor("canvas", "embedding")
+    torch.nn.init.normal_(extractor.places)
     features, locations = encoded(extractor, toy_observations([STEPS] * 4, "embedding"))
-    locations[1, 2] = locations[1, 0]  # of two looks at a place the coefficients add up
+    locations[1, 2] = locations[1, 0]  # of two looks at a place the channels add up
     counts = torch.tensor([STEPS, STEPS, 2, 0])
     tokens = extractor.tokens(features, locations)
-    coefficients = extractor.coefficients(tokens)  # (B, T, channels)
-    canvas = torch.zeros(4, coefficients.shape[2], SIDE, SIDE)
+    summed = torch.stack([tokens[n, : counts[n]].sum(0) for n in range(4)])
+    summary = torch.relu(extractor.summary(summed) + extractor.by_step[counts])
+    hidden = torch.relu(extractor.speak(tokens) + extractor.context(summary)[:, None])
+    channels = torch.relu(extractor.channels(hidden))  # (B, T, channels)
+    canvas = torch.zeros(4, channels.shape[2], SIDE, SIDE)
     for n in range(4):
         for t in range(counts[n]):
             row, column = divmod(int(GRID.nearest(GRID.denormalise(locations[n, t].numpy()))), SIDE)
-            canvas[n, :, row, column] += coefficients[n, t]
-    kernels = extractor.kernels.T.reshape(-1, 1, 2 * SIDE - 1, 2 * SIDE - 1)
+            canvas[n, :, row, column] += channels[n, t]
+    kernels = extractor.kernels.weight.T.reshape(1, -1, 2 * SIDE - 1, 2 * SIDE - 1)
     # torch's convolutions are correlations: they look at l + d with what k tells of d, where the map has k(l - l_i)
-    maps = F.conv2d(canvas, kernels.flip(2, 3), padding=SIDE - 1, groups=len(kernels))
-
-    summed = torch.stack([tokens[n, : counts[n]].sum(0) for n in range(4)])
-    summary = torch.relu(extractor.summary(summed) + extractor.by_step[counts])
-    hidden = F.conv2d(maps, extractor.local.weight[..., None, None], extractor.local.bias)
-    hidden = hidden + extractor.places.T.reshape(1, -1, SIDE, SIDE) + extractor.context(summary)[..., None, None]
-    for layer in extractor.head:  # 1 x 1
-        linear = isinstance(layer, torch.nn.Linear)
-        hidden = F.conv2d(hidden, layer.weight[..., None, None], layer.bias) if linear else hidden.relu()
-    scores = hidden.flatten(1)  # (B, L)
+    scores = F.conv2d(canvas, kernels.flip(2, 3), padding=SIDE - 1).flatten(1) + extractor.places  # (B, L)
 
     read = extractor.read(features, locations, counts)
     assert extractor.maps == len(GRID)

@@ -69,7 +69,7 @@ def toy_extractor(architecture: str = "gru", observation: str = "history", **opt
     """One of :data:`ARCHITECTURES`, none of whose parameters are zero."""
     torch.manual_seed(0)
     made: Any = ARCHITECTURES[architecture]
-    sizes = {"gru": {"hidden": 24}, "mlp": {"hidden": 24}, "canvas": {"hidden": 24, "channels": 5, "local": 7}}
+    sizes = {"gru": {"hidden": 24}, "mlp": {"hidden": 24}, "canvas": {"hidden": 24, "channels": 5}}
     options = {"tokens": 16, **sizes.get(architecture, {}), **options}
     extractor = made(SPACES[observation], posterior=asdict(CONFIG), grid=asdict(GRID), **options)
     fill_zeros(extractor)
