@@ -186,6 +186,49 @@ def write_report(
     return [page, tables, *(path for paths in drawn.values() for path in paths), *(each.path for each in examples)]
 
 
+def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> str:
+    """Markdown for a page: a row a method and environment, with what matters most.
+
+    Args:
+        results: see :data:`agents.scores.COLUMNS`.
+        resamples: of every bootstrap.
+        seed: of every bootstrap.
+    """
+    results, settings = checked(results), {"resamples": resamples, "seed": seed}
+    steps = {(one.env, one.method): one for one in arrivals(results, LEVEL, "total_steps", **settings)}
+    gains = {
+        (one.with_demos.env, one.with_demos.method, measure): one
+        for measure in MEASURES
+        for one in speed_up(results, threshold=LEVEL, measure=measure, **settings)
+    }
+    rows = [
+        [
+            "environment",
+            "agent",
+            "right on test images",
+            "std over seeds, points",
+            f"steps to {_share(LEVEL)} of the gap",
+            "times fewer steps",
+            "times less time",
+            "with the demonstrations' making",
+        ]
+    ]
+    for one in finals(results, **settings):
+        own = (one.env, one.method)
+        compared = [gains.get((*own, measure)) for measure in MEASURES]
+        rows.append(
+            [
+                one.env,
+                one.method.label,
+                _percent(one.success),
+                NONE if one.std.value is None else f"{100 * one.std.value:.1f}",
+                _taken(steps[own], "total_steps") if own in steps else NONE,
+                *(NONE if gain is None else _times(gain) for gain in compared),
+            ]
+        )
+    return markdown(rows)
+
+
 def _summary(numbers: Statistics) -> list[str]:
     """What came out in plain words: the best method of each environment, and what demonstrations save."""
     sentences = []

@@ -13,9 +13,9 @@ import tyro
 
 from agents.benchmark import Benchmark, Grid
 from agents.benchmark_examples import example_figures
-from agents.benchmark_report import ReportContext, write_report
+from agents.benchmark_report import ReportContext, summary_table, write_report
 from agents.experiment import versions
-from agents.reports import command_line
+from agents.reports import command_line, insert
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import whole_file, write_json
 
@@ -58,6 +58,8 @@ class Args:
     """Policy that the best agent of each environment is compared with image by image."""
     out: Path = Path("runs/benchmark")
     """Folder of results.parquet, results.md, report.html, plots, and all runs."""
+    into: Path | None = None
+    """A page that a summary goes into, between marks named like the folder."""
 
 
 def main(args: Args) -> None:
@@ -99,6 +101,9 @@ def report(args: Args, benchmark: Benchmark) -> None:
     )
     for path in write_report(args.out, results, context)[:2]:
         print(f"Wrote {path}")
+    if args.into is not None:
+        told = [f"`{command}`", summary_table(results), *(f"- {note}" for note in context.notes)]
+        insert("\n\n".join(told), args.into, args.out.name)
     for env, entry in against.items():
         print(_sentence(env, entry))
     print(f"Curves and hyperparameters: tensorboard --logdir {args.out / 'cells'}")

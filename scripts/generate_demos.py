@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tyro
 
+from agents.recorded import is_agent, record_agent
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import generate
 from oracles.judging import ensure_judge
@@ -20,7 +21,7 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment id, or the name of a data set."""
     policy: str = "oracle"
-    """oracle, hgs, fixed, centre, random or clairvoyant."""
+    """oracle, hgs, fixed, centre, random or clairvoyant, or the model.zip of a run of scripts/train_agent.py."""
     num: int = 1000
     """Sequences, each on an image of its own."""
     root: str | None = None
@@ -41,9 +42,13 @@ def main(args: Args) -> None:
     check_means(args.workers, args.ray)
     source = source_of(args.env, args.root, args.dataset_options)
     judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
-    demonstrations = generate(
-        args.policy, source, judge, args.num, out=args.out, seed=args.seed, workers=args.workers, ray=args.ray
-    )
+    if is_agent(args.policy):
+        demonstrations = record_agent(Path(args.policy), source, judge, args.num, seed=args.seed)
+        demonstrations.save(args.out)
+    else:
+        demonstrations = generate(
+            args.policy, source, judge, args.num, out=args.out, seed=args.seed, workers=args.workers, ray=args.ray
+        )
     entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))
     print(f"{len(demonstrations)} sequences of {args.policy} on {source.name} ({source.fingerprint}) in {args.out}")
     print(f"Mean entropy of the posterior after each glimpse: {entropies} nats")
