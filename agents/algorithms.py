@@ -177,9 +177,10 @@ TUNED = Path(__file__).with_name("tuned.json")
 
 def tuned(algo: str, demonstrations: bool) -> dict[str, Any]:
     """Hyperparameters of ``algo`` that do best on validation images, among them ``rollout``, environment steps between
-    two updates; none where it was not tuned."""
+    two updates; none where it was not tuned. PPO's kin have PPO's."""
     found = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.is_file() else {}
-    return dict(found.get(algo, {}).get("demonstrations" if demonstrations else "scratch", {}))
+    like = {"maskable_ppo": "ppo", "recurrent_ppo": "ppo"}.get(algo, algo)
+    return dict(found.get(like, {}).get("demonstrations" if demonstrations else "scratch", {}))
 
 
 def algorithm_of(name: str) -> Algorithm:

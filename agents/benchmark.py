@@ -335,7 +335,7 @@ class CellRunner:
             self._check(cell, experiment)
         else:
             experiment = Experiment.started(args)
-        experiment.progress = False
+        experiment.progress = experiment.examples = False
         experiment.train()
         test = experiment.test()
         experiment.log_hparams(test.success_rate)

@@ -309,6 +309,8 @@ class Experiment:
         self._kept: KeepDemonstrations | None = None
         self.progress = True
         """Whether to show bars."""
+        self.examples = True
+        """Whether TensorBoard gets episodes with each validation."""
 
     @classmethod
     def started(cls, args: Args) -> "Experiment":
@@ -626,8 +628,9 @@ class Experiment:
             self.tensorboard.record("validation/success_rate", evaluation.success_rate)
             self.tensorboard.record("validation/log_loss", float(evaluation.log_loss[-1]))
             self.tensorboard.record("validation/entropy", float(evaluation.entropy[-1]))
-            shown = {"agent": model} if step > 0 else {"agent": model, "oracle": self.oracle}
-            for name, policy in shown.items():
+            names = ("agent",) if step > 0 else ("agent", "oracle")
+            for name in names if self.examples else ():
+                policy = self.oracle if name == "oracle" else model
                 recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
                     frames = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)

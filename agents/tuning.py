@@ -42,7 +42,7 @@ def run_trial(trial: Trial) -> dict[str, float]:
         experiment = Experiment.resumed(Args(resume=out))
     else:
         experiment = Experiment.started(trial.args)
-    experiment.progress = False
+    experiment.progress = experiment.examples = False
     experiment.train()
     return {"score": score_of(experiment.state)}
 

@@ -126,7 +126,7 @@ def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone:
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker, shard = idle.pop() if idle else _Worker(make), waiting.popleft()
+                worker, shard = idle.pop() if idle else _Worker(make, alone), waiting.popleft()
                 alive.add(worker)
                 begun[shard] += 1
                 busy[worker.connection] = worker, shard
@@ -161,8 +161,12 @@ def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone:
 class _Worker:
     """A process that makes one shard after the other."""
 
-    def __init__(self, make: Make[Any]):
-        context = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads can hang
+    def __init__(self, make: Make[Any], alone: bool):
+        # a fork of a process in which torch has threads can hang; one in which modules were imported only cannot
+        clean = alone and "forkserver" in multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("forkserver" if clean else "spawn")
+        if clean:
+            context.set_forkserver_preload([type(make).__module__])
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(make, theirs), daemon=True)
         self.process.start()
