@@ -27,6 +27,7 @@ from agents.features import ENCODED, GlimpseEncoder
 from agents.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
 from agents.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, values_of
 from agents.rollouts import EpisodeRolloutBuffer
+from agents.vec_env import GlimpseVecEnv
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
@@ -35,7 +36,8 @@ from glimpse_env.posterior import PosteriorConfig
 
 class _WholeEpisodes:
     """Goes before an SB3 algorithm: trains on whole episodes, see :class:`EpisodeRolloutBuffer`. With a frozen encoder
-    each glimpse of a rollout is encoded once for all epochs."""
+    each glimpse of a rollout is encoded once for all epochs; where groups of environments show the same images they
+    share baselines."""
 
     policy: Any
 
@@ -43,6 +45,9 @@ class _WholeEpisodes:
         """SB3's, and the folding."""
         goes_on: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
         if goes_on:
+            group = env.group if isinstance(env, GlimpseVecEnv) else 1
+            if group > 1:
+                rollout_buffer.share_baselines(group)
             rollout_buffer.fold(self._encoded if getattr(self.policy, "encodes_once", False) else None)
         return goes_on
 

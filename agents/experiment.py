@@ -162,6 +162,8 @@ class Args:
     for being right, which is what evaluation counts."""
     rollout: int | None = None
     """Environment steps between two updates, about; default the algorithm's."""
+    group: int = 1
+    """Episodes played on each image at a time; with more than one they serve each other as baselines."""
     demo_coefficient: float = 0.3
     """Weight of the demonstration loss that is kept in fine-tuning."""
     hyperparameters: str = "{}"
@@ -193,6 +195,7 @@ class Args:
             "clone_passes": 1,
             "rollout": 1,
             "warm_up": 0,
+            "group": 1,
             "demo_coefficient": 0,
             "target_temperature": 0,
             "scales": 1,
@@ -506,7 +509,8 @@ class Experiment:
                 reward=self.args.reward,
                 posterior_info=False,
                 tabulated=self._tabulated,
-            )
+            ),
+            group=self.args.group,
         )
 
     @property

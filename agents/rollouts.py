@@ -19,6 +19,20 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     marked with :data:`WHOLE`; all else has E * T rows, an episode's behind one another.
     """
 
+    def share_baselines(self, group: int) -> None:
+        """Takes off each advantage the mean of the others' on the same image at the same step.
+
+        Their returns tell how hard an image is, which the critic cannot see before it was looked at. As they do not
+        depend on what this episode does, the policy's gradient stays unbiased and only its noise falls (leave-one-out,
+        as in Kool et al. 2019).
+
+        Args:
+            group: neighbouring environments that show the same images, at least 2.
+        """
+        split = self.advantages.reshape(self.buffer_size, -1, group)
+        others = (split.sum(axis=2, keepdims=True) - split) / (group - 1)
+        self.advantages = (split - others).reshape(self.advantages.shape)
+
     def fold(self, encode: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None) -> None:
         """Prepares a full buffer for :meth:`get`.
 

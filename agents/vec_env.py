@@ -23,14 +23,21 @@ class GlimpseVecEnv(VecEnv):
 
     Args:
         env: the environment; it is closed with this.
+        group: as many neighbouring environments are given one seed, and so show the same images one after the other:
+            how much of a return is the image's can then be told from how much is the policy's.
+
+    Raises:
+        ConfigurationError: if the environments are not a multiple of ``group``.
     """
 
     actions: np.ndarray
     seconds: float
     """Spent in stepping so far, of the wall clock."""
 
-    def __init__(self, env: GlimpseVectorEnv):
-        self.env = env
+    def __init__(self, env: GlimpseVectorEnv, group: int = 1):
+        if group < 1 or env.num_envs % group:
+            raise ConfigurationError(f"group={group} must divide {env.num_envs}, the number of environments.")
+        self.env, self.group = env, group
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)
         self._started = time.time()
@@ -42,7 +49,8 @@ class GlimpseVecEnv(VecEnv):
         if any(options.keys() != keys for options in self._options):
             raise ConfigurationError("set_options() needs the same options in each environment, or none.")
         options = {key: [options[key] for options in self._options] for key in keys}
-        observations, info = self.env.reset(seed=self._seeds, options=options)
+        seeds = [self._seeds[i - i % self.group] for i in range(self.num_envs)]
+        observations, info = self.env.reset(seed=seeds, options=options)
         self.reset_infos = self._split(info)
         self._reset_seeds()
         self._reset_options()

@@ -9,6 +9,10 @@ from torch import Tensor
 from agents.architectures import ARCHITECTURES
 from agents.features import ENCODED, WHOLE
 from agents.rollouts import EpisodeRolloutBuffer
+from agents.vec_env import GlimpseVecEnv
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.vector_env import GlimpseVectorEnv
+from tests.toy import GEOMETRY, toy_dataset, toy_judge
 from tests.toy_agents import GRID, OBSERVATIONS, STEPS, fill_zeros, toy_env_showing, toy_model
 
 NUM_ENVS = 6
@@ -184,3 +188,51 @@ def test_masks_of_whole_episodes_leave_what_was_taken() -> None:
         assert probabilities.shape == (2 * NUM_ENVS * STEPS, len(GRID))
         assert probabilities.gather(1, batch.actions.long()).min() > 0
         assert torch.equal((probabilities == 0).sum(1), torch.arange(STEPS).repeat(2 * NUM_ENVS))
+
+
+# --- baselines that a group shares
+
+
+def grouped_model(group: int) -> Any:
+    """PPO in 6 environments of which ``group`` neighbours show the same images."""
+    env = GlimpseVecEnv(
+        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=6, reward="information", posterior_info=False),
+        group=group,
+    )
+    return toy_model(env=env, n_steps=2 * STEPS)
+
+
+def test_a_group_shows_the_same_images() -> None:
+    env = grouped_model(3).get_env()
+    shown = []
+    for _ in range(5):
+        env.reset()
+        shown.append(env.env.batch.indices.copy())
+        for _ in range(STEPS):
+            env.step(np.zeros(6, dtype=np.int64))
+        shown.append(env.env.batch.indices.copy())
+    assert all((row[:3] == row[0]).all() and (row[3:] == row[3]).all() for row in shown)
+    assert any(row[0] != row[3] for row in shown)
+
+
+def test_baselines_are_the_means_of_the_others() -> None:
+    alone, grouped = grouped_model(1), grouped_model(3)
+    buffer = alone.rollout_buffer
+    alone.learn(2 * STEPS * 6)
+    before = buffer.advantages.copy()
+    expected = before.copy()
+    for step in range(2 * STEPS):
+        for env in range(6):
+            others = [other for other in range(env - env % 3, env - env % 3 + 3) if other != env]
+            expected[step, env] -= before[step, others].mean()
+    buffer.share_baselines(3)
+    np.testing.assert_allclose(buffer.advantages, expected, rtol=1e-5, atol=1e-6)
+    grouped.learn(2 * STEPS * 6)
+    of_groups = grouped.rollout_buffer.advantages.reshape(2 * STEPS, 2, 3)
+    np.testing.assert_allclose(of_groups.sum(2), 0, atol=1e-4)  # what one gains the others lose
+    assert np.abs(of_groups).max() > 1e-3
+
+
+def test_groups_must_divide_the_environments() -> None:
+    with pytest.raises(ConfigurationError, match="group=4 must divide 6"):
+        grouped_model(4)
