@@ -131,6 +131,8 @@ class Algorithm:
     """Keyword arguments of ``model``."""
     buffer: type[RolloutBuffer] | None = EpisodeRolloutBuffer
     """None for the algorithm's own."""
+    core: str | None = None
+    """What reads the history where that is the algorithm's own and no architecture can be chosen."""
     after_demonstrations: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments that differ where demonstrations were learnt first."""
 
@@ -166,7 +168,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         {**_COMMON, "gae_lambda": 1.0, "ent_coef": 0.0, "use_rms_prop": False, "normalize_advantage": True},
     ),
     "maskable_ppo": Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO, buffer=None),
-    "recurrent_ppo": Algorithm(GlimpseRecurrentPPO, GlimpseRecurrentPolicy, 8192, 1024, _PPO, buffer=None),
+    "recurrent_ppo": Algorithm(GlimpseRecurrentPPO, GlimpseRecurrentPolicy, 8192, 1024, _PPO, buffer=None, core="lstm"),
     "dqn": Algorithm(
         GlimpseDQN, GlimpseQPolicy, None, None, {}, buffer=None, after_demonstrations=AFTER_DEMONSTRATIONS
     ),
@@ -174,6 +176,24 @@ ALGORITHMS: dict[str, Algorithm] = {
         GlimpseQRDQN, GlimpseQuantilePolicy, None, None, {}, buffer=None, after_demonstrations=AFTER_DEMONSTRATIONS
     ),
 }
+
+
+def architecture_of(algo: str, name: str | None) -> str:
+    """What reads the history of an agent of ``algo``: ``name``, by default a GRU or what the algorithm has itself.
+
+    Raises:
+        ConfigurationError: if there is no such architecture, or the algorithm has one of its own.
+    """
+    core = algorithm_of(algo).core
+    if core is not None:
+        if name not in (None, core):
+            raise ConfigurationError(
+                f"architecture={name!r} cannot be had with {algo}, which has {core}; leave it out."
+            )
+        return core
+    if name is not None and name not in ARCHITECTURES:
+        raise ConfigurationError(f"architecture={name!r} must be one of {', '.join(ARCHITECTURES)}.")
+    return name or "gru"
 
 
 TUNED = Path(__file__).with_name("tuned.json")
@@ -217,7 +237,7 @@ def make_model(
     env: Any,
     *,
     seed: int,
-    architecture: str = "gru",
+    architecture: str | None = None,
     judge: Judge | None = None,
     pretrained: bool = True,
     tensorboard_log: str | None = None,
@@ -229,7 +249,7 @@ def make_model(
         algo: see :func:`algorithm_of`.
         env: this project's environment, an SB3 ``VecEnv`` or a single one.
         seed: of weights and sampling.
-        architecture: a key of :data:`ARCHITECTURES`; what reads the history. RecurrentPPO has a core of its own.
+        architecture: see :func:`architecture_of`.
         judge: gives the agent's glimpse encoder its shape and, with ``pretrained``, its weights, which are
             copied from the first network and frozen; embeddings need neither. It decides nothing else: saving and
             loading the model need no judge.
@@ -243,8 +263,7 @@ def make_model(
             no history.
     """
     spec = algorithm_of(algo)
-    if architecture not in ARCHITECTURES:
-        raise ConfigurationError(f"architecture={architecture!r} must be one of {', '.join(ARCHITECTURES)}.")
+    architecture = architecture_of(algo, architecture)
     episodes = _episodes(env)
     config = judge.card.config if judge is not None else _posterior_config(episodes)
     copies = judge is not None and pretrained
@@ -252,7 +271,7 @@ def make_model(
     grid = asdict(episodes.grid)
     extractor = {"posterior": asdict(config), "frozen": copies, **asked.pop("features_extractor_kwargs", {})}
     policy_kwargs = {"grid": grid, "features_extractor_kwargs": extractor, **asked}
-    if spec.policy is not GlimpseRecurrentPolicy:
+    if spec.core is None:
         extractor.setdefault("grid", grid)
         policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])
     num_envs, steps = getattr(env, "num_envs", 1), episodes.geometry.num_glimpses

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from tqdm.auto import tqdm
 
+from agents.algorithms import algorithm_of
 from agents.comparison import kept_evaluation
 from agents.evaluation import Evaluation, choose_images
 from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State
@@ -122,7 +123,8 @@ class Grid:
         for seed in range(self.seeds):
             for env in self.envs:
                 for algo in self.algos:
-                    for architecture in self.architectures:
+                    core = algorithm_of(algo).core
+                    for architecture in self.architectures if core is None else (core,):
                         own = (env, algo, architecture)
                         if "none" in self.demos or RECORDED in self.demos:
                             found[Cell(*own, "none", 0, _without_demos(self.variants), seed)] = None

@@ -28,12 +28,12 @@ from agents.algorithms import (
     Algorithm,
     KeepDemonstrations,
     algorithm_of,
+    architecture_of,
     make_model,
     steps_between_updates,
     tuned,
     warm_up_critic,
 )
-from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData, DemonstrationLoss, agreement, clone
 from agents.dqfd import demonstration_rewards
 from agents.evaluation import (
@@ -124,8 +124,9 @@ class Args:
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     algo: str = "ppo"
     """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, or a Python file that sets ALGORITHM."""
-    architecture: str = "gru"
-    """What reads the history: gru, attention (a set transformer), canvas (a CNN) or mlp; recurrent_ppo has an LSTM."""
+    architecture: str | None = None
+    """What reads the history: gru (the default), attention (a set transformer), canvas (a convolution) or mlp;
+    recurrent_ppo has an LSTM."""
     observation: Literal["history", "embedding"] = "history"
     """What the agent is shown of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
     demos: str = "oracle"
@@ -174,9 +175,9 @@ class Args:
     def __post_init__(self) -> None:
         if self.env not in ENV_IDS:
             raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
-        algorithm_of(self.algo)
-        if self.architecture not in ARCHITECTURES:
-            raise ConfigurationError(f"--architecture {self.architecture} must be one of {', '.join(ARCHITECTURES)}.")
+        architecture_of(self.algo, self.architecture)
+        if self.group > 1 and algorithm_of(self.algo).buffer is None:
+            raise ConfigurationError(f"--group {self.group} does nothing with {self.algo}; take ppo, a2c or reinforce.")
         if not isinstance(_json(self.hyperparameters), dict):
             raise ConfigurationError(f"--hyperparameters {self.hyperparameters} must be a JSON object.")
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
@@ -335,6 +336,7 @@ class Experiment:
             resolved["num_demos"] = min(budget.num_demos, source.size("train"))
         if args.timesteps is None:
             resolved["timesteps"] = budget.timesteps
+        resolved["architecture"] = architecture_of(args.algo, args.architecture)
         if args.target_temperature is None:
             resolved["target_temperature"] = budget.temperature
         if args.root is not None:
@@ -726,7 +728,7 @@ class Experiment:
         settings: dict[str, bool | str | float | None] = {
             "env": args.env,
             "algo": args.algo,
-            "architecture": args.architecture,
+            "architecture": args.architecture or "",
             "demos": Path(args.demos).stem,
             "num_demos": args.num_demos or 0,
             "timesteps": args.timesteps or 0,

@@ -188,7 +188,7 @@ def test_seeds_repeat() -> None:
 
 def test_what_cannot_be_trained_is_named() -> None:
     for make, match in (
-        (lambda: make_model("dqn", toy_vec_env(), seed=0), "'dqn' must be one of ppo"),
+        (lambda: make_model("sac", toy_vec_env(), seed=0), "'sac' must be one of ppo"),
         (lambda: toy_model(architecture="lstm"), "'lstm' must be one of gru, attention"),
         (lambda: toy_model("reinforce", gae_lambda=0.95), "REINFORCE does not"),
         (lambda: make_model("ppo", gym.make("CartPole-v1"), seed=0), "not one of this project's"),
