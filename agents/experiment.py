@@ -157,7 +157,8 @@ class Args:
     clone_passes: int = 40
     """Passes over the demonstrations in cloning, at most."""
     warm_up: int = 8000
-    """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts."""
+    """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts and
+    at most half of all."""
     reward: Literal["information", "classification"] = "information"
     """What fine-tuning pays: the fall in the label's log-loss at each look, which is the less noisy, or 1 at the end
     for being right, which is what evaluation counts."""
@@ -526,10 +527,11 @@ class Experiment:
 
     @property
     def warm_up_steps(self) -> int:
-        """Environment steps that the critic's warm-up takes: whole rollouts."""
+        """Environment steps that the critic's warm-up takes: whole rollouts, and no more than half of all steps."""
         if self.args.demos == "none" or not self.args.timesteps or self._algorithm.off_policy:
             return 0
-        return -(-self.args.warm_up // self._rollout_steps) * self._rollout_steps
+        rollouts = min(-(-self.args.warm_up // self._rollout_steps), self.args.timesteps // (2 * self._rollout_steps))
+        return rollouts * self._rollout_steps
 
     @property
     def chunk_ends(self) -> list[int]:

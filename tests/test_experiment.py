@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from stable_baselines3 import PPO
 
 from agents import experiment
+from agents.algorithms import algorithm_of
 from agents.experiment import Args, Experiment, State, format_times, run
 from agents.figures import spread
 from agents.metrics import wilson_interval
@@ -20,6 +21,7 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.observations import HistoryObserver
 from oracles import policies
 from oracles.completion import CompletionConfig
+from oracles.demonstrations import generate
 from oracles.oracle import OracleConfig
 from tests.tiny_data import write_tiny_folder
 from tests.toy import SMALL_FOLDER, write_toy_judge
@@ -27,7 +29,7 @@ from tests.toy import SMALL_FOLDER, write_toy_judge
 TOY = Args(
     env="GlimpseDigits-v0",
     num_demos=24,
-    timesteps=3072,
+    timesteps=4608,
     rollout=1536,
     eval_images=12,
     val_images=10,
@@ -37,6 +39,15 @@ TOY = Args(
     demo_fade=8000,
     seed=3,
 )
+OWN_ALGORITHM = """
+from agents.algorithms import Algorithm, GlimpsePPO
+from agents.policies import GlimpseHistoryPolicy
+
+class Mine(GlimpsePPO):
+    pass
+
+ALGORITHM = Algorithm(Mine, GlimpseHistoryPolicy, rollout=1536, minibatch=512, hyperparameters={"n_epochs": 3})
+"""
 FILES = {"config.json", "metrics.json", "model.zip", "learning_curve.png", "episodes.png", "checkpoint", "tensorboard"}
 
 
@@ -69,6 +80,10 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def without_times(curve: list[dict]) -> list[dict]:
+    return [{name: value for name, value in point.items() if name != "seconds"} for point in curve]
+
+
 def interrupt_at(steps: int, patch: pytest.MonkeyPatch) -> None:
     """Presses Ctrl-C in fine-tuning, once ``steps`` environment steps are done."""
 
@@ -87,7 +102,7 @@ def test_a_run_leaves_its_files_and_nothing_else(finished):
 
 def test_config_is_resolved(finished):
     config = read(finished, "config.json")
-    assert config["args"]["timesteps"] == 3072
+    assert config["args"]["timesteps"] == 4608
     assert config["args"]["algo"] == "ppo"
     assert config["dataset"] == "digits"
     # the metadata of some builds leave out the part behind the plus
@@ -125,8 +140,14 @@ def test_metrics_tell_everything(finished):
 def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(finished):
     metrics = read(finished)
     steps = [point["env_steps"] for point in metrics["curve"]]
-    success = [point["validation_success"] for point in metrics["curve"]]
-    assert steps == [0, 1536, 3072]  # whole rollouts of 128 environments x 12 steps
+    success = [point["success"] for point in metrics["curve"]]
+    # whole rollouts of 128 environments x 12 steps; the critic's warm-up takes the first
+    assert steps == [0, 3072, 4608]
+    seconds = [point["seconds"] for point in metrics["curve"]]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    learning = ("cloning", "critic warm-up", "fine-tuning")
+    assert seconds[2] == pytest.approx(sum(metrics["wall_time_s"][stage] for stage in learning))
+    assert all(point["log_loss"] > 0 for point in metrics["curve"])
     best = max(range(3), key=lambda i: (success[i], i))
     assert metrics["selection"]["env_steps"] == steps[best]
     if best == 2:
@@ -159,7 +180,8 @@ def test_tensorboard_holds_curves_and_pictures(finished):
         *("validation/success_rate", "cloning/held_out_loss"),
     }
     assert images == {"episodes/agent-0", "episodes/agent-1", "episodes/oracle-0", "episodes/oracle-1"}
-    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 1536, 3072]
+    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 3072, 4608]
+    assert any(name.startswith("_hparams_") for name in events.summary_metadata)
 
 
 def test_the_kept_model_needs_nothing_but_its_file(finished):
@@ -174,7 +196,7 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
     """Ctrl-C in the first chunk of fine-tuning, and after going on again in the second."""
     caplog.set_level("INFO")
     out = tmp_path / "stopped"
-    for steps, args in ((100, replace(TOY, out=out)), (3000, Args(resume=out))):
+    for steps, args in ((2000, replace(TOY, out=out)), (4000, Args(resume=out))):
         with monkeypatch.context() as patch:
             interrupt_at(steps, patch)
             with pytest.raises(KeyboardInterrupt):
@@ -185,8 +207,9 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
 
     assert run(Args(resume=out)) == out
     before, after = read(finished), read(out)
-    for key in before.keys() - {"wall_time_s", "policies", "command"}:
+    for key in before.keys() - {"wall_time_s", "policies", "command", "curve"}:
         assert before[key] == after[key], key
+    assert without_times(before["curve"]) == without_times(after["curve"])
     for name, entry in before["policies"].items():
         times = {"seconds": 0, "policy_seconds": 0}
         assert entry | times == after["policies"][name] | times
@@ -194,13 +217,121 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
         assert same(weights(finished / name), weights(out / name))
 
 
-def test_interrupted_in_cloning_a_model_is_kept_all_the_same(finished, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["clone", "warm_up_critic"])
+def test_interrupted_before_fine_tuning_a_model_is_kept_all_the_same(stage, finished, tmp_path, monkeypatch):
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "warm_up_critic", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(experiment, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(replace(TOY, out=out))
-    assert same(weights(out / "model.zip"), weights(finished / "checkpoint" / "cloned.zip"))
+    cloned = weights(finished / "checkpoint" / "cloned.zip")
+    assert same(weights(out / "model.zip"), cloned) == (stage == "warm_up_critic")
+    Experiment.resumed(Args(resume=out)).train()
+    assert same(weights(out / "checkpoint" / "chunk-2.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+
+
+@pytest.mark.parametrize(
+    ("algo", "architecture", "observation", "demos"),
+    [
+        ("ppo", "attention", "embedding", "oracle"),
+        ("a2c", "mlp", "history", "none"),
+        ("reinforce", "canvas", "embedding", "oracle"),
+        ("recurrent_ppo", None, "history", "oracle"),
+        ("dqn", "canvas", "history", "oracle"),
+        ("dqn", "gru", "embedding", "none"),
+        ("qrdqn", "gru", "embedding", "oracle"),
+        ("my_algorithm.py", "gru", "embedding", "oracle"),
+    ],
+)
+def test_every_kind_of_agent_goes_on_as_if_never_stopped(algo, architecture, observation, demos, tmp_path, monkeypatch):
+    """Ctrl-C in the second chunk, whose start has to be restored."""
+    if algo.endswith(".py"):
+        (tmp_path / algo).write_text(OWN_ALGORITHM)
+        algo = str(tmp_path / algo)
+    given = {"algo": algo, "architecture": architecture, "observation": observation, "demos": demos}
+    small = {"num_demos": 24 if demos == "oracle" else None, "rollout": 768, "warm_up": 100, "timesteps": 3840}
+    model = algorithm_of(algo).model
+    trained = []
+    for name in ("whole", "stopped"):
+        out = tmp_path / name
+        training = Experiment.started(replace(TOY, **given, **small, out=out))
+        if name == "stopped":
+            with monkeypatch.context() as patch:
+                interrupt_at(2000, patch)
+                with pytest.raises(KeyboardInterrupt):
+                    training.train()
+            assert training.state.chunk == 1
+            training = Experiment.resumed(Args(resume=out))
+        training.train()
+        curve = without_times([asdict(point) for point in training.state.curve])
+        best, last = (
+            model.load(path, device="cpu").policy.state_dict()
+            for path in (out / "model.zip", out / "checkpoint" / "chunk-2.zip")
+        )
+        trained.append((curve, training.state.selected, best, last, training.test().to_json()["outcomes"]))
+        names = {path.name for path in (out / "checkpoint").iterdir()}
+        replay = {"chunk-2.npz"} if algo in ("dqn", "qrdqn") else set()
+        cloned = {"cloned.zip"} if demos == "oracle" else set()
+        assert names == {"state.json", "chunk-2.zip"} | cloned | replay
+    (curve, selected, best, last, outcomes), (*other, other_best, other_last, other_outcomes) = trained
+    assert [curve, selected, outcomes] == [*other, other_outcomes]
+    assert curve[-1]["env_steps"] == 3840
+    assert same(best, other_best)
+    assert same(last, other_last)
+
+
+def test_an_algorithm_of_a_file_is_named_and_trained(tmp_path):
+    path = tmp_path / "my_algorithm.py"
+    path.write_text(OWN_ALGORITHM)
+    args = replace(TOY, algo=str(path), demos="none", num_demos=None, timesteps=1000, out=tmp_path / "run")
+    assert replace(args, out=None).folder == Path("runs/GlimpseDigits-v0-my_algorithm-none-s3")
+    assert read(run(args))["algorithm"] == str(path)
+    assert algorithm_of(str(path)).model.__name__ == "Mine"
+    assert PPO.load(args.out / "model.zip", device="cpu").n_epochs == 3
+    for content in ("", "ALGORITHM = 'ppo'"):
+        other = tmp_path / f"other-{len(content)}.py"
+        other.write_text(content)
+        with pytest.raises(ConfigurationError, match=f"{other} sets no ALGORITHM"):
+            Args(algo=str(other))
+    with pytest.raises(ConfigurationError, match=r"absent.py' must be one of ppo, .*or a Python file"):
+        Args(algo="absent.py")
+
+
+def test_files_given_relatively_are_found_again_from_elsewhere(tmp_path, monkeypatch):
+    """An algorithm's, and one of demonstrations."""
+    (tmp_path / "my_algorithm.py").write_text(OWN_ALGORITHM)
+    monkeypatch.chdir(tmp_path)
+    source = make_source("digits")
+    generate("random", source, Experiment(TOY, tmp_path, source, "").judge, 10, out="mine.npz")
+    args = replace(TOY, algo="my_algorithm.py", demos="mine.npz", num_demos=10, timesteps=0, out=Path("run"))
+    Experiment.started(args).train()
+    monkeypatch.chdir("/")
+    again = Experiment.resumed(Args(resume=tmp_path / "run"))
+    again.train()
+    assert again.demonstrations is not None
+    assert len(again.demonstrations) == 10
+
+
+def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
+    """Recorded once more when the run is gone on with, and the same."""
+    out, agent = tmp_path / "run", str(finished / "model.zip")
+    args = replace(TOY, demos=agent, out=out)
+    with monkeypatch.context() as patch:
+        interrupt_at(4000, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(args)
+    metrics = read(run(Args(resume=out)))
+    assert metrics["demonstrations"]["policy"] == "agent"
+    assert metrics["demonstrations"]["num"] == 24
+    assert "agent_cloned" in metrics["policies"]
+    demonstrations = Experiment(args, out, make_source("digits"), "").demonstrations
+    assert demonstrations is not None
+    assert len(demonstrations) == 24
+    assert demonstrations.manifest["agent"]["seed"] == 3
+    started = Experiment.started(replace(args, num_demos=None, out=tmp_path / "other"))
+    assert started.args.num_demos == 1000  # the data set's
+    with pytest.raises(ArtifactError, match="is no agent of a run"):
+        Experiment(replace(args, demos=str(out / "checkpoint" / "cloned.zip")), out, make_source("digits"), "").train()
 
 
 def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
@@ -209,13 +340,13 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
     source = make_source("folder", root=str(photos), **SMALL_FOLDER)
     write_toy_judge(source)
     options = json.dumps(SMALL_FOLDER)
-    small = {"num_demos": 12, "timesteps": 1536, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
+    small = {"num_demos": 12, "timesteps": 3072, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
     given = {"env": "GlimpseFolder-v0", "root": "photos", "dataset_options": options}
     args = replace(TOY, **given, **small, validations=1, out=tmp_path / "run")
     assert '--root photos --dataset-options \'{"size": 60' in args.command
     monkeypatch.chdir(tmp_path)
     with monkeypatch.context() as patch:
-        interrupt_at(100, patch)
+        interrupt_at(1600, patch)
         with pytest.raises(KeyboardInterrupt):
             run(args)
     monkeypatch.chdir("/")
@@ -303,7 +434,12 @@ def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
     ("change", "message"),
     [
         ({"env": "GlimpseFish-v0"}, "GlimpseFish-v0 must be one of"),
-        ({"algo": "dqn"}, "--algo dqn must be one of ppo"),
+        ({"algo": "trpo"}, "'trpo' must be one of ppo"),
+        ({"architecture": "lstm"}, "'lstm' must be one of gru"),
+        ({"algo": "recurrent_ppo", "architecture": "gru"}, "'gru' cannot be had with recurrent_ppo"),
+        ({"algo": "dqn", "group": 2}, "--group 2 does nothing with dqn"),
+        ({"hyperparameters": "[1]"}, r"--hyperparameters \[1\] must be a JSON object"),
+        ({"hyperparameters": "{1}"}, "is no JSON"),
         ({"demos": "orakle"}, "--demos orakle is no file"),
         ({"timesteps": -1}, "--timesteps -1 must be at least 0"),
         ({"eval_images": 0}, "--eval-images 0"),

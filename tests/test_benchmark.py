@@ -1,0 +1,218 @@
+"""A grid from the command line at toy size: killed, gone on with, compared; and what a grid refuses."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benchmark]'")
+
+import pandas
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.benchmark import Benchmark, Cell, Grid
+from glimpse_env.errors import ArtifactError, ConfigurationError
+
+ROOT = Path(__file__).parents[1]
+GRID = Grid(
+    envs=("GlimpseDigits-v0",),
+    algos=("a2c",),
+    demos=("none", "oracle", "ps-ram"),
+    architectures=("mlp",),
+    seeds=2,
+    timesteps=2560,
+    num_demos=(20,),
+    validations=2,
+    val_images=40,
+    eval_images=40,
+)
+FLAGS = (
+    "--envs GlimpseDigits-v0 --algos a2c --demos none oracle ps-ram --architectures mlp --seeds 2 --timesteps 2560 "
+    "--num-demos 20 --validations 2 --val-images 40 --eval-images 40 --workers 2 --against fixed"
+)
+CELLS = 6
+TIMINGS = ["wall_s", "making_s"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Digits with the judge and the oracle that come with the package; tables are made here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield
+
+
+def start(out: Path, flags: str = FLAGS) -> subprocess.Popen[str]:
+    command = [sys.executable, "scripts/benchmark.py", *flags.split(), "--out", str(out)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed[-3000:]
+    return printed
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a grid that nothing interrupted."""
+    out = tmp_path_factory.mktemp("benchmark") / "whole"
+    printed = finish(start(out))
+    assert f"Wrote {out / 'report.html'}" in printed
+    return out
+
+
+def test_a_killed_grid_goes_on(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    process = start(out)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        finished = {path.parent for path in out.glob("cells/*/cell.json")}
+        begun = {path.parent for path in out.glob("cells/*/config.json")}
+        if finished and begun - finished:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = len(list(out.glob("cells/*/cell.json")))
+    assert 0 < left < CELLS
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("cells/*/cell.json")}
+    finish(start(out))
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())  # what was finished was left alone
+    ours, theirs = (pandas.read_parquet(folder / "results.parquet") for folder in (out, whole))
+    pandas.testing.assert_frame_equal(ours.drop(columns=TIMINGS), theirs.drop(columns=TIMINGS))
+
+
+def test_a_row_is_an_evaluation(whole: Path) -> None:
+    frame = pandas.read_parquet(whole / "results.parquet")
+    assert frame.cell.nunique() == CELLS
+    assert set(frame.demos) == {"none", "oracle", "ps-ram"}
+    assert (frame[frame.split == "test"].groupby("cell").size() == 1).all()
+    assert (frame.total_steps == frame.env_steps + frame.demo_steps).all()
+    assert (frame[frame.demos != "none"].demo_steps == 20 * 6).all()
+    assert (frame[frame.demos == "none"].demo_steps == 0).all()
+    assert (frame.oracle > frame.random).all()
+    curves = frame[frame.split == "val"].groupby("cell")
+    assert (curves.env_steps.min() == 0).all()
+    assert (curves.env_steps.max() >= 2560).all()
+    assert (curves.wall_s.apply(lambda seconds: seconds.is_monotonic_increasing)).all()
+
+
+def test_tensorboard_holds_the_same_curves(whole: Path) -> None:
+    frame = pandas.read_parquet(whole / "results.parquet")
+    for name, rows in frame[frame.split == "val"].groupby("cell"):
+        events = EventAccumulator(str(whole / "cells" / str(name) / "tensorboard")).Reload()
+        told = {event.step: event.value for event in events.Scalars("validation/success_rate")}
+        assert told == pytest.approx(dict(zip(rows.env_steps, rows.success, strict=True)))
+        assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+class References(HTMLParser):
+    """All that a page loads or links."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+
+
+def test_the_report_stands_alone(whole: Path) -> None:
+    page = (whole / "report.html").read_text(encoding="utf-8")
+    parser = References()
+    parser.feed(page)
+    assert parser.found
+    assert all(reference.startswith(("#", "data:")) for reference in parser.found)
+    assert not re.search(r"url\((?!['\"]?(#|data:))", page)
+    assert "GlimpseDigits-v0" in page
+    assert "data:image/png" in page  # example episodes
+    for name in ("learning_curves", "sample_efficiency", "performance_profiles", "steps_to_threshold"):
+        for suffix in ("png", "svg"):
+            assert (whole / "plots" / f"{name}.{suffix}").stat().st_size > 1000
+    assert "A2C" in (whole / "results.md").read_text(encoding="utf-8")
+
+
+def test_another_budget_is_refused(whole: Path) -> None:
+    first = next(iter(GRID.cells()))
+    (whole / "cells" / first.name / "cell.json").rename(whole / "kept.json")
+    (whole / "cells" / first.name / "metrics.json").unlink(missing_ok=True)
+    process = start(whole, FLAGS.replace("--timesteps 2560", "--timesteps 9000"))
+    printed, _ = process.communicate(timeout=200)
+    (whole / "kept.json").rename(whole / "cells" / first.name / "cell.json")
+    assert process.returncode != 0
+    assert "was begun with timesteps=2560, not 9000; choose another --out." in printed
+
+
+# --- grids
+
+
+def test_cells_are_all_combinations() -> None:
+    grid = replace(GRID, algos=("ppo", "recurrent_ppo"), architectures=("gru", "mlp"), demos=("oracle", "ps-ram"))
+    cells = grid.cells()
+    assert len(cells) == len(set(cells)) == len({cell.name for cell in cells})
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+    families = {(cell.algo, cell.architecture) for cell in cells}
+    assert families == {("ppo", "gru"), ("ppo", "mlp"), ("recurrent_ppo", "lstm")}
+    # ps-ram records the cells without demonstrations, which come in by that
+    assert len(cells) == 2 * 3 * 3
+    assert {cell.demos for cell in cells} == {"none", "oracle", "ps-ram"}
+
+
+def test_variants_are_of_runs_with_demonstrations() -> None:
+    grid = replace(GRID, demos=("none", "oracle"), variants=("default", "no_warm_up", "argmax"), seeds=1)
+    assert [(cell.demos, cell.variant) for cell in grid.cells()] == [
+        ("none", "default"),
+        ("oracle", "default"),
+        ("oracle", "no_warm_up"),
+        ("oracle", "argmax"),
+    ]
+    settings = {cell.variant: grid.settings(cell, Path("out")) for cell in grid.cells()}
+    assert settings["no_warm_up"].warm_up == 0
+    assert settings["argmax"].target_temperature == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"envs": ("GlimpseNowhere-v0",)}, "GlimpseNowhere-v0"),
+        ({"algos": ()}, "--algos"),
+        ({"algos": ("sac",)}, "'sac' must be one of"),
+        ({"demos": ("somebody",)}, "--demos somebody"),
+        ({"architectures": ("tree",)}, "'tree' must be one of"),
+        ({"variants": ("odd",)}, "--variants odd"),
+        ({"seeds": 0}, "--seeds 0"),
+        ({"timesteps": -1}, "--timesteps -1"),
+        ({"num_demos": (20, 20)}, "--num-demos 20 20"),
+        ({"validations": 0}, "--validations 0"),
+    ],
+)
+def test_what_there_is_not_is_named(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        replace(GRID, **change)
+
+
+def test_an_algorithm_of_ones_own_is_a_row() -> None:
+    grid = replace(GRID, algos=(str(ROOT / "docs" / "own_algorithm.py"),), seeds=1)
+    assert {cell.name.split("-")[2] for cell in grid.cells()} == {"own_algorithm"}
+
+
+def test_without_a_finished_cell_there_is_nothing_to_report(tmp_path: Path) -> None:
+    benchmark = Benchmark(replace(GRID, demos=("none",), seeds=1), tmp_path)
+    with pytest.raises(ArtifactError, match="no finished cell"):
+        benchmark.results()
+
+
+def test_a_cell_says_what_it_is() -> None:
+    cell = Cell("GlimpseDigits-v0", "ppo", "gru", "oracle", 1000, "default", 3)
+    assert str(cell) == "GlimpseDigits-v0-ppo-gru-oracle-1000-default-s3"
