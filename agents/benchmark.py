@@ -216,8 +216,9 @@ class Benchmark:
         references = {env: Reference(**entry) for env, entry in kept.items()}
         for env, source in self.sources.items():
             judge = self.judges[env]
-            if env not in references:
-                references[env] = self._reference(source, judge)
+            known = references.get(env)
+            if known is None or known.images != self._images(source):
+                references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 EpisodeBatch(source.load("train"), judge, source.geometry, 1, observation="embedding")
                 for split in ("val", "test"):
@@ -225,7 +226,7 @@ class Benchmark:
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])
-            write_json(path, {env: asdict(entry) for env, entry in references.items()})
+                write_json(path, {env: asdict(entry) for env, entry in references.items()})
         return references
 
     def run(self, workers: int = 1, ray: str | None = None) -> None:
@@ -234,9 +235,13 @@ class Benchmark:
         Args:
             workers: processes at a time.
             ray: address of a Ray cluster whose nodes share the folder, or "local".
+
+        Raises:
+            ConfigurationError: if the folder holds cells that were begun with other settings.
         """
-        self.prepare()
         cells = self.grid.cells()
+        self._check(cells)
+        self.prepare()
         todo = [cell for cell in cells if not (self._folder(cell) / "cell.json").is_file()]
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
         waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
@@ -295,16 +300,37 @@ class Benchmark:
     def _folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
 
-    def _reference(self, source: DataSource, judge: Judge) -> Reference:
+    def _check(self, cells: Sequence[Cell]) -> None:
+        """Refuses to go on with what was begun, or finished, with other settings."""
+        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "hyperparameters", "num_demos")
+        for cell in cells:
+            path = self._folder(cell) / "config.json"
+            if not path.is_file():
+                continue
+            begun, wanted = json.loads(path.read_text(encoding="utf-8"))["args"], self.grid.settings(cell, self.out)
+            for name in names:
+                ours, theirs = getattr(wanted, name), begun.get(name)
+                if ours != theirs:
+                    raise ConfigurationError(
+                        f"{self._folder(cell)} was begun with {name}={theirs}, not {ours}; choose another --out."
+                    )
+
+    def _images(self, source: DataSource) -> dict[str, int]:
+        """How many images agents are measured on, by split."""
+        return {
+            "val": min(self.grid.val_images, source.size("val")),
+            "test": min(self.grid.eval_images, source.size("test")),
+        }
+
+    def _reference(self, source: DataSource, judge: Judge, making_s: dict[str, float]) -> Reference:
         success: dict[str, dict[str, float]] = {"random": {}, "oracle": {}}
-        images = {}
-        for split, count in (("val", self.grid.val_images), ("test", self.grid.eval_images)):
+        images = self._images(source)
+        for split, count in images.items():
             dataset = source.load(split)  # type: ignore[arg-type]
             indices = choose_images(dataset, count)
-            images[split] = len(indices)
             for name, found in success.items():
                 found[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
-        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses)
+        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses, making_s)
 
     def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
         source, judge = self.sources[env], self.judges[env]
@@ -334,7 +360,6 @@ class CellRunner:
         assert args.out is not None
         if (args.out / "config.json").is_file():
             experiment = Experiment.resumed(replace(Args(), resume=args.out))
-            self._check(cell, experiment)
         else:
             experiment = Experiment.started(args)
         experiment.progress = experiment.examples = False
@@ -354,17 +379,6 @@ class CellRunner:
             },
         )
         return {}
-
-    def _check(self, cell: Cell, experiment: Experiment) -> None:
-        """Refuses to go on with what was begun with other settings."""
-        wanted = self.grid.settings(cell, self.out)
-        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "hyperparameters", "num_demos")
-        for name in names:
-            ours, theirs = getattr(wanted, name), getattr(experiment.args, name)
-            if ours != theirs:
-                raise ConfigurationError(
-                    f"{experiment.out} was begun with {name}={theirs}, not {ours}; choose another --out."
-                )
 
     def _record(self, cell: Cell) -> None:
         path = self.grid.demonstrations_path(cell, self.out)

@@ -177,6 +177,8 @@ class Args:
         if self.env not in ENV_IDS:
             raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
         architecture_of(self.algo, self.architecture)
+        if self.rollout is not None and algorithm_of(self.algo).off_policy:
+            raise ConfigurationError(f"--rollout {self.rollout} does nothing with {self.algo}; leave it out.")
         if self.group > 1 and algorithm_of(self.algo).buffer is None:
             raise ConfigurationError(f"--group {self.group} does nothing with {self.algo}; take ppo, a2c or reinforce.")
         if not isinstance(_json(self.hyperparameters), dict):
@@ -340,8 +342,13 @@ class Experiment:
         resolved["architecture"] = architecture_of(args.algo, args.architecture)
         if args.target_temperature is None:
             resolved["target_temperature"] = budget.temperature
+        # to be found from wherever the run is gone on with
         if args.root is not None:
-            resolved["root"] = os.path.abspath(args.root)  # to be found from wherever the run is gone on with
+            resolved["root"] = os.path.abspath(args.root)
+        if args.demos not in (*DEMONSTRATORS, "none"):
+            resolved["demos"] = os.path.abspath(args.demos)
+        if Path(args.algo).suffix == ".py":
+            resolved["algo"] = os.path.abspath(args.algo)
         resolved["out"] = out
         config = {
             "format": FORMAT,
@@ -772,7 +779,8 @@ class Experiment:
         chosen = {**tuned(self.args.algo, with_demos), **_json(self.args.hyperparameters)}
         if with_demos:
             chosen = {**self._algorithm.after_demonstrations, **chosen}
-        rollout = self.args.rollout or chosen.pop("rollout", None)
+        found = chosen.pop("rollout", None)
+        rollout = self.args.rollout or found
         if rollout is not None:
             chosen["n_steps"] = steps * max(1, round(rollout / (NUM_ENVS * steps)))
         return make_model(

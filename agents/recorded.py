@@ -30,7 +30,7 @@ def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         settings = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["args"]
         return algorithm_of(settings["algo"]).model.load(path, device="cpu"), settings
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path} is no agent of a run ({error!r}); give the model.zip in a folder of scripts/train_agent.py."
         ) from error
@@ -68,7 +68,7 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",
         "agent": {
-            name: settings[name] for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
+            name: settings.get(name) for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
         },
         "weights": digest(*(value.numpy() for value in model.policy.state_dict().values())),
     }

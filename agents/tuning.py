@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.experiment import Args, Experiment, State
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import write_json
+from glimpse_env.files import digest, write_json
 from oracles.sharding import make_shards
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,6 @@ def search(
         storage=storage,
         direction="maximize",
         load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=max(4, trials // 2), constant_liar=True),
     )
     if not study.trials:
         for chosen in given:
@@ -112,9 +111,14 @@ def search(
         study.enqueue_trial(old.params)
         study.tell(old.number, state=optuna.trial.TrialState.FAIL)
     complete = (optuna.trial.TrialState.COMPLETE,)
+    begun = (*complete, optuna.trial.TrialState.RUNNING)
     while (done := len(study.get_trials(states=complete))) < trials:
         asked = {}
         for _ in range(min(workers, trials - done)):
+            live = [old for old in study.get_trials(deepcopy=False) if old.state in begun]
+            study.sampler = optuna.samplers.TPESampler(  # another draw each time, whether the search was stopped or not
+                seed=len(live), n_startup_trials=max(4, trials // 2), constant_liar=True
+            )
             one = study.ask()
             chosen = suggest(one, algo)
             args = Args(
@@ -124,7 +128,7 @@ def search(
                     "demos": base.demos if start == "demonstrations" else "none",
                     "num_demos": base.num_demos if start == "demonstrations" else None,
                     "hyperparameters": json.dumps(chosen),
-                    "out": out / name / f"trial-{one.number}",
+                    "out": out / name / f"trial-{digest(chosen)}",  # that of the same trial, where it was cut off
                 }
             )
             asked[Trial(args)] = one

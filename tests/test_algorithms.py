@@ -9,10 +9,10 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.logger import configure
 
 from agents import algorithms
-from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, warm_up_critic
+from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, steps_between_updates, warm_up_critic
 from agents.architectures import ARCHITECTURES
 from agents.cloning import DemonstrationLoss, actor_parameters
-from agents.recurrent import GlimpseRecurrentPolicy
+from agents.dqfd import demonstration_rewards
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -33,7 +33,9 @@ from tests.toy_agents import (
     weights_of,
 )
 
-NOT_RECURRENT = tuple(algo for algo, spec in ALGORITHMS.items() if spec.policy is not GlimpseRecurrentPolicy)
+ON_POLICY = tuple(algo for algo, spec in ALGORITHMS.items() if not spec.off_policy)
+OFF_POLICY = tuple(algo for algo, spec in ALGORITHMS.items() if spec.off_policy)
+NOT_RECURRENT = tuple(algo for algo in ON_POLICY if ALGORITHMS[algo].core is None)
 
 
 class SureJudge:
@@ -48,19 +50,20 @@ class SureJudge:
 # --- models
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 @pytest.mark.parametrize("num_envs", [1, 6, 64])
 def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
     model: Any = make_model(algo, toy_vec_env(num_envs), seed=0, judge=toy_judge(), device="cpu")
     rollout = model.n_steps * num_envs
     assert model.n_steps % STEPS == 0
+    assert steps_between_updates(model) == rollout
     assert 0.7 < rollout / ALGORITHMS[algo].rollout < 1.5
     if ALGORITHMS[algo].minibatch is not None:
         assert rollout % model.batch_size == 0
         assert 512 <= model.batch_size <= 1024
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_the_vector_environment_is_trained_on(algo: str) -> None:
     env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=4, posterior_info=False))
     model = make_model(algo, env, seed=0, judge=toy_judge(), n_steps=STEPS, device="cpu")
@@ -88,7 +91,7 @@ def test_without_a_judge_the_encoder_is_trained() -> None:
     assert not equal(before, weights_of(model.policy.pi_features_extractor.encoder))
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
     model: Any = toy_model(algo)
     extractor = model.policy.pi_features_extractor
@@ -116,6 +119,8 @@ def test_glimpses_are_encoded_when_collected_only(
         if name == "again":
             ours = algorithms._WholeEpisodes if algo != "maskable_ppo" else algorithms.GlimpseMaskablePPO
             monkeypatch.delattr(ours, "collect_rollouts")
+            if algo == "reinforce":
+                monkeypatch.delattr(algorithms.GlimpseReinforce, "collect_rollouts")  # asks the buffer for whole ones
             options |= {"rollout_buffer_class": DictRolloutBuffer} if algo != "maskable_ppo" else {}
         model: Any = toy_model(algo, **options)
         calls: list[bool] = []
@@ -129,7 +134,7 @@ def test_glimpses_are_encoded_when_collected_only(
         torch.testing.assert_close(once, again, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_a_saved_model_is_the_same_and_trains_on(algo: str, tmp_path: Path) -> None:
     model: Any = toy_model(algo).learn(STEPS * 8)
     model.save(tmp_path / "model.zip")
@@ -169,7 +174,7 @@ def test_every_architecture_is_trained_saved_and_loaded(architecture: str, obser
         assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_every_algorithm_learns_from_embeddings_and_demonstrations(algo: str) -> None:
     model: Any = toy_model(algo, env=toy_env_showing("embedding"))
     assert not model.policy.encodes_once
@@ -196,6 +201,71 @@ def test_what_cannot_be_trained_is_named() -> None:
     ):
         with pytest.raises(ConfigurationError, match=match):
             make()
+
+
+# --- off-policy algorithms
+
+
+def rewards_of(judge: Any) -> np.ndarray:
+    """(N, T): what the environment would have paid for the looks of :func:`random_data`."""
+    return demonstration_rewards(random_data(), toy_dataset(), judge)
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+@pytest.mark.parametrize("num_envs", [1, 6])
+def test_off_policy_algorithms_are_trained_after_whole_episodes(algo: str, num_envs: int) -> None:
+    for frequency, options in ((STEPS, {}), (3 * STEPS, {"train_freq": 3 * STEPS})):
+        model: Any = make_model(algo, toy_vec_env(num_envs), seed=0, judge=toy_judge(), device="cpu", **options)
+        assert model.train_freq.frequency == frequency
+        assert steps_between_updates(model) == frequency * num_envs
+        trained: list[int] = []
+        model.train = lambda *_, model=model, trained=trained, **__: trained.append(model.num_timesteps)
+        model.learn(6 * STEPS * num_envs)
+        per_training = frequency * num_envs
+        assert trained == list(range(per_training, 6 * STEPS * num_envs + 1, per_training))
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_off_policy_algorithms_learn_in_the_vector_environment(algo: str, observation: Any) -> None:
+    """From demonstrations too; a frozen encoder is the judge's and stays so, all else moves."""
+    judge = toy_judge()
+    options = {"num_envs": 4, "posterior_info": False, "observation": observation}
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, GEOMETRY, **options))
+    model: Any = make_model(algo, env, seed=0, judge=judge, device="cpu")
+    assert model.policy.encodes_once == (observation == "history")
+    extractor = model.policy.pi_features_extractor
+    frozen = [extractor.encoder] if observation == "history" else []
+    before, untrained = weights_of(*frozen), weights_of(extractor.core, extractor.glimpse_projection)
+    model.load_demonstrations(toy_data(observation), rewards_of(judge))
+    pretrained = model.pretrain(3, progress=False)
+    assert len(pretrained.loss) == 3
+    assert model.num_timesteps == 0
+    after = weights_of(extractor.core, extractor.glimpse_projection)
+    model.learn(2 * STEPS * 4)
+    assert model.num_timesteps == 2 * STEPS * 4
+    for start, between, now in zip(
+        untrained, after, weights_of(extractor.core, extractor.glimpse_projection), strict=True
+    ):
+        assert not torch.equal(start, between)
+        assert not torch.equal(between, now)
+    assert equal(before, weights_of(*frozen))
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_saved_off_policy_model_is_the_same_and_trains_on(algo: str, architecture: str, tmp_path: Path) -> None:
+    model: Any = toy_model(algo, architecture=architecture).learn(STEPS * 8)
+    assert type(model.policy.pi_features_extractor) is ARCHITECTURES[architecture]
+    model.save(tmp_path / "model.zip")
+    loaded: Any = ALGORITHMS[algo].model.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu")
+    assert equal(weights_of(model.policy), weights_of(loaded.policy))
+    observations = {key: value.numpy() for key, value in state_observations(random_data()).items()}
+    actions, _ = model.predict(observations, deterministic=True)
+    np.testing.assert_array_equal(actions, loaded.predict(observations, deterministic=True)[0])
+    loaded.learn(STEPS * 8, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 2 * STEPS * 8
+    assert not equal(weights_of(model.policy), weights_of(loaded.policy))
 
 
 # --- REINFORCE
@@ -257,7 +327,7 @@ def test_reinforce_follows_its_gradient() -> None:
 # --- critic
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_critic_learns_returns_and_nothing_else_moves(algo: str, tmp_path: Path) -> None:
     env = toy_vec_env(16, toy_dataset(num_classes=1), SureJudge())  # every return is 1
     model: Any = toy_model(algo, env=env, tensorboard_log=str(tmp_path / "logs"))
@@ -297,7 +367,7 @@ def begin(model: Any, callback: KeepDemonstrations) -> None:
     callback.on_training_start({}, {})
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_gradient_added_is_that_of_the_combined_loss(algo: str) -> None:
     model: Any = toy_model(algo, pretrained=False)
     data = random_data()
@@ -321,14 +391,14 @@ def test_gradient_added_is_that_of_the_combined_loss(algo: str) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_coefficient_0_is_plain_training(algo: str) -> None:
     plain = toy_model(algo).learn(2 * STEPS * 8)
     kept = toy_model(algo).learn(2 * STEPS * 8, callback=KeepDemonstrations(random_data(), 0.0))
     assert equal(weights_of(plain.policy), weights_of(kept.policy))
 
 
-@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("algo", ON_POLICY)
 def test_demonstrations_are_kept_and_the_hook_goes(algo: str) -> None:
     data, rollouts = random_data(), 12 if ALGORITHMS[algo].minibatch is None else 6
     losses = []

@@ -144,14 +144,41 @@ def test_the_report_stands_alone(whole: Path) -> None:
 
 
 def test_another_budget_is_refused(whole: Path) -> None:
-    first = next(iter(GRID.cells()))
-    (whole / "cells" / first.name / "cell.json").rename(whole / "kept.json")
-    (whole / "cells" / first.name / "metrics.json").unlink(missing_ok=True)
+    """Whether its cells are finished, as here, or only begun."""
     process = start(whole, FLAGS.replace("--timesteps 2560", "--timesteps 9000"))
     printed, _ = process.communicate(timeout=200)
-    (whole / "kept.json").rename(whole / "cells" / first.name / "cell.json")
-    assert process.returncode != 0
-    assert "was begun with timesteps=2560, not 9000; choose another --out." in printed
+    assert process.returncode == 1
+    first = whole / "cells" / GRID.cells()[0].name
+    assert printed.splitlines() == [
+        f"ConfigurationError: {first} was begun with timesteps=2560, not 9000; choose another --out."
+    ]
+
+
+@pytest.mark.parametrize(
+    "change", [{"validations": 3}, {"val_images": 41}, {"eval_images": 41}, {"observation": "history"}]
+)
+def test_other_settings_are_refused(whole: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    """Of cells of which nothing but the settings is there, too."""
+    cell = GRID.cells()[0].name
+    (tmp_path / "cells" / cell).mkdir(parents=True)
+    (tmp_path / "cells" / cell / "config.json").write_bytes((whole / "cells" / cell / "config.json").read_bytes())
+    (name, value), *_ = change.items()
+    for out in (whole, tmp_path):
+        with pytest.raises(ConfigurationError, match=f"was begun with {name}=.*, not {value}; choose another --out"):
+            Benchmark(replace(GRID, **change), out).run()
+
+
+def test_references_are_of_the_images_asked_for(whole: Path, tmp_path: Path) -> None:
+    """Whatever a run that was stopped early has left; what demonstrations took to make is kept."""
+    (tmp_path / "demonstrations").mkdir()
+    for path in [whole / "references.json", *(whole / "demonstrations").iterdir()]:
+        (tmp_path / path.relative_to(whole)).write_bytes(path.read_bytes())
+    before, after = (Benchmark(replace(GRID, eval_images=count), tmp_path).prepare() for count in (40, 30))
+    (env,) = GRID.envs
+    assert (before[env].images, after[env].images) == ({"val": 40, "test": 40}, {"val": 40, "test": 30})
+    assert before[env].oracle["val"] == after[env].oracle["val"]
+    assert before[env].making_s == after[env].making_s
+    assert before[env].making_s["oracle"] > 0
 
 
 # --- grids

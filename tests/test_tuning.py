@@ -66,25 +66,28 @@ def test_a_search_goes_on(tried: list[Trial], tmp_path: Path) -> None:
     assert len(tried) == 3
     again = search("ppo", "scratch", BASE, tmp_path / "parts", trials=3, workers=1)
     assert len(tried) == 3
-    assert again == first
-    assert whole["trials"][0].keys() == first["trials"][0].keys()
+    assert again == first == whole
+    assert len({trial.args.hyperparameters for trial in tried}) == 3
 
 
 def test_what_was_cut_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
+    """In its own folder, where its run goes on; and the search ends as if it had not been cut off."""
+    seen: list[Args] = []
 
     def cut_off(trial: Trial) -> dict[str, float]:
-        seen.append(trial.args.hyperparameters)
+        seen.append(trial.args)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return {"score": 0.5}
+        return {"score": closeness(json.loads(trial.args.hyperparameters))}
 
     monkeypatch.setattr(tuning, "run_trial", cut_off)
     with pytest.raises(KeyboardInterrupt):
         search("reinforce", "scratch", BASE, tmp_path, trials=3, workers=1)
-    search("reinforce", "scratch", BASE, tmp_path, trials=3, workers=1)
+    ended = search("reinforce", "scratch", BASE, tmp_path, trials=3, workers=1)
     assert len(seen) == 4
     assert seen[2] == seen[1]
+    assert len({args.out for args in seen}) == 3
+    assert ended == search("reinforce", "scratch", BASE, tmp_path / "whole", trials=3, workers=1)
 
 
 def test_the_score_is_of_the_last_points() -> None:

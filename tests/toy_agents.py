@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.algorithms import make_model
+from agents.algorithms import ALGORITHMS, make_model
 from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData
 from agents.features import HistoryExtractor
@@ -45,9 +45,10 @@ def toy_vec_env(
     return DummyVecEnv([lambda: GlimpseEnv(images, asked, GEOMETRY, **options) for _ in range(num_envs)])
 
 
-def toy_model(algo: str = "ppo", *, pretrained: bool = True, **overrides: Any) -> OnPolicyAlgorithm:
+def toy_model(algo: str = "ppo", *, pretrained: bool = True, **overrides: Any) -> BaseAlgorithm:
     """A model for :func:`toy_vec_env`; with the encoder of the toy judge, frozen, if ``pretrained``."""
-    options: dict[str, Any] = {"seed": 0, "n_steps": STEPS, "device": "cpu"}
+    steps = {} if ALGORITHMS[algo].off_policy else {"n_steps": STEPS}
+    options: dict[str, Any] = {"seed": 0, **steps, "device": "cpu"}
     env = overrides.pop("env", None) or toy_vec_env()
     return make_model(algo, env, judge=toy_judge(), pretrained=pretrained, **(options | overrides))
 
