@@ -18,7 +18,7 @@ pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benc
 import pandas
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.benchmark import Benchmark, Cell, Grid
+from agents.benchmark import Benchmark, Cell, CellRunner, Grid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 
 ROOT = Path(__file__).parents[1]
@@ -229,9 +229,17 @@ def test_what_there_is_not_is_named(change: dict[str, Any], match: str) -> None:
         replace(GRID, **change)
 
 
-def test_an_algorithm_of_ones_own_is_a_row() -> None:
-    grid = replace(GRID, algos=(str(ROOT / "docs" / "own_algorithm.py"),), seeds=1)
-    assert {cell.name.split("-")[2] for cell in grid.cells()} == {"own_algorithm"}
+def test_an_algorithm_of_ones_own_is_a_row(tmp_path: Path) -> None:
+    own = str(ROOT / "docs" / "own_algorithm.py")
+    grid = replace(GRID, algos=(own,), demos=("none",), seeds=1, timesteps=1, validations=1)
+    benchmark, (cell,) = Benchmark(grid, tmp_path), grid.cells()
+    assert cell.name == "GlimpseDigits-v0-own_algorithm-mlp-none-default-s0"
+    benchmark.prepare()
+    CellRunner(grid, tmp_path)(cell)
+    frame = benchmark.results()
+    assert set(frame.algo) == {own}
+    assert list(frame.env_steps[frame.split == "val"]) == [0, 3840]  # a rollout of 128 x 6 x 5 steps
+    assert benchmark.against("fixed")["GlimpseDigits-v0"]["method"]["algo"] == own
 
 
 def test_without_a_finished_cell_there_is_nothing_to_report(tmp_path: Path) -> None:
