@@ -20,8 +20,7 @@ from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State
 from agents.metrics import Estimate, mean_of
 from agents.recorded import record_agent
 from glimpse_env import ENV_IDS
-from glimpse_env.datasets.base import DataSource
-from glimpse_env.embeddings import EmbeddingTable
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
@@ -220,9 +219,8 @@ class Benchmark:
             if known is None or known.images != self._images(source):
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
-                EpisodeBatch(source.load("train"), judge, source.geometry, 1, observation="embedding")
-                for split in ("val", "test"):
-                    EmbeddingTable(source.load(split), judge, 0)
+                for split in PUBLIC_SPLITS:
+                    EpisodeBatch(source.load(split), judge, source.geometry, 1, observation="embedding")
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])

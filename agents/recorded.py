@@ -32,7 +32,8 @@ def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
         return algorithm_of(settings["algo"]).model.load(path, device="cpu"), settings
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is no agent of a run ({error!r}); give the model.zip in a folder of scripts/train_agent.py."
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give the model.zip in a folder of "
+            "scripts/train_agent.py."
         ) from error
 
 

@@ -69,6 +69,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("benchmark") / "whole"
     printed = finish(start(out))
     assert f"Wrote {out / 'report.html'}" in printed
+    before, _, after = printed.partition("6 cells, 6 of them to do")
+    assert "embeddings: 100%" in before
+    assert "embeddings" not in after  # what cells share is made before them
     return out
 
 

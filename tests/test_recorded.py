@@ -74,7 +74,9 @@ def test_what_is_recorded_is_what_the_agent_plays(algo: str, agents: dict[str, P
 
 
 def test_seeds_choose_images(agents: dict[str, Path]) -> None:
-    first, again, other = (record_agent(agents["ppo"], SOURCE, find_judge(SOURCE), NUM, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        record_agent(agents["ppo"], SOURCE, find_judge(SOURCE), NUM, seed=seed) for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first.indices, again.indices)
     assert first.manifest == again.manifest != other.manifest
     assert set(first.indices) != set(other.indices)
