@@ -226,7 +226,7 @@ def _on_ray(make: Make[Work], shards: Iterable[Work], address: str, alone: bool)
             ) from error
     try:
         shipped = ray.put(make)
-        remote = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, max_calls=int(alone))(_make_on_ray)
+        remote: Any = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, max_calls=int(alone))(_make_on_ray)
         running = {remote.remote(shipped, shipped.hex(), shard): shard for shard in shards}
         while running:
             (finished,), _ = ray.wait(list(running), num_returns=1)
