@@ -209,7 +209,17 @@ class Benchmark:
         """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
 
         Kept in ``references.json``.
+
+        Raises:
+            ConfigurationError: if more demonstrations are asked for than an environment has training images.
         """
+        wanted = max(self.grid.num_demos) if set(self.grid.demos) != {"none"} else 0
+        for env, source in self.sources.items():
+            if wanted > source.size("train"):
+                raise ConfigurationError(
+                    f"--num-demos {wanted} is more than the {source.size('train')} training images of {env}; "
+                    "ask for fewer."
+                )
         path = self.out / "references.json"
         kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         references = {env: Reference(**entry) for env, entry in kept.items()}
@@ -415,7 +425,7 @@ def _rows(cell: Cell, content: Mapping[str, Any], reference: Reference) -> Itera
             "log_loss": point["log_loss"],
             "random": random,
             "oracle": oracle,
-            "normalised": (point["success"] - random) / (oracle - random),
+            "normalised": (point["success"] - random) / (oracle - random) if oracle != random else float("nan"),
             "images": reference.images[split],
         }
 

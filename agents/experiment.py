@@ -245,7 +245,7 @@ class State:
     chunk: int | None = None
     """Chunks of fine-tuning done; None until cloning and the critic's warm-up are."""
     selected: int = 0
-    """The chunk after which validation success was highest, the latest of equals."""
+    """The environment steps after which validation success was highest, the latest of equals."""
     curve: list[CurvePoint] = field(default_factory=list)
     """After each chunk, the first one before any."""
     identity: dict[str, str] = field(default_factory=dict)
@@ -780,6 +780,8 @@ class Experiment:
         if with_demos:
             chosen = {**self._algorithm.after_demonstrations, **chosen}
         found = chosen.pop("rollout", None)
+        if found is not None and self._algorithm.off_policy:
+            raise ConfigurationError(f"rollout={found} does nothing with {self.args.algo}; leave it out.")
         rollout = self.args.rollout or found
         if rollout is not None:
             chosen["n_steps"] = steps * max(1, round(rollout / (NUM_ENVS * steps)))

@@ -257,3 +257,9 @@ def test_without_a_finished_cell_there_is_nothing_to_report(tmp_path: Path) -> N
 def test_a_cell_says_what_it_is() -> None:
     cell = Cell("GlimpseDigits-v0", "ppo", "gru", "oracle", 1000, "default", 3)
     assert str(cell) == "GlimpseDigits-v0-ppo-gru-oracle-1000-default-s3"
+
+
+def test_more_demonstrations_than_images_are_refused(tmp_path: Path) -> None:
+    benchmark = Benchmark(replace(GRID, num_demos=(20, 1_000_000)), tmp_path)
+    with pytest.raises(ConfigurationError, match="--num-demos 1000000 is more than the"):
+        benchmark.prepare()
