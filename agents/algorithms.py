@@ -222,10 +222,12 @@ def algorithm_of(name: str) -> Algorithm:
         raise ConfigurationError(
             f"algo={name!r} must be one of {', '.join(ALGORITHMS)}, or a Python file that sets ALGORITHM."
         )
-    found = runpy.run_path(name).get("ALGORITHM") if name not in _own_algorithms else _own_algorithms[name]
-    if not isinstance(found, Algorithm):
-        raise ConfigurationError(f"{name} sets no ALGORITHM; give it an agents.algorithms.Algorithm.")
-    return _own_algorithms.setdefault(name, found)
+    if name not in _own_algorithms:
+        found = runpy.run_path(name).get("ALGORITHM")
+        if not isinstance(found, Algorithm):
+            raise ConfigurationError(f"{name} sets no ALGORITHM; give it an agents.algorithms.Algorithm.")
+        _own_algorithms[name] = found
+    return _own_algorithms[name]
 
 
 _own_algorithms: dict[str, Algorithm] = {}
@@ -272,8 +274,9 @@ def make_model(
     extractor = {"posterior": asdict(config), "frozen": copies, **asked.pop("features_extractor_kwargs", {})}
     policy_kwargs = {"grid": grid, "features_extractor_kwargs": extractor, **asked}
     if spec.core is None:
-        extractor.setdefault("grid", grid)
-        policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])
+        reader = policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])
+        if reader.needs_grid:
+            extractor.setdefault("grid", grid)
     num_envs, steps = getattr(env, "num_envs", 1), episodes.geometry.num_glimpses
     hyperparameters = dict(spec.hyperparameters)
     if spec.rollout is not None:

@@ -22,7 +22,6 @@ class RecurrentExtractor(HistoryExtractor):
         observation_space: spaces.Dict,
         *,
         posterior: Mapping[str, Any],
-        grid: Mapping[str, int] | None = None,
         frozen: bool = False,
         tokens: int = 128,
         hidden: int = 128,
@@ -30,7 +29,6 @@ class RecurrentExtractor(HistoryExtractor):
         """
         Args:
             observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
-            grid: not needed here.
             hidden: H, width of the recurrent state and of the features.
         """
         super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
@@ -65,7 +63,6 @@ class AttentionExtractor(HistoryExtractor):
         observation_space: spaces.Dict,
         *,
         posterior: Mapping[str, Any],
-        grid: Mapping[str, int] | None = None,
         frozen: bool = False,
         tokens: int = 64,
         heads: int = 4,
@@ -73,7 +70,6 @@ class AttentionExtractor(HistoryExtractor):
         """
         Args:
             observation_space, posterior, frozen: see :class:`HistoryExtractor`.
-            grid: not needed here.
             tokens: H, width of the tokens and of the features.
             heads: of attention; a divisor of ``tokens``.
         """
@@ -125,7 +121,6 @@ class MLPExtractor(HistoryExtractor):
         observation_space: spaces.Dict,
         *,
         posterior: Mapping[str, Any],
-        grid: Mapping[str, int] | None = None,
         frozen: bool = False,
         tokens: int = 256,
         hidden: int = 128,
@@ -133,7 +128,6 @@ class MLPExtractor(HistoryExtractor):
         """
         Args:
             observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
-            grid: not needed here.
             hidden: H, width of the features.
         """
         super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
@@ -162,6 +156,8 @@ class CanvasExtractor(HistoryExtractor):
     The channels c of a glimpse are a small network's, which knows the summary s of all of them. The summary makes up
     the other features.
     """
+
+    needs_grid = True
 
     def __init__(
         self,

@@ -99,7 +99,6 @@ class Grid:
     val_images: int = 2000
     eval_images: int = 4000
     root: str | None = None
-    hyperparameters: str = "{}"
 
     def __post_init__(self) -> None:
         known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
@@ -147,7 +146,6 @@ class Grid:
             "val_images": self.val_images,
             "eval_images": self.eval_images,
             "validations": self.validations,
-            "hyperparameters": self.hyperparameters,
             "out": out / "cells" / cell.name,
         }
         args = Args(**{**given, **VARIANTS[cell.variant]})
@@ -310,7 +308,7 @@ class Benchmark:
 
     def _check(self, cells: Sequence[Cell]) -> None:
         """Refuses to go on with what was begun, or finished, with other settings."""
-        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "hyperparameters", "num_demos")
+        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "num_demos")
         for cell in cells:
             path = self._folder(cell) / "config.json"
             if not path.is_file():

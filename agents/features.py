@@ -91,6 +91,8 @@ class HistoryExtractor(BaseFeaturesExtractor):
     are encoded already. token(y, l) = relu(A encoder(y) + B loc(l)). Only what the mask marks as seen is computed with.
     """
 
+    needs_grid: bool = False
+    """Whether it takes ``grid``, the fields of the environment's :class:`LocationGrid`, as a keyword argument."""
     scores_locations: bool = True
     """Whether the maps below are wanted: a critic does without, and its features are zero there."""
     maps: int = 0

@@ -65,7 +65,7 @@ class Args:
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        grid = Grid(**{item.name: getattr(args, item.name) for item in fields(Grid) if hasattr(args, item.name)})
+        grid = Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)})
         benchmark = Benchmark(grid, args.out)
         benchmark.run(args.workers, args.ray)
         report(args, benchmark)

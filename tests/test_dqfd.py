@@ -53,7 +53,9 @@ def make_model(
 ) -> Any:
     algorithm, policy = ALGORITHMS[algo]
     judge = toy_judge()
-    extractor = {"posterior": asdict(judge.card.config), "grid": asdict(GRID), "frozen": frozen}
+    extractor = {"posterior": asdict(judge.card.config), "frozen": frozen}
+    if ARCHITECTURES[architecture].needs_grid:
+        extractor["grid"] = asdict(GRID)
     kwargs = {
         "grid": asdict(GRID),
         "features_extractor_class": ARCHITECTURES[architecture],

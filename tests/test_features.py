@@ -172,5 +172,6 @@ def test_frozen_encoder_has_no_gradients() -> None:
 )
 def test_extractor_names_what_does_not_fit(architecture: str, space: spaces.Space, changes: dict[str, int]) -> None:
     made: Any = ARCHITECTURES[architecture]
+    grid = {"grid": asdict(GRID)} if made.needs_grid else {}
     with pytest.raises(ConfigurationError, match=r"observation=|config"):
-        made(space, posterior=asdict(replace(CONFIG, **changes)), grid=asdict(GRID))
+        made(space, posterior=asdict(replace(CONFIG, **changes)), **grid)

@@ -72,7 +72,8 @@ def toy_extractor(architecture: str = "gru", observation: str = "history", **opt
     made: Any = ARCHITECTURES[architecture]
     sizes = {"gru": {"hidden": 24}, "mlp": {"hidden": 24}, "canvas": {"hidden": 24, "channels": 5}}
     options = {"tokens": 16, **sizes.get(architecture, {}), **options}
-    extractor = made(SPACES[observation], posterior=asdict(CONFIG), grid=asdict(GRID), **options)
+    grid = {"grid": asdict(GRID)} if made.needs_grid else {}
+    extractor = made(SPACES[observation], posterior=asdict(CONFIG), **grid, **options)
     fill_zeros(extractor)
     return extractor
 
