@@ -98,12 +98,15 @@ class Budget:
     timesteps: int
     temperature: float
     """Of the soft targets in cloning, in nats."""
+    architecture: str = "gru"
+    """What reads the history, where the algorithm leaves a choice."""
 
 
 DEFAULTS: dict[str, Budget] = {
     "birds": Budget(num_demos=4800, timesteps=100_000, temperature=0.02),
-    "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02),
-    "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02),
+    # a digit may lie anywhere: what a glimpse says of a place depends on how far off the place is
+    "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
+    "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
     "cub": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "folder": Budget(num_demos=1000, timesteps=50_000, temperature=0.05),
@@ -125,7 +128,7 @@ class Args:
     algo: str = "ppo"
     """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, or a Python file that sets ALGORITHM."""
     architecture: str | None = None
-    """What reads the history: gru (the default), attention (a set transformer), canvas (a convolution) or mlp;
+    """What reads the history: gru, attention (a set transformer), canvas (a convolution) or mlp; default by data set;
     recurrent_ppo has an LSTM."""
     observation: Literal["history", "embedding"] = "history"
     """What the agent is shown of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
@@ -339,7 +342,8 @@ class Experiment:
             resolved["num_demos"] = min(budget.num_demos, source.size("train"))
         if args.timesteps is None:
             resolved["timesteps"] = budget.timesteps
-        resolved["architecture"] = architecture_of(args.algo, args.architecture)
+        free = args.architecture is None and algorithm_of(args.algo).core is None
+        resolved["architecture"] = architecture_of(args.algo, budget.architecture if free else args.architecture)
         if args.target_temperature is None:
             resolved["target_temperature"] = budget.temperature
         # to be found from wherever the run is gone on with
