@@ -106,7 +106,7 @@ def learning_curve(
     axes.set_ylim(max(0.0, bottom - 8), 101.5)
     _label_right(axes, labels)
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.set_xlabel("environment steps (glimpses) of fine-tuning")
+    axes.set_xlabel("environment steps (glimpses) of training")
     axes.set_ylabel("judged right after the last glimpse (%)")
     note = f"Curve: {validation_images} validation images."
     if evaluations:
