@@ -1,7 +1,6 @@
 """Behaviour cloning: demonstrations into any SB3 on-policy model."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -211,8 +210,6 @@ class CloningResult:
     """KL(q || pi) in nats for each pass, a mean over states and over the pass."""
     held_out_loss: list[float]
     """The same on held-out demonstrations after each pass."""
-    best_pass: int
-    """0-based: the pass whose weights were kept, that of lowest held-out loss."""
     top_1: float
     """Share of held-out states at which the policy's favourite is the location that the demonstrator took."""
     top_5: float
@@ -304,24 +301,23 @@ def clone(
     learning_rate: float = 1e-3,
     weight_decay: float = 0.05,
     held_out: float = 0.1,
-    patience: int = 8,
     seed: int = 0,
     progress: bool = True,
     on_pass: Callable[[int, float, float], None] | None = None,
 ) -> CloningResult:
     """Trains the actor of ``model`` on demonstrations; its critic and its own optimiser stay as they are.
 
-    The held-out loss ends cloning in time, and the weights that were best by it are kept.
+    All passes are made and the last weights kept. The held-out loss is lowest halfway, when the policy is least sure of
+    itself where it is wrong; but what it looks at is its favourite, and that gets better to the end.
 
     Args:
         model: an SB3 on-policy model with ``Discrete`` actions and history observations.
         data: demonstrations.
-        passes: over the data, at most.
+        passes: over the data.
         batch_size: states a gradient step.
         learning_rate: of Adam (AdamW), falling to zero as a cosine over ``passes``.
         weight_decay: of AdamW.
         held_out: share of the demonstrated images that are not trained on.
-        patience: passes without a better held-out loss after which cloning ends.
         seed: of the split and the batches.
         progress: whether to show a bar.
         on_pass: called after each pass with its 0-based number, the training loss and the held-out loss.
@@ -329,8 +325,8 @@ def clone(
     Raises:
         ConfigurationError: if an argument is out of range or the model does not fit the demonstrations.
     """
-    if passes < 1 or batch_size < 1 or patience < 1:
-        raise ConfigurationError(f"passes={passes}, batch_size={batch_size} and patience={patience} must be positive.")
+    if passes < 1 or batch_size < 1:
+        raise ConfigurationError(f"passes={passes} and batch_size={batch_size} must be positive.")
     policy: Any = model.policy
     train, held = (DemonstrationLoss(policy, part) for part in data.split(held_out, seed))
     rng = np.random.default_rng([seed, 1])
@@ -339,7 +335,6 @@ def clone(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=passes)
     train_losses: list[float] = []
     held_losses: list[float] = []
-    best, best_pass = deepcopy(policy.state_dict()), 0
     with tqdm(total=passes, desc="cloning", unit="pass", disable=not progress) as bar:
         for number in range(passes):
             policy.set_training_mode(True)
@@ -355,19 +350,14 @@ def clone(
             schedule.step()
             train_losses.append(total / len(order))
             held_losses.append(_mean_loss(held))
-            if held_losses[-1] <= min(held_losses):
-                best, best_pass = deepcopy(policy.state_dict()), number
             bar.update()
             bar.set_postfix(train=f"{train_losses[-1]:.3f}", held_out=f"{held_losses[-1]:.3f}")
             if on_pass is not None:
                 on_pass(number, train_losses[-1], held_losses[-1])
-            if number - best_pass >= patience:
-                break
-    policy.load_state_dict(best)
     policy.set_training_mode(False)
     optimizer.zero_grad()
     top_1, top_5 = agreement(held)
-    return CloningResult(train_losses, held_losses, best_pass, top_1, top_5)
+    return CloningResult(train_losses, held_losses, top_1, top_5)
 
 
 @torch.no_grad()

@@ -103,7 +103,7 @@ class Budget:
 
 
 DEFAULTS: dict[str, Budget] = {
-    "birds": Budget(num_demos=4800, timesteps=100_000, temperature=0.02),
+    "birds": Budget(num_demos=4800, timesteps=100_000, temperature=0.01),
     # a digit may lie anywhere: what a glimpse says of a place depends on how far off the place is
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
@@ -158,7 +158,7 @@ class Args:
     """Of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones the location taken alone; default by
     data set."""
     clone_passes: int = 40
-    """Passes over the demonstrations in cloning, at most."""
+    """Passes over the demonstrations in cloning."""
     warm_up: int = 8000
     """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts and
     at most half of all."""
@@ -574,8 +574,7 @@ class Experiment:
             _save(model, self._cloned_path)
         self.state.cloning = {
             "passes": len(result.train_loss),
-            "best_pass": result.best_pass,
-            "held_out_loss": result.held_out_loss[result.best_pass],
+            "held_out_loss": result.held_out_loss[-1],
             "top_1": result.top_1,
             "top_5": result.top_5,
         }
