@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from agents.algorithms import algorithm_of
 from agents.comparison import kept_evaluation
 from agents.evaluation import Evaluation, choose_images
-from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State
+from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State, json_object
 from agents.metrics import Estimate, mean_of
 from agents.recorded import record_agent
 from glimpse_env import ENV_IDS
@@ -99,8 +99,18 @@ class Grid:
     val_images: int = 2000
     eval_images: int = 4000
     root: str | None = None
+    options: str = "{}"
+    """Further settings of scripts/train_agent.py, the same for all cells, as JSON."""
 
     def __post_init__(self) -> None:
+        own = {"env", "algo", "architecture", "demos", "num_demos", "seed", "out", "resume"} | vars(self).keys()
+        known_settings = {item.name for item in fields(Args)} - own
+        unknown_settings = [name for name in self.train_settings if name not in known_settings]
+        if unknown_settings:
+            raise ConfigurationError(
+                f"--options {self.options} sets {', '.join(unknown_settings)}; what it can set is "
+                f"{', '.join(sorted(known_settings))}."
+            )
         known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
         for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
             members = getattr(self, axis)
@@ -148,10 +158,18 @@ class Grid:
             "validations": self.validations,
             "out": out / "cells" / cell.name,
         }
-        args = Args(**{**given, **VARIANTS[cell.variant]})
+        args = Args(**{**given, **self.train_settings, **VARIANTS[cell.variant]})
         if cell.demos == "none":
             return args
         return replace_demos(args, self.demonstrations_path(cell, out), cell.num_demos)
+
+    @property
+    def train_settings(self) -> dict[str, Any]:
+        """As :class:`Args` takes them: what is an object there is text."""
+        return {
+            name: json.dumps(value) if isinstance(value, dict) else value
+            for name, value in json_object("--options", self.options).items()
+        }
 
     def demonstrations_path(self, cell: Cell, out: Path) -> Path:
         """Of the file that a cell's demonstrations are in."""
@@ -308,7 +326,8 @@ class Benchmark:
 
     def _check(self, cells: Sequence[Cell]) -> None:
         """Refuses to go on with what was begun, or finished, with other settings."""
-        names = ("timesteps", "validations", "val_images", "eval_images", "observation", "num_demos")
+        paths = {"algo", "demos", "root", "out", "resume"}  # one grid's may be written in many ways
+        names = sorted({item.name for item in fields(Args)} - paths)
         for cell in cells:
             path = self._folder(cell) / "config.json"
             if not path.is_file():
@@ -316,7 +335,7 @@ class Benchmark:
             begun, wanted = json.loads(path.read_text(encoding="utf-8"))["args"], self.grid.settings(cell, self.out)
             for name in names:
                 ours, theirs = getattr(wanted, name), begun.get(name)
-                if ours != theirs:
+                if ours is not None and ours != theirs:  # None is resolved by a run when it begins
                     raise ConfigurationError(
                         f"{self._folder(cell)} was begun with {name}={theirs}, not {ours}; choose another --out."
                     )

@@ -184,8 +184,7 @@ class Args:
             raise ConfigurationError(f"--rollout {self.rollout} does nothing with {self.algo}; leave it out.")
         if self.group > 1 and algorithm_of(self.algo).buffer is None:
             raise ConfigurationError(f"--group {self.group} does nothing with {self.algo}; take ppo, a2c or reinforce.")
-        if not isinstance(_json(self.hyperparameters), dict):
-            raise ConfigurationError(f"--hyperparameters {self.hyperparameters} must be a JSON object.")
+        json_object("--hyperparameters", self.hyperparameters)
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
             raise ConfigurationError(
                 f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, none."
@@ -779,7 +778,7 @@ class Experiment:
     def _make(self) -> Any:
         steps = self.geometry.num_glimpses
         with_demos = self.args.demos != "none"
-        chosen = {**tuned(self.args.algo, with_demos), **_json(self.args.hyperparameters)}
+        chosen = {**tuned(self.args.algo, with_demos), **json_object("--hyperparameters", self.args.hyperparameters)}
         if with_demos:
             chosen = {**self._algorithm.after_demonstrations, **chosen}
         found = chosen.pop("rollout", None)
@@ -987,11 +986,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _json(text: str) -> Any:
+def json_object(flag: str, text: str) -> dict[str, Any]:
+    """The JSON object that ``flag`` was given as ``text``.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
     try:
-        return json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
-        raise ConfigurationError(f"{text!r} is no JSON ({error}).") from error
+        raise ConfigurationError(f"{flag} {text} is no JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{flag} {text} must be a JSON object.")
+    return found
 
 
 def _save(model: Any, path: Path) -> None:

@@ -50,6 +50,8 @@ class Args:
     """Test images, at most."""
     root: str | None = None
     """Folder of the data sets; default GLIMPSE_DATA."""
+    options: str = "{}"
+    """Further settings of scripts/train_agent.py for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
     workers: int = 2
     """Runs side by side, each a process with one thread."""
     ray: str | None = None

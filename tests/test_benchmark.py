@@ -75,6 +75,28 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_options_reach_all_cells() -> None:
+    grid = replace(GRID, options='{"clone_passes": 3, "hyperparameters": {"learning_rate": 0.1}}')
+    settings = [grid.settings(cell, Path("out")) for cell in grid.cells()]
+    assert {one.clone_passes for one in settings} == {3}
+    assert {one.hyperparameters for one in settings} == {'{"learning_rate": 0.1}'}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ('{"learning_rate": 1}', r"--options .* sets learning_rate; what it can set is clone_passes, "),
+        ('{"seed": 1, "timesteps": 3}', "sets seed, timesteps;"),
+        ("[]", r"--options \[\] must be a JSON object"),
+        ("{", "--options { is no JSON"),
+        ('{"group": 0}', "--group 0 must be at least 1"),
+    ],
+)
+def test_options_that_are_refused(options: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        replace(GRID, options=options)
+
+
 def test_a_killed_grid_goes_on(whole: Path, tmp_path: Path) -> None:
     """With one seed and one worker; its rows are the first of those of the larger grid."""
     out, flags = tmp_path / "killed", FLAGS.replace("--seeds 2", "--seeds 1").replace("--workers 2", "--workers 1")
@@ -161,14 +183,21 @@ def test_another_budget_is_refused(whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"validations": 3}, {"val_images": 41}, {"eval_images": 41}, {"observation": "history"}]
+    "change",
+    [
+        {"validations": 3},
+        {"val_images": 41},
+        {"eval_images": 41},
+        {"observation": "history"},
+        {"options": '{"warm_up": 100}'},
+    ],
 )
 def test_other_settings_are_refused(whole: Path, tmp_path: Path, change: dict[str, Any]) -> None:
     """Of cells of which nothing but the settings is there, too."""
     cell = GRID.cells()[0].name
     (tmp_path / "cells" / cell).mkdir(parents=True)
     (tmp_path / "cells" / cell / "config.json").write_bytes((whole / "cells" / cell / "config.json").read_bytes())
-    (name, value), *_ = change.items()
+    (name, value), *_ = {"warm_up": 100}.items() if "options" in change else change.items()
     for out in (whole, tmp_path):
         with pytest.raises(ConfigurationError, match=f"was begun with {name}=.*, not {value}; choose another --out"):
             Benchmark(replace(GRID, **change), out).run()
