@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 from agents.algorithms import algorithm_of
 from agents.comparison import kept_evaluation
 from agents.evaluation import Evaluation, choose_images
-from agents.experiment import DEMONSTRATORS, NUM_ENVS, Args, Experiment, State, json_object
+from agents.experiment import NUM_ENVS, Experiment, State
 from agents.metrics import Estimate, mean_of
 from agents.recorded import record_agent
+from agents.settings import DEMONSTRATORS, Args, json_object
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agents.experiment import Args, Experiment, State
+from agents.experiment import Experiment, State
+from agents.settings import Args
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest, write_json
 from oracles.sharding import make_shards

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from agents.calibration import Calibration, calibrate, calibration_table
 from agents.evaluation import TITLES, choose_images, start_on
-from agents.experiment import versions
 from agents.oracle_figures import reliability
+from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of

@@ -14,9 +14,9 @@ import tyro
 
 from agents.comparison import Closed, Difference, kept_evaluation, standing
 from agents.evaluation import BATCH, TITLES, Evaluation, choose_images
-from agents.experiment import versions
 from agents.metrics import mean_of
 from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.versions import versions
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge import Judge

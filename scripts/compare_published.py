@@ -12,7 +12,6 @@ import numpy as np
 import tyro
 
 from agents import oracle_figures
-from agents.experiment import versions
 from agents.published_comparison import (
     EXCHANGED,
     OURS,
@@ -35,6 +34,7 @@ from agents.published_comparison import (
     to_json,
     transposed,
 )
+from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of

@@ -14,8 +14,8 @@ import tyro
 from gymnasium.error import DependencyNotInstalled
 
 from agents.board import HEIGHT, WIDTH, Board
-from agents.experiment import versions
 from agents.game import Game, Score
+from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of

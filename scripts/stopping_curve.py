@@ -13,10 +13,10 @@ import numpy as np
 import tyro
 
 from agents.evaluation import TITLES, choose_images
-from agents.experiment import versions
 from agents.metrics import Estimate, percentile_estimates, success_by_budget
 from agents.policy_figures import StoppingCurve, stopping_curves
 from agents.reports import command_line, estimated, markdown
+from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of

@@ -11,7 +11,8 @@ import sys
 
 import tyro
 
-from agents.experiment import Args, run
+from agents.experiment import run
+from agents.settings import Args
 from glimpse_env.errors import GlimpseError
 
 

@@ -11,10 +11,11 @@ from typing import Literal
 
 import tyro
 
-from agents import experiment
 from agents.algorithms import TUNED
 from agents.reports import command_line
+from agents.settings import Args as TrainArgs
 from agents.tuning import STARTS, keep_tuned, search
+from agents.versions import versions
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
 
@@ -49,7 +50,7 @@ class Args:
 
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    base = experiment.Args(
+    base = TrainArgs(
         env=args.env,
         architecture=args.architecture,
         observation=args.observation,
@@ -57,7 +58,7 @@ def main(args: Args) -> None:
         num_demos=args.num_demos,
         timesteps=args.timesteps,
     )
-    found: dict = {"command": command_line("tune_agents", args), "versions": experiment.versions()}
+    found: dict = {"command": command_line("tune_agents", args), "versions": versions()}
     try:
         for algo in args.algos:
             for start in STARTS:

@@ -13,9 +13,10 @@ from stable_baselines3 import PPO
 
 from agents import experiment
 from agents.algorithms import algorithm_of
-from agents.experiment import Args, Experiment, State, format_times, run
+from agents.experiment import Experiment, State, format_times, run
 from agents.figures import spread
 from agents.metrics import wilson_interval
+from agents.settings import Args
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.observations import HistoryObserver

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from agents.cloning import CloningData
-from agents.experiment import Args, Experiment
+from agents.experiment import Experiment
 from agents.recorded import is_agent, load_agent, record_agent
+from agents.settings import Args
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge import find_judge

@@ -11,7 +11,8 @@ pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[bench
 
 from agents import algorithms, tuning
 from agents.algorithms import ALGORITHMS, make_model, tuned
-from agents.experiment import Args, CurvePoint, State
+from agents.experiment import CurvePoint, State
+from agents.settings import Args
 from agents.tuning import STARTS, Trial, keep_tuned, score_of, search
 from glimpse_env.errors import ConfigurationError
 from tests.toy import toy_judge
