@@ -275,10 +275,13 @@ def _gains(gains: Sequence[SpeedUp]) -> str:
         "fast as without demonstrations, in environment steps that include their glimpses"
     )
     if len(told) > 1:
-        sentence += (
-            f", the most of {len(told)} methods; the least is {_times(least, interval=False)} times, by "
-            f"{least.with_demos.method.label}"
-        )
+        fewest = _times(least, interval=False)
+        if fewest == _times(most, interval=False):
+            sentence += f", and so do all {len(told)} methods"
+        else:
+            sentence += (
+                f", the most of {len(told)} methods; the least is {fewest} times, by {least.with_demos.method.label}"
+            )
     if len(told) < len(gains):
         sentence += f"; {len(gains) - len(told)} of {len(gains)} methods with demonstrations do not get there"
     return sentence + "."
