@@ -311,6 +311,7 @@ class Benchmark:
                 raise ArtifactError(f"{name} and the agents on {env} were tested on other images; run the grid anew.")
             ours = np.mean([one.outcomes for one in tested], axis=0)
             difference: Estimate = mean_of(ours - theirs.outcomes)
+            log_loss = np.mean([one.final_log_loss for one in tested], axis=0) - theirs.final_log_loss
             found[env] = {
                 "method": {**dict(zip(keys, best, strict=True)), "num_demos": int(best[3])},
                 "seeds": len(tested),
@@ -318,6 +319,7 @@ class Benchmark:
                 "reference": name,
                 "reference_success": theirs.success_rate,
                 "difference": difference.to_json(),
+                "log_loss_difference": mean_of(log_loss).to_json(),
                 "images": len(indices),
             }
         return found

@@ -113,13 +113,15 @@ def report(args: Args, benchmark: Benchmark) -> None:
 
 def _sentence(env: str, entry: dict) -> str:
     """How the best agent stands to the policy that it is compared with."""
-    method, difference = entry["method"], entry["difference"]
+    method, difference, log_loss = entry["method"], entry["difference"], entry["log_loss_difference"]
     low, high = difference["interval"] or (float("nan"), float("nan"))
+    least, most = log_loss["interval"] or (float("nan"), float("nan"))
     return (
         f"{env}: best on validation images is {method['algo']} with {method['architecture']} and {method['num_demos']} "
         f"demonstrations ({method['demos']}); on {entry['images']} test images it is right on {entry['success']:.1%} "
         f"(mean of {entry['seeds']} seeds), {entry['reference']} on {entry['reference_success']:.1%}: "
-        f"{100 * difference['value']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})."
+        f"{100 * difference['value']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), and "
+        f"{log_loss['value']:+.3f} nats of log-loss ({least:+.3f} to {most:+.3f})."
     )
 
 

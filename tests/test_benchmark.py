@@ -19,6 +19,8 @@ import pandas
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.benchmark import Benchmark, Cell, CellRunner, Grid
+from agents.comparison import kept_evaluation
+from agents.evaluation import choose_images
 from glimpse_env.errors import ArtifactError, ConfigurationError
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +75,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "embeddings: 100%" in before
     assert "embeddings" not in after  # what cells share is made before them
     return out
+
+
+def test_the_best_agent_beside_a_policy(whole: Path) -> None:
+    """The differences are those of the means, of success and of the label's log-loss."""
+    benchmark, env = Benchmark(GRID, whole), "GlimpseDigits-v0"
+    found = benchmark.against("fixed")[env]
+    test = benchmark.sources[env].load("test")
+    fixed = kept_evaluation("fixed", benchmark.sources[env], benchmark.judges[env], test, choose_images(test, 40))
+    frame = benchmark.results()
+    best = frame[(frame.split == "test") & (frame.demos == found["method"]["demos"])]
+    assert found["seeds"] == len(best) == 2
+    assert found["difference"]["value"] == pytest.approx(best.success.mean() - fixed.success_rate)
+    assert found["log_loss_difference"]["value"] == pytest.approx(best.log_loss.mean() - fixed.log_loss[-1], abs=1e-5)
 
 
 def test_options_reach_all_cells() -> None:
