@@ -338,7 +338,9 @@ class Benchmark:
             begun, wanted = json.loads(path.read_text(encoding="utf-8"))["args"], self.grid.settings(cell, self.out)
             for name in names:
                 ours, theirs = getattr(wanted, name), begun.get(name)
-                if ours is not None and ours != theirs:  # None is resolved by a run when it begins
+                if ours is None and name == "target_temperature":  # a run takes its data set's when it begins
+                    continue
+                if ours != theirs:
                     raise ConfigurationError(
                         f"{self._folder(cell)} was begun with {name}={theirs}, not {ours}; choose another --out."
                     )

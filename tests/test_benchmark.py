@@ -1,5 +1,6 @@
 """A grid from the command line at toy size: killed, gone on with, compared; and what a grid refuses."""
 
+import json
 import re
 import signal
 import subprocess
@@ -216,6 +217,16 @@ def test_other_settings_are_refused(whole: Path, tmp_path: Path, change: dict[st
     for out in (whole, tmp_path):
         with pytest.raises(ConfigurationError, match=f"was begun with {name}=.*, not {value}; choose another --out"):
             Benchmark(replace(GRID, **change), out).run()
+
+
+def test_an_option_that_is_no_longer_given_is_refused(whole: Path, tmp_path: Path) -> None:
+    cell = GRID.cells()[0].name
+    config = json.loads((whole / "cells" / cell / "config.json").read_text())
+    config["args"]["rollout"] = 1920
+    (tmp_path / "cells" / cell).mkdir(parents=True)
+    (tmp_path / "cells" / cell / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigurationError, match="was begun with rollout=1920, not None; choose another --out"):
+        Benchmark(GRID, tmp_path).run()
 
 
 def test_references_are_of_the_images_asked_for(whole: Path, tmp_path: Path) -> None:
