@@ -70,7 +70,7 @@ class GlimpseVecEnv(VecEnv):
         else:
             infos = self._split(info["final_info"])
             self.reset_infos = self._split(info)
-            elapsed, length = round(time.time() - self._started, 6), self.env.batch.geometry.num_glimpses
+            elapsed, length = round(time.time() - self._started, 6), self.env.batch.num_steps
             for i, one in enumerate(infos):
                 one["terminal_observation"] = info["final_obs"][i]
                 one["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}

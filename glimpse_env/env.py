@@ -8,7 +8,7 @@ from gymnasium.error import ResetNeeded
 
 from glimpse_env.arguments import one_of, seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
-from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode
+from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.observations import Observation, ObservationMode, take
 from glimpse_env.rendering import Window, draw_batch
 
@@ -21,12 +21,19 @@ class GlimpseEnv(gym.Env):
     after T glimpses a judge, a network trained to name the class from any set of glimpses, says what it takes the
     image for. The task is hard visual attention (arXiv 1906.05462): to look where the class can be told.
 
+    With `task="classify"`, the ids `Glimpse...Classify-v0`, there is no judge: the agent names the class itself.
+
     ## Action Space
 
     `Discrete(L)` (`action="discrete"`): the glimpse's place in a grid, numbered row by row. With
     `action="continuous"` `Box(-1, 1, (2,))`: row and column of the glimpse's centre, -1 for as far up or left as it
     goes and 1 for as far down or right, rounded to the pixel. Anything else raises `InvalidActionError` and leaves
     the episode as it was. `action_masks()` tells which grid places were not yet looked at.
+
+    To classify, each action also names a class: `MultiDiscrete([L, classes])`, or continuous
+    `Box(-1, 1, (2 + classes,))` with a number for each class behind the place, which are probabilities once 1 is added
+    and they are divided by their sum. T actions take glimpses. One more, whose place is of no account, is made with all of them in view,
+    and its class is the answer.
 
     ## Observation Space
 
@@ -51,6 +58,8 @@ class GlimpseEnv(gym.Env):
 
     `reward="classification"`: at the end 1 if the judge's most probable class is the image's, else 0.
     `reward="information"`: at each step the fall in the judge's log-loss of the image's class, in nats.
+    To classify: at the end 1 if the class named is the image's, else 0; with continuous actions it is the one of the
+    largest number, and `reward="log_loss"` pays the logarithm of the class's probability, at least 1e-4, in place.
 
     ## Starting State
 
@@ -58,14 +67,17 @@ class GlimpseEnv(gym.Env):
 
     ## Episode End
 
-    The T-th glimpse terminates the episode; it is never truncated. `info` tells `index`, `probabilities` and `entropy`
-    (nats) of the judge at each step, and at the end `is_success`, `label` and `log_loss` (nats).
+    The T-th glimpse terminates the episode, to classify the answer behind it; it is never truncated. `info` tells
+    `index`, `probabilities` and `entropy` (nats) of the judge at each step, and at the end `is_success`, `label` and
+    `log_loss` (nats). Without judge there are no `probabilities` and no `entropy`, and a `log_loss` is there with
+    continuous actions only.
 
     ## Arguments
 
     Through `gymnasium.make`, see `glimpse_env.registration.make_env`. The class itself takes the objects:
 
-    - `dataset`, `judge`, `geometry`: a split, what judges it, and the protocol of its glimpses.
+    - `dataset`, `judge`, `geometry`: a split, what judges it (None to classify), and the protocol of its glimpses.
+    - `task="look"`: or `"classify"`.
     - `observation`, `action`, `scales`, `reward`: as above.
     - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.
     - `tabulated=False`: True has the judge answer from a table of its embeddings at all grid places, computed once
@@ -82,9 +94,10 @@ class GlimpseEnv(gym.Env):
     def __init__(
         self,
         dataset: GlimpseDataset,
-        judge: Posterior,
+        judge: Posterior | None,
         geometry: Geometry,
         *,
+        task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
         scales: int = 1,
@@ -101,6 +114,7 @@ class GlimpseEnv(gym.Env):
             judge,
             geometry,
             1,
+            task=task,
             observation=observation,
             action=action,
             scales=scales,
@@ -136,7 +150,7 @@ class GlimpseEnv(gym.Env):
         return take(observations, 0), _single(info)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Takes a glimpse.
+        """Takes a glimpse, or the answer of an agent that classifies.
 
         Raises:
             ResetNeeded: before :meth:`reset` and after the end of an episode.
@@ -144,7 +158,7 @@ class GlimpseEnv(gym.Env):
         """
         if not self._begun:
             raise ResetNeeded("Call reset() before step().")
-        if self.batch.num_taken == self.batch.geometry.num_glimpses:
+        if self.batch.ended:
             raise ResetNeeded("The episode has ended: call reset() before step().")
         transition = self.batch.step([action])
         self._show()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -19,7 +19,10 @@ from glimpse_env.observations import Histories, Observation, ObservationMode, ma
 from glimpse_env.sensor import Sensor
 
 ActionMode = Literal["discrete", "continuous"]
-RewardMode = Literal["classification", "information"]
+RewardMode = Literal["classification", "information", "log_loss"]
+Task = Literal["look", "classify"]
+LEAST = 1e-4
+"""The least probability that a log-loss reward reckons with: it is never under log(1e-4), about -9.2."""
 MOST = 1_000_000
 """Episodes in a batch at most."""
 
@@ -71,6 +74,32 @@ def _log(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
 
 
+def _probabilities(numbers: np.ndarray) -> np.ndarray:
+    """(B, classes) float64 of numbers in [-1, 1], one for each class; uniform where all are -1."""
+    weights = numbers.astype(np.float64) + 1.0
+    total = weights.sum(axis=1, keepdims=True)
+    return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / weights.shape[1])
+
+
+ActionSpace: TypeAlias = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
+
+
+def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> Any:
+    """How many values each number of an action can have."""
+    return space.n if isinstance(space, spaces.Discrete) else space.nvec
+
+
+def _check_without_judge(action: str, observation: str, reward: str, tabulated: bool) -> None:
+    """Refuses, where agents classify themselves, what only a judge could give."""
+    if observation == "embedding" or tabulated:
+        asked = "observation='embedding'" if observation == "embedding" else "tabulated=True"
+        raise ConfigurationError(f"{asked} reads a judge's table and task='classify' has no judge; leave it out.")
+    if reward == "information":
+        raise ConfigurationError("reward='information' is told by a judge and task='classify' has none; leave it out.")
+    if reward == "log_loss" and action != "continuous":
+        raise ConfigurationError("reward='log_loss' needs probabilities of the classes; take action='continuous'.")
+
+
 @dataclass(frozen=True)
 class Transition:
     """What one step of B episodes brought."""
@@ -80,45 +109,53 @@ class Transition:
     rewards: np.ndarray
     """(B,) float64."""
     ended: bool
-    """Whether that was the T-th glimpse; episodes start together, so they end together."""
+    """Whether that was the last step; episodes start together, so they end together."""
     info: dict[str, np.ndarray]
     """(B, ...) each: ``index``, and with ``posterior_info`` ``probabilities`` and ``entropy``; at the end also
-    ``is_success``, ``label`` and ``log_loss``."""
+    ``is_success``, ``label`` and, where somebody gave probabilities, ``log_loss``."""
     assessment: Assessment | None
-    """The judge's, where it was asked; not for the agent, it depends on the label."""
+    """The judge's, where it was asked; not for the agent, it depends on the label. None with ``task="classify"``."""
 
 
 class EpisodeBatch:
     """B episodes in lockstep: each hides an image and shows T glimpses of it, one a step.
 
+    With ``task="look"`` a judge names the class and the T-th glimpse ends the episode. With ``task="classify"`` there
+    is no judge: each action also names a class, and a last action, number T + 1, whose location is of no account,
+    gives the answer with all T glimpses in view.
+
     Args:
         dataset: where the images come from.
-        judge: gives p(theta | y_1:t, l_1:t), from which the reward is made.
+        judge: gives p(theta | y_1:t, l_1:t), from which the reward is made; None with ``task="classify"``.
         geometry: of the glimpses.
         size: B.
+        task: who names the class.
         observation: what is shown, see :mod:`glimpse_env.observations`.
         action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
-            pixel.
+            pixel. To classify a class's index stands behind the former, and a number in [-1, 1] for each class, which
+            become probabilities when 1 is added and they are divided by their sum, behind the latter.
         scales: concentric windows of a glimpse, see :class:`Sensor`.
-        reward: ``"classification"`` pays 1 at the end if the judge's most probable class is the label,
-            ``"information"`` pays the fall in the label's log-loss at each step.
+        reward: ``"classification"`` pays 1 at the end if the class named is the label, ``"information"``, with a judge,
+            the fall in the label's log-loss at each step, ``"log_loss"``, with the agent's own probabilities, the
+            logarithm of the label's at the end.
         posterior_info: whether ``probabilities`` and ``entropy`` are told at each step; without them, and with the
             classification reward, the judge is asked only when episodes end.
         tabulated: whether the judge answers from a table of its embeddings of the split, computed once and kept in
             the cache: many times as fast, and the same up to half precision. Embedding observations imply it.
 
     Raises:
-        ConfigurationError: if an argument is out of range, images are not square, the judge knows other classes, or a
-            table is asked for with continuous actions.
+        ConfigurationError: if an argument is out of range, images are not square, the judge knows other classes, a
+            table is asked for with continuous actions, or something of a judge is to be shown where there is none.
     """
 
     def __init__(
         self,
         dataset: GlimpseDataset,
-        judge: Posterior,
+        judge: Posterior | None,
         geometry: Geometry,
         size: int,
         *,
+        task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
         scales: int = 1,
@@ -129,7 +166,13 @@ class EpisodeBatch:
         height, width, channels = dataset.images.shape[1:]
         if height != width:
             raise ConfigurationError(f"images of {height} x {width} pixels are not square; crop or pad them.")
-        if judge.num_classes != len(dataset.class_names):
+        one_of("task", task, get_args(Task))
+        if (judge is None) != (task == "classify"):
+            raise ConfigurationError(
+                f"task={task!r} {'has no judge' if judge is not None else 'needs a judge'}: the agent itself names the "
+                "class with task='classify', a judge with task='look'."
+            )
+        if judge is not None and judge.num_classes != len(dataset.class_names):
             raise ConfigurationError(
                 f"the judge knows {judge.num_classes} classes and {dataset.name} has {len(dataset.class_names)}: "
                 "use one that was trained on this data set."
@@ -137,12 +180,17 @@ class EpisodeBatch:
         size = whole_number("num_envs", size, 1, MOST)
         one_of("action", action, get_args(ActionMode))
         one_of("reward", reward, get_args(RewardMode))
+        self.task = task
+        if judge is None:
+            _check_without_judge(action, observation, reward, tabulated)
+        elif reward == "log_loss":
+            raise ConfigurationError("reward='log_loss' is of the agent's own probabilities; take task='classify'.")
         self.dataset = dataset
         self.judge = judge
         self.geometry = geometry
         self.action = action
         self.reward = reward
-        self.posterior_info = flag("posterior_info", posterior_info)
+        self.posterior_info = flag("posterior_info", posterior_info) and judge is not None
         self.grid = LocationGrid(height, geometry.glimpse_size, geometry.stride)
         self.sensor = Sensor(geometry.glimpse_size, scales)
         self.tabulated: TabulatedJudge | None = None
@@ -171,12 +219,17 @@ class EpisodeBatch:
             scales,
             embedding=self.embeddings.width if self.embeddings else 0,
         )
-        self.action_space: spaces.Discrete | spaces.Box = (
-            spaces.Discrete(len(self.grid)) if action == "discrete" else spaces.Box(-1.0, 1.0, (2,), np.float32)
-        )
+        self.action_space = self._actions()
+        self.num_steps = geometry.num_glimpses + (task == "classify")
+        """Steps of an episode."""
         self.indices = np.zeros(size, dtype=np.int64)
         self.num_taken = 0
         """t, glimpses taken so far, the same in all episodes."""
+        self.ended = False
+        """Whether the last step has been made."""
+        self.named: np.ndarray | None = None
+        """(B,) int64: the classes that agents named last, where they classify."""
+        self._seen: Observation = None  # of the last step, for the answer, which shows nothing new
         self.corners = np.zeros((size, geometry.num_glimpses, 2), dtype=np.int64)
         """(B, T, 2) pixels: where the glimpses are; zero from t on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
@@ -211,6 +264,7 @@ class EpisodeBatch:
         """
         self.indices = indices
         self.num_taken = self._num_read = 0
+        self.ended, self.named, self._seen = False, None, None
         self.corners[:] = 0
         self.observer.begin(self._shown)
         assessment = self.assess() if self._judges_each_step else None
@@ -219,15 +273,22 @@ class EpisodeBatch:
         return self.observer.blank(len(self)), self._info(assessment)
 
     def step(self, actions: Any) -> Transition:
-        """Takes one glimpse in every episode.
+        """Takes one glimpse in every episode, or the answers where all are taken.
 
         Args:
-            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1].
+            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1]; to classify (B, 2) int, of location and
+                class, or (B, 2 + classes).
 
         Raises:
             InvalidActionError: naming an action that is not in the action space; nothing has changed then.
         """
         actions, t = self._checked(actions), self.num_taken
+        if self.task == "classify":
+            answers = actions[:, 1] if self.action == "discrete" else actions[:, 2:]
+            self.named = np.array(answers if self.action == "discrete" else answers.argmax(axis=1))
+            if t == self.geometry.num_glimpses:
+                return self._answered(answers)
+            actions = actions[:, 0] if self.action == "discrete" else actions[:, :2]
         if self.action == "discrete":
             corners = self.grid.corners[actions]
             self._locations[:, t] = actions
@@ -240,7 +301,10 @@ class EpisodeBatch:
         else:
             seen = self.sensor(self.dataset.images, self.indices, corners)
         observations = self.observer.advance(self._shown, t, seen, corners)
-        ended = self.num_taken == self.geometry.num_glimpses
+        if self.task == "classify":
+            self._seen = observations
+            return Transition(observations, np.zeros(len(self)), False, self._info(None), None)
+        self.ended = ended = self.num_taken == self.num_steps
         assessment = self.assess() if ended or self._judges_each_step else None
         info = self._info(assessment)
         rewards = np.zeros(len(self))
@@ -258,8 +322,28 @@ class EpisodeBatch:
             self._log_loss = assessment.log_loss
         return Transition(observations, rewards, ended, info, assessment)
 
+    def _answered(self, answers: np.ndarray) -> Transition:
+        """The last step of agents that classify, by ``answers`` (B,) or numbers (B, classes)."""
+        self.ended = True
+        labels, info = np.array(self.dataset.labels[self.indices]), self._info(None)
+        assert self.named is not None
+        success = self.named == labels
+        rewards = success.astype(np.float64)
+        if self.action == "continuous":
+            info["log_loss"] = Assessment.of(_probabilities(answers), labels).log_loss
+        if self.reward == "log_loss":
+            rewards = -np.minimum(info["log_loss"], -np.log(LEAST))
+        info |= {"is_success": success, "label": labels}
+        return Transition(self._seen, rewards, True, info, None)
+
     def assess(self) -> Assessment:
-        """The judge's opinion at present."""
+        """The judge's opinion at present.
+
+        Raises:
+            ConfigurationError: if there is no judge.
+        """
+        if self.judge is None:
+            raise ConfigurationError("task='classify' has no judge to ask; ask the agent.")
         t, folds = self.num_taken, np.array(self.dataset.folds[self.indices])
         if t == 0:
             known, priors = self._priors
@@ -302,9 +386,16 @@ class EpisodeBatch:
 
     def _checked(self, actions: Any) -> np.ndarray:
         """Actions as :meth:`step` takes them, as an array."""
-        discrete, locations = self.action == "discrete", len(self.grid)
-        kinds, members = ("iu", f"integers in 0..{locations - 1}") if discrete else ("fiu", "pairs in [-1, 1]")
-        shape = (len(self),) if discrete else (len(self), 2)
+        space, classify = self.action_space, self.task == "classify"
+        shape = (len(self), *space.shape)  # type: ignore[misc]
+        kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
+        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, _sizes(space) - 1)
+        if not classify:
+            members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
+        elif self.action == "discrete":
+            members = f"a location in 0..{high[0]} and a class in 0..{high[1]}"
+        else:
+            members = f"{shape[1]} numbers in [-1, 1]"
         try:
             values = np.asarray(actions)
         except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that wants a gradient
@@ -313,14 +404,14 @@ class EpisodeBatch:
             raise InvalidActionError(
                 f"actions {actions!r} ({values.dtype}, shape {values.shape}) must be {members}; shape {shape}."
             )
-        within = (values >= 0) & (values < locations) if discrete else (values >= -1) & (values <= 1)  # false for NaN
+        within = (values >= low) & (values <= high)  # false for NaN
         valid = within.reshape(len(self), -1).all(axis=1)
         if not valid.all():
             raise InvalidActionError(f"action {values[~valid][0]} is not in the action space: take {members}.")
         return values
 
     def action_masks(self) -> np.ndarray:
-        """(B, L) bool: the locations not yet looked at.
+        """(B, L) bool: the locations not yet looked at; to classify (B, L + classes), every class among them.
 
         Raises:
             ConfigurationError: if actions are continuous.
@@ -329,7 +420,16 @@ class EpisodeBatch:
             raise ConfigurationError("action_masks() needs action='discrete': others cannot be listed.")
         masks = np.ones((len(self), len(self.grid)), dtype=bool)
         np.put_along_axis(masks, self._locations[:, : self.num_taken], False, axis=1)
+        if self.task == "classify":
+            masks = np.concatenate([masks, np.ones((len(self), len(self.dataset.class_names)), dtype=bool)], axis=1)
         return masks
+
+    def _actions(self) -> ActionSpace:
+        """Of one episode."""
+        locations, classes = len(self.grid), len(self.dataset.class_names)
+        if self.action == "discrete":
+            return spaces.Discrete(locations) if self.task == "look" else spaces.MultiDiscrete([locations, classes])
+        return spaces.Box(-1.0, 1.0, (2 if self.task == "look" else 2 + classes,), np.float32)
 
     @property
     def _judges_each_step(self) -> bool:
@@ -345,6 +445,7 @@ class EpisodeBatch:
     def _priors(self) -> tuple[np.ndarray, np.ndarray]:
         """(F,) the folds there are, ascending, and (F, classes) float32: the answers before the first glimpse."""
         folds = np.unique(self.dataset.folds)
+        assert self.judge is not None
         none = np.zeros((len(folds), *self._cut(0, 1).shape[1:]), dtype=np.uint8)
         corners, counts = np.zeros((len(folds), 1, 2), dtype=np.int64), np.zeros(len(folds), dtype=np.int64)
         return folds, self.judge.probabilities(none, corners, counts, folds)

@@ -10,5 +10,8 @@ ENV_IDS = {
 }
 """The ids, and the data set of each as :func:`glimpse_env.registration.find_source` names it."""
 
+CLASSIFY_IDS = {env_id.replace("-v0", "Classify-v0"): dataset for env_id, dataset in ENV_IDS.items()}
+"""The ids of the same environments without a judge, in which the agent names the class."""
+
 DEFAULT_SCALES = {"cub-full": 2}
 """Concentric windows of a glimpse in the environments of a data set, where they are not 1."""

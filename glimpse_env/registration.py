@@ -4,13 +4,14 @@ import inspect
 import json
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from glimpse_env.arguments import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.sources import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
+from glimpse_env.episodes import Task
 from glimpse_env.errors import (
     ArtifactError,
     ConfigurationError,
@@ -18,7 +19,7 @@ from glimpse_env.errors import (
     DatasetNotFoundError,
     UnknownArgumentError,
 )
-from glimpse_env.ids import DEFAULT_SCALES, ENV_IDS
+from glimpse_env.ids import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
 from glimpse_env.judge import Judge, find_judge
 from glimpse_env.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -33,6 +34,7 @@ def make_env(
     root: str | None = None,
     dataset_options: dict[str, Any] | None = None,
     judge: str | None = None,
+    task: Task = "look",
     scales: int = 1,
     **options: Any,
 ) -> GlimpseEnv:
@@ -44,6 +46,7 @@ def make_env(
         root: folder with the data set; default ``GLIMPSE_DATA``.
         dataset_options: further keyword arguments of the data set's class.
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
+        task: ``"look"``, or ``"classify"`` without a judge.
         scales, options: keyword arguments of :class:`GlimpseEnv`.
 
     Raises:
@@ -54,7 +57,8 @@ def make_env(
         ArtifactError: if the judge given cannot be read or belongs to other data.
     """
     _check_known(options, GlimpseEnv)
-    return GlimpseEnv(*_parts(dataset, split, root, dataset_options, judge, scales), scales=scales, **options)
+    parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
+    return GlimpseEnv(*parts, task=task, scales=scales, **options)
 
 
 def make_folder_env(**arguments: Any) -> GlimpseEnv:
@@ -74,6 +78,7 @@ def make_vector_env(
     root: str | None = None,
     dataset_options: dict[str, Any] | None = None,
     judge: str | None = None,
+    task: Task = "look",
     scales: int = 1,
     max_episode_steps: int | None = None,
     **options: Any,
@@ -81,15 +86,16 @@ def make_vector_env(
     """What ``gymnasium.make_vec`` calls; arguments and errors as in :func:`make_env`.
 
     Args:
-        max_episode_steps: an upper limit that episodes, always of T steps, must keep anyway.
+        max_episode_steps: an upper limit that episodes, always of T steps (to classify T + 1), must keep anyway.
     """
     _check_known(options, GlimpseVectorEnv)
     num_envs = whole_number("num_envs", num_envs, 1)
-    parts = _parts(dataset, split, root, dataset_options, judge, scales)
-    steps = parts[2].num_glimpses
+    parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
+    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, scales=scales, **options)
+    steps = env.batch.num_steps
     if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
-        raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the glimpses of an episode.")
-    return GlimpseVectorEnv(*parts, num_envs=num_envs, scales=scales, **options)
+        raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the steps of an episode.")
+    return env
 
 
 def make_folder_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
@@ -101,11 +107,14 @@ def make_folder_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
 make_env.metadata = make_folder_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
 
 
+_DATASETS = ENV_IDS | CLASSIFY_IDS
+
+
 def source_of(env: str, root: str | None = None, dataset_options: str = "{}") -> DataSource:
     """The data set that the flags of a script name.
 
     Args:
-        env: an environment id, or the name of a data set.
+        env: an environment id, of either task, or the name of a data set.
         root: see :func:`make_env`.
         dataset_options: as JSON.
 
@@ -113,7 +122,7 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}") ->
         ConfigurationError: if there is no such id, the options are no JSON object or the data set does not take one.
         DatasetNotFoundError: if its files are missing.
     """
-    if env not in (*ENV_IDS, *SOURCES):
+    if env not in (*_DATASETS, *SOURCES):
         raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
     try:
         options = json.loads(dataset_options)
@@ -121,7 +130,7 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}") ->
         raise ConfigurationError(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
-    return find_source(cast(DatasetName, ENV_IDS.get(env, env)), root, options)
+    return find_source(cast(DatasetName, _DATASETS.get(env, env)), root, options)
 
 
 def scales_of(env: str, scales: int | None = None) -> int:
@@ -130,7 +139,7 @@ def scales_of(env: str, scales: int | None = None) -> int:
     Raises:
         ConfigurationError: if they are not a whole number of at least 1.
     """
-    return DEFAULT_SCALES.get(ENV_IDS.get(env, env), 1) if scales is None else whole_number("scales", scales, 1)
+    return DEFAULT_SCALES.get(_DATASETS.get(env, env), 1) if scales is None else whole_number("scales", scales, 1)
 
 
 def find_source(dataset: DatasetName, root: str | None = None, options: dict[str, Any] | None = None) -> DataSource:
@@ -167,12 +176,18 @@ def _parts(
     root: str | None,
     dataset_options: dict[str, Any] | None,
     judge: str | None,
+    task: Task,
     scales: int,
-) -> tuple[GlimpseDataset, Judge, Geometry]:
+) -> tuple[GlimpseDataset, Judge | None, Geometry]:
     one_of("split", split, PUBLIC_SPLITS)
+    one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
     source = find_source(dataset, root, dataset_options)
     Sensor(source.geometry.glimpse_size, whole_number("scales", scales, 1))  # refuses what it cannot show
+    if task == "classify":
+        if path is not None:
+            raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
+        return source.load(split), None, source.geometry
     if path is None:
         found = find_judge(source, scales)  # before the images are made, which takes longer
         return source.load(split), found, source.geometry
@@ -206,5 +221,5 @@ def _check_known(options: Mapping[str, Any], kind: type) -> None:
     if unknown:
         raise UnknownArgumentError(
             f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
-            f"dataset_options, judge and scales there are {', '.join(known)}."
+            f"dataset_options and judge there are {', '.join(known)}."
         )

@@ -41,7 +41,7 @@ def draw_episode(
     image: np.ndarray,
     corners: np.ndarray,
     glimpse_size: int,
-    probabilities: np.ndarray,
+    probabilities: np.ndarray | None,
     class_names: Sequence[str],
     label: int | None = None,
     epe_map: np.ndarray | None = None,
@@ -51,14 +51,15 @@ def draw_episode(
     scales: int = 1,
     title: str | None = None,
     map_title: str = "Expected entropy, nats",
+    named: int | None = None,
 ) -> np.ndarray:
-    """A picture of an episode: what was seen of the image, and what the judge makes of it.
+    """A picture of an episode: what was seen of the image, and what the judge, or the agent, makes of it.
 
     Args:
         image: (H, W, C) uint8, square, C 1 or 3.
         corners: (t, 2) int pixels: top-left corners of the glimpses so far, in order.
         glimpse_size: side of a glimpse in pixels.
-        probabilities: (classes,): the judge's at present.
+        probabilities: (classes,): the judge's at present; None where the agent names the class itself.
         class_names: of all classes.
         label: the true class, marked; leave it out before the episode has ended.
         epe_map: (L,) expected posterior entropy in nats at each location of a square grid over the image, row-major;
@@ -68,6 +69,7 @@ def draw_episode(
         scales: concentric windows of a glimpse, each twice as wide as the one before.
         title: the heading, in place of the one that counts the glimpses.
         map_title: the heading of the map.
+        named: the class that the agent named last, in place of ``probabilities``; None where it named none yet.
 
     Returns:
         (384, 640, 3) uint8, 344 pixels wider with a map.
@@ -84,22 +86,27 @@ def draw_episode(
     _draw_glimpses(canvas, corners * scale, glimpse_size * scale, scales, num_glimpses or len(corners))
     if epe_map is not None:
         _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, stride, epe_map, map_title)
-    _draw_posterior(canvas, width - _MARGIN - _BARS, probabilities, class_names, label)
+    left = width - _MARGIN - _BARS
+    if probabilities is None:
+        _draw_answer(canvas, left, named, class_names, label)
+    else:
+        _draw_posterior(canvas, left, probabilities, class_names, label)
     return canvas.finished()
 
 
 def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
     """A picture of each episode at present, (384, 640, 3) uint8; the true class is marked once an episode has ended."""
     t, steps = batch.num_taken, batch.geometry.num_glimpses
-    probabilities = batch.assess().probabilities
+    probabilities = None if batch.judge is None else batch.assess().probabilities
     return [
         draw_episode(
             np.asarray(batch.dataset.images[index]),
             batch.corners[i, :t],
             batch.geometry.glimpse_size,
-            probabilities[i],
+            None if probabilities is None else probabilities[i],
             batch.dataset.class_names,
-            label=int(batch.dataset.labels[index]) if t == steps else None,
+            label=int(batch.dataset.labels[index]) if batch.ended else None,
+            named=None if batch.named is None else int(batch.named[i]),
             num_glimpses=steps,
             scales=batch.sensor.scales,
         )
@@ -226,8 +233,21 @@ def _draw_posterior(
     canvas.text((right, 17), f"entropy {entropy:.2f} nats", 14, FAINT, "ra")
     draw_bars(canvas, (left, _TOP), _BARS, probabilities, class_names, label, TOP_CLASSES)
     if label is not None:
-        correct = int(p.argmax()) == label
-        said = "Right" if correct else f"Wrong. True: {class_names[label]}"
-        y = _TOP + _SIDE - 20
-        canvas.box((left, y, right, y + 20), fill=RIGHT if correct else WRONG, radius=4)
-        canvas.text((left + _BARS / 2, y + 10), canvas.fitted(said, 13, _BARS - 16), 13, BACKGROUND, "mm")
+        _draw_verdict(canvas, left, int(p.argmax()) == label, class_names[label])
+
+
+def _draw_answer(canvas: Canvas, left: int, named: int | None, class_names: Sequence[str], label: int | None) -> None:
+    """What the agent names, and once the true class may be told whether it is right."""
+    canvas.text((left, 17), "Agent", 14, FAINT)
+    said = "nothing named yet" if named is None else class_names[named]
+    canvas.text((left, _TOP), canvas.fitted(said, 18, _BARS), 18, FAINT if named is None else INK)
+    if label is not None:
+        _draw_verdict(canvas, left, named == label, class_names[label])
+
+
+def _draw_verdict(canvas: Canvas, left: int, correct: bool, label: str) -> None:
+    """Whether the class named is the true one, ``label``, under the answer."""
+    said = "Right" if correct else f"Wrong. True: {label}"
+    y = _TOP + _SIDE - 20
+    canvas.box((left, y, left + _BARS, y + 20), fill=RIGHT if correct else WRONG, radius=4)
+    canvas.text((left + _BARS / 2, y + 10), canvas.fitted(said, 13, _BARS - 16), 13, BACKGROUND, "mm")

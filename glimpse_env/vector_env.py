@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from glimpse_env.arguments import seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
-from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode
+from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.observations import Observation, ObservationMode
 from glimpse_env.rendering import draw_batch
@@ -43,10 +43,11 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
     def __init__(
         self,
         dataset: GlimpseDataset,
-        judge: Posterior,
+        judge: Posterior | None,
         geometry: Geometry,
         *,
         num_envs: int = 1,
+        task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
         scales: int = 1,
@@ -66,6 +67,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
             judge,
             geometry,
             num_envs,
+            task=task,
             observation=observation,
             action=action,
             scales=scales,
@@ -129,7 +131,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         return observations, self._marked(info)
 
     def step(self, actions: Any) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Takes one glimpse in every sub-environment.
+        """Takes one glimpse in every sub-environment, or the answers of agents that classify.
 
         Raises:
             ResetNeeded: before the first :meth:`reset`.
