@@ -31,9 +31,9 @@ class GlimpseEnv(gym.Env):
     the episode as it was. `action_masks()` tells which grid places were not yet looked at.
 
     To classify, each action also names a class: `MultiDiscrete([L, classes])`, or continuous
-    `Box(-1, 1, (2 + classes,))` with a number for each class behind the place, which are probabilities once 1 is added
-    and they are divided by their sum. T actions take glimpses. One more, whose place is of no account, is made with all of them in view,
-    and its class is the answer.
+    `Box(-1, 1, (2 + classes,))` with a number for each class behind the place: probabilities, once 1 is added and they
+    are divided by their sum. T actions take glimpses. One more, whose place is of no account, is made with all of them
+    in view, and its class is the answer.
 
     ## Observation Space
 

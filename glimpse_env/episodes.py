@@ -393,7 +393,7 @@ class EpisodeBatch:
         if not classify:
             members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
         elif self.action == "discrete":
-            members = f"a location in 0..{high[0]} and a class in 0..{high[1]}"
+            members = f"a location in 0..{len(self.grid) - 1} and a class in 0..{len(self.dataset.class_names) - 1}"
         else:
             members = f"{shape[1]} numbers in [-1, 1]"
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
-from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior
+from glimpse_env.episodes import ActionMode, Assessment, EpisodeBatch, Posterior, Task
 from glimpse_env.observations import ObservationMode
 
 
@@ -42,11 +42,12 @@ class Rollouts:
     corners: np.ndarray
     """(N, T, 2) int64 pixels: top-left corners (row, col)."""
     success: np.ndarray
-    """(N,) bool: whether the judge named the class after the last glimpse."""
+    """(N,) bool: whether the judge, or the policy, named the class after the last glimpse."""
     log_loss: np.ndarray
-    """(N, T) float32 nats: of the label after each glimpse."""
+    """(N, T) float32 nats: of the label after each glimpse. Without a judge of the policy's ``last_probabilities``
+    (B, classes), NaN where it has none."""
     entropy: np.ndarray
-    """(N, T) float32 nats: the judge's, after each glimpse."""
+    """(N, T) float32 nats: the judge's, or the policy's, after each glimpse."""
 
     def __post_init__(self) -> None:
         count, steps = self.locations.shape
@@ -68,7 +69,7 @@ class Rollouts:
 def play(
     policy: Policy,
     dataset: GlimpseDataset,
-    judge: Posterior,
+    judge: Posterior | None,
     geometry: Geometry,
     indices: np.ndarray,
     *,
@@ -85,12 +86,13 @@ def play(
 
     Args:
         policy: what acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
-        dataset, judge, geometry, scales, action, observation: see :class:`EpisodeBatch`.
+        dataset, geometry, scales, action, observation: see :class:`EpisodeBatch`.
+        judge: None for a policy that classifies, with discrete actions.
         batch_size: images at a time.
         deterministic: handed to ``predict``.
         progress: whether to show a bar.
         start: gives the policy's state before the first step from the (B,) image indices of a batch.
-        on_step: called after each step with the (B,) positions of the batch in ``indices``, the step 0..T-1 and
+        on_step: called after each glimpse with the (B,) positions of the batch in ``indices``, the step 0..T-1 and
             the policy.
 
     Raises:
@@ -101,31 +103,38 @@ def play(
     locations = np.full((count, steps), -1, dtype=np.int64)
     corners = np.empty((count, steps, 2), dtype=np.int64)
     success = np.empty(count, dtype=bool)
-    log_loss, entropy = np.empty((2, count, steps), dtype=np.float32)
+    log_loss, entropy = np.full((2, count, steps), np.nan, dtype=np.float32)
+    task: Task = "look" if judge is not None else "classify"
     takes_masks = action == "discrete" and "action_masks" in inspect.signature(policy.predict).parameters
     with tqdm(total=count, desc="Episodes", unit="img", disable=not progress) as bar:
         for first in range(0, count, batch_size):
             rows = np.arange(first, min(first + batch_size, count))
             batch = EpisodeBatch(
-                dataset, judge, geometry, len(rows), scales=scales, action=action, observation=observation
+                dataset, judge, geometry, len(rows), task=task, scales=scales, action=action, observation=observation
             )
             wanted = batch.requested({"index": indices[rows]})
             assert wanted is not None
             observations, _ = batch.begin(wanted)
             state = None if start is None else start(indices[rows])
-            for t in range(steps):
+            for t in range(batch.num_steps):
                 begins = np.full(len(rows), t == 0)
                 masks = {"action_masks": batch.action_masks()} if takes_masks else {}
                 actions, state = policy.predict(observations, state, begins, deterministic, **masks)
                 transition = batch.step(actions)
                 observations, assessment = transition.observations, transition.assessment
-                if action == "discrete":
-                    locations[rows, t] = actions
-                assert assessment is not None  # posterior_info asks the judge at each step
-                log_loss[rows, t], entropy[rows, t] = assessment.log_loss, assessment.entropy
-                success[rows] = assessment.success
-                if on_step is not None:
-                    on_step(rows, t, policy)
+                told = getattr(policy, "last_probabilities", None) if judge is None else None
+                if told is not None and t > 0:  # they are of the glimpses before this step
+                    assessed = Assessment.of(told, dataset.labels[indices[rows]])
+                    log_loss[rows, t - 1], entropy[rows, t - 1] = assessed.log_loss, assessed.entropy
+                if assessment is not None:  # posterior_info asks the judge at each step
+                    log_loss[rows, t], entropy[rows, t] = assessment.log_loss, assessment.entropy
+                if transition.ended:
+                    success[rows] = transition.info["is_success"]
+                if t < steps:
+                    if action == "discrete":
+                        locations[rows, t] = actions if judge is not None else np.asarray(actions)[:, 0]
+                    if on_step is not None:
+                        on_step(rows, t, policy)
             corners[rows] = batch.corners
             bar.update(len(rows))
     return Rollouts(indices, dataset.labels[indices], locations, corners, success, log_loss, entropy)

@@ -1,0 +1,166 @@
+"""The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014): it looks and it classifies."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.architectures import AttentionBlock
+from glimpse_env.arguments import one_of
+from glimpse_env.posterior import PosteriorConfig, encoder_plan
+
+Memory = TypeVar("Memory")
+
+
+class GlimpseNetwork(nn.Module):
+    """token(y, l) = relu(A encoder(y) + B loc(l)): what is seen, and where.
+
+    The encoder has the judge's convolutions, which are *valid*, with batch normalisation: without it learning from
+    scratch takes several times as long.
+    """
+
+    def __init__(self, config: PosteriorConfig, tokens: int):
+        """
+        Args:
+            config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
+            tokens: width of a token.
+        """
+        super().__init__()
+        self.shape = (config.glimpse_size, config.glimpse_size, config.channels)
+        layers: list[nn.Module] = []
+        channels = config.channels
+        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
+            width = max(8, round(config.features * share / 8) * 8)
+            layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        self.encoder = nn.Sequential(*layers)
+        self.glimpse_projection = nn.Linear(channels, tokens)
+        self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+
+    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """(B, g * g * C * scales) in [0, 1] and (B, 2) normalised to (B, tokens)."""
+        pixels = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
+        features = self.encoder(pixels).flatten(1)
+        return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
+
+
+class Core(nn.Module, ABC, Generic[Memory]):
+    """Reads tokens one by one."""
+
+    @abstractmethod
+    def begin(self, batch: int) -> tuple[Tensor, Memory]:
+        """h_0 (B, H) of ``batch`` episodes, and what is remembered of them."""
+
+    @abstractmethod
+    def step(self, token: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """h_t (B, H) once a token (B, tokens) more has been read, and what is remembered then."""
+
+
+class GRUCore(Core[Tensor]):
+    """h_t = GRU(h_t-1, token_t), with a learned h_0."""
+
+    def __init__(self, tokens: int, hidden: int):
+        super().__init__()
+        self.cell = nn.GRUCell(tokens, hidden)
+        self.start = nn.Parameter(torch.zeros(hidden))
+
+    def begin(self, batch: int) -> tuple[Tensor, Tensor]:
+        first = self.start.expand(batch, -1)
+        return first, first
+
+    def step(self, token: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.cell(token, memory)
+        return state, state
+
+
+class TransformerCore(Core[tuple[Tensor, ...]]):
+    """Causal self-attention over the tokens so far, a learned one before them; no positions but the locations'."""
+
+    def __init__(self, tokens: int, hidden: int, heads: int = 4, layers: int = 2):
+        super().__init__()
+        self.start = nn.Parameter(0.1 * torch.randn(hidden))
+        self.project = nn.Linear(tokens, hidden)
+        self.blocks = nn.ModuleList(AttentionBlock(hidden, heads) for _ in range(layers))
+
+    def begin(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        empty = tuple(self.start.new_zeros(batch, 0, len(self.start)) for _ in self.blocks)
+        return self._read(self.start.expand(batch, -1), empty)
+
+    def step(self, token: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self._read(self.project(token), memory)
+
+    def _read(self, newest: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kept, x = [], newest[:, None]  # (B, 1, H)
+        for block, before in zip(self.blocks, memory, strict=True):
+            kept.append(torch.cat([before, x], dim=1))  # (B, t + 1, H): all that this layer was given
+            x = block(x, kept[-1], torch.ones(kept[-1].shape[:2], dtype=torch.bool, device=x.device))
+        return x[:, 0], tuple(kept)
+
+
+CORES: dict[str, type[Core[Any]]] = {"gru": GRUCore, "transformer": TransformerCore}
+"""By name."""
+
+
+class RAMNetwork(nn.Module):
+    """Glimpse network, core, and what is read off the core's state h_t.
+
+    Attributes:
+        locator: logits of pi(l_t+1 | h_t).
+        classifier: logits of p(theta | h_t), trained after the last glimpse, or after each.
+        baseline: b(h_t), the return that is expected; reads h_t without moving it.
+        foresight: the entropy in nats that p(theta | h_t+1) is expected to have; reads h_t without moving it.
+    """
+
+    def __init__(
+        self,
+        posterior: Mapping[str, Any],
+        num_locations: int,
+        *,
+        core: str = "gru",
+        tokens: int = 192,
+        hidden: int = 192,
+    ):
+        """
+        Args:
+            posterior: the fields of the :class:`PosteriorConfig` that shapes the glimpse encoder; plain values, so that
+                SB3 stores them with the model.
+            num_locations: L, of the grid.
+            core: a key of :data:`CORES`.
+            tokens: width of a glimpse's token.
+            hidden: H, width of the core's state.
+
+        Raises:
+            ConfigurationError: if there is no such core.
+        """
+        super().__init__()
+        one_of("core", core, CORES)
+        config = PosteriorConfig(**posterior)
+        self.glimpse_network = GlimpseNetwork(config, tokens)
+        self.core = CORES[core](tokens, hidden)
+        self.locator = _head(hidden, num_locations)
+        self.classifier = _head(hidden, config.num_classes)
+        self.baseline = _head(hidden, 1)
+        self.foresight = _head(hidden, 1)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        state, memory = self.core.begin(len(tokens))
+        states = [state]
+        for token in tokens.unbind(1):
+            state, memory = self.core.step(token, memory)
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def expected_return(self, state: Tensor) -> Tensor:
+        """b(h) of states (..., H): (...)."""
+        return self.baseline(state.detach())[..., 0]
+
+    def expected_entropy(self, state: Tensor) -> Tensor:
+        """What the classifier's entropy is expected to be a glimpse later, of states (..., H): (...) nats."""
+        return torch.relu(self.foresight(state.detach())[..., 0])
+
+
+def _head(hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out))
