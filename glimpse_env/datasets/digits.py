@@ -11,7 +11,7 @@ import struct
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -41,6 +41,7 @@ MARGIN = 4
 """Empty pixels around a digit in its frame, as in MNIST."""
 PIECE = 8
 NUM_PIECES = 4
+_MOST_GLIMPSES = 169  # as many as locations
 CHUNK = 2048
 """Images that share a random generator."""
 PASS = 9600
@@ -85,11 +86,16 @@ class ClutteredDigits(DataSource):
     geometry = Geometry(glimpse_size=12, stride=4, num_glimpses=6)
     image_shape = (CANVAS, CANVAS, 1)
     num_folds = 2
-    placements: ClassVar[dict[Split, int]]
+    placements: dict[Split, int]
     """Images made of each digit of a split, each with a place and clutter of its own."""
+    _defaults: ClassVar[dict[str, Any]] = {"num_glimpses": geometry.num_glimpses}
+    """Of options that are told where they are chosen only: data sets without them are what they always were."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, num_glimpses: int) -> None:
         self.seed = whole_number("seed", seed, 0)
+        self.geometry = replace(
+            self.geometry, num_glimpses=whole_number("num_glimpses", num_glimpses, 1, _MOST_GLIMPSES)
+        )
 
     @cached_property
     @abstractmethod
@@ -108,7 +114,17 @@ class ClutteredDigits(DataSource):
     def fingerprint(self) -> str:
         pools = (self.pools[split] for split in SEEDED_SPLITS)
         arrays = (array for pool in pools for array in (pool.images, pool.labels))
-        return digest([self.name, PROTOCOL, self.seed, self.num_folds], *arrays)
+        return digest([self.name, PROTOCOL, self.seed, self.num_folds, *self._chosen.items()], *arrays)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"seed": self.seed, **self._chosen}
+
+    @property
+    def _chosen(self) -> dict[str, Any]:
+        """Those of :attr:`_defaults` that are otherwise here."""
+        own = {"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]}
+        return {name: own[name] for name, usual in self._defaults.items() if own[name] != usual}
 
     def size(self, split: Split) -> int:
         return len(self.pools[split]) * self.placements[split]
@@ -166,24 +182,29 @@ class ClutteredMNIST(ClutteredDigits):
         root: folder with the four IDX files, gzipped or not, or with such a folder called ``mnist``,
             ``MNIST`` or ``MNIST/raw``; default ``GLIMPSE_DATA``.
         seed: of places and clutter.
+        num_glimpses: T.
+        placements: images made of each training digit.
 
     Raises:
-        ConfigurationError: if ``seed`` is not a whole number, or negative.
+        ConfigurationError: if a number is not whole or out of range.
         DatasetNotFoundError: if the files are missing.
         DatasetFormatError: naming the file, on first use, if it cannot be read as digits.
     """
 
     name = "mnist"
-    placements: ClassVar[dict[Split, int]] = {"train": 1, "val": 1, "test": 1}
+    _defaults: ClassVar[dict[str, Any]] = {**ClutteredDigits._defaults, "placements": 1}
 
-    def __init__(self, root: str | Path | None = None, seed: int = 0) -> None:
-        super().__init__(seed)
+    def __init__(
+        self, root: str | Path | None = None, seed: int = 0, num_glimpses: int = 6, placements: int = 1
+    ) -> None:
+        super().__init__(seed, num_glimpses)
+        self.placements = {"train": whole_number("placements", placements, 1), "val": 1, "test": 1}
         self.root = path_or_none("root", root)
         self._files = _find_idx_files(data_root(self.root))
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"root": self.root, "seed": self.seed}
+        return {"root": self.root, **super().options}
 
     @cached_property
     def pools(self) -> dict[Split, DigitPool]:
@@ -227,20 +248,17 @@ class Digits(ClutteredDigits):
 
     Args:
         seed: of places and clutter.
+        num_glimpses: T.
 
     Raises:
-        ConfigurationError: if ``seed`` is not a whole number, or negative.
+        ConfigurationError: if a number is not whole or out of range.
     """
 
     name = "digits"
-    placements: ClassVar[dict[Split, int]] = {"train": 4, "val": 3, "test": 2}
+    placements = {"train": 4, "val": 3, "test": 2}  # noqa: RUF012
 
-    def __init__(self, seed: int = 0) -> None:
-        super().__init__(seed)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return {"seed": self.seed}
+    def __init__(self, seed: int = 0, num_glimpses: int = 6) -> None:
+        super().__init__(seed, num_glimpses)
 
     @cached_property
     def pools(self) -> dict[Split, DigitPool]:
