@@ -57,13 +57,13 @@ class Evaluation:
     """Of the data set."""
     split: str
     judge: str
-    """The judge's identity."""
+    """The judge's identity; "none" where the policy classified itself."""
     images: str
     """A digest of the indices of the images, in order: evaluations with the same one can be compared image by image."""
     outcomes: np.ndarray
-    """(N,) bool: whether the judge was right after the last glimpse."""
+    """(N,) bool: whether the judge, or the policy that classifies, was right after the last glimpse."""
     log_loss: np.ndarray
-    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images."""
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where nobody told it."""
     entropy: np.ndarray
     """(T,) float64: of the judge's posterior in nats after each glimpse, a mean over images."""
     final_log_loss: np.ndarray
@@ -173,7 +173,7 @@ def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
 def evaluate(
     policy: Any,
     dataset: GlimpseDataset,
-    judge: Judge,
+    judge: Judge | None,
     geometry: Geometry,
     indices: np.ndarray,
     *,
@@ -189,7 +189,7 @@ def evaluate(
         policy: anything with ``predict(observation, state, episode_start, deterministic)``, e.g. a
             Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
         dataset: the split to play on.
-        judge: decides on success.
+        judge: decides on success; None for a policy that classifies, see :func:`play`.
         geometry: of the data set.
         indices: (N,) int, images of the split.
         name: of the policy, for tables.
@@ -217,7 +217,7 @@ def evaluate(
         dataset=dataset.name,
         fingerprint=dataset.fingerprint,
         split=dataset.split,
-        judge=judge.identity,
+        judge="none" if judge is None else judge.identity,
         images=digest(np.asarray(indices, dtype=np.int64)),
         outcomes=np.asarray(rollouts.success, dtype=bool),
         log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),

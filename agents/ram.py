@@ -7,8 +7,8 @@ images that have a sequence,
                  +  b mean_(i not in S) sum_t -log pi(l_t | h_t-1) (R_i - b(h_t-1))  +  c mean (R_i - b(h_t-1))^2
 
 The glimpses of images in S are fixed to the sequence, and they know no REINFORCE; the others sample (Harvey et al.
-2019). All terms are means, so that no weight depends on the batch's size. Sampled locations reach the network as numbers
-from the environment: they carry no gradient.
+2019). All terms are means, so that no weight depends on the batch's size. Sampled locations reach the network as
+numbers from the environment: they carry no gradient.
 """
 
 from collections.abc import Mapping
