@@ -2,7 +2,6 @@
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from agents.algorithms import algorithm_of
 from agents.comparison import kept_evaluation
 from agents.evaluation import Evaluation, choose_images
 from agents.experiment import NUM_ENVS, Experiment, State
+from agents.grid_progress import GridProgress
 from agents.metrics import Estimate, mean_of
 from agents.recorded import record_agent
 from agents.settings import DEMONSTRATORS, Args, json_object
@@ -267,10 +266,11 @@ class Benchmark:
         cells = self.grid.cells()
         self._check(cells)
         self.prepare()
-        todo = [cell for cell in cells if not (self._folder(cell) / "cell.json").is_file()]
+        todo = [cell for cell in cells if not self._finished(cell)]
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
         waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
-        with _Progress(self, cells):
+        progress = GridProgress(cells, self._done, lambda _: self.grid.timesteps, self._finished, unit="step")
+        with progress:
             for wave in waves:  # the second records what the first has trained
                 for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
                     pass
@@ -326,6 +326,17 @@ class Benchmark:
 
     def _folder(self, cell: Cell) -> Path:
         return self.out / "cells" / cell.name
+
+    def _finished(self, cell: Cell) -> bool:
+        return (self._folder(cell) / "cell.json").is_file()
+
+    def _done(self, cell: Cell) -> int:
+        """Environment steps of a cell so far."""
+        try:
+            curve = State.load(self._folder(cell) / "checkpoint" / "state.json").curve
+        except ArtifactError:  # of an older version; the run itself will say so
+            return 0
+        return curve[-1].env_steps if curve else 0
 
     def _check(self, cells: Sequence[Cell]) -> None:
         """Refuses to go on with what was begun, or finished, with other settings."""
@@ -450,49 +461,3 @@ def _rows(cell: Cell, content: Mapping[str, Any], reference: Reference) -> Itera
             "normalised": (point["success"] - random) / (oracle - random) if oracle != random else float("nan"),
             "images": reference.images[split],
         }
-
-
-class _Progress:
-    """A bar over the environment steps of all cells, read off what they keep on disk."""
-
-    def __init__(self, benchmark: Benchmark, cells: Sequence[Cell], every: float = 2.0):
-        self.benchmark, self.cells, self.every = benchmark, cells, every
-        self._over = threading.Event()
-
-    def __enter__(self) -> "_Progress":
-        steps = self.benchmark.grid.timesteps
-        self.bar = tqdm(total=len(self.cells) * steps, desc="benchmark", unit="step", unit_scale=True)
-        self.bar.n = self._done()
-        self.bar.initial = self.bar.n
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._show()
-        self.bar.close()
-
-    def _watch(self) -> None:
-        while not self._over.wait(self.every):
-            self._show()
-
-    def _show(self) -> None:
-        self.bar.n = self._done()
-        done = sum((self.benchmark._folder(cell) / "cell.json").is_file() for cell in self.cells)
-        self.bar.set_postfix(cells=f"{done}/{len(self.cells)}")
-
-    def _done(self) -> int:
-        steps, limit = 0, self.benchmark.grid.timesteps
-        for cell in self.cells:
-            folder = self.benchmark._folder(cell)
-            if (folder / "cell.json").is_file():
-                steps += limit
-                continue
-            try:
-                curve = State.load(folder / "checkpoint" / "state.json").curve
-            except ArtifactError:  # of an older version; the run itself will say so
-                continue
-            steps += min(limit, curve[-1].env_steps) if curve else 0
-        return steps

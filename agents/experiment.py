@@ -55,7 +55,7 @@ from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge import Judge, judge_command
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
-from oracles.demonstrations import Demonstrations, generate, manifest_of
+from oracles.demonstrations import Demonstrations, demonstrate, manifest_of
 from oracles.judging import ensure_judge
 from oracles.policies import REFERENCES, make_policy
 from oracles.policy import GlimpsePolicy
@@ -298,11 +298,7 @@ class Experiment:
             return None
         if kind in DEMONSTRATORS:
             assert num is not None
-            manifest = manifest_of(kind, self.source, self.judge, num, seed=self.args.seed)
-            path = cache_folder() / "demonstrations" / f"{self.source.name}-{kind}-{num}-{digest(manifest)}.npz"
-            if path.with_suffix(".json").is_file():  # written last
-                return Demonstrations.load(path)
-            return generate(kind, self.source, self.judge, num, seed=self.args.seed, out=path)
+            return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
         if is_agent(kind):
             assert num is not None
             return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed)

@@ -39,6 +39,7 @@ FREE = -1
 """In place of a location: it is sampled."""
 FEATURES = 96
 """Width of the glimpse encoder's output by default: half the judge's, at a third of its cost."""
+LEARNING_RATE = 1e-3
 _IMAGES, _SUPERVISED, _HEURISTIC, _SAMPLING = range(4)
 """What random numbers are for: each has a stream of its own."""
 
@@ -110,7 +111,7 @@ class RAM(BaseAlgorithm):
         pretraining: int = 0,
         every_step: bool = False,
         weights: Weights | Mapping[str, float] | None = None,
-        learning_rate: Any = 1e-3,
+        learning_rate: Any = LEARNING_RATE,
         max_grad_norm: float = 5.0,
         policy_kwargs: dict[str, Any] | None = None,
         tensorboard_log: str | None = None,

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest, whole_file, write_json
+from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge import Judge
 from glimpse_env.rollout import play
 from oracles.oracle import OracleConfig
@@ -188,6 +188,15 @@ def generate(
     demonstrations.save(out)
     shutil.rmtree(partial, ignore_errors=True)
     return demonstrations
+
+
+def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
+    """The demonstrations of :func:`generate` from the cache, where they are put if they are not there."""
+    manifest = manifest_of(name, source, judge, num, seed=seed)
+    path = cache_folder() / "demonstrations" / f"{source.name}-{name}-{num}-{digest(manifest)}.npz"
+    if path.with_suffix(".json").is_file():  # written last
+        return Demonstrations.load(path)
+    return generate(name, source, judge, num, seed=seed, out=path)
 
 
 def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:

@@ -1,0 +1,154 @@
+"""What the paper's experiment came to: tables with intervals over seeds beside the published figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.metrics import Estimate, mean_of
+from agents.paper import METHODS
+from agents.reports import estimated, markdown
+
+Cells = Sequence[Mapping[str, Any]]
+"""Contents of ``cell.json``."""
+
+PUBLISHED: dict[str, dict[str, tuple[int, float]]] = {
+    "CUB": {
+        "ram+": (5690, 53.7),
+        "ws-ram": (11800, 55.7),
+        "hgs": (1790, 50.5),
+        "ps-ram": (1980, 53.2),
+        "ps-nogs": (3530, 54.4),
+    },
+    "CelebA-HQ": {"ram": (25100, 87.1), "ws-ram": (40700, 88.1), "ps-ram": (4750, 87.0), "ps-nogs": (3820, 87.0)},
+}
+"""Iterations to convergence and test accuracy in % (Harvey et al. 2019): 200 species, and the mean of 40 attributes."""
+RESAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A method on a data set, over its seeds."""
+
+    method: str
+    seeds: int
+    convergence: np.ndarray
+    """(seeds,) iterations."""
+    accuracy: np.ndarray
+    """(seeds,) on test images."""
+    budget: int
+    """Iterations of training."""
+    seconds: np.ndarray
+    """(seeds,) of training."""
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the iterations to convergence over seeds; NaN for one seed."""
+        return float(self.convergence.std(ddof=1)) if self.seeds > 1 else float("nan")
+
+
+def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
+    """By method, in the paper's order."""
+    found = {}
+    for method in METHODS:
+        mine = [
+            cell
+            for cell in cells
+            if (cell["cell"]["data"], cell["cell"]["method"], cell["cell"]["architecture"])
+            == (data, method, architecture)
+        ]
+        if mine:
+            found[method] = Summary(
+                method,
+                len(mine),
+                np.array([cell["convergence"] for cell in mine]),
+                np.array([cell["test_accuracy"] for cell in mine]),
+                max(cell["curve"][-1]["iterations"] for cell in mine),
+                np.array([cell["seconds"] for cell in mine]),
+            )
+    return found
+
+
+def over_seeds(values: np.ndarray) -> Estimate:
+    """Their mean with its bootstrap interval over seeds; without interval for one seed."""
+    values = np.asarray(values, dtype=np.float64)
+    return mean_of(values) if len(values) > 1 else Estimate(float(values[0]), None, None)
+
+
+def ratio(ours: np.ndarray, theirs: np.ndarray, statistic: Any = np.mean, *, seed: int = 0) -> Estimate:
+    """statistic(theirs) / statistic(ours), and its bootstrap interval over the seeds of both, which are not paired.
+
+    Args:
+        ours, theirs: (seeds,) each.
+        statistic: of each, with an ``axis``.
+        seed: of the bootstrap.
+    """
+    value = float(statistic(theirs, axis=-1) / statistic(ours, axis=-1)) if statistic(ours, axis=-1) > 0 else None
+    if min(len(ours), len(theirs)) < 2 or value is None:
+        return Estimate(value, None, None)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=-1)
+        for values in (np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64))
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.nanquantile(drawn[1] / drawn[0], [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def table(found: Mapping[str, Summary], published: str | None = None) -> str:
+    """Markdown: a row a method.
+
+    Args:
+        found: see :func:`summaries`.
+        published: key of :data:`PUBLISHED`, whose figures stand beside; None leaves them out.
+    """
+    head = ["method", "iterations to convergence", "their spread", "test accuracy, %", "faster than RAM"]
+    if published is not None:
+        head += [f"published on {published}: iterations", "accuracy, %"]
+    rows = [head]
+    base = found.get("ram")
+    for method, one in found.items():
+        row = [
+            METHODS[method].title,
+            estimated(over_seeds(one.convergence), 0),
+            "–" if one.seeds < 2 else f"{one.spread:.0f}",
+            estimated(over_seeds(one.accuracy), 1, scale=100),
+            "–"
+            if base is None or method == "ram"
+            else f"{estimated(ratio(one.convergence, base.convergence), 1)} times",
+        ]
+        if published is not None:
+            known = PUBLISHED[published].get(method)
+            row += ["–", "–"] if known is None else [f"{known[0]}", f"{known[1]:.1f}"]
+        rows.append(row)
+    return markdown(rows)
+
+
+def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:
+    """What the experiment is to show of PS-NOGS, as numbers; empty without it or without RAM."""
+    if not {"ram", "ps-nogs"} <= found.keys():
+        return {}
+    ours, ram = found["ps-nogs"], found["ram"]
+    best = max(found.values(), key=lambda one: float(one.accuracy.mean()))
+    return {
+        "speed_up": ratio(ours.convergence, ram.convergence).to_json(),
+        "below_best_points": 100 * float(best.accuracy.mean() - ours.accuracy.mean()),
+        "best_method": best.method,
+        "spread_ratio": ours.spread / ram.spread if ram.seeds > 1 and ram.spread > 0 else None,
+        "seeds": min(ours.seeds, ram.seeds),
+    }
+
+
+def told(verdict: Mapping[str, Any]) -> str:
+    """:func:`verdicts` in a sentence."""
+    faster = verdict["speed_up"]
+    interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
+    spread = verdict["spread_ratio"]
+    spreads = "" if spread is None else f" The spread of its iterations over seeds is {spread:.2f} of RAM's."
+    return (
+        f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
+        f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
+        f"{spreads} ({verdict['seeds']} seeds.)"
+    )

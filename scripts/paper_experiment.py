@@ -1,0 +1,161 @@
+"""The paper's own experiment: networks that look and classify, with partial supervision and without.
+
+python scripts/paper_experiment.py --data birds mnist --methods ram ps-nogs --out runs/paper
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from agents.paper import Grid, PaperExperiment, folder_of
+from agents.paper_figures import Curves, look_maps, validation_curves
+from agents.paper_report import PUBLISHED, Cells, summaries, table, told, verdicts
+from agents.reports import command_line, insert
+from agents.versions import versions
+from glimpse_env.errors import GlimpseError
+from glimpse_env.files import write_json
+from glimpse_env.locations import LocationGrid
+
+BESIDE = {"cub": "CUB", "birds": "CUB"}
+"""Whose published figures stand beside a data set's."""
+
+
+@dataclass(frozen=True)
+class Args:
+    """One training run for each combination of the axes below; called again it goes on where it was stopped."""
+
+    data: tuple[str, ...] = ("birds", "mnist")
+    """Data sets: birds, mnist, cub, and mnist-4, mnist-6, mnist-8 for RAM's published settings."""
+    methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
+    """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs."""
+    architectures: tuple[str, ...] = ("gru",)
+    """gru, wide and narrow (other widths of its glimpse CNN), transformer."""
+    seeds: int = 5
+    """Seeds 0 to this less one."""
+    iterations: int | None = None
+    """Of each run; default the data set's own."""
+    val_images: int = 1000
+    """Validation images behind each point of the curves, at most."""
+    eval_images: int = 10_000
+    """Test images, at most."""
+    root: str | None = None
+    """Folder of the data sets; default GLIMPSE_DATA."""
+    workers: int = 2
+    """Runs side by side, each a process with one thread."""
+    ray: str | None = None
+    """Address of a Ray cluster that runs them in place of workers, its nodes sharing --out; or "local"."""
+    out: Path = Path("runs/paper")
+    """Folder of results.json, results.md, the pictures and all runs."""
+    into: Path | None = None
+    """A page that the tables go into, between marks named like the folder."""
+
+
+def main(args: Args) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        experiment = PaperExperiment(Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)}), args.out)
+        experiment.run(args.workers, args.ray)
+        report(args, experiment)
+    except GlimpseError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        print(f"\nStopped. Go on with\n  {command_line('paper_experiment', args)}")
+        sys.exit(130)
+
+
+def report(args: Args, experiment: PaperExperiment) -> None:
+    """Writes all that comes of a finished grid."""
+    cells, command = experiment.results(), command_line("paper_experiment", args)
+    parts, shown = [f"`{command}`"], {}
+    for data in args.data:
+        for architecture in args.architectures:
+            found = summaries(cells, data, architecture)
+            if not found:
+                continue
+            heading = data if len(args.architectures) == 1 else f"{data}, {architecture}"
+            budget = max(one.budget for one in found.values())
+            minutes = np.mean([one.seconds.mean() for one in found.values()]) / 60
+            parts.append(
+                f"**{heading}**, {budget} iterations a run, {minutes:.1f} minutes in the mean:\n\n"
+                f"{table(found, BESIDE.get(data))}"
+            )
+            verdict = verdicts(found)
+            shown[heading] = verdict
+            if verdict:
+                parts.append(told(verdict))
+    text = "\n\n".join(parts)
+    (args.out / "results.md").write_text(text + "\n", encoding="utf-8")
+    write_json(
+        args.out / "results.json",
+        {"command": command, "verdicts": shown, "published": PUBLISHED, "cells": cells, "versions": versions()},
+    )
+    pictures = list(draw(args, experiment, cells))
+    if args.into is not None:
+        insert(text, args.into, args.out.name)
+    print(f"\n{text}\n\nResults: {args.out / 'results.json'}, {', '.join(map(str, pictures))}")
+    print(f"Curves: tensorboard --logdir {args.out / 'cells'}")
+
+
+def draw(args: Args, experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
+    """The pictures: validation curves, and where each method looks on each data set."""
+    for architecture in args.architectures:
+        panels = {}
+        for data in args.data:
+            mine = [c for c in cells if (c["cell"]["data"], c["cell"]["architecture"]) == (data, architecture)]
+            if mine:
+                panels[data if architecture == "gru" else f"{data}, {architecture}"] = curves_of(mine)
+        if panels:
+            path = args.out / f"curves_{architecture}.png"
+            validation_curves(
+                path,
+                panels,
+                f"Lines: means over seeds, bands from the worst to the best seed, dots: the mean iterations to "
+                f"convergence. Up to {args.val_images} validation images a point.",
+            )
+            yield path
+    for data in args.data:
+        path = args.out / f"looks_{data}.png"
+        looks = looks_of(args, experiment, data)
+        if looks:
+            source = experiment.grid.source(data)
+            test, geometry = source.load("test"), source.geometry
+            grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+            some = np.asarray(test.images[:: max(1, len(test) // 1000)])
+            look_maps(path, looks, grid, some.mean(axis=(0, 3)), f"{data}: share of test images that show each place")
+            yield path
+
+
+def curves_of(cells: Cells) -> dict[str, Curves]:
+    """By method, of finished cells of one data set and architecture."""
+    found: dict[str, list[Any]] = {}
+    for cell in cells:
+        found.setdefault(cell["cell"]["method"], []).append(cell)
+    return {
+        method: Curves(
+            np.array([point["iterations"] for point in mine[0]["curve"]]),
+            np.array([[point["accuracy"] for point in cell["curve"]] for cell in mine]),
+            np.array([cell["convergence"] for cell in mine]),
+        )
+        for method, mine in found.items()
+    }
+
+
+def looks_of(args: Args, experiment: PaperExperiment, data: str) -> dict[str, np.ndarray]:
+    """Grid locations (N, T) on test images by method, those of all seeds behind one another."""
+    found: dict[str, list[np.ndarray]] = {}
+    for cell in experiment.grid.cells():
+        path = folder_of(args.out, cell) / "looks.npz"
+        if (cell.data, cell.architecture) == (data, args.architectures[0]) and path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                found.setdefault(cell.method, []).append(kept["locations"])
+    return {method: np.concatenate(parts) for method, parts in found.items()}
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
