@@ -233,9 +233,15 @@ class _Timed:
     """A policy whose own time is taken: ``predict``, and ``start`` where it has one, with their signatures."""
 
     def __init__(self, policy: Any):
+        self.policy = policy
         self.seconds = 0.0
         self.predict = self._taking_time(policy.predict)
         self.start = self._taking_time(policy.start) if hasattr(policy, "start") else None
+
+    @property
+    def last_probabilities(self) -> np.ndarray | None:
+        """The policy's own, of its last ``predict``, where it classifies and tells them."""
+        return getattr(self.policy, "last_probabilities", None)
 
     def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)

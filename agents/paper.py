@@ -22,7 +22,7 @@ from agents.grid_progress import GridProgress
 from agents.ram import LEARNING_RATE, RAM
 from agents.supervision import Sequences
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.arguments import one_of
+from glimpse_env.arguments import one_of, whole_number
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, whole_file, write_json
@@ -83,6 +83,7 @@ _RAM_S_MNIST = DataSet(
 DATA_SETS: dict[str, DataSet] = {
     "birds": DataSet("GlimpseBirdsClassify-v0", iterations=8000, num_sequences=1000),
     "mnist": DataSet("GlimpseMNISTClassify-v0", iterations=8000, num_sequences=1000),
+    "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500),
     "cub": DataSet("GlimpseCUBClassify-v0", iterations=4000, num_sequences=500),
     "mnist-8": _RAM_S_MNIST,
 }
@@ -107,6 +108,7 @@ METHODS: dict[str, Method] = {
     "hgs": Method("HGS", "hgs"),
     "ps-ram": Method("PS-RAM", "ram"),
     "ps-nogs": Method("PS-NOGS", "oracle"),
+    "ps-nogs-steps": Method("PS-NOGS, a classifier a step", "oracle", {"every_step": True}),
 }
 """By name, in the paper's order."""
 
@@ -157,6 +159,8 @@ class Grid:
     """Seeds 0 to this less one."""
     iterations: int | None = None
     """Of each run; None for the data set's own."""
+    num_sequences: int | None = None
+    """That supervise; None for the data set's own."""
     val_images: int = 1000
     eval_images: int = 10_000
     root: str | None = None
@@ -174,8 +178,10 @@ class Grid:
                 raise ConfigurationError(f"--{axis} {' '.join(members)} must name one or more, each once.")
             for member in members:
                 one_of(f"--{axis}", member, choices)
-        if self.seeds < 1:
-            raise ConfigurationError(f"--seeds {self.seeds} must be at least 1.")
+        for name in ("seeds", "iterations", "num_sequences", "val_images", "eval_images"):
+            value = getattr(self, name)
+            if value is not None:
+                whole_number(f"--{name.replace('_', '-')}", value, 1)
 
     def cells(self) -> list[Cell]:
         """All of them, seed by seed; hand-crafted glimpses only where a data set has parts, and RAM where PS-RAM is."""
@@ -199,6 +205,10 @@ class Grid:
     def iterations_of(self, cell: Cell) -> int:
         """Of a cell's run."""
         return self.iterations or DATA_SETS[cell.data].iterations
+
+    def sequences_of(self, data: str) -> int:
+        """How many supervise on the data set called ``data``."""
+        return self.num_sequences or DATA_SETS[data].num_sequences
 
 
 @dataclass(frozen=True)
@@ -266,10 +276,10 @@ class Run:
         Raises:
             ArtifactError: if it is a network's and that is not trained yet.
         """
-        kind, num, steps = self.method.sequences, self.spec.num_sequences, self.source.geometry.num_glimpses
+        kind, steps = self.method.sequences, self.source.geometry.num_glimpses
         if kind is None:
             return None
-        oracle = Sequences.demonstrated(demonstrate_for(self.grid, self.cell.data)).first(num, steps)
+        oracle = Sequences.demonstrated(demonstrate_for(self.grid, self.cell.data)).first(num_glimpses=steps)
         if kind == "oracle":
             return oracle
         train = self.dataset("train")
@@ -355,7 +365,7 @@ def demonstrate_for(grid: Grid, data: str) -> Any:
     spec = DATA_SETS[data]
     source = source_of(spec.env, grid.root, json.dumps(spec.demonstrator))
     judge = ensure_judge(source, scales=spec.scales)
-    return demonstrate("oracle", source, judge, spec.num_sequences)
+    return demonstrate("oracle", source, judge, grid.sequences_of(data))
 
 
 @dataclass(frozen=True)
@@ -399,6 +409,7 @@ def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
         "method": asdict(METHODS[cell.method]),
         "architecture": ARCHITECTURES[cell.architecture],
         "iterations": grid.iterations_of(cell),
+        "num_sequences": grid.sequences_of(cell.data) if METHODS[cell.method].sequences else 0,
         "val_images": grid.val_images,
         "eval_images": grid.eval_images,
     }

@@ -13,7 +13,7 @@ from agents.paper import METHODS
 from glimpse_env.files import whole_file
 from glimpse_env.locations import LocationGrid
 
-COLOURS = dict(zip(METHODS, (*PALETTE[:6],), strict=True))
+COLOURS = dict(zip(METHODS, PALETTE, strict=True))
 
 
 @dataclass(frozen=True)

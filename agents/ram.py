@@ -1,7 +1,7 @@
 """Training of networks that look and classify: RAM, with partial supervision, with wake-sleep, with pretraining.
 
-One minibatch is one episode on each of B images, played with the network that is then moved. Its loss is, with S the
-images that have a sequence,
+One minibatch is one episode on each of B images, played by the network as it acts; then the network reads all its
+glimpses together, with gradients. The loss is, with S the images that have a sequence,
 
     mean_i CE_i  +  a mean_(i in S) sum_t -log pi(l_t | h_t-1)
                  +  b mean_(i not in S) sum_t -log pi(l_t | h_t-1) (R_i - b(h_t-1))  +  c mean (R_i - b(h_t-1))^2
@@ -71,8 +71,22 @@ class Minibatch:
 
 
 @dataclass(frozen=True)
+class Episodes:
+    """B episodes as they were played."""
+
+    chosen: np.ndarray
+    """(B, T) int64: grid locations."""
+    glimpses: np.ndarray
+    """(B, T, g * g * C * scales) float32."""
+    places: np.ndarray
+    """(B, T, 2) float32: the locations, normalised."""
+    returns: np.ndarray
+    """(B,): what the environment paid."""
+
+
+@dataclass(frozen=True)
 class Played:
-    """The B episodes, with gradients."""
+    """What the network makes of B episodes, with gradients."""
 
     log_pi: Tensor
     """(B, T): log pi(l_t | h_t-1) of the locations taken."""
@@ -225,14 +239,13 @@ class RAM(BaseAlgorithm):
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             callback.on_rollout_start()
-            self.policy.set_training_mode(True)
             drawn = self._draw()
-            played = self._play(drawn, callback)
-            if played is None:
+            episodes = self._play(drawn, callback)
+            if episodes is None:
                 break
             callback.on_rollout_end()
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self._update(self.loss(drawn, played))
+            self._update(self.loss(drawn, self.read(drawn, episodes)))
             if log_interval and self.iterations % log_interval == 0:
                 self._log()
         callback.on_training_end()
@@ -377,54 +390,78 @@ class RAM(BaseAlgorithm):
     def _orders(self) -> dict[tuple[int, int, int], np.ndarray]:
         return {}
 
-    def _play(self, drawn: Minibatch, callback: BaseCallback) -> Played | None:
-        """The episodes; None if the callback stops training."""
+    @torch.no_grad()
+    def _play(self, drawn: Minibatch, callback: BaseCallback) -> Episodes | None:
+        """The episodes, played by the network as it acts; None if the callback stops training."""
         env, episodes, network = self.env, self._episodes, self.policy.network
         assert env is not None
-        labels = torch.as_tensor(episodes.dataset.labels[drawn.indices], device=self.device)
-        context = None
-        if self.policy.proposal is not None and drawn.group > 1:
-            images = torch.from_numpy(episodes.dataset.images[drawn.indices]).to(self.device)
-            context = self.policy.proposal.context(images, labels)
+        self.policy.set_training_mode(False)
+        context = self._context(drawn)
         chance = torch.Generator(self.device).manual_seed(
             int(self._generator(_SAMPLING, self.iterations).integers(2**62))
         )
         env.set_options([{"index": int(index)} for index in drawn.indices])
         env.reset()
         state, memory = network.core.begin(self.n_envs)
-        log_pi, log_q, values, logits, foreseen = [], [], [], [], []
-        returns = np.zeros(self.n_envs)
+        chosen, glimpses, places, returns = [], [], [], np.zeros(self.n_envs)
         for t in range(episodes.geometry.num_glimpses):
-            pi = network.locator(state).log_softmax(-1)
-            q = pi if context is None else self.policy.proposal(state, context).log_softmax(-1)  # type: ignore[misc]
-            sampled = torch.multinomial(q.detach().exp(), 1, generator=chance)[:, 0].cpu().numpy()
-            chosen = np.where(drawn.given[:, t] == FREE, sampled, drawn.given[:, t])
-            taken = torch.as_tensor(chosen, device=self.device)[:, None]
-            log_pi.append(pi.gather(1, taken)[:, 0])
-            log_q.append(q.gather(1, taken)[:, 0])
-            values.append(network.expected_return(state))
-            if self.every_step and t > 0:
-                logits.append(network.classifier(state))
-                foreseen.append(network.expected_entropy(state))
-            observations, rewards = self._step(np.stack([chosen, np.zeros_like(chosen)], axis=1), callback)
+            sampled = torch.multinomial(self._chances(state, context), 1, generator=chance)[:, 0].cpu().numpy()
+            chosen.append(np.where(drawn.given[:, t] == FREE, sampled, drawn.given[:, t]))
+            observations, rewards = self._step(np.stack([chosen[-1], np.zeros_like(sampled)], axis=1), callback)
             if observations is None:
                 return None
             returns += rewards
+            glimpses.append(observations["glimpse"])
+            places.append(observations["location"])
             state, memory = network.core.step(self.policy.read(observations), memory)
-        logits.append(network.classifier(state))
-        answers = logits[-1].argmax(-1).cpu().numpy()
+        answers = network.classifier(state).argmax(-1).cpu().numpy()
         observations, rewards = self._step(np.stack([np.zeros_like(answers), answers], axis=1), callback)
         if observations is None:
             return None
-        return Played(
-            log_pi=torch.stack(log_pi, dim=1),
-            log_q=None if context is None else torch.stack(log_q, dim=1),
-            values=torch.stack(values, dim=1),
-            logits=torch.stack(logits, dim=1),
-            foreseen=torch.stack(foreseen, dim=1) if foreseen else None,
-            labels=labels,
-            returns=torch.as_tensor(returns + rewards, dtype=torch.float32, device=self.device),
+        return Episodes(
+            np.stack(chosen, axis=1), np.stack(glimpses, axis=1), np.stack(places, axis=1), returns + rewards
         )
+
+    def read(self, drawn: Minibatch, episodes: Episodes) -> Played:
+        """What the network, in training, makes of episodes that were played."""
+        network, batch = self.policy.network, self.n_envs
+        self.policy.set_training_mode(True)
+        shown = {"glimpse": episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])}
+        shown["location"] = episodes.places.reshape(-1, 2)
+        states = network.states(self.policy.read(shown).unflatten(0, (batch, -1)))  # (B, T + 1, H)
+        before, taken = states[:, :-1], torch.as_tensor(episodes.chosen, device=self.device)[..., None]
+        context = self._context(drawn)
+        proposed = None if context is None else self._proposed(before, context)
+        return Played(
+            log_pi=network.locator(before).log_softmax(-1).gather(2, taken)[..., 0],
+            log_q=None if proposed is None else proposed.log_softmax(-1).gather(2, taken)[..., 0],
+            values=network.expected_return(before),
+            logits=network.classifier(states[:, 1:] if self.every_step else states[:, -1:]),
+            foreseen=network.expected_entropy(states[:, 1:-1]) if self.every_step else None,
+            labels=self._labels(drawn),
+            returns=torch.as_tensor(episodes.returns, dtype=torch.float32, device=self.device),
+        )
+
+    def _labels(self, drawn: Minibatch) -> Tensor:
+        return torch.as_tensor(self._episodes.dataset.labels[drawn.indices], device=self.device)
+
+    def _context(self, drawn: Minibatch) -> Tensor | None:
+        """What wake-sleep's proposal is shown of the images; None without it."""
+        if self.policy.proposal is None or drawn.group == 1:
+            return None
+        images = torch.from_numpy(self._episodes.dataset.images[drawn.indices]).to(self.device)
+        return self.policy.proposal.context(images, self._labels(drawn))
+
+    def _chances(self, state: Tensor, context: Tensor | None) -> Tensor:
+        """(B, L): how probable each location is to be sampled next."""
+        logits = self.policy.network.locator(state) if context is None else self._proposed(state, context)
+        return logits.softmax(-1)
+
+    def _proposed(self, states: Tensor, context: Tensor) -> Tensor:
+        """The proposal's logits (B, ..., L) for states (B, ..., H)."""
+        assert self.policy.proposal is not None
+        shape = (*states.shape[:-1], context.shape[-1])
+        return self.policy.proposal(states, context.view(len(context), *[1] * (states.ndim - 2), -1).expand(shape))
 
     def _step(self, actions: np.ndarray, callback: BaseCallback) -> tuple[Any, np.ndarray]:
         """Observations and rewards of one step; None in place of the former if the callback stops training."""

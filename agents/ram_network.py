@@ -12,26 +12,39 @@ from glimpse_env.arguments import one_of
 from glimpse_env.posterior import PosteriorConfig, encoder_plan
 
 Memory = TypeVar("Memory")
+ENCODERS = ("conv", "linear")
 
 
 class GlimpseNetwork(nn.Module):
-    """token(y, l) = relu(A encoder(y) + B loc(l)): what is seen, and where.
+    """token(y, l) = relu(norm(A encoder(y) + B loc(l))): what is seen, and where.
 
-    The encoder has the judge's convolutions, which are *valid*, with batch normalisation: without it learning from
-    scratch takes several times as long.
+    The encoder has the judge's convolutions, which are *valid*, with batch normalisation, or is RAM's own layer on the
+    pixels. Without the normalisation RAM takes several times as long to find what to look for. Its statistics have to
+    be of the glimpses of all steps together: at one step all episodes may look at the same place, and then the
+    network would be another when it acts.
     """
 
-    def __init__(self, config: PosteriorConfig, tokens: int):
+    def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv"):
         """
         Args:
             config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
             tokens: width of a token.
+            encoder: ``"conv"`` or ``"linear"``.
+
+        Raises:
+            ConfigurationError: if there is no such encoder.
         """
         super().__init__()
         self.shape = (config.glimpse_size, config.glimpse_size, config.channels)
+        one_of("encoder", encoder, ENCODERS)
         layers: list[nn.Module] = []
         channels = config.channels
-        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
+        if encoder == "linear":
+            channels = config.features
+            pixels = config.glimpse_size**2 * config.channels
+            layers = [nn.Flatten(), nn.Linear(pixels, channels), nn.BatchNorm1d(channels), nn.ReLU()]
+        plan = () if layers else encoder_plan(config.glimpse_size, config.stride)
+        for kernel, stride, share in plan:
             width = max(8, round(config.features * share / 8) * 8)
             layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
@@ -119,6 +132,7 @@ class RAMNetwork(nn.Module):
         num_locations: int,
         *,
         core: str = "gru",
+        encoder: str = "conv",
         tokens: int = 192,
         hidden: int = 192,
     ):
@@ -128,16 +142,17 @@ class RAMNetwork(nn.Module):
                 SB3 stores them with the model.
             num_locations: L, of the grid.
             core: a key of :data:`CORES`.
+            encoder: see :class:`GlimpseNetwork`.
             tokens: width of a glimpse's token.
             hidden: H, width of the core's state.
 
         Raises:
-            ConfigurationError: if there is no such core.
+            ConfigurationError: if there is no such core or encoder.
         """
         super().__init__()
         one_of("core", core, CORES)
         config = PosteriorConfig(**posterior)
-        self.glimpse_network = GlimpseNetwork(config, tokens)
+        self.glimpse_network = GlimpseNetwork(config, tokens, encoder)
         self.core = CORES[core](tokens, hidden)
         self.locator = _head(hidden, num_locations)
         self.classifier = _head(hidden, config.num_classes)

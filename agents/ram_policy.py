@@ -34,6 +34,7 @@ class RAMPolicy(BasePolicy):
         *,
         posterior: Mapping[str, Any],
         core: str = "gru",
+        encoder: str = "conv",
         tokens: int = 192,
         hidden: int = 192,
         proposal: bool = False,
@@ -44,7 +45,7 @@ class RAMPolicy(BasePolicy):
             observation_space: of ``observation="glimpse"``.
             action_space: ``MultiDiscrete([locations, classes])``.
             lr_schedule: SB3's.
-            posterior, core, tokens, hidden: see :class:`RAMNetwork`.
+            posterior, core, encoder, tokens, hidden: see :class:`RAMNetwork`.
             proposal: whether there is a proposal network.
             image_channels: of the images that it is shown.
 
@@ -61,6 +62,7 @@ class RAMPolicy(BasePolicy):
         self._constructor = {
             "posterior": dict(posterior),
             "core": core,
+            "encoder": encoder,
             "tokens": tokens,
             "hidden": hidden,
             "proposal": proposal,
@@ -69,7 +71,7 @@ class RAMPolicy(BasePolicy):
         locations, classes = (int(number) for number in action_space.nvec)
         self.tokens = tokens
         self.num_glimpses = int(observation_space["step"].n) - 1  # type: ignore[attr-defined]
-        self.network = RAMNetwork(posterior, locations, core=core, tokens=tokens, hidden=hidden)
+        self.network = RAMNetwork(posterior, locations, core=core, encoder=encoder, tokens=tokens, hidden=hidden)
         self.proposal = Proposal(locations, classes, image_channels, hidden) if proposal else None
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
         self.last_probabilities = np.zeros((0, classes), dtype=np.float32)
@@ -148,8 +150,8 @@ class Proposal(nn.Module):
         return torch.cat([self.image(pixels), self.label(labels)], dim=1)
 
     def forward(self, states: Tensor, context: Tensor) -> Tensor:
-        """Logits (B, L) given the core's states (B, H), which it does not move."""
-        return self.out(torch.relu(self.joint(torch.cat([states.detach(), context], dim=1))))
+        """Logits (..., L) given the core's states (..., H), which it does not move, and contexts (..., 2 H)."""
+        return self.out(torch.relu(self.joint(torch.cat([states.detach(), context], dim=-1))))
 
 
 def _no_schedule(_: float) -> float:

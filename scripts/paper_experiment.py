@@ -31,15 +31,17 @@ class Args:
     """One training run for each combination of the axes below; called again it goes on where it was stopped."""
 
     data: tuple[str, ...] = ("birds", "mnist")
-    """Data sets: birds, mnist, cub, and mnist-4, mnist-6, mnist-8 for RAM's published settings."""
+    """Data sets: birds, mnist, digits, cub, and mnist-4, mnist-6, mnist-8 for RAM's published settings."""
     methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
-    """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs."""
+    """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/stopping_curve.py can stop early."""
     architectures: tuple[str, ...] = ("gru",)
     """gru, wide and narrow (other widths of its glimpse CNN), transformer."""
     seeds: int = 5
     """Seeds 0 to this less one."""
     iterations: int | None = None
     """Of each run; default the data set's own."""
+    num_sequences: int | None = None
+    """Training images that are supervised, where a method has supervision; default the data set's own."""
     val_images: int = 1000
     """Validation images behind each point of the curves, at most."""
     eval_images: int = 10_000

@@ -1,22 +1,30 @@
 """What it costs to stop looking early, by the paper's rule and by simpler ones.
 
 python scripts/stopping_curve.py --env GlimpseBirds-v0
+python scripts/stopping_curve.py --env GlimpseBirdsClassify-v0 --network runs/paper/cells/<run>/best.zip
 """
 
+import json
 import logging
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium as gym
 import numpy as np
 import tyro
 
+import glimpse_env  # noqa: F401 - registers the ids
+from agents import early_stopping
 from agents.evaluation import TITLES, choose_images
 from agents.metrics import Estimate, percentile_estimates, success_by_budget
 from agents.policy_figures import StoppingCurve, stopping_curves
+from agents.ram import RAM
 from agents.reports import command_line, estimated, markdown
+from agents.vec_env import GlimpseVecEnv
 from agents.versions import versions
+from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
@@ -31,12 +39,15 @@ THRESHOLDS = 200
 
 @dataclass(frozen=True)
 class Args:
-    """Plays the oracle to the end once on each image and works out where each rule would have stopped."""
+    """Plays the oracle, or a network that classifies, to the end once on each image and works out where each rule would
+    have stopped."""
 
     env: str = "GlimpseBirds-v0"
     """Environment id, or the name of a data set."""
     policy: str = "boed"
     """boed, boed-paper or oracle."""
+    network: Path | None = None
+    """A network of scripts/paper_experiment.py, trained by ps-nogs-steps, in place of a policy."""
     images: int = 1000
     """Images, at most."""
     split: Literal["val", "test"] = "test"
@@ -64,48 +75,44 @@ def main(args: Args) -> None:
 def measure(args: Args) -> None:
     """Plays, and writes picture and figures."""
     source = source_of(args.env, args.root, args.dataset_options)
-    scales = scales_of(args.env, args.scales)
-    judge = ensure_judge(source, scales=scales)
-    oracle = make_policy(args.policy, source, judge)
-    if not isinstance(oracle, BOEDOracle):
-        raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
-    dataset = source.load(args.split)
-    indices = choose_images(dataset, args.images)
-    played = play_out(oracle, dataset, judge, source.geometry, indices, scales=scales)
+    indices = choose_images(source.load(args.split), args.images)
+    played, who = played_by_network(args, source, indices) if args.network else played_by_oracle(args, source, indices)
     rules = rules_of(played)
+    operations = who.pop("flops", None)
     steps = source.geometry.num_glimpses
     budgets = np.linspace(1, steps, 20 * (steps - 1) + 1)
     curves = {
         name: StoppingCurve(budgets, success_by_budget(played.success, used, budgets))
         for name, (_, used) in rules.items()
     }
-    picture = args.picture or Path(f"docs/images/stopping_{source.name}.png")
+    name = f"network_{source.name}" if args.network else source.name
+    picture = args.picture or Path(f"docs/images/stopping_{name}.png")
     stopping_curves(
         picture,
         curves,
         steps,
         title=f"{args.env} · when to stop looking",
-        note=f"{TITLES[args.policy]}, criterion {oracle.config.criterion}; {len(indices)} {args.split} images, one "
-        "episode each; bands: 95 %, bootstrap over images.",
+        note=f"{who.pop('told')}; {len(indices)} {args.split} images, one episode each; bands: 95 %, bootstrap over "
+        "images.",
+        flops=operations,
     )
     saved = comparisons(curves, steps)
     print(f"\n{table(saved)}\n\nPicture in {picture}")
-    out = args.out or Path(f"docs/stopping_{source.name}.json")
+    out = args.out or Path(f"docs/stopping_{name}.json")
     write_json(
         out,
         {
             "env": args.env,
             "command": command_line("stopping_curve", args),
             "dataset": {"name": source.name, "fingerprint": source.fingerprint},
-            "judge": judge.identity,
-            "policy": args.policy,
-            "config": asdict(oracle.config),
+            **who,
             "split": args.split,
             "num_images": len(indices),
             "rules": {
                 name: {
                     "thresholds_nats": None if thresholds is None else [round(float(t), 6) for t in thresholds],
                     "mean_glimpses": [round(float(mean), 4) for mean in used.mean(axis=1)],
+                    **_mean_flops(operations, name, used),
                     "success_rate": [
                         round(float(played.success[np.arange(len(indices)), stops - 1].mean()), 4) for stops in used
                     ],
@@ -117,6 +124,51 @@ def measure(args: Args) -> None:
         },
     )
     print(f"Figures in {out}")
+
+
+def played_by_oracle(args: Args, source: DataSource, indices: np.ndarray) -> tuple[PlayedOut, dict[str, Any]]:
+    """The oracle's episodes, judged by the judge, and what they were played with."""
+    scales = scales_of(args.env, args.scales)
+    judge = ensure_judge(source, scales=scales)
+    oracle = make_policy(args.policy, source, judge)
+    if not isinstance(oracle, BOEDOracle):
+        raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
+    played = play_out(oracle, source.load(args.split), judge, source.geometry, indices, scales=scales)
+    return played, {
+        "judge": judge.identity,
+        "policy": args.policy,
+        "config": asdict(oracle.config),
+        "told": f"{TITLES[args.policy]}, criterion {oracle.config.criterion}",
+    }
+
+
+def played_by_network(args: Args, source: DataSource, indices: np.ndarray) -> tuple[PlayedOut, dict[str, Any]]:
+    """The network's episodes and classes, and what each number of glimpses costs by each rule."""
+    root: dict[str, Any] = {} if args.root is None else {"root": args.root}
+    env: Any = gym.make_vec(
+        args.env,
+        num_envs=1,
+        task="classify",
+        observation="glimpse",
+        scales=scales_of(args.env, args.scales),
+        dataset_options=json.loads(args.dataset_options),
+        **root,
+    )
+    model = RAM.load(args.network, env=GlimpseVecEnv(env), device="cpu")
+    played = early_stopping.play_out(model, source.load(args.split), indices)
+    asked = early_stopping.flops(model, rule=True)
+    operations = {"fixed": early_stopping.flops(model, rule=False), "entropy": asked, "gain": asked}
+    return played, {
+        "network": str(args.network),
+        "flops_by_glimpses": {name: [int(number) for number in found] for name, found in operations.items()},
+        "flops": operations,
+        "told": "a network that classifies",
+    }
+
+
+def _mean_flops(operations: dict[str, np.ndarray] | None, name: str, used: np.ndarray) -> dict[str, list[int]]:
+    """The operations of each rule, means over images; nothing where they are not counted."""
+    return {} if operations is None else {"mean_flops": [int(operations[name][stops - 1].mean()) for stops in used]}
 
 
 def rules_of(played: PlayedOut) -> dict[str, tuple[np.ndarray | None, np.ndarray]]:
