@@ -3,7 +3,7 @@
 It is factorised: a glimpse and its location are embedded, the embeddings are summed, and an MLP reads the classes
 off the sum. So the posterior cannot depend on the order of the glimpses, and one dense pass of the encoder over an
 image (its convolutions are *valid*) gives the embeddings of all grid locations at once, exactly as if each glimpse
-had been cut out and encoded alone.
+had been cut out and encoded alone. Where locations are spaced unevenly there is no dense pass, and each is.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glimpse_env.arguments import whole_number
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import is_whole
 
 Plan = tuple[tuple[int, int, float], ...]
 """Valid convolutions, first to last: kernel, stride, and width as a share of the features."""
@@ -77,7 +78,8 @@ class PosteriorConfig:
     """The shape of a posterior network."""
 
     glimpse_size: int
-    stride: int
+    stride: float
+    """Of the grid, in pixels; where it is no whole number, the convolutions have the whole part of it."""
     channels: int
     """Of a glimpse: image channels x scales."""
     num_classes: int
@@ -102,7 +104,7 @@ class GlimpsePosterior(nn.Module):
         self.config = config
         layers: list[nn.Module] = []
         channels = config.channels
-        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
+        for kernel, stride, share in encoder_plan(config.glimpse_size, math.floor(config.stride)):
             width = max(8, round(config.features * share / 8) * 8)
             layers += [
                 nn.Conv2d(channels, width, kernel, stride, bias=False),
@@ -129,6 +131,11 @@ class GlimpsePosterior(nn.Module):
         """F, channels of the encoder's output."""
         return self.glimpse_projection.in_features
 
+    @property
+    def has_dense_pass(self) -> bool:
+        """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
+        return is_whole(self.config.stride)
+
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
         """(..., g, g, C) uint8 to features (..., F) float32, each glimpse on its own."""
         leading = glimpses.shape[:-3]
@@ -136,7 +143,16 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32."""
+        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32.
+
+        Raises:
+            ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
+        """
+        if not self.has_dense_pass:
+            raise ConfigurationError(
+                f"stride={self.config.stride} is no whole number, so that no convolution has it: there is no dense "
+                "pass; cut the glimpses out and take encode_glimpses, as glimpse_env.judge.grid_features does."
+            )
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Policies to compare the oracle with: random, centre-out, best fixed, hand-crafted by parts, and clairvoyant."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,9 +60,10 @@ class FixedPolicy(GlimpsePolicy):
 
 def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
     """(T,) locations: the centre, then outwards on a lattice of half a glimpse's spacing."""
-    spacing = max(grid.glimpse_size // 2, grid.stride) // grid.stride * grid.stride
+    every = max(1, math.floor(grid.glimpse_size // 2 / grid.stride))  # of the locations along a side
+    steps = np.stack(np.divmod(np.arange(len(grid)), grid.side), axis=-1)  # (L, 2)
+    lattice = np.flatnonzero(((steps - steps[grid.centre]) % every == 0).all(axis=1))
     offsets = grid.corners - grid.corners[grid.centre]
-    lattice = np.flatnonzero((offsets % spacing == 0).all(axis=1))
     distance = np.hypot(*offsets[lattice].T)
     angle = np.arctan2(offsets[lattice, 0], offsets[lattice, 1])
     return lattice[np.lexsort((angle, distance.round(6)))][:num_glimpses]
