@@ -3,12 +3,16 @@
 ENV_IDS = {
     "GlimpseCUB-v0": "auto",
     "GlimpseCUBFull-v0": "cub-full",
+    "GlimpseCelebAHQ-v0": "celeba-hq",
     "GlimpseBirds-v0": "birds",
     "GlimpseMNIST-v0": "mnist",
     "GlimpseDigits-v0": "digits",
     "GlimpseFolder-v0": "folder",
 }
 """The ids, and the data set of each as :func:`glimpse_env.registration.find_source` names it."""
+
+FLAT = ("celeba-hq", "folder")
+"""Data sets whose arguments their environments take as their own, beside ``dataset_options``."""
 
 DEFAULT_SCALES = {"cub-full": 2}
 """Concentric windows of a glimpse in the environments of a data set, where they are not 1."""

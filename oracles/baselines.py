@@ -14,6 +14,9 @@ from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
 from oracles.policy import GlimpsePolicy, Observations, PlannedPolicy, actions_for
 
+MOST_BYTES = 2**30
+"""Of the embeddings that :func:`best_fixed` holds."""
+
 
 class RandomPolicy(GlimpsePolicy):
     """Uniform over the locations not yet seen."""
@@ -75,8 +78,11 @@ def best_fixed(
     """(T,) locations that serve training images best: chosen greedily, then each again given the others.
 
     Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
-    deciding between equals. Each image is judged by the network that never saw it.
+    deciding between equals. Each image is judged by the network that never saw it. Of many locations fewer images are
+    taken, so that their embeddings stay below :data:`MOST_BYTES`.
     """
+    numbers = judge.embed_grid(0, np.asarray(dataset.images[:1])).numel()  # of an image's embeddings
+    images = min(images, max(1, MOST_BYTES // (4 * numbers)))
     embeddings, labels, networks = _embedded(dataset, judge, np.arange(min(images, len(dataset))))
     sequence: list[int] = []
     summed = torch.zeros(len(labels), embeddings.shape[-1])

@@ -158,7 +158,7 @@ def test_the_middle_nearly_always_shows_a_piece_of_the_bird() -> None:
 
 
 def test_splits_are_made_once_and_share_no_picture(fresh_cache: Path) -> None:
-    birds = Birds(num_train=48, num_val=48, num_test=48, num_judge=48)
+    birds = Birds(num_train=48, num_val=48, num_test=48, num_judge=48, num_oracle=48)
     splits = {split: birds.load(split) for split in SPLIT_STARTS}
     pictures = np.concatenate([split.images for split in splits.values()])
     assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
