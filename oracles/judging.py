@@ -34,7 +34,7 @@ PLANS: dict[str, JudgePlan] = {
     "cub": _PHOTOGRAPHS,
     "cub-full": replace(_PHOTOGRAPHS, histories=4, visited_images=200),
     "folder": _PHOTOGRAPHS,
-    "celeba-hq": JudgePlan(passes=60, visited_images=300, weight_decay=0.1),
+    "celeba-hq": JudgePlan(passes=30, visited_images=300, weight_decay=0.1),
 }
 """How the judge of each data set is trained by default, see :func:`plan_for`."""
 _NARROW = {"features": 96, "embedding": 64, "hidden": 64}

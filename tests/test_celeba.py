@@ -10,7 +10,11 @@ from PIL import Image
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.celeba import CelebAHQ
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
+from glimpse_env.rollout import play
+from oracles.completion import CompletionConfig
+from oracles.oracle import BOEDOracle, OracleConfig
 from tests.tiny_data import write_tiny_celeba
 from tests.toy import SMALL_CELEBA, write_toy_judge
 
@@ -134,3 +138,14 @@ def test_missing_and_damaged_images_are_named(root: Path) -> None:
     (images / "7.jpg").unlink()
     with pytest.raises(DatasetFormatError, match=r"7\.jpg is missing, as are 0 others of the 60"):
         CelebAHQ(root, **SMALL_CELEBA)
+
+
+def test_each_network_completes_from_images_that_it_never_saw(root: Path) -> None:
+    source = CelebAHQ(root, **SMALL_CELEBA)
+    judge = Judge.load(write_toy_judge(source))
+    train, completion = source.load("train"), CompletionConfig("embedding", 4, samples=6, short_list=12)
+    oracle = BOEDOracle(train, judge, OracleConfig("log_loss", completion, first_samples=4, history="completion"))
+    assert [set(train.folds[bank.rows]) for bank in oracle.banks] == [{0}, {1}, {2}]
+    assert [bank.embeddings.shape[:2] for bank in oracle.banks] == [(18, 2500)] * 3
+    found = play(oracle, source.load("val"), judge, source.geometry, np.array([0]), progress=False)
+    assert len(set(found.locations[0].tolist())) == 5

@@ -29,7 +29,7 @@ SIZE = 45
 GEOMETRY = Geometry(glimpse_size=12, stride=33 / 7, num_glimpses=4)
 GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
 """8 x 8 locations, 4 or 5 pixels apart."""
-FINE = Birds(size=224, attribute="eye ring", **SMALL_BIRDS)
+FINE = Birds(size=224, attribute="feet black", **SMALL_BIRDS)
 
 
 def test_environments_and_agents_take_it() -> None:
@@ -109,7 +109,20 @@ def test_judges_are_narrow_and_banks_small_on_a_fine_grid_only() -> None:
 
 def test_the_benchmark_trains_a_judge_and_tells_what_it_costs(tmp_path: Path, fresh_cache: Path) -> None:
     out, page = tmp_path / "figures.json", tmp_path / "page.md"
-    sizes = ["--num-train", "16", "--num-judge", "8", "--images", "2", "--passes", "1", "--rounds", "0"]
+    sizes = [
+        "--attribute",
+        "feet black",
+        "--num-train",
+        "16",
+        "--num-judge",
+        "8",
+        "--images",
+        "2",
+        "--passes",
+        "1",
+        "--rounds",
+        "0",
+    ]
     call("benchmark_fine_grid", *sizes, "--out", str(out), "--page", str(page))
     figures = json.loads(out.read_text())
     assert figures["policies"]["boed"]["tables_mb"] == 16 * 2500 * 64 * 2 / 1e6

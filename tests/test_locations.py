@@ -68,7 +68,16 @@ def test_a_grid_is_its_own_mirror_image_or_not() -> None:
     assert not LocationGrid(27, 12, 2.5).mirror_symmetric  # 0, 2, 5, 8, 10, 12, 15
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("grid", [UNEVEN, LocationGrid(33, 12, 7 / 3), LocationGrid(30, 5, 1.25)])
+def test_nearest_is_the_closest_location_on_uneven_grids(grid: LocationGrid) -> None:
+    pixels = np.arange(grid.span + 1)
+    rows, cols = np.divmod(grid.nearest(np.stack([pixels, grid.span - pixels], axis=-1)), grid.side)
+    distances = np.abs(pixels[:, None] - grid.steps)  # (pixels, side)
+    assert np.array_equal(distances[pixels, rows], distances.min(axis=1))
+    assert np.array_equal(distances[grid.span - pixels, cols], distances[::-1].min(axis=1))
+
+
+@pytest.mark.parametrize("grid", GRIDS[:-1])
 def test_nearest_is_the_closest_location_of_every_pixel(grid: LocationGrid) -> None:
     pixels = np.stack(np.meshgrid(*[np.arange(grid.span + 1)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
     squared = ((pixels[:, None] - grid.corners) ** 2).sum(axis=-1)  # (pixels, L)
