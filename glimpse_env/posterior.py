@@ -29,7 +29,7 @@ _TAIL = 4
 """Convolutions of stride 1 at the end of a plan, at most."""
 
 
-def encoder_plan(glimpse_size: int, stride: int) -> Plan:
+def encoder_plan(glimpse_size: int, stride: float) -> Plan:
     """Convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
 
     That is what makes a dense pass and a pass a glimpse agree:
@@ -38,12 +38,13 @@ def encoder_plan(glimpse_size: int, stride: int) -> Plan:
 
     Each prime factor of the stride has a convolution, whose kernel overlaps by a pixel where the glimpse is large
     enough; what the glimpse is larger becomes convolutions of stride 1 behind them, and larger kernels. Where the
-    stride is larger than the glimpse the last convolution has what is left of it.
+    stride is larger than the glimpse the last convolution has what is left of it. Of a stride that is no whole number
+    the whole part counts, and there is no dense pass.
 
     Raises:
-        ConfigurationError: unless both are whole numbers of at least 1.
+        ConfigurationError: unless the glimpse size is a whole number of at least 1 and the stride at least 1.
     """
-    g, left = whole_number("glimpse_size", glimpse_size, 1), whole_number("stride", stride, 1)
+    g, left = whole_number("glimpse_size", glimpse_size, 1), whole_number("stride", math.floor(stride), 1)
     if (g, left) in _PLANS:
         return _PLANS[g, left]
     strides: list[int] = []
@@ -104,7 +105,7 @@ class GlimpsePosterior(nn.Module):
         self.config = config
         layers: list[nn.Module] = []
         channels = config.channels
-        for kernel, stride, share in encoder_plan(config.glimpse_size, math.floor(config.stride)):
+        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
             width = max(8, round(config.features * share / 8) * 8)
             layers += [
                 nn.Conv2d(channels, width, kernel, stride, bias=False),
