@@ -164,7 +164,7 @@ class CanvasExtractor(HistoryExtractor):
         observation_space: spaces.Dict,
         *,
         posterior: Mapping[str, Any],
-        grid: Mapping[str, int],
+        grid: Mapping[str, Any],
         frozen: bool = False,
         tokens: int = 256,
         hidden: int = 128,

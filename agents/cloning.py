@@ -128,7 +128,7 @@ class CloningData:
         """
         if self.observation == "embedding":
             raise ConfigurationError("embeddings cannot be mirrored; mirror the demonstrations first, then embed them.")
-        if (self.grid.side - 1) * self.grid.stride != self.grid.span:
+        if not self.grid.mirror_symmetric:
             raise ConfigurationError(
                 f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
                 "so demonstrations on them cannot be mirrored."

@@ -124,7 +124,7 @@ class _HistoryNetwork:
     normalize_images: bool
     head: nn.Module
 
-    def __init__(self, *args: Any, grid: Mapping[str, int], **kwargs: Any):
+    def __init__(self, *args: Any, grid: Mapping[str, Any], **kwargs: Any):
         """Arguments as of SB3's network; ``grid`` are the fields of the environment's :class:`LocationGrid`."""
         super().__init__(*args, **kwargs)
         self.torch_grid: TorchGrid | None = grid_to_mask(kwargs["action_space"], grid)
@@ -208,7 +208,7 @@ class _HistoryQPolicy:
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
-        grid: Mapping[str, int],
+        grid: Mapping[str, Any],
         temperature: float = 0.1,
         features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
         net_arch: list[int] | None = None,

@@ -46,7 +46,7 @@ class _HistoryPolicyMixin:
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
-        grid: Mapping[str, int] | None = None,
+        grid: Mapping[str, Any] | None = None,
         mask_visited: bool = True,
         features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
         share_features_extractor: bool = False,
@@ -217,7 +217,7 @@ def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Te
     return grid.visited(locations, seen_in(observations))
 
 
-def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, int] | None) -> TorchGrid | None:
+def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, Any] | None) -> TorchGrid | None:
     """The grid of ``Discrete`` actions; None for others, which are not masked."""
     if not isinstance(action_space, spaces.Discrete):
         return None

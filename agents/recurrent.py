@@ -57,7 +57,7 @@ class GlimpseRecurrentPolicy(RecurrentMultiInputActorCriticPolicy):
         action_space: spaces.Space,
         lr_schedule: Schedule,
         *,
-        grid: Mapping[str, int] | None = None,
+        grid: Mapping[str, Any] | None = None,
         mask_visited: bool = True,
         lstm_hidden_size: int = 128,
         net_arch: dict[str, list[int]] | None = None,

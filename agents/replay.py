@@ -89,7 +89,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         n_envs: int = 1,
         optimize_memory_usage: bool = False,
         *,
-        grid: Mapping[str, int],
+        grid: Mapping[str, Any],
         demo_share: float = 0.25,
     ):
         """

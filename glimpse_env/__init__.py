@@ -3,17 +3,17 @@
 from gymnasium.envs.registration import register
 
 from glimpse_env.env import GlimpseEnv
-from glimpse_env.ids import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
+from glimpse_env.ids import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS, FLAT
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 __all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv"]
 
 for _id, _dataset in (ENV_IDS | CLASSIFY_IDS).items():
-    _of_folder = "folder_" if _dataset == "folder" else ""  # takes the data set's arguments as its own
+    _flat = "flat_" if _dataset in FLAT else ""  # takes the data set's arguments as its own
     register(
         id=_id,
-        entry_point=f"glimpse_env.registration:make_{_of_folder}env",
-        vector_entry_point=f"glimpse_env.registration:make_{_of_folder}vector_env",
+        entry_point=f"glimpse_env.registration:make_{_flat}env",
+        vector_entry_point=f"glimpse_env.registration:make_{_flat}vector_env",
         kwargs={"dataset": _dataset}
         | ({"scales": DEFAULT_SCALES[_dataset]} if _dataset in DEFAULT_SCALES else {})
         | ({"task": "classify"} if _id in CLASSIFY_IDS else {}),

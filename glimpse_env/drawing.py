@@ -99,7 +99,7 @@ class Canvas:
 _FONTS: dict[int, Any] = {}
 
 
-def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: float) -> tuple[np.ndarray, np.ndarray]:
     """A map as colours, a cell around the centre of each location's glimpse.
 
     Args:
@@ -114,20 +114,27 @@ def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: int) -> tupl
     side = math.isqrt(len(epe_map))
     low, high = float(epe_map.min()), float(epe_map.max())
     colours = blend_all(HEAT, (epe_map.astype(np.float64).reshape(side, side) - low) / max(high - low, 1e-12))
-    start = (glimpse_size - stride) // 2
-    cells = np.clip((np.arange(size) - start) // max(stride, 1), -1, side)  # (H,), -1 and side outside the map
+    edges = _cell_edges(side, glimpse_size, stride)
+    cells = edges.searchsorted(np.arange(size), side="right") - 1  # (H,), -1 and side outside the map
     inside = (cells >= 0) & (cells < side)
     shown = colours[np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))]
     return shown, (inside[:, None] & inside)[..., None]
 
 
-def heat_cell(location: int, side: int, glimpse_size: int, stride: int) -> np.ndarray:
+def heat_cell(location: int, side: int, glimpse_size: int, stride: float) -> np.ndarray:
     """(4,) left, top, right, bottom in pixels of the image: the cell of a location in :func:`heat`."""
     row, col = divmod(location, side)
-    start = (glimpse_size - stride) // 2
-    return np.array(
-        [start + col * stride, start + row * stride, start + (col + 1) * stride, start + (row + 1) * stride]
-    )
+    edges = _cell_edges(side, glimpse_size, stride)
+    return edges[[col, row, col + 1, row + 1]]
+
+
+def _cell_edges(side: int, glimpse_size: int, stride: float) -> np.ndarray:
+    """(side + 1,) int64: the pixels, down or across, at which the cells of :func:`heat` begin, and the last one ends.
+
+    A pixel belongs to the cell that has its middle.
+    """
+    starts = (glimpse_size - stride) / 2 + np.arange(side + 1) * max(stride, 1)
+    return np.ceil(starts - 0.5).astype(np.int64)
 
 
 def draw_ramp(canvas: Canvas, left: float, top: float, right: float, bottom: float) -> None:

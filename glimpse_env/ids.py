@@ -3,6 +3,7 @@
 ENV_IDS = {
     "GlimpseCUB-v0": "auto",
     "GlimpseCUBFull-v0": "cub-full",
+    "GlimpseCelebAHQ-v0": "celeba-hq",
     "GlimpseBirds-v0": "birds",
     "GlimpseMNIST-v0": "mnist",
     "GlimpseDigits-v0": "digits",
@@ -12,6 +13,9 @@ ENV_IDS = {
 
 CLASSIFY_IDS = {env_id.replace("-v0", "Classify-v0"): dataset for env_id, dataset in ENV_IDS.items()}
 """The ids of the same environments without a judge, in which the agent names the class."""
+
+FLAT = ("celeba-hq", "folder")
+"""Data sets whose arguments their environments take as their own, beside ``dataset_options``."""
 
 DEFAULT_SCALES = {"cub-full": 2}
 """Concentric windows of a glimpse in the environments of a data set, where they are not 1."""

@@ -239,8 +239,9 @@ def asked_of(network: int, folds: np.ndarray) -> np.ndarray:
 
 
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
-    """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1."""
-    if scales == 1:
+    """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1 or
+    locations are spaced unevenly."""
+    if scales == 1 and network.has_dense_pass:
         return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
     every = np.arange(len(grid))[None]
     # image by image: all glimpses of many images at once would take gigabytes

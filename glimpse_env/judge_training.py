@@ -267,7 +267,7 @@ def prefix_sums(
 ) -> Tensor:
     """Sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     shape, index = locations.shape, torch.from_numpy(locations).flatten(1)  # (N, h * T)
-    if scales == 1:
+    if scales == 1 and network.has_dense_pass:
         features = grid_features(network, images, grid)  # (N, L, F)
         chosen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
     else:

@@ -2,14 +2,26 @@
 
 A location is named by the glimpse's top-left corner in pixels, ``(row, col)``. Normalised, a corner at 0 is -1 and
 the last corner at which the glimpse still lies inside the image is +1.
+
+Where the stride is no whole number, corners are rounded to pixels and so spaced unevenly: 50 locations on 208 pixels,
+a stride of 208 / 49, lie 4 or 5 pixels apart.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from glimpse_env.errors import ConfigurationError
+
+_ROUNDING = 1e-9
+"""Locations that a span may be short of by rounding."""
+
+
+def is_whole(stride: float) -> bool:
+    """Whether a stride is a whole number of pixels."""
+    return float(stride).is_integer()
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,8 @@ class LocationGrid:
     """Side of the square image in pixels."""
     glimpse_size: int
     """Side of the square glimpse in pixels."""
-    stride: int
-    """Pixels between neighbouring locations."""
+    stride: float
+    """Pixels between neighbouring locations; on average, where it is no whole number."""
 
     def __post_init__(self) -> None:
         if not 0 < self.glimpse_size <= self.image_size:
@@ -43,16 +55,30 @@ class LocationGrid:
     @property
     def side(self) -> int:
         """Locations along one side."""
-        return self.span // self.stride + 1
+        return math.floor(self.span / self.stride + _ROUNDING) + 1
 
     def __len__(self) -> int:
         return self.side**2
 
+    @property
+    def even(self) -> bool:
+        """Whether all neighbours are equally far apart: the stride is a whole number."""
+        return is_whole(self.stride)
+
+    @property
+    def mirror_symmetric(self) -> bool:
+        """Whether the mirror image of every location is a location."""
+        return bool((self.steps + self.steps[::-1] == self.span).all())
+
+    @cached_property
+    def steps(self) -> np.ndarray:
+        """(side,) int64: the corners' rows in pixels, which are their columns too."""
+        return np.rint(np.arange(self.side) * self.stride).astype(np.int64)
+
     @cached_property
     def corners(self) -> np.ndarray:
         """(L, 2) int64: top-left corners in pixels, row-major."""
-        steps = np.arange(self.side) * self.stride
-        return np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+        return np.stack(np.meshgrid(self.steps, self.steps, indexing="ij"), axis=-1).reshape(-1, 2)
 
     @cached_property
     def normalised(self) -> np.ndarray:
@@ -74,6 +100,9 @@ class LocationGrid:
         return np.rint(pixels).astype(np.int64)
 
     def nearest(self, corners: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels to (...,) int64: the index of the nearest grid location."""
+        """(..., 2) pixels to (...,) int64: the index of the nearest grid location.
+
+        It is exact at whole pixels; between them, where the stride is no whole number, it is so to half a pixel.
+        """
         steps = np.clip(np.rint(np.asarray(corners) / self.stride), 0, self.side - 1).astype(np.int64)
         return steps[..., 0] * self.side + steps[..., 1]

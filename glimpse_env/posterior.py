@@ -3,7 +3,7 @@
 It is factorised: a glimpse and its location are embedded, the embeddings are summed, and an MLP reads the classes
 off the sum. So the posterior cannot depend on the order of the glimpses, and one dense pass of the encoder over an
 image (its convolutions are *valid*) gives the embeddings of all grid locations at once, exactly as if each glimpse
-had been cut out and encoded alone.
+had been cut out and encoded alone. Where locations are spaced unevenly there is no dense pass, and each is.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from glimpse_env.arguments import whole_number
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.locations import is_whole
 
 Plan = tuple[tuple[int, int, float], ...]
 """Valid convolutions, first to last: kernel, stride, and width as a share of the features."""
@@ -28,7 +29,7 @@ _TAIL = 4
 """Convolutions of stride 1 at the end of a plan, at most."""
 
 
-def encoder_plan(glimpse_size: int, stride: int) -> Plan:
+def encoder_plan(glimpse_size: int, stride: float) -> Plan:
     """Convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
 
     That is what makes a dense pass and a pass a glimpse agree:
@@ -37,12 +38,13 @@ def encoder_plan(glimpse_size: int, stride: int) -> Plan:
 
     Each prime factor of the stride has a convolution, whose kernel overlaps by a pixel where the glimpse is large
     enough; what the glimpse is larger becomes convolutions of stride 1 behind them, and larger kernels. Where the
-    stride is larger than the glimpse the last convolution has what is left of it.
+    stride is larger than the glimpse the last convolution has what is left of it. Of a stride that is no whole number
+    the whole part counts, and there is no dense pass.
 
     Raises:
-        ConfigurationError: unless both are whole numbers of at least 1.
+        ConfigurationError: unless the glimpse size is a whole number of at least 1 and the stride at least 1.
     """
-    g, left = whole_number("glimpse_size", glimpse_size, 1), whole_number("stride", stride, 1)
+    g, left = whole_number("glimpse_size", glimpse_size, 1), whole_number("stride", math.floor(stride), 1)
     if (g, left) in _PLANS:
         return _PLANS[g, left]
     strides: list[int] = []
@@ -77,7 +79,8 @@ class PosteriorConfig:
     """The shape of a posterior network."""
 
     glimpse_size: int
-    stride: int
+    stride: float
+    """Of the grid, in pixels; where it is no whole number, the convolutions have the whole part of it."""
     channels: int
     """Of a glimpse: image channels x scales."""
     num_classes: int
@@ -129,6 +132,11 @@ class GlimpsePosterior(nn.Module):
         """F, channels of the encoder's output."""
         return self.glimpse_projection.in_features
 
+    @property
+    def has_dense_pass(self) -> bool:
+        """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
+        return is_whole(self.config.stride)
+
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
         """(..., g, g, C) uint8 to features (..., F) float32, each glimpse on its own."""
         leading = glimpses.shape[:-3]
@@ -136,7 +144,16 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32."""
+        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32.
+
+        Raises:
+            ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
+        """
+        if not self.has_dense_pass:
+            raise ConfigurationError(
+                f"stride={self.config.stride} is no whole number, so that no convolution has it: there is no dense "
+                "pass; cut the glimpses out and take encode_glimpses, as glimpse_env.judge.grid_features does."
+            )
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from glimpse_env.sensor import Sensor
 def cut_on_grid(images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int) -> np.ndarray:
     """What :class:`Sensor` cuts out, to the bit, in a third of its time where an image has many glimpses.
 
-    Windows of a scale share their pixels' blocks if the grid's stride is a multiple of the block; else the sensor
-    does it.
+    Windows of a scale share their pixels' blocks if the grid's stride is a multiple of the block; else, and where
+    locations are spaced unevenly, the sensor does it.
 
     Args:
         images: (N, H, W, C) uint8.
@@ -24,7 +24,7 @@ def cut_on_grid(images: np.ndarray, locations: np.ndarray, grid: LocationGrid, s
     count, channels = locations.shape[1], images.shape[3]
     g, side = grid.glimpse_size, grid.side
     owner = np.arange(len(images))[:, None]
-    if grid.stride % 2 ** (scales - 1):
+    if grid.stride % 2 ** (scales - 1):  # as every stride has that is no whole number
         corners = grid.corners[locations.reshape(-1)]
         cut = Sensor(g, scales)(images, np.repeat(owner[:, 0], count), corners)
         return cut.reshape(len(images), count, *cut.shape[1:])
@@ -32,9 +32,9 @@ def cut_on_grid(images: np.ndarray, locations: np.ndarray, grid: LocationGrid, s
     glimpses = np.empty((len(images), count, g, g, channels * scales), dtype=np.uint8)
     for s in range(scales):
         factor = 2**s
-        reduced = _reduced(images, factor, (g * factor - g) // 2, (side - 1) * grid.stride + g * factor)
+        reduced = _reduced(images, factor, (g * factor - g) // 2, int(grid.steps[-1]) + g * factor)
         windows = np.lib.stride_tricks.sliding_window_view(reduced, (g, g, channels), axis=(1, 2, 3))
-        step = grid.stride // factor
+        step = int(grid.stride) // factor
         glimpses[..., s * channels : (s + 1) * channels] = windows[owner, rows * step, cols * step, 0]
     return glimpses
 

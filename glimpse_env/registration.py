@@ -8,7 +8,6 @@ from typing import Any, Literal, cast, get_args
 
 from glimpse_env.arguments import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
-from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.sources import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Task
@@ -24,7 +23,7 @@ from glimpse_env.judge import Judge, find_judge
 from glimpse_env.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
 
-DatasetName = Literal["auto", "cub", "cub-full", "birds", "mnist", "digits", "folder"]
+DatasetName = Literal["auto", "cub", "cub-full", "celeba-hq", "birds", "mnist", "digits", "folder"]
 
 
 def make_env(
@@ -61,11 +60,11 @@ def make_env(
     return GlimpseEnv(*parts, task=task, scales=scales, **options)
 
 
-def make_folder_env(**arguments: Any) -> GlimpseEnv:
-    """What ``gymnasium.make`` calls for ``GlimpseFolder-v0``.
+def make_flat_env(**arguments: Any) -> GlimpseEnv:
+    """What ``gymnasium.make`` calls for ``GlimpseFolder-v0`` and ``GlimpseCelebAHQ-v0``.
 
     Args:
-        arguments: of :class:`ImageFolder` and of :func:`make_env`, side by side; ``root`` is needed.
+        arguments: of the data set's class and of :func:`make_env`, side by side; a folder needs ``root``.
     """
     return make_env(**_with_dataset_options(arguments))
 
@@ -98,13 +97,13 @@ def make_vector_env(
     return env
 
 
-def make_folder_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
-    """What ``gymnasium.make_vec`` calls for ``GlimpseFolder-v0``; arguments as in :func:`make_folder_env`."""
+def make_flat_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
+    """What ``gymnasium.make_vec`` calls where ``make`` calls :func:`make_flat_env`; arguments as there."""
     return make_vector_env(num_envs, **_with_dataset_options(arguments))
 
 
 # gymnasium.make reads the render modes off what it calls.
-make_env.metadata = make_folder_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
+make_env.metadata = make_flat_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
 
 
 _DATASETS = ENV_IDS | CLASSIFY_IDS
@@ -201,8 +200,10 @@ def _parts(
 
 
 def _with_dataset_options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of :class:`ImageFolder` among ``arguments``, all but ``root``, moved into ``dataset_options``."""
-    own = [name for name in inspect.signature(ImageFolder).parameters if name != "root" and name in arguments]
+    """Arguments of the data set's class among ``arguments``, all but ``root``, moved into ``dataset_options``."""
+    one_of("dataset", arguments.get("dataset"), SOURCES)
+    known = inspect.signature(SOURCES[arguments["dataset"]]).parameters
+    own = [name for name in known if name != "root" and name in arguments]
     others = {name: value for name, value in arguments.items() if name not in own}
     options = _checked(arguments.get("dataset_options")) | {name: arguments[name] for name in own}
     return others | {"dataset_options": options}

@@ -46,7 +46,7 @@ def draw_episode(
     label: int | None = None,
     epe_map: np.ndarray | None = None,
     *,
-    stride: int | None = None,
+    stride: float | None = None,
     num_glimpses: int | None = None,
     scales: int = 1,
     title: str | None = None,
@@ -201,13 +201,13 @@ def _draw_map(
     left: int,
     image: np.ndarray,
     glimpse_size: int,
-    stride: int | None,
+    stride: float | None,
     epe_map: np.ndarray,
     title: str,
 ) -> None:
     """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
     size, side = len(image), math.isqrt(len(epe_map))
-    stride = stride or (size - glimpse_size) // max(side - 1, 1)
+    stride = stride or (size - glimpse_size) / max(side - 1, 1)
     shown, inside = heat(epe_map, size, glimpse_size, stride)
     opacity = 0.68 * inside
     mixed = opacity * shown + (1 - opacity) * 0.36 * _grey(image)

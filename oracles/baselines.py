@@ -1,5 +1,6 @@
 """Policies to compare the oracle with: random, centre-out, best fixed, hand-crafted by parts, and clairvoyant."""
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,9 @@ from glimpse_env.judge import Judge
 from glimpse_env.locations import LocationGrid
 from glimpse_env.observations import Histories, unpack_history
 from oracles.policy import GlimpsePolicy, Observations, PlannedPolicy, actions_for
+
+MOST_BYTES = 2**30
+"""Of the embeddings that :func:`best_fixed` holds."""
 
 
 class RandomPolicy(GlimpsePolicy):
@@ -59,9 +63,10 @@ class FixedPolicy(GlimpsePolicy):
 
 def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
     """(T,) locations: the centre, then outwards on a lattice of half a glimpse's spacing."""
-    spacing = max(grid.glimpse_size // 2, grid.stride) // grid.stride * grid.stride
+    every = max(1, math.floor(grid.glimpse_size // 2 / grid.stride))  # of the locations along a side
+    steps = np.stack(np.divmod(np.arange(len(grid)), grid.side), axis=-1)  # (L, 2)
+    lattice = np.flatnonzero(((steps - steps[grid.centre]) % every == 0).all(axis=1))
     offsets = grid.corners - grid.corners[grid.centre]
-    lattice = np.flatnonzero((offsets % spacing == 0).all(axis=1))
     distance = np.hypot(*offsets[lattice].T)
     angle = np.arctan2(offsets[lattice, 0], offsets[lattice, 1])
     return lattice[np.lexsort((angle, distance.round(6)))][:num_glimpses]
@@ -73,8 +78,11 @@ def best_fixed(
     """(T,) locations that serve training images best: chosen greedily, then each again given the others.
 
     Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
-    deciding between equals. Each image is judged by the network that never saw it.
+    deciding between equals. Each image is judged by the network that never saw it. Of many locations fewer images are
+    taken, so that their embeddings stay below :data:`MOST_BYTES`.
     """
+    numbers = judge.embed_grid(0, np.asarray(dataset.images[:1])).numel()  # of an image's embeddings
+    images = min(images, max(1, MOST_BYTES // (4 * numbers)))
     embeddings, labels, networks = _embedded(dataset, judge, np.arange(min(images, len(dataset))))
     sequence: list[int] = []
     summed = torch.zeros(len(labels), embeddings.shape[-1])

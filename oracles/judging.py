@@ -22,7 +22,7 @@ from glimpse_env.judge_training import (
 from glimpse_env.rollout import play
 from oracles.completion import ImageBank
 from oracles.oracle import BOEDOracle
-from oracles.policies import default_oracle_config
+from oracles.policies import default_oracle_config, has_fine_grid
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,22 @@ PLANS: dict[str, JudgePlan] = {
     "cub": _PHOTOGRAPHS,
     "cub-full": replace(_PHOTOGRAPHS, histories=4, visited_images=200),
     "folder": _PHOTOGRAPHS,
+    "celeba-hq": JudgePlan(passes=30, visited_images=300, weight_decay=0.1),
 }
-"""How the judge of each data set is trained by default."""
+"""How the judge of each data set is trained by default, see :func:`plan_for`."""
+_NARROW = {"features": 96, "embedding": 64, "hidden": 64}
+
+
+def plan_for(source: DataSource) -> JudgePlan:
+    """How the judge of a data set is trained by default.
+
+    On a fine grid its networks are narrow, so that the embeddings of an image at all locations fit into a bank, 0.3 MB
+    at 2500 locations, and few images are looked at by the oracle.
+    """
+    plan = PLANS.get(source.name, JudgePlan())
+    if not has_fine_grid(source):
+        return plan
+    return replace(plan, **_NARROW, visited_images=min(plan.visited_images, 300), start=None)
 
 
 def ensure_judge(source: DataSource, *, scales: int = 1, seed: int = 0, command: str = "") -> Judge:
@@ -44,7 +58,7 @@ def ensure_judge(source: DataSource, *, scales: int = 1, seed: int = 0, command:
         return find_judge(source, scales)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        judge = train_judge(source, PLANS.get(source.name, JudgePlan()), seed=seed, scales=scales, command=command)
+        judge = train_judge(source, plan_for(source), seed=seed, scales=scales, command=command)
         judge.save(judge_path(source, scales))
         return judge
 
@@ -97,7 +111,8 @@ def _oracle_locations(
     # as that network's own fold, since it is the only one of this judge
     bank = replace(train, folds=np.where(np.isin(train.folds, (fold, -1)), 0, 1))
     config = default_oracle_config(source)
-    oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, 4000, cached=False)])
+    size = min(4000, config.completion.bank_size)
+    oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, size, cached=False)])
     looked_at = replace(dataset, folds=np.full(len(dataset), -1))
     rollouts = play(
         oracle,

@@ -6,6 +6,7 @@ from typing import Any
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge import Judge
+from glimpse_env.locations import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.completion import CompletionConfig
 from oracles.epe import Horizon
@@ -54,14 +55,29 @@ PAPER_CONFIG = OracleConfig(
 sample size and the bank, training images in place of a GAN's, are this project's."""
 
 
+FINE_GRID = 1000
+"""Locations above which a grid is fine: the embeddings of an image at all of them are many."""
+FINE_BANK = 2000
+"""Images in a bank on a fine grid, 0.6 GB at 2500 locations."""
+
+
+def has_fine_grid(source: DataSource) -> bool:
+    """Whether a data set has so many locations that judges are narrow and banks small by default."""
+    geometry = source.geometry
+    return len(LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)) > FINE_GRID
+
+
 def default_oracle_config(source: DataSource) -> OracleConfig:
     """The configuration for a data set: glimpses compared as the judge embeds them, completions weighted by their
     labels' posterior as well. A cluttered digit may lie anywhere: all the images there are, and the completions' labels
     in place of the judge's entropy. Of photographs there are few, and none shows what was seen: many completions,
     weighted by their match alone and looked at themselves where the history looked, and their labels, for the judge is
-    often sure and wrong. scripts/tune_oracle.py compares configurations on validation images."""
+    often sure and wrong. On a fine grid the bank is small. scripts/tune_oracle.py compares configurations on validation
+    images."""
     completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
-    if source.name in ("cub", "cub-full", "folder"):
+    if has_fine_grid(source):
+        completion = replace(completion, bank_size=FINE_BANK)
+    if source.name in ("cub", "cub-full", "folder", "celeba-hq"):
         wide = replace(completion, effective_samples=100.0, samples=100, label_weight=0.0)
         return OracleConfig("log_loss", wide, history="completion")
     if source.name == "mnist":
@@ -70,8 +86,9 @@ def default_oracle_config(source: DataSource) -> OracleConfig:
 
 
 def default_oracle(source: DataSource) -> str:
-    """The policy that ``oracle`` is another name of: the best on a data set's validation images."""
-    return _DEFAULT_ORACLES.get(source.name, "boed")
+    """The policy that ``oracle`` is another name of: the best on a data set's validation images. On a fine grid no
+    other than ``boed`` was tried."""
+    return "boed" if has_fine_grid(source) else _DEFAULT_ORACLES.get(source.name, "boed")
 
 
 def horizon_of(name: str, source: DataSource, config: OracleConfig | None = None) -> Horizon | None:
@@ -105,8 +122,15 @@ def _resolved(name: str, source: DataSource, config: OracleConfig | None = None)
     return default_oracle(source) if config is None else "boed"
 
 
+def paper_config(source: DataSource) -> OracleConfig:
+    """:data:`PAPER_CONFIG`, its bank small on a fine grid."""
+    if not has_fine_grid(source):
+        return PAPER_CONFIG
+    return replace(PAPER_CONFIG, completion=replace(PAPER_CONFIG.completion, bank_size=FINE_BANK))
+
+
 def _config(name: str, source: DataSource, config: OracleConfig | None) -> OracleConfig:
-    return PAPER_CONFIG if name == "boed-paper" else config or default_oracle_config(source)
+    return paper_config(source) if name == "boed-paper" else config or default_oracle_config(source)
 
 
 def why_not(name: str, source: DataSource) -> str | None:

@@ -123,7 +123,7 @@ def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> d
                 row, col = corners[off][0]
                 raise ArtifactError(
                     f"{file}: glimpse ({row}, {col}) is not on the grid of rows and columns 0, {grid.stride}, .., "
-                    f"{(grid.side - 1) * grid.stride}; mend or remove the file."
+                    f"{grid.steps[-1]}; mend or remove the file."
                 )
             if identity in sequences:
                 raise ArtifactError(

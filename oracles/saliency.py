@@ -75,13 +75,14 @@ class SaliencyPolicy(PlannedPolicy):
             (T,) int64 locations and (T, L) float32: for every location the share of all saliency that would be left
             after a look there.
         """
-        g, stride = self.grid.glimpse_size, self.grid.stride
+        g = self.grid.glimpse_size
+        rows = slice(None, None, int(self.grid.stride)) if self.grid.even else self.grid.steps
         left = np.array(salient, dtype=np.float64)
         total = max(float(left.sum()), np.finfo(np.float64).tiny)
         sequence = np.empty(self.num_glimpses, dtype=np.int64)
         maps = np.empty((self.num_glimpses, len(self.grid)), dtype=np.float32)
         for t in range(self.num_glimpses):
-            inside = sliding_window_view(left, (g, g))[::stride, ::stride].sum(axis=(2, 3)).ravel()  # (L,)
+            inside = sliding_window_view(left, (g, g))[rows][:, rows].sum(axis=(2, 3)).ravel()  # (L,)
             maps[t] = (left.sum() - inside) / total
             inside[sequence[:t]] = -1.0
             sequence[t] = inside.argmax()

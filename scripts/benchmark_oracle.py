@@ -10,11 +10,10 @@ import os
 import platform
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
+from agents.memory import Memory
 from glimpse_env.copies import ImageCopy
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.birds import Birds
@@ -373,34 +373,6 @@ def timed_cell(setting: Setting, match: Match, coarse: int) -> tuple[dict[str, A
         "memory_preparing": preparing.peak,
     }
     return figures, locations
-
-
-@dataclass
-class Memory:
-    """Peak resident memory of this process while it lasts, read off /proc every few milliseconds."""
-
-    peak: dict[str, float] = field(default_factory=dict)
-    """MB: ``own`` is what the process allocated (RssAnon), ``total`` counts the pages of mapped files in memory too
-    (VmRSS), which the system takes back when it needs them. Empty where there is no /proc."""
-
-    def __enter__(self) -> "Memory":
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        status = Path("/proc/self/status")
-        while status.is_file():
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            for name, key in (("own", "RssAnon"), ("total", "VmRSS")):
-                self.peak[name] = max(self.peak.get(name, 0.0), int(lines[key].split()[0]) / 1000)
-            if self._ended.wait(0.005):
-                break
 
 
 def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import tyro
 
 from glimpse_env.files import write_json
 from glimpse_env.judge import judge_path
-from glimpse_env.judge_training import JudgePlan
 from glimpse_env.registration import scales_of, source_of
-from oracles.judging import PLANS, train_judge
+from oracles.judging import plan_for, train_judge
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def main(args: Args) -> None:
     source = source_of(args.env, args.root, args.dataset_options)
     scales = scales_of(args.env, args.scales)
     chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
-    plan = replace(PLANS.get(source.name, JudgePlan()), **chosen)
+    plan = replace(plan_for(source), **chosen)
     command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])
     judge = train_judge(source, plan, seed=args.seed, scales=scales, command=command)
     out = args.out or judge_path(source, scales)

@@ -20,7 +20,7 @@ from oracles.completion import CompletionConfig, Match
 from oracles.epe import Criterion, Horizon
 from oracles.judging import ensure_judge
 from oracles.oracle import History, OracleConfig
-from oracles.policies import PAPER_CONFIG, default_oracle_config
+from oracles.policies import default_oracle_config, paper_config
 
 DEFAULT, PAPER = "default", "the paper's form"
 
@@ -118,7 +118,7 @@ def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
             told = f"{value:g}" if isinstance(value, float) else str(value)
             found[f"{title}: {told}"] = replace(base, completion=_changed(base.completion, field, value))
     kept = {name: config for name, config in found.items() if name == DEFAULT or config != base}
-    return kept | {PAPER: PAPER_CONFIG}
+    return kept | {PAPER: paper_config(source)}
 
 
 def _changed(completion: CompletionConfig, field: str, value: Any) -> CompletionConfig:

@@ -1,12 +1,15 @@
 """Drawn birds: what every picture keeps to, where species differ, and how hard their parts are to find."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, paint, skeleton
 from glimpse_env.datasets.birds import (
+    ATTRIBUTES,
     FAMILIES,
     SPECIES,
     SPLIT_STARTS,
@@ -158,7 +161,7 @@ def test_the_middle_nearly_always_shows_a_piece_of_the_bird() -> None:
 
 
 def test_splits_are_made_once_and_share_no_picture(fresh_cache: Path) -> None:
-    birds = Birds(num_train=48, num_val=48, num_test=48, num_judge=48)
+    birds = Birds(num_train=48, num_val=48, num_test=48, num_judge=48, num_oracle=48)
     splits = {split: birds.load(split) for split in SPLIT_STARTS}
     pictures = np.concatenate([split.images for split in splits.values()])
     assert len(np.unique(pictures.reshape(len(pictures), -1), axis=0)) == len(pictures)
@@ -190,6 +193,58 @@ def test_judge_images_are_the_judge_split_shuffled_and_partly_mirrored(fresh_cac
         assert np.allclose(parts, judge.parts[source])
     assert not sources
     assert 10 < mirrored < 38
+
+
+def test_the_usual_birds_stay_what_they_were() -> None:
+    birds = Birds()
+    assert birds.fingerprint == "00a3c0a91791f1ea"  # of the shipped judge
+    assert birds.options.keys() == {"seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle"}
+    assert Birds(size=128, attribute=None).fingerprint == birds.fingerprint
+    pictures = hashlib.sha256(b"".join(draw(0, index).image.tobytes() for index in range(4)))
+    assert pictures.hexdigest() == "17f012a2024a369e7d1a6cbc48d75c516bc283bee861a81cf8a40a38d3996cd0"
+    others = [Birds(size=224), Birds(attribute="eye ring"), Birds(size=224, attribute="eye ring")]
+    assert len({other.fingerprint for other in [birds, *others]}) == 4
+    for other in others:
+        assert Birds(**other.options).options == other.options
+        assert Birds(**other.chosen_options).fingerprint == other.fingerprint
+
+
+def test_larger_pictures_show_the_same_birds_with_more_detail() -> None:
+    small, large = draw_many(0, 0, 6), draw_many(0, 0, 6, 224)
+    assert large[0].shape == (6, 224, 224, 3)
+    assert np.array_equal(small[1], large[1])
+    np.testing.assert_allclose(large[2][..., :2], small[2][..., :2] * 1.75, rtol=1e-5)
+    for one, other in zip(small[0], large[0], strict=True):
+        reduced = np.asarray(Image.fromarray(other).resize((128, 128), Image.Resampling.BOX), dtype=int)
+        assert np.abs(reduced - one).mean() < 4
+        enlarged = np.asarray(Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC), dtype=int)
+        assert np.abs(np.diff(other.astype(int), axis=1)).max() > 1.2 * np.abs(np.diff(enlarged, axis=1)).max()
+
+
+def test_attributes_are_marks_that_some_species_have(fresh_cache: Path) -> None:
+    birds = Birds(attribute="eye ring", num_train=96)
+    plain = Birds(num_train=96).load("train")
+    expected = [SPECIES[label].plumage.marks.eye == "ring" for label in plain.labels]
+    train = birds.load("train")
+    assert np.array_equal(train.labels, expected)
+    assert np.array_equal(train.images, plain.images)
+    assert birds.class_names == ("no eye ring", "eye ring")
+    assert all(0 < has.sum() < 48 for has in ATTRIBUTES.values())
+    assert {"eye ring", "wing bar", "breast spots"} <= ATTRIBUTES.keys()
+    with pytest.raises(ConfigurationError, match=r"attribute='third leg' must be one of .*wing bar"):
+        Birds(attribute="third leg")
+    with pytest.raises(ConfigurationError, match="size=200 must be one of 128, 224"):
+        Birds(size=200)
+
+
+def test_the_judge_sees_large_birds_mirrored(fresh_cache: Path) -> None:
+    birds = Birds(size=224, num_judge=8)
+    batch, judge = birds.judge_images(0, np.random.default_rng(0)), birds.load("judge")
+    pictures = {image.tobytes(): parts for image, parts in zip(judge.images, judge.parts, strict=True)}
+    for image, parts in zip(batch.images, batch.parts, strict=True):
+        if image.tobytes() not in pictures:
+            image, parts[:, 1] = np.ascontiguousarray(image[:, ::-1]), 224 - parts[:, 1]
+        assert np.allclose(parts, pictures[image.tobytes()], atol=1e-4)
 
 
 @pytest.mark.parametrize("wrong", [{"seed": -1}, {"num_train": 0}, {"num_test": 10**8}])

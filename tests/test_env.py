@@ -97,9 +97,11 @@ def test_the_protocol_of_each_id(world: dict[str, dict[str, Any]], env_id: str) 
         "GlimpseCUBFull-v0": (224, 32, 6, 3),
         "GlimpseBirds-v0": (128, 32, 5, 3),
         "GlimpseFolder-v0": (60, 12, 6, 3),
+        "GlimpseCelebAHQ-v0": (224, 16, 5, 3),
     }.get(env_id, (60, 12, 6, 1))
     whole = env_id == "GlimpseCUBFull-v0"
-    assert env.action_space == gym.spaces.Discrete(625 if whole else 169)
+    locations = {"GlimpseCUBFull-v0": 625, "GlimpseCelebAHQ-v0": 2500}.get(env_id, 169)
+    assert env.action_space == gym.spaces.Discrete(locations)
     assert env.observation_space["glimpses"].shape == (steps * side * side * channels * (2 if whole else 1),)
     assert env.observation_space["step"] == gym.spaces.Discrete(steps + 1)
     canvas = gym.make(env_id, observation="canvas", **world[env_id]).observation_space

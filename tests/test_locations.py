@@ -4,7 +4,9 @@ import pytest
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.locations import LocationGrid
 
-GRIDS = [LocationGrid(128, 32, 8), LocationGrid(60, 12, 4), LocationGrid(40, 12, 5)]
+UNEVEN = LocationGrid(224, 16, 208 / 49)
+"""CelebA-HQ's."""
+GRIDS = [LocationGrid(128, 32, 8), LocationGrid(60, 12, 4), LocationGrid(40, 12, 5), UNEVEN]
 
 
 @pytest.mark.parametrize(("size", "glimpse", "stride"), [(128, 32, 8), (60, 12, 4), (40, 12, 5), (12, 12, 4)])
@@ -44,7 +46,38 @@ def test_denormalise_takes_the_nearest_pixel() -> None:
     assert np.allclose(distances[np.arange(1001), chosen], distances.min(axis=1))
 
 
-@pytest.mark.parametrize("grid", GRIDS)
+def test_a_stride_that_is_no_whole_number_spaces_locations_by_the_pixels_on_either_side_of_it() -> None:
+    assert UNEVEN.side == 50
+    assert len(UNEVEN) == 2500
+    assert UNEVEN.corners.dtype == np.int64
+    assert UNEVEN.corners[0].tolist() == [0, 0]
+    assert UNEVEN.corners[-1].tolist() == [208, 208]
+    assert set(np.diff(UNEVEN.steps).tolist()) == {4, 5}
+    assert not UNEVEN.even
+
+
+@pytest.mark.parametrize("grid", [*GRIDS, LocationGrid(33, 12, 7 / 3), LocationGrid(30, 5, 1.25)])
+def test_nearest_inverts_corners(grid: LocationGrid) -> None:
+    assert np.array_equal(grid.nearest(grid.corners), np.arange(len(grid)))
+
+
+def test_a_grid_is_its_own_mirror_image_or_not() -> None:
+    assert UNEVEN.mirror_symmetric
+    assert LocationGrid(128, 32, 8).mirror_symmetric
+    assert not LocationGrid(61, 12, 4).mirror_symmetric
+    assert not LocationGrid(27, 12, 2.5).mirror_symmetric  # 0, 2, 5, 8, 10, 12, 15
+
+
+@pytest.mark.parametrize("grid", [UNEVEN, LocationGrid(33, 12, 7 / 3), LocationGrid(30, 5, 1.25)])
+def test_nearest_is_the_closest_location_on_uneven_grids(grid: LocationGrid) -> None:
+    pixels = np.arange(grid.span + 1)
+    rows, cols = np.divmod(grid.nearest(np.stack([pixels, grid.span - pixels], axis=-1)), grid.side)
+    distances = np.abs(pixels[:, None] - grid.steps)  # (pixels, side)
+    assert np.array_equal(distances[pixels, rows], distances.min(axis=1))
+    assert np.array_equal(distances[grid.span - pixels, cols], distances[::-1].min(axis=1))
+
+
+@pytest.mark.parametrize("grid", GRIDS[:-1])
 def test_nearest_is_the_closest_location_of_every_pixel(grid: LocationGrid) -> None:
     pixels = np.stack(np.meshgrid(*[np.arange(grid.span + 1)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
     squared = ((pixels[:, None] - grid.corners) ** 2).sum(axis=-1)  # (pixels, L)

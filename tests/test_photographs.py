@@ -1,6 +1,7 @@
 """Image files of every size, mode and state of decay: a picture of the right shape or one named error."""
 
 import contextlib
+import inspect
 import io
 import tempfile
 from collections.abc import Iterator
@@ -18,8 +19,9 @@ from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
-from glimpse_env.registration import make_env, make_folder_env, make_folder_vector_env, make_vector_env
-from tests.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_mnist
+from glimpse_env.registration import make_env, make_flat_env, make_flat_vector_env, make_vector_env
+from tests.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
+from tests.toy import SMALL_CELEBA
 
 FUZZ = settings(
     derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -233,7 +235,8 @@ JUNK = st.one_of(
 ARGUMENTS = {
     "cub": ("root", "species", "folds"),
     "cub-full": ("root", "species", "folds"),
-    "birds": ("seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle"),
+    "celeba-hq": ("root", "attribute", "folds", "num_images"),
+    "birds": ("seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle", "size", "attribute"),
     "mnist": ("root", "seed"),
     "digits": ("seed",),
     "folder": ("root", "size", "glimpse_size", "stride", "num_glimpses", "folds", "mirror"),
@@ -241,26 +244,31 @@ ARGUMENTS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """For each data set the root of a tiny one."""
     root = tmp_path_factory.mktemp("world")
     write_tiny_cub(root, species=2)
     write_tiny_mnist(root)
     photos = write_tiny_folder(root / "photos")
-    own = {"cub": root, "cub-full": root, "mnist": root, "folder": photos}
-    return {name: {"root": str(own[name])} if name in own else {} for name in SOURCES}
+    write_tiny_celeba(root)
+    own = {"cub": root, "cub-full": root, "celeba-hq": root, "mnist": root, "folder": photos}
+    given: dict[str, dict[str, Any]] = {name: {"root": str(own[name])} if name in own else {} for name in SOURCES}
+    given["celeba-hq"] |= SMALL_CELEBA
+    return given
 
 
-def test_the_lists_of_arguments_are_whole(world: dict[str, dict[str, str]]) -> None:
+def test_the_lists_of_arguments_are_whole(world: dict[str, dict[str, Any]]) -> None:
     for name, kind in SOURCES.items():
-        assert set(kind(**world[name]).options) == set(ARGUMENTS[name])  # type: ignore[arg-type]
+        assert tuple(inspect.signature(kind).parameters) == ARGUMENTS[name]
+        usual = {"size", "attribute"} if name == "birds" else set()  # which it lists where they are others
+        assert set(kind(**world[name]).options) == set(ARGUMENTS[name]) - usual
 
 
 @FUZZ
 @given(data=st.data())
 @pytest.mark.parametrize("name", SOURCES)
 def test_any_argument_of_a_data_set_is_taken_or_named(
-    world: dict[str, dict[str, str]], name: str, data: st.DataObject
+    world: dict[str, dict[str, Any]], name: str, data: st.DataObject
 ) -> None:
     argument, value = data.draw(st.sampled_from(ARGUMENTS[name])), data.draw(JUNK)
     refusal = ""
@@ -279,9 +287,9 @@ def test_any_argument_of_a_data_set_is_taken_or_named(
 
 @FUZZ
 @given(data=st.data())
-@pytest.mark.parametrize("make", [make_env, make_folder_env, make_vector_env, make_folder_vector_env])
+@pytest.mark.parametrize("make", [make_env, make_flat_env, make_vector_env, make_flat_vector_env])
 def test_any_argument_of_an_id_is_taken_or_named(
-    world: dict[str, dict[str, str]], fresh_cache: Path, make: Any, data: st.DataObject
+    world: dict[str, dict[str, Any]], fresh_cache: Path, make: Any, data: st.DataObject
 ) -> None:
     names = ("dataset", "split", "root", "dataset_options", "judge", "scales", "num_envs", "size", "max_episode_steps")
     others = ("observation", "action", "reward", "render_mode", "geometry", "wings")

@@ -11,7 +11,8 @@ import torch
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
-from glimpse_env.judge import Judge, find_judge
+from glimpse_env.judge import Judge, find_judge, grid_features
+from glimpse_env.judge_training import prefix_sums
 from glimpse_env.locations import LocationGrid
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
 from glimpse_env.sensor import Sensor
@@ -60,6 +61,24 @@ def test_dense_features_are_those_of_each_glimpse(glimpse: int, stride: int, siz
     assert dense.shape == (2, len(grid), network.feature_width)
     assert each.std() > 0.01  # the comparison is not of zeros
     torch.testing.assert_close(dense, each, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_on_an_uneven_grid_each_glimpse_is_encoded_alone(scales: int) -> None:
+    size, stride = 61, 45 / 10  # the convolutions are those of stride 4
+    grid = LocationGrid(size, 16, stride)
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
+    judge = toy_judge(Geometry(16, stride, 3), size=size, channels=3, scales=scales)
+    network = judge.networks[0]
+    alone = Sensor(16, scales)(images, np.repeat([0, 1], 121), np.tile(grid.corners, (2, 1)))
+    expected = network.encode_glimpses(torch.from_numpy(alone)).unflatten(0, (2, 121))
+    torch.testing.assert_close(grid_features(network, images, grid, scales), expected, atol=1e-5, rtol=1e-5)
+    locations = np.array([[[0, 60, 120]], [[7, 8, 99]]])  # (N, h, T)
+    embedded = judge.embed_grid(0, images)[torch.tensor([[0], [1]]), torch.from_numpy(locations[:, 0])]
+    sums = prefix_sums(network, images, locations, grid, scales)[:, 0]
+    torch.testing.assert_close(sums[:, 1:], embedded.cumsum(1), atol=1e-5, rtol=1e-5)
+    with pytest.raises(ConfigurationError, match=r"stride=4\.5 .*no dense pass"):
+        network.encode_dense(torch.from_numpy(images))
 
 
 def test_order_of_the_glimpses_does_not_matter(judge: Judge, history: tuple[np.ndarray, np.ndarray]) -> None:

@@ -13,10 +13,11 @@ from glimpse_env.sensor import Sensor
         *((40, 12, 4, 1), (40, 12, 4, 2), (40, 12, 4, 3)),
         *((41, 12, 4, 2), (43, 9, 8, 4), (20, 20, 2, 2), (21, 5, 16, 5)),  # edges cut off, odd sides, one location
         *((40, 12, 4, 4), (30, 7, 3, 2), (30, 8, 1, 3)),  # blocks that windows do not share
+        *((45, 12, 33 / 8, 1), (45, 12, 33 / 8, 2), (40, 12, 4.0, 2)),  # uneven, and even by another name
     ],
 )
 def test_what_is_cut_on_the_grid_is_what_the_sensor_cuts(
-    size: int, glimpse: int, stride: int, scales: int, channels: int
+    size: int, glimpse: int, stride: float, scales: int, channels: int
 ) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (3, size, size, channels), dtype=np.uint8)

@@ -27,9 +27,9 @@ def _empty_cache(fresh_cache: Path) -> None:
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_importing_the_package_registers_the_ids(env_id: str) -> None:
     spec = gym.spec(env_id)
-    folder = "folder_" if env_id == "GlimpseFolder-v0" else ""
-    assert spec.entry_point == f"glimpse_env.registration:make_{folder}env"
-    assert spec.vector_entry_point == f"glimpse_env.registration:make_{folder}vector_env"
+    flat = "flat_" if env_id in ("GlimpseFolder-v0", "GlimpseCelebAHQ-v0") else ""
+    assert spec.entry_point == f"glimpse_env.registration:make_{flat}env"
+    assert spec.vector_entry_point == f"glimpse_env.registration:make_{flat}vector_env"
     scales = {"scales": 2} if env_id == "GlimpseCUBFull-v0" else {}
     assert spec.kwargs == {"dataset": ENV_IDS[env_id], **scales}
     assert spec.max_episode_steps is None  # the environment itself ends an episode
@@ -37,7 +37,7 @@ def test_importing_the_package_registers_the_ids(env_id: str) -> None:
 
 def test_without_cub_the_birds_take_its_place_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = tuple(SMALL_BIRDS.values())
-    monkeypatch.setattr(Birds.__init__, "__defaults__", (0, *defaults))
+    monkeypatch.setattr(Birds.__init__, "__defaults__", (0, *defaults, *Birds.__init__.__defaults__[-2:]))
     write_toy_judge(find_source("birds"))
     with pytest.warns(DatasetFallbackWarning, match=r"(?s)download_data\.py cub.*'birds'.*dataset='cub'"):
         fallback = gym.make("GlimpseCUB-v0")

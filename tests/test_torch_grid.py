@@ -8,7 +8,8 @@ from glimpse_env.locations import LocationGrid
 from tests.toy_agents import GRID, STEPS
 
 GRIDS = [GRID, LocationGrid(45, 12, 4), LocationGrid(12, 12, 4), LocationGrid(96, 32, 8), LocationGrid(50, 7, 3)]
-"""Also some whose last location is not at the image's border, and one of a single location."""
+GRIDS += [LocationGrid(224, 16, 208 / 49), LocationGrid(27, 12, 2.5)]
+"""Also some whose last location is not at the image's border, one of a single location, and two that are uneven."""
 
 
 def random_locations(grid: LocationGrid, *shape: int) -> tuple[np.ndarray, Tensor]:

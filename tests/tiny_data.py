@@ -78,6 +78,27 @@ def write_tiny_mnist(root: str | Path, train: int = 120, test: int = 40) -> Path
     return folder
 
 
+CELEBA_ATTRIBUTES = ("Bald", "Smiling", "Young")
+
+
+def write_tiny_celeba(root: str | Path, images: int = 60) -> Path:
+    """Writes ``root/CelebAMask-HQ`` in the released layout, with three attributes, and returns that folder.
+
+    Images are of 24 x 24. Those whose id is odd are smiling, and brighter; every third from 0 on is bald, nobody young.
+    """
+    folder = Path(root) / "CelebAMask-HQ"
+    (folder / "CelebA-HQ-img").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    lines = [str(images), " ".join(CELEBA_ATTRIBUTES)]
+    for identity in range(images):
+        bald, smiling = identity % 3 == 0, identity % 2 == 1
+        lines.append(f"{identity}.jpg  " + " ".join("1" if has else "-1" for has in (bald, smiling, False)))
+        pixels = rng.integers(60, 120, size=(24, 24, 3), dtype=np.uint8) + np.uint8(100 * smiling)
+        Image.fromarray(pixels).save(folder / "CelebA-HQ-img" / f"{identity}.jpg")
+    (folder / "CelebAMask-HQ-attribute-anno.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def write_tiny_folder(root: str | Path, classes: int = 3, images: int = 6) -> Path:
     """Writes photographs of 80 x 60 to ``root/class-1/0.png``, ..., and returns ``root``.
 

@@ -9,6 +9,7 @@ import torch
 
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
+from glimpse_env.ids import FLAT
 from glimpse_env.judge import Judge, JudgeCard, judge_path
 from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.registration import find_source, scales_of
@@ -16,7 +17,7 @@ from oracles.amortised import AmortisedOracle, OracleCard, oracle_path
 from oracles.epe import Horizon
 from oracles.policies import HORIZONS
 from oracles.scorer import LocationScorer
-from tests.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_mnist
+from tests.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
 """Of the toy data set; a (12, 4) encoder exists."""
@@ -27,6 +28,8 @@ SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4, "nu
 """Options of the drawn birds: one training image of each species."""
 SMALL_FOLDER = {"size": 60, "glimpse_size": 12, "stride": 4, "num_glimpses": 6}
 """Options of a folder of images: 169 locations."""
+SMALL_CELEBA = {"num_images": 60}
+"""Options of CelebA-HQ: 54 training images, 1 for validation and 5 for test."""
 
 
 def toy_dataset(
@@ -169,13 +172,15 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     patch.setenv("GLIMPSE_CACHE", str(root / "cache"))
     write_tiny_cub(root / "data")
     write_tiny_mnist(root / "data")
+    write_tiny_celeba(root / "data")
     arguments: dict[str, dict[str, Any]] = {env_id: {} for env_id in ENV_IDS}
     arguments["GlimpseBirds-v0"] = {"dataset_options": SMALL_BIRDS}
     photos = write_tiny_folder(root / "photos")
     arguments["GlimpseFolder-v0"] = {"root": str(photos), **SMALL_FOLDER}
+    arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA
     for env_id, dataset in ENV_IDS.items():
         given = arguments[env_id]
-        options = given if dataset == "folder" else given.get("dataset_options")
+        options = given if dataset in FLAT else given.get("dataset_options")
         write_toy_judge(find_source(dataset, options=options), scales_of(env_id))
     return arguments
 

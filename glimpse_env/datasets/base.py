@@ -36,8 +36,8 @@ class Geometry:
 
     glimpse_size: int
     """Side of a glimpse in pixels."""
-    stride: int
-    """Pixels between neighbouring grid locations."""
+    stride: float
+    """Pixels between neighbouring grid locations; see :class:`LocationGrid` for one that is no whole number."""
     num_glimpses: int
     """T, glimpses an episode."""
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from glimpse_env.datasets.bird_scenery import Colour
+from glimpse_env.datasets.bird_scenery import SIZE, Colour
 
 ZOOM = 4
-"""Canvas pixels to the pixel, in rows and in columns."""
+"""Canvas pixels to the pixel of the image, in rows and in columns."""
 
 Points = npt.NDArray[np.float64]
 Outline = Sequence[tuple[float, float]]
@@ -18,12 +18,12 @@ Outline = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Frame:
-    """Maps points of one frame of the bird, (N, 2) of x, y, to pixels of the image."""
+    """Maps points of one frame of the bird, (N, 2) of x, y, to units of the picture."""
 
     axes: Points
     """(2, 2): rows are where the frame's x and y axes point, scaled."""
     origin: Points
-    """(2,) x, y in pixels."""
+    """(2,) x, y in units."""
 
     def moved(self, x: float, y: float) -> "Frame":
         """The same frame with its origin at (x, y)."""
@@ -49,16 +49,22 @@ def spline(points: Outline, steps: int = 5, closed: bool = True) -> Points:
     return curve if closed else np.concatenate([curve, knots[-1:]])
 
 
-class Brush:
-    """Paints shapes given in a frame onto a canvas of several canvas pixels to the pixel."""
+def zoom_of(size: int) -> int:
+    """Canvas pixels to the unit of a picture that will be `size` pixels high and wide, a multiple of 32."""
+    return ZOOM * size // SIZE
 
-    def __init__(self, canvas: Image.Image, scale: float) -> None:
+
+class Brush:
+    """Paints shapes given in a frame onto a canvas of `zoom` canvas pixels to the unit of the picture."""
+
+    def __init__(self, canvas: Image.Image, scale: float, zoom: int) -> None:
         self._draw = ImageDraw.Draw(canvas, "RGBA")
-        self.unit = scale * ZOOM
-        """Canvas pixels a unit."""
+        self._zoom = zoom
+        self.unit = scale * zoom
+        """Canvas pixels a unit of the bird's frames."""
 
     def _place(self, frame: Frame, points: Outline | Points) -> list[float]:
-        placed: list[float] = (frame(points) * ZOOM).ravel().tolist()
+        placed: list[float] = (frame(points) * self._zoom).ravel().tolist()
         return placed
 
     def fill(self, frame: Frame, points: Outline | Points, colour: Colour, alpha: int = 255) -> None:
@@ -66,14 +72,14 @@ class Brush:
         self._draw.polygon(self._place(frame, points), fill=(*colour, alpha))
 
     def line(self, frame: Frame, points: Outline | Points, colour: Colour, width: float, alpha: int = 255) -> None:
-        """A line `width` units wide."""
+        """A line `width` units of the bird's frames wide."""
         thick = max(1, round(width * self.unit))
         self._draw.line(self._place(frame, points), fill=(*colour, alpha), width=thick, joint="curve")
 
     def outline(self, frame: Frame, points: Outline | Points, colour: Colour, alpha: int = 120) -> None:
         """A thin line around a closed curve."""
         placed = self._place(frame, points)
-        self._draw.line(placed + placed[:2], fill=(*colour, alpha), width=2)
+        self._draw.line(placed + placed[:2], fill=(*colour, alpha), width=round(self._zoom / 2))
 
     def disc(
         self,
@@ -86,7 +92,7 @@ class Brush:
         squash: float = 1.0,
     ) -> None:
         """A disc, or an ellipse `squash` times as high as wide, upright on the canvas."""
-        cx, cy = (frame([(x, y)])[0] * ZOOM).tolist()
+        cx, cy = (frame([(x, y)])[0] * self._zoom).tolist()
         wide, high = radius * self.unit, radius * self.unit * squash
         self._draw.ellipse((cx - wide, cy - high, cx + wide, cy + high), fill=(*colour, alpha))
 

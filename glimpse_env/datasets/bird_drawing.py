@@ -1,7 +1,8 @@
 """Paints a picture-book bird, given everything that can be said about it.
 
 A bird is drawn in frames of its own (body, head, wing, tail, legs) in which the beak points to +x, y goes
-down and a unit is a pixel at scale 1. Its marks, which tell species apart, are looked up by name.
+down and a unit is one of the picture at scale 1, a pixel where no other size than `SIZE` is asked for. Its marks, which
+tell species apart, are looked up by name.
 """
 
 import colorsys
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from glimpse_env.datasets.bird_brush import ZOOM, Brush, Frame, Points, mix, shade, spline
+from glimpse_env.datasets.bird_brush import ZOOM, Brush, Frame, Points, mix, shade, spline, zoom_of
 from glimpse_env.datasets.bird_marks import LEG, MARKS, TAIL_ENDS, VENT, tail_half
 from glimpse_env.datasets.bird_scenery import (
     SIZE,
@@ -49,11 +50,11 @@ class Pose:
     """Where a bird is and how it holds itself."""
 
     row: float
-    """Middle of the body, pixels from the top."""
+    """Middle of the body, units from the top."""
     col: float
-    """Middle of the body, pixels from the left."""
+    """Middle of the body, units from the left."""
     scale: float
-    """Pixels a unit; at 1 a level bird is about 68 pixels from beak to tail."""
+    """Units of the picture to one of the bird; at 1 a level bird is about 68 from beak to tail."""
     mirrored: bool
     """False where the beak points to the right."""
     tilt: float
@@ -129,12 +130,12 @@ class Drawing:
     """A finished picture."""
 
     image: npt.NDArray[np.uint8]
-    """(128, 128, 3) uint8."""
+    """(size, size, 3) uint8."""
     parts: Floats
     """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of
     the image (the middle of its first pixel is at 0.5, 0.5), and 1 where inside the image, else 0."""
     mask: npt.NDArray[np.bool_]
-    """(128, 128) bool: body, head, wing and tail."""
+    """(size, size) bool: body, head, wing and tail."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,11 @@ class Skeleton:
     legs: Frame
 
     def parts(self) -> Points:
-        """(P, 2) x, y in pixels, in the order of `PART_NAMES`."""
+        """(P, 2) x, y in units, in the order of `PART_NAMES`."""
         return np.concatenate([getattr(self, frame)([point]) for frame, point in _PART_PLACES.values()])
 
     def foot(self) -> tuple[float, float]:
-        """x, y in pixels of the place that the bird stands on."""
+        """x, y in units of the place that the bird stands on."""
         x, y = self.legs([(0.8, LEG)])[0]
         return float(x), float(y)
 
@@ -195,7 +196,7 @@ def skeleton(pose: Pose) -> Skeleton:
 
 
 def extent(pose: Pose) -> tuple[float, float, float, float]:
-    """Top, bottom, left and right of the largest bird that can be painted in this pose, in pixels."""
+    """Top, bottom, left and right of the largest bird that can be painted in this pose, in units."""
     bird = skeleton(pose)
     points = np.concatenate(
         [
@@ -301,12 +302,13 @@ def _worn(palette: Palette, scene: Scene) -> Palette:
 Box = tuple[int, int, int, int]
 
 
-def _coordinates(frame: Frame, box: Box) -> tuple[Floats, Floats]:
-    """The frame's x and y at the middle of every pixel of a box, each (rows, columns) float32."""
+def _coordinates(frame: Frame, box: Box, pixel: float) -> tuple[Floats, Floats]:
+    """The frame's x and y at the middle of every pixel of a box, each (rows, columns) float32; `pixel` in units."""
     (a, b), (c, d) = np.linalg.inv(frame.axes).astype(np.float32)
     left, top, right, bottom = box
-    x = (np.arange(left, right, dtype=np.float32) + np.float32(0.5 - frame.origin[0]))[None, :]
-    y = (np.arange(top, bottom, dtype=np.float32) + np.float32(0.5 - frame.origin[1]))[:, None]
+    step = np.float32(pixel)
+    x = (np.arange(left, right, dtype=np.float32) * step + np.float32(0.5 * pixel - frame.origin[0]))[None, :]
+    y = (np.arange(top, bottom, dtype=np.float32) * step + np.float32(0.5 * pixel - frame.origin[1]))[:, None]
     return x * a + y * c, x * b + y * d
 
 
@@ -318,15 +320,15 @@ def _step(values: Floats, middle: float, width: float) -> Floats:
 
 
 def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) -> Image.Image:
-    """The colours of body and head within a box, blending softly from back to belly."""
+    """The colours of body and head within a box of pixels, blending softly from back to belly."""
     left, top, right, bottom = box
-    ragged = texture[top:bottom, left:right] - 0.5
-    x, y = _coordinates(bird.body, box)
+    ragged, pixel = texture[top:bottom, left:right] - 0.5, SIZE / len(texture)
+    x, y = _coordinates(bird.body, box, pixel)
     y = y + ragged * 4
     layers = np.array((palette.back, palette.flank, palette.belly, palette.head, palette.throat), dtype=np.float32)
     field = layers[0] + (layers[1] - layers[0]) * _step(y, -4.0, 5.0)
     field += (layers[2] - field) * _step(y + 0.35 * x, 5.0, 6.0)
-    x, y = _coordinates(bird.head, box)
+    x, y = _coordinates(bird.head, box, pixel)
     hood = 1 - _step(np.hypot(x, y) + ragged * 2, 9.2, 2.4)
     face = layers[3] + (layers[4] - layers[3]) * _step(y + 0.3 * x, 5.0, 2.0)
     field += (face - field) * hood
@@ -342,19 +344,19 @@ def _paste_plumage(canvas: Image.Image, trunk: Image.Image, bird: Skeleton, pale
     canvas.paste(field, large, trunk.crop(large))
 
 
-def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]]) -> Image.Image:
-    """Union of shapes in their frames, L of the canvas's size."""
-    canvas = Image.new("L", (SIZE * ZOOM,) * 2)
+def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]], zoom: int) -> Image.Image:
+    """Union of shapes in their frames, L of the size of a canvas of `zoom` canvas pixels to the unit."""
+    canvas = Image.new("L", (SIZE * zoom,) * 2)
     draw = ImageDraw.Draw(canvas)
     for frame, outline in shapes:
-        draw.polygon((getattr(bird, frame)(outline) * ZOOM).ravel().tolist(), fill=255)
+        draw.polygon((getattr(bird, frame)(outline) * zoom).ravel().tolist(), fill=255)
     return canvas
 
 
 def _relief(share: npt.NDArray[np.uint8], radius: int) -> Floats:
-    """Roundness of a shape lit from above: near 1 at upper edges, -1 at lower ones, 0 inside; (128, 128).
+    """Roundness of a shape lit from above: near 1 at upper edges, -1 at lower ones, 0 inside; (size, size).
 
-    `share` (128, 128) is how much of each pixel the shape covers, of 255.
+    `share` (size, size) is how much of each pixel the shape covers, of 255.
     """
     blurred = Image.fromarray(share).filter(ImageFilter.BoxBlur(radius))
     soft = np.asarray(blurred, dtype=np.float32) / np.float32(255)
@@ -405,18 +407,23 @@ def _paint_eye(brush: Brush, frame: Frame) -> None:
     brush.disc(frame, 2.6, -2.2, 0.65, (255, 255, 255))
 
 
-def paint(scene: Scene, plumage: Plumage) -> Drawing:
-    """The picture of a bird in a scene; the same arguments always give the same picture."""
+def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
+    """The picture of a bird in a scene, `size` pixels high and wide, a multiple of 32.
+
+    The same arguments always give the same picture. Another size gives the same bird in the same scene, its details as
+    fine as the pixels allow.
+    """
+    zoom = zoom_of(size)
     rng = np.random.Generator(np.random.PCG64(scene.scenery.texture_seed))
     bird, palette, marks = skeleton(scene.pose), _worn(plumage.palette, scene), plumage.marks
-    texture = noise(rng, 24, 24)
-    canvas = paint_backdrop(scene.scenery, rng).resize((SIZE * ZOOM,) * 2, Image.Resampling.NEAREST)
-    paint_perch(ImageDraw.Draw(canvas, "RGBA"), scene.scenery, rng, bird.foot(), ZOOM)
-    brush = Brush(canvas, scene.pose.scale)
+    texture = noise(rng, 24, 24, size)
+    canvas = paint_backdrop(scene.scenery, rng, size).resize((size * ZOOM,) * 2, Image.Resampling.NEAREST)
+    paint_perch(ImageDraw.Draw(canvas, "RGBA"), scene.scenery, rng, bird.foot(), zoom)
+    brush = Brush(canvas, scene.pose.scale, zoom)
 
     _paint_tail(brush, bird.tail, palette, marks.tail)
     nape = _neck(bird)
-    trunk = _silhouette(bird, (("body", _BODY), ("body", VENT), ("head", _HEAD), ("body", nape)))
+    trunk = _silhouette(bird, (("body", _BODY), ("body", VENT), ("head", _HEAD), ("body", nape)), zoom)
     _paste_plumage(canvas, trunk, bird, palette, texture)
     brush.outline(bird.body, _BODY, shade(palette.flank, 0.4), 70)
     for x, y in _DOWN:
@@ -434,15 +441,15 @@ def paint(scene: Scene, plumage: Plumage) -> Drawing:
 
     trunk_share, wing_share, tail_share = (
         np.asarray(shape.reduce(ZOOM))
-        for shape in (trunk, _silhouette(bird, (("wing", _WING),)), _silhouette(bird, (("tail", _TAIL),)))
+        for shape in (trunk, _silhouette(bird, (("wing", _WING),), zoom), _silhouette(bird, (("tail", _TAIL),), zoom))
     )
-    roundness = 0.42 * _relief(trunk_share, 4) + 0.12 * _relief(wing_share, 2)
+    roundness = 0.42 * _relief(trunk_share, zoom) + 0.12 * _relief(wing_share, round(zoom / 2))
     downy = 0.10 * (texture - 0.5)
-    gain = 1 + (roundness + downy) * (trunk_share / np.float32(255))  # (128, 128)
+    gain = 1 + (roundness + downy) * (trunk_share / np.float32(255))  # (size, size)
     pixels = np.asarray(canvas.reduce(ZOOM), dtype=np.float32) * gain[..., None]
-    pixels *= light_field(scene.scenery.light)
+    pixels *= light_field(scene.scenery.light, size)
     mask = np.maximum(np.maximum(trunk_share, wing_share), tail_share) > 127
-    return Drawing(pixels.clip(0, 255).astype(np.uint8), _locations(bird), mask)
+    return Drawing(pixels.clip(0, 255).astype(np.uint8), _locations(bird, size), mask)
 
 
 def _neck(bird: Skeleton) -> Points:
@@ -459,9 +466,9 @@ def _neck(bird: Skeleton) -> Points:
     return np.asarray((knots - bird.body.origin) @ np.linalg.inv(bird.body.axes))
 
 
-def _locations(bird: Skeleton) -> Floats:
-    """(P, 3) float32: row, column, visible."""
-    places = bird.parts()[:, ::-1]
-    visible = ((places >= 0) & (places < SIZE)).all(axis=1, keepdims=True)
+def _locations(bird: Skeleton, size: int) -> Floats:
+    """(P, 3) float32: row and column in pixels, visible."""
+    places = bird.parts()[:, ::-1] * (size / SIZE)
+    visible = ((places >= 0) & (places < size)).all(axis=1, keepdims=True)
     locations: Floats = np.concatenate([places, visible], axis=1).astype(np.float32)
     return locations

@@ -1,18 +1,20 @@
 """What stands around a bird: backdrop, clutter, perch and light.
 
 Everything here is softer and duller than the birds, so that a bird stands out, and nothing here knows the
-species. Coordinates are pixels of the finished image, x to the right and y down, unless a name says canvas.
+species. Coordinates are units, of which a picture has `SIZE` in each direction, x to the right and y down, unless a
+name says canvas. A unit is a pixel of a picture of the usual size; larger pictures are painted with more pixels a unit.
 """
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 128
-"""Height and width of an image in pixels."""
+"""Height and width of a picture in units, and in pixels where no other size is asked for."""
 
 Colour = tuple[int, int, int]
 Floats = npt.NDArray[np.float32]
@@ -21,7 +23,7 @@ BACKDROPS = ("sky", "foliage", "reeds", "bark", "water", "snow", "autumn", "dusk
 PERCHES = ("branch", "mossy branch", "wire", "post", "stone", "ground")
 
 _CLUTTER_SCALE = 2
-_ROWS, _COLS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / np.float32(SIZE - 1)
+"""Canvas pixels to the pixel of the image."""
 
 # Two anchor colours a backdrop, and the colour that its texture leans towards.
 _ANCHORS: dict[str, tuple[Colour, Colour, Colour]] = {
@@ -80,7 +82,7 @@ class Scenery:
     perch: str
     """One of `PERCHES`."""
     perch_slope: float
-    """Rise of a branch or a wire, in pixels down for each pixel to the right."""
+    """Rise of a branch or a wire, in units down for each unit to the right."""
     clutter: int
     """How many leaves, twigs, berries, blossoms and stones lie about."""
     light: Light
@@ -94,59 +96,68 @@ class Scenery:
             raise ValueError(f"perch must be one of {PERCHES}, got {self.perch!r}")
 
 
-def noise(rng: np.random.Generator, down: int, across: int) -> Floats:
-    """Smooth noise of shape (128, 128), float32 in [0, 1], with `down` x `across` cells."""
+def noise(rng: np.random.Generator, down: int, across: int, size: int) -> Floats:
+    """Smooth noise of shape (size, size), float32 in [0, 1], with `down` x `across` cells."""
     cells = Image.fromarray(rng.random((down, across), dtype=np.float32))
-    return np.asarray(cells.resize((SIZE, SIZE), Image.Resampling.BICUBIC)).clip(0, 1)
+    return np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
-def paint_backdrop(scenery: Scenery, rng: np.random.Generator) -> Image.Image:
-    """The softened picture behind everything, RGB of 128 x 128."""
+@lru_cache
+def _ramps(size: int) -> tuple[Floats, Floats]:
+    """From 0 to 1 down the rows and across the columns, each (size, size)."""
+    rows, cols = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size - 1)
+    return rows, cols
+
+
+def paint_backdrop(scenery: Scenery, rng: np.random.Generator, size: int) -> Image.Image:
+    """The softened picture behind everything, RGB of size x size."""
+    rows, cols = _ramps(size)
     top, bottom, accent = np.array(_ANCHORS[scenery.backdrop], dtype=np.float32) + rng.uniform(-14, 14, (3, 3))
     coarse, fine = _TEXTURES[scenery.backdrop]
-    ramp = _ROWS if rng.random() < 0.7 else (_ROWS + _COLS * np.float32(rng.uniform(-0.6, 0.6)))
-    texture = noise(rng, *coarse[:2]) * coarse[2] + noise(rng, *fine[:2]) * fine[2]
+    ramp = rows if rng.random() < 0.7 else (rows + cols * np.float32(rng.uniform(-0.6, 0.6)))
+    texture = noise(rng, *coarse[:2], size) * coarse[2] + noise(rng, *fine[:2], size) * fine[2]
     texture = ((texture - 0.25) * np.float32(1.2)).clip(0, 1)
-    pixels = top + (bottom - top) * ramp[..., None]  # (128, 128, 3)
+    pixels = top + (bottom - top) * ramp[..., None]  # (size, size, 3)
     pixels = pixels + (accent - pixels) * texture[..., None]
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    image = image.resize((SIZE * _CLUTTER_SCALE,) * 2, Image.Resampling.NEAREST)
+    image = image.resize((size * _CLUTTER_SCALE,) * 2, Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(image, "RGBA")
     for _ in range(scenery.clutter):
-        _paint_clutter(draw, rng)
+        _paint_clutter(draw, rng, size / SIZE)
     image = image.reduce(_CLUTTER_SCALE)
-    return image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.5, 1.3))))
+    return image.filter(ImageFilter.BoxBlur(float(rng.uniform(0.5, 1.3)) * size / SIZE))
 
 
-def _paint_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
+def _paint_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, zoom: float) -> None:
+    """Something that lies about, on a canvas of `_CLUTTER_SCALE` x `zoom` canvas pixels a unit."""
     kind = _CLUTTER[int(rng.integers(len(_CLUTTER)))]
     x, y, angle, size, shade = rng.random(5) * (SIZE, SIZE, 2 * math.pi, 1, 1)
-    x, y = x * _CLUTTER_SCALE, y * _CLUTTER_SCALE
+    x, y = x * _CLUTTER_SCALE * zoom, y * _CLUTTER_SCALE * zoom
     alpha = int(120 + 70 * shade)
     choice = int(rng.integers(60))
     if kind == "leaf":
-        length, width = (14 + 16 * size), (4 + 5 * size)
+        length, width = (14 + 16 * size) * zoom, (4 + 5 * size) * zoom
         paint_leaf(draw, x, y, angle, length, width, _LEAVES[choice % len(_LEAVES)], alpha)
     elif kind == "twig":
-        length = 30 + 60 * size
+        length = (30 + 60 * size) * zoom
         end = (x + length * math.cos(angle), y + length * math.sin(angle))
-        draw.line([(x, y), end], fill=(104, 88, 74, alpha), width=int(2 + 3 * shade))
+        draw.line([(x, y), end], fill=(104, 88, 74, alpha), width=int((2 + 3 * shade) * zoom))
     elif kind == "berries":
         colour = _BERRIES[choice % len(_BERRIES)]
         for turn in range(3):
-            a = angle + 2.1 * turn
-            _disc(draw, x + 7 * math.cos(a), y + 7 * math.sin(a), 3.5 + 2 * size, (*colour, alpha))
+            a, far = angle + 2.1 * turn, 7 * zoom
+            _disc(draw, x + far * math.cos(a), y + far * math.sin(a), (3.5 + 2 * size) * zoom, (*colour, alpha))
     elif kind == "blossom":
         colour = _PETALS[choice % len(_PETALS)]
-        radius = 3 + 2.5 * size
+        radius = (3 + 2.5 * size) * zoom
         for turn in range(5):
             a = angle + 1.2566 * turn
             _disc(draw, x + 1.3 * radius * math.cos(a), y + 1.3 * radius * math.sin(a), radius, (*colour, alpha))
         _disc(draw, x, y, radius * 0.7, (196, 164, 96, alpha))
     else:
         colour = _STONES[choice % len(_STONES)]
-        wide, high = 7 + 12 * size, 5 + 6 * size
-        y = SIZE * _CLUTTER_SCALE - y / 4  # stones lie low
+        wide, high = (7 + 12 * size) * zoom, (5 + 6 * size) * zoom
+        y = SIZE * _CLUTTER_SCALE * zoom - y / 4  # stones lie low
         draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(*colour, alpha))
         draw.ellipse((x - wide * 0.7, y - high * 0.8, x + wide * 0.5, y), fill=(220, 220, 214, 50))
 
@@ -192,9 +203,9 @@ def paint_perch(
     foot: tuple[float, float],
     zoom: int,
 ) -> None:
-    """What the bird stands on, painted on a canvas of `zoom` canvas pixels to the pixel.
+    """What the bird stands on, painted on a canvas of `zoom` canvas pixels to the unit.
 
-    Its upper edge passes through `foot` (x, y in pixels).
+    Its upper edge passes through `foot` (x, y in units).
     """
     x, y = foot[0] * zoom, foot[1] * zoom
     width = SIZE * zoom
@@ -307,9 +318,10 @@ def _rgb(values: npt.NDArray[np.float64]) -> Colour:
     return int(red), int(green), int(blue)
 
 
-def light_field(light: Light) -> Floats:
-    """Gain of every pixel and channel, (128, 128, 3) float32."""
-    gain = light.brightness * (1 + light.slope[0] * (2 * _ROWS - 1) + light.slope[1] * (2 * _COLS - 1))
+def light_field(light: Light, size: int) -> Floats:
+    """Gain of every pixel and channel, (size, size, 3) float32."""
+    rows, cols = _ramps(size)
+    gain = light.brightness * (1 + light.slope[0] * (2 * rows - 1) + light.slope[1] * (2 * cols - 1))
     warm = max(light.warmth, 0.0)
     cool = max(-light.warmth, 0.0)
     tint = np.array((1 + 0.06 * warm - 0.12 * cool, 1 - 0.02 * warm, 1 - 0.16 * warm + 0.08 * cool), dtype=np.float32)

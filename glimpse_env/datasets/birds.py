@@ -5,6 +5,9 @@ another part of the body for each family (beak, crown, wing, tail, feet, breast,
 tells which part to look for, and the piece that was seen tells where it is. The six marks share their colours,
 so that a sliver of one does not tell them apart. Nothing is downloaded: images are
 painted on first use.
+
+The same birds are painted at 224 x 224 as well, for glimpses like CelebA-HQ's, and labelled by whether they have a
+certain mark instead of by their species.
 """
 
 import math
@@ -20,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.arguments import whole_number
+from glimpse_env.arguments import one_of, whole_number
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, UnseenImages
 from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
 from glimpse_env.datasets.bird_scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 
 DRAWING = 2
@@ -34,11 +38,17 @@ CHUNK = 64
 SERIAL = 500
 """Below this many images, starting workers costs more than it saves."""
 PASS = 9600
-"""Most images in one pass of training the judge; more would need gigabytes of memory."""
+"""Most images of the usual size in one pass of training the judge, and fewer larger ones; more would need gigabytes of
+memory."""
 SPREAD = 28.0
-"""The middle of a bird is within this many pixels of the middle of the image."""
+"""The middle of a bird is within this many units of the middle of the image."""
 EDGE = 2.5
-"""Pixels that every bird keeps free along the image's border."""
+"""Units that every bird keeps free along the image's border."""
+GEOMETRIES = {
+    SIZE: Geometry(glimpse_size=32, stride=8, num_glimpses=5),
+    224: Geometry(glimpse_size=16, stride=208 / 49, num_glimpses=5),  # CelebA-HQ's
+}
+"""By the size of the images in pixels."""
 
 SPLIT_STARTS: dict[Split, int] = {
     "train": 0,
@@ -81,7 +91,7 @@ class Bird:
     """One labelled picture."""
 
     image: np.ndarray
-    """(128, 128, 3) uint8."""
+    """(size, size, 3) uint8."""
     label: int
     """Index into `SPECIES`."""
     parts: np.ndarray
@@ -296,6 +306,20 @@ SPECIES: tuple[Species, ...] = tuple(species for family in FAMILIES for species 
 """All species; a label is an index into it."""
 
 
+def _attributes() -> dict[str, np.ndarray]:
+    wearers: dict[str, np.ndarray] = {}
+    for label, species in enumerate(SPECIES):
+        for part, mark in asdict(species.plumage.marks).items():
+            if mark:
+                wearers.setdefault(f"{part} {mark}", np.zeros(len(SPECIES), dtype=np.int64))[label] = 1
+    return {name: has for name, has in sorted(wearers.items()) if not has.all()}
+
+
+ATTRIBUTES = _attributes()
+"""What some species have and others do not, a part and its mark (``"eye ring"``, ``"wing bar"``): for each species 1
+where it has it, else 0, (48,) int64."""
+
+
 def sample_scene(rng: np.random.Generator) -> Scene:
     """Everything about a picture but the species, which it does not depend on."""
     scenery = Scenery(
@@ -344,21 +368,21 @@ def label_of(seed: int, index: int) -> int:
     return int(rng.permutation(len(SPECIES))[place])
 
 
-def draw(seed: int, index: int) -> Bird:
-    """Picture number `index` of the data set with this seed, whatever else was drawn before."""
+def draw(seed: int, index: int, size: int = SIZE) -> Bird:
+    """Picture number `index` of the data set with this seed, `size` pixels high, whatever else was drawn before."""
     label = label_of(seed, index)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
-    drawing = paint(sample_scene(rng), SPECIES[label].plumage)
+    drawing = paint(sample_scene(rng), SPECIES[label].plumage, size)
     return Bird(drawing.image, label, drawing.parts)
 
 
-def draw_many(seed: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pictures number `start` to `start + count - 1`.
 
     Returns:
-        images (N, 128, 128, 3) uint8, labels (N,) int64 and parts (N, P, 3) float32.
+        images (N, size, size, 3) uint8, labels (N,) int64 and parts (N, P, 3) float32.
     """
-    birds = [draw(seed, index) for index in range(start, start + count)]
+    birds = [draw(seed, index, size) for index in range(start, start + count)]
     return (
         np.stack([bird.image for bird in birds]),
         np.array([bird.label for bird in birds], dtype=np.int64),
@@ -367,7 +391,7 @@ def draw_many(seed: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray
 
 
 def draw_chunks(
-    seed: int, start: int, count: int, workers: int | None = None
+    seed: int, start: int, count: int, workers: int | None = None, size: int = SIZE
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """`draw_many` in pieces of at most `CHUNK` pictures, in order, by `workers` processes.
 
@@ -380,19 +404,20 @@ def draw_chunks(
     starts = range(start, start + count, CHUNK)
     counts = [min(CHUNK, start + count - first) for first in starts]
     if workers == 1:
-        yield from map(draw_many, [seed] * len(starts), starts, counts)
+        yield from map(draw_many, [seed] * len(starts), starts, counts, [size] * len(starts))
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with warnings.catch_warnings(), ProcessPoolExecutor(workers, context) as pool:
         # Python 3.12 warns of locks that other threads hold at a fork; workers use only NumPy and Pillow.
         warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
-        yield from pool.map(draw_many, [seed] * len(starts), starts, counts)
+        yield from pool.map(draw_many, [seed] * len(starts), starts, counts, [size] * len(starts))
 
 
 class Birds(DataSource):
     """Drawn birds, 128 x 128 RGB, 48 species; five glimpses of 32 x 32.
 
-    Splits of any size agree on the images that they share, and different splits share none.
+    Splits of any size agree on the images that they share, and different splits share none. At 224 x 224 the same
+    birds are painted with more pixels, and glimpses are CelebA-HQ's: 16 x 16, at 50 x 50 locations 4 or 5 pixels apart.
 
     Args:
         seed: of all pictures.
@@ -401,15 +426,16 @@ class Birds(DataSource):
         num_test: images of the test split.
         num_judge: images that the judge is trained on.
         num_oracle: images that an amortised oracle is trained on.
+        size: side of the images in pixels, 128 or 224.
+        attribute: one of :data:`ATTRIBUTES`, ``"eye ring"`` for instance; the classes then are not the species but two,
+            ``"no eye ring"`` and ``"eye ring"``.
 
     Raises:
-        ConfigurationError: if a number is out of range.
+        ConfigurationError: if a number is out of range or there is no such attribute.
     """
 
     mirror_symmetric = True
     name = "birds"
-    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
-    image_shape = (SIZE, SIZE, 3)
     num_folds = 1
 
     def __init__(
@@ -420,6 +446,8 @@ class Birds(DataSource):
         num_test: int = 1920,
         num_judge: int = 19200,
         num_oracle: int = 19200,
+        size: int = SIZE,
+        attribute: str | None = None,
     ) -> None:
         self.seed = whole_number("seed", seed, 0)
         sizes: dict[Split, int] = {
@@ -430,10 +458,19 @@ class Birds(DataSource):
             "oracle": num_oracle,
         }
         most = SPLIT_STARTS["val"]
-        self._sizes = {split: whole_number(f"num_{split}", size, 1, most) for split, size in sizes.items()}
+        self._sizes = {split: whole_number(f"num_{split}", number, 1, most) for split, number in sizes.items()}
+        side = whole_number("size", size, 1)
+        if side not in GEOMETRIES:
+            raise ConfigurationError(f"size={size} must be one of {', '.join(map(str, GEOMETRIES))} pixels.")
+        self.geometry, self.image_shape = GEOMETRIES[side], (side, side, 3)
+        if attribute is not None:
+            one_of("attribute", attribute, ATTRIBUTES)
+        self.attribute = attribute
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        if self.attribute is not None:
+            return f"no {self.attribute}", self.attribute
         return tuple(species.name for species in SPECIES)
 
     @property
@@ -442,11 +479,18 @@ class Birds(DataSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest(self.name, DRAWING, [asdict(species) for species in SPECIES], PART_NAMES, self.seed)
+        birds = (self.name, DRAWING, [asdict(species) for species in SPECIES], PART_NAMES, self.seed)
+        return digest(*birds, *self._variant.items())
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"seed": self.seed, **{f"num_{split}": size for split, size in self._sizes.items()}}
+        return {"seed": self.seed, **{f"num_{split}": size for split, size in self._sizes.items()}, **self._variant}
+
+    @property
+    def _variant(self) -> dict[str, Any]:
+        """Size and attribute where they are not the usual ones, whose results are older than these arguments."""
+        size = {"size": self.image_shape[0]} if self.image_shape[0] != SIZE else {}
+        return size | ({"attribute": self.attribute} if self.attribute is not None else {})
 
     def size(self, split: Split) -> int:
         return self._sizes[split]
@@ -461,11 +505,13 @@ class Birds(DataSource):
         progress: Callable[[int], object],
     ) -> None:
         done = 0
-        for some_images, some_labels, some_parts in draw_chunks(self.seed, SPLIT_STARTS[split], len(labels)):
-            here = slice(done, done + len(some_labels))
-            images[here], labels[here], parts[here] = some_images, some_labels, some_parts
+        classes = np.arange(len(SPECIES)) if self.attribute is None else ATTRIBUTES[self.attribute]
+        chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(labels), size=self.image_shape[0])
+        for some_images, species, some_parts in chunks:
+            here = slice(done, done + len(species))
+            images[here], labels[here], parts[here] = some_images, classes[species], some_parts
             done = here.stop
-            progress(len(some_labels))
+            progress(len(species))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         return self._mirrored("judge", rng)
@@ -476,10 +522,10 @@ class Birds(DataSource):
 
     def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
         """Some images of a split in random order, half of them mirrored."""
-        dataset = self.load(split)
-        chosen = rng.permutation(len(dataset))[:PASS]
+        dataset, side = self.load(split), self.image_shape[0]
+        chosen = rng.permutation(len(dataset))[: PASS * SIZE**2 // side**2]
         images, parts = dataset.images[chosen], dataset.parts[chosen]
         mirrored = rng.random(len(chosen)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
-        parts[mirrored, :, 1] = SIZE - parts[mirrored, :, 1]
+        parts[mirrored, :, 1] = side - parts[mirrored, :, 1]
         return LabelledImages(images, dataset.labels[chosen], parts)

@@ -1,0 +1,232 @@
+"""CelebA-HQ: photographs of faces with 40 binary attributes, as CelebAMask-HQ publishes them."""
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glimpse_env.arguments import one_of, path_or_none, whole_number
+from glimpse_env.datasets.augmentation import augmented
+from glimpse_env.datasets.base import (
+    PUBLIC_SPLITS,
+    DataSource,
+    Geometry,
+    LabelledImages,
+    Split,
+    UnseenImages,
+    data_root,
+    folds_by_class,
+)
+from glimpse_env.datasets.cropping import crop, middle_square
+from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import digest
+
+PROTOCOL = 1
+"""Version of how images are resized and split; part of the fingerprint."""
+
+SIZE = 224
+"""Side of an image in pixels."""
+NUM_IMAGES = 30_000
+"""Images that are published."""
+FEWEST = 60
+"""Images of which every split has some."""
+ATTRIBUTE_FILE = "CelebAMask-HQ-attribute-anno.txt"
+IMAGE_FOLDER = "CelebA-HQ-img"
+FOLDER = "CelebAMask-HQ"
+PASS = 6000
+"""Most images in one pass of training a network; more would need gigabytes of memory."""
+
+
+class CelebAHQ(DataSource):
+    """The released CelebAMask-HQ folder: 224 x 224 RGB, one attribute; five glimpses of 16 x 16.
+
+    Locations are the paper's (arXiv 1906.05462): 50 x 50, 4 or 5 pixels apart. So are the splits, by the images' ids:
+    0 to 26999 for ``train``, 27000 to 27499 for ``val``, the others for ``test``; fewer images are split in the same
+    proportion. Images are resized with antialiasing.
+
+    Args:
+        root: the folder that has ``CelebAMask-HQ-attribute-anno.txt`` and ``CelebA-HQ-img``, or one that has it as
+            ``CelebAMask-HQ``; default ``GLIMPSE_DATA``.
+        attribute: a name in the second line of the attribute file; the classes are ``"not Smiling"`` and ``"Smiling"``.
+        folds: networks in the judge, at least 2.
+        num_images: how many of the images to take, from id 0 on; at least 60.
+
+    Raises:
+        ConfigurationError: if there is no such attribute, or an argument is of the wrong type or out of range.
+        DatasetNotFoundError: if the data set is missing.
+        DatasetFormatError: naming file and line, if the attribute file is damaged or tells of fewer images than are
+            asked for, or if an image is missing. Loading a split names an image that cannot be read.
+    """
+
+    mirror_symmetric = True
+    name = "celeba-hq"
+    geometry = Geometry(glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
+    image_shape = (SIZE, SIZE, 3)
+    num_folds = 3
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        attribute: str = "Smiling",
+        folds: int = num_folds,
+        num_images: int = NUM_IMAGES,
+    ) -> None:
+        self.root = path_or_none("root", root)
+        self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
+        self.num_images = whole_number("num_images", num_images, FEWEST, NUM_IMAGES)
+        self.folder = _find_folder(data_root(self.root))
+        table = _AttributeFile(self.folder / ATTRIBUTE_FILE)
+        one_of("attribute", attribute, table.names)
+        self.attribute = attribute
+        self._labels = table.labels(attribute, self.num_images)
+        self._bytes = self._sizes_in_bytes()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return f"not {self.attribute}", self.attribute
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "root": self.root,
+            "attribute": self.attribute,
+            "folds": self.num_folds,
+            "num_images": self.num_images,
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the attribute's labels, the images' sizes in bytes and the arguments; not of where ``root`` is."""
+        arguments = {name: value for name, value in self.options.items() if name != "root"}
+        return digest(self.name, PROTOCOL, arguments, self._labels, self._bytes)
+
+    def size(self, split: Split) -> int:
+        return len(self._ids(split))
+
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        ids = self._ids(split)
+        labels[:] = self._labels[ids.start : ids.stop]
+        if split == "train":
+            folds[:] = folds_by_class(labels, self.num_folds)
+        for index, identity in enumerate(ids):
+            path = self._path(identity)
+            try:
+                photograph = read_photograph(path, upright=True)
+            except ValueError as error:
+                raise DatasetFormatError(
+                    f"{path} is not a readable image ({error}); unpack it again from CelebAMask-HQ.zip."
+                ) from error
+            images[index] = crop(photograph, middle_square(photograph.size), SIZE)
+            progress(1)
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        """As in the base class, at most :data:`PASS` of them; see :func:`augmented`."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))[:PASS]
+        return augmented(train, chosen, rng, mirror=True)
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        """As in the base class, at most :data:`PASS` of them; see :func:`augmented`."""
+        train = self.load("train")
+        chosen = rng.permutation(np.flatnonzero(train.folds != fold))[:PASS]
+        changed = augmented(train, chosen, rng, mirror=True)
+        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
+
+    def _ids(self, split: Split) -> range:
+        val, test = self.num_images * 9 // 10, self.num_images * 9 // 10 + self.num_images // 60
+        ends = dict(zip(PUBLIC_SPLITS, ((0, val), (val, test), (test, self.num_images)), strict=True))
+        return range(*ends[split])
+
+    def _path(self, identity: int) -> Path:
+        return self.folder / IMAGE_FOLDER / f"{identity}.jpg"
+
+    def _sizes_in_bytes(self) -> np.ndarray:
+        """(num_images,) int64: of the image files."""
+        try:
+            with os.scandir(self.folder / IMAGE_FOLDER) as entries:
+                found = {entry.name: entry.stat().st_size for entry in entries}
+        except OSError as error:
+            raise DatasetNotFoundError(
+                f"CelebA-HQ has no images: {error.filename} cannot be read ({error.strerror}); {_REMEDY}"
+            ) from error
+        sizes = np.array([found.get(f"{identity}.jpg", -1) for identity in range(self.num_images)], dtype=np.int64)
+        missing = np.flatnonzero(sizes < 0)
+        if len(missing):
+            raise DatasetFormatError(
+                f"{self._path(int(missing[0]))} is missing, as are {len(missing) - 1} others of the {self.num_images} "
+                f"images; unpack them again, or ask for fewer with num_images, at least {FEWEST}."
+            )
+        return sizes
+
+
+class _AttributeFile:
+    """``CelebAMask-HQ-attribute-anno.txt``: the number of images, the attributes' names, and a line an image.
+
+    Attributes:
+        names: of the attributes, in the file's order.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        try:
+            self._lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetFormatError(f"{path} cannot be read ({error}); unpack it again.") from error
+        if len(self._lines) < 2:
+            raise DatasetFormatError(f"{path}:{len(self._lines)}: {_LAYOUT}")
+        try:
+            self._count = int(self._lines[0])
+        except ValueError as error:
+            raise DatasetFormatError(f"{path}:1: {self._lines[0]!r} is not the number of images; {_LAYOUT}") from error
+        if len(self._lines) - 2 != self._count:
+            raise DatasetFormatError(
+                f"{path}:1: {self._count} images are announced and {len(self._lines) - 2} lines follow the names; "
+                "unpack the file again."
+            )
+        self.names = tuple(self._lines[1].split())
+
+    def labels(self, attribute: str, count: int) -> np.ndarray:
+        """(count,) int64: 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0."""
+        if count > self._count:
+            raise DatasetFormatError(
+                f"{self._path}:1: this is a part of CelebA-HQ, {self._count} images of num_images={count}; get the "
+                f"whole, or ask for what is there with num_images={self._count}."
+            )
+        column = 1 + self.names.index(attribute)
+        labels = np.empty(count, dtype=np.int64)
+        for identity in range(count):
+            cells = self._lines[2 + identity].split()
+            if len(cells) != 1 + len(self.names) or cells[0] != f"{identity}.jpg" or cells[column] not in _VALUES:
+                raise DatasetFormatError(
+                    f"{self._path}:{3 + identity}: {self._lines[2 + identity][:60]!r} is not {identity}.jpg and "
+                    f"{len(self.names)} values of 1 or -1; unpack the file again."
+                )
+            labels[identity] = _VALUES[cells[column]]
+        return labels
+
+
+_VALUES = {"1": 1, "-1": 0}
+_LAYOUT = "the first line has to be the number of images and the second the names of the attributes; unpack it again."
+_REMEDY = (
+    "get CelebAMask-HQ.zip from https://github.com/switchablenorms/CelebAMask-HQ, for research only, unpack it and set "
+    "GLIMPSE_DATA, or root, to the folder that has CelebAMask-HQ/."
+)
+
+
+def _find_folder(root: Path) -> Path:
+    for folder in (root, root / FOLDER):
+        if os.path.isfile(folder / ATTRIBUTE_FILE):
+            return folder
+    raise DatasetNotFoundError(f"CelebA-HQ was not found: no {ATTRIBUTE_FILE} in {root} or {root / FOLDER}; {_REMEDY}")

@@ -1,0 +1,154 @@
+"""Measures judge and oracle on CelebA-HQ's 2500 locations, with drawn birds of its size in its place.
+
+python scripts/benchmark_fine_grid.py
+"""
+
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from agents.evaluation import TITLES, choose_images, evaluate
+from agents.memory import Memory
+from agents.metrics import wilson_interval
+from agents.reports import command_line, insert, markdown, percent
+from agents.versions import versions
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.birds import Birds
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import write_json
+from glimpse_env.judge import Judge, judge_path
+from glimpse_env.judge_training import JudgePlan, NetworkTrainer
+from oracles.judging import plan_for, train_judge
+from oracles.oracle import BOEDOracle
+from oracles.policies import default_oracle_config, make_policy
+
+MARK = "Drawn birds on 2500 locations"
+
+
+@dataclass(frozen=True)
+class Args:
+    """What a judge and BOED cost on 50 x 50 unevenly spaced locations: drawn birds of 224 x 224, one mark to tell.
+
+    The judge is trained now and put into the cache, where gymnasium.make and the other scripts find it.
+    """
+
+    attribute: str = "eye ring"
+    """The mark."""
+    num_train: int = 1000
+    """Training images: BOED's bank."""
+    num_judge: int = 6000
+    """Images that the judge is trained on."""
+    passes: int = 24
+    """Passes of the judge's training."""
+    rounds: int = 1
+    """Rounds of collecting histories that the oracle visits."""
+    images: int = 100
+    """Validation images that are played."""
+    threads: int = 1
+    """Threads of torch."""
+    seed: int = 0
+    """Of all that is random."""
+    out: Path = Path("docs/fine_grid.json")
+    """Where the figures go."""
+    page: Path = Path("docs/fine_grid.md")
+    """Where the table goes."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_train, self.num_judge, self.passes, self.images, self.threads) < 1 or self.rounds < 0:
+            raise ConfigurationError("--rounds must not be negative, all other numbers must be positive.")
+
+
+def main(args: Args) -> None:
+    torch.set_num_threads(args.threads)
+    source = Birds(
+        size=224,
+        attribute=args.attribute,
+        num_train=args.num_train,
+        num_val=args.images,
+        num_test=args.images,
+        num_judge=args.num_judge,
+        num_oracle=args.num_train,
+    )
+    for split in ("train", "val", "judge"):
+        source.load(split)  # painted before anything is timed
+    plan = replace(plan_for(source), passes=args.passes, rounds=args.rounds)
+    command = command_line("benchmark_fine_grid", args)
+    report: dict[str, Any] = {
+        "command": command,
+        "out": str(args.out),
+        "settings": {k: v for k, v in asdict(args).items() if k not in ("out", "page")},
+        "options": source.options,
+        "locations": 2500,
+        "versions": versions(),
+        "training": training_cost(source, plan, args.seed),
+    }
+    judge = train_judge(source, plan, seed=args.seed, command=command)
+    judge.save(judge_path(source))
+    report["judge"] = judge.card.scores
+    report["policies"] = {name: played(name, source, judge, args) for name in ("random", "boed")}
+    write_json(args.out, report)
+    insert(described(report), args.page, MARK)
+    print(described(report))
+    print(f"Figures in {args.out}, table in {args.page}.")
+
+
+def training_cost(source: DataSource, plan: JudgePlan, seed: int) -> dict[str, float]:
+    """Seconds and memory of one pass over the judge's images, random histories only, and how many these are."""
+    with Memory() as memory:
+        start = time.perf_counter()
+        NetworkTrainer(source, 0, replace(plan, passes=1, rounds=0), seed=seed).run()
+        seconds = time.perf_counter() - start
+    images = len(source.judge_images(0, np.random.default_rng(0)).labels)
+    return {"images": images, "pass_s": seconds, **memory.peak}
+
+
+def played(name: str, source: DataSource, judge: Judge, args: Args) -> dict[str, Any]:
+    """How a policy does on validation images, and its cost; BOED's tables are made before its sequences are timed."""
+    val = source.load("val")
+    with Memory() as preparing:
+        start = time.perf_counter()
+        policy = make_policy(name, source, judge, seed=args.seed, config=default_oracle_config(source))
+        tables = 0
+        if isinstance(policy, BOEDOracle):
+            policy.first_map()
+            tables = sum(bank.embeddings.numel() * bank.embeddings.element_size() for bank in policy.banks)
+        seconds = time.perf_counter() - start
+    with Memory() as running:
+        found = evaluate(policy, val, judge, source.geometry, choose_images(val, args.images), name=name)
+    return {
+        **found.to_json(),
+        "ms": found.milliseconds,
+        "prepared_s": seconds,
+        "tables_mb": tables / 1e6,
+        "memory": running.peak,
+        "memory_preparing": preparing.peak,
+    }
+
+
+def described(report: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    settings, training = report["settings"], report["training"]
+    rows = [("policy", "success", "log-loss, nats", "ms a sequence", "tables, MB", "prepared, s", "own memory, MB")]
+    for name, entry in report["policies"].items():
+        own = max(entry[key].get("own", float("nan")) for key in ("memory", "memory_preparing"))
+        success = percent(entry["success_rate"], wilson_interval(entry["successes"], entry["num_images"]))
+        costs = (f"{entry['ms']:.1f}", f"{entry['tables_mb']:.0f}", f"{entry['prepared_s']:.0f}", f"{own:.0f}")
+        rows.append((TITLES[name], success, f"{entry['log_loss'][-1]:.3f}", *costs))
+    return (
+        f"`{report['command']}`, on {settings['threads']} thread of torch {report['versions']['torch']}.\n\n"
+        f'{settings["images"]} validation images, "{settings["attribute"]}" or not, five glimpses of 16 x 16, a bank '
+        f"of {settings['num_train']} images. A pass of the judge's training over {training['images']:.0f} images takes "
+        f"{training['pass_s']:.1f} s and {training.get('own', float('nan')):.0f} MB. All figures: "
+        f"[{Path(report['out']).name}]({Path(report['out']).name}).\n\n{markdown(rows)}"
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main(tyro.cli(Args))
