@@ -71,18 +71,18 @@ def flops(model: RAM, *, rule: bool) -> np.ndarray:
     network, space = model.policy.network, model.observation_space
     shown = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]
     totals = []
-    with torch.no_grad():
-        state, memory = network.core.begin(1)
-        spent = 0
-        for _ in range(model.policy.num_glimpses):
-            with FlopCounterMode(display=False) as counter:
-                network.locator(state)
-                state, memory = network.core.step(model.policy.read(shown), memory)
-                if rule:
-                    network.classifier(state)
-                    network.expected_entropy(state)
-            spent += counter.get_total_flops()
-            with FlopCounterMode(display=False) as answer:
+    model.policy.set_training_mode(False)
+    state, memory = network.core.begin(1)
+    spent = 0
+    for _ in range(model.policy.num_glimpses):
+        with FlopCounterMode(display=False) as counter:
+            network.locator(state)
+            state, memory = network.core.step(model.policy.read(shown), memory)
+            if rule:
                 network.classifier(state)
-            totals.append(spent if rule else spent + answer.get_total_flops())
+                network.expected_entropy(state)
+        spent += counter.get_total_flops()
+        with FlopCounterMode(display=False) as answer:
+            network.classifier(state)
+        totals.append(spent if rule else spent + answer.get_total_flops())
     return np.array(totals)

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +61,10 @@ class DataSet:
     """Options of the data set of the same images that has the judge, where they differ from ``dataset_options``."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
+    encoder: str = "conv"
+    """What reads a glimpse, see :class:`GlimpseNetwork`."""
+    features: int = 64
+    """Width of what it gives."""
     decay: bool = False
     """Whether the learning rate rises and falls to zero (:func:`one_cycle`); where it does not, convergence does not
     depend on the budget."""
@@ -70,21 +74,48 @@ class DataSet:
         return {**self.dataset_options, **self.demonstrated_by}
 
 
-_RAM_S_MNIST = DataSet(
+_MNIST = DataSet(
     "GlimpseMNISTClassify-v0",
+    iterations=12_000,
+    num_sequences=8000,
+    batch_size=128,
+    settings={"learning_rate": 2e-3},
+    encoder="linear",
+    features=128,
+)
+_RAM_S_MNIST = replace(
+    _MNIST,
     iterations=40_000,
-    num_sequences=5000,
     dataset_options={"num_glimpses": 8, "placements": 4},
     scales=3,
     validate_every=1000,
+    encoder="conv",
+    features=64,
     decay=True,
 )
 
+
+def _with_glimpses(num_glimpses: int) -> DataSet:
+    """RAM's published setting with so many; the sequences are the first glimpses of those that have 8."""
+    options = {**_RAM_S_MNIST.dataset_options, "num_glimpses": num_glimpses}
+    return replace(_RAM_S_MNIST, dataset_options=options, demonstrated_by={"num_glimpses": 8})
+
+
 DATA_SETS: dict[str, DataSet] = {
     "birds": DataSet("GlimpseBirdsClassify-v0", iterations=8000, num_sequences=1000),
-    "mnist": DataSet("GlimpseMNISTClassify-v0", iterations=8000, num_sequences=1000),
-    "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500),
+    "mnist": _MNIST,
+    "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
     "cub": DataSet("GlimpseCUBClassify-v0", iterations=4000, num_sequences=500),
+    "birds-eye-ring": DataSet(
+        "GlimpseBirdsClassify-v0",
+        iterations=4000,
+        num_sequences=500,
+        dataset_options={"size": 224, "attribute": "eye ring"},
+        criterion="cross_entropy",
+    ),
+    "celeba-hq": DataSet("GlimpseCelebAHQClassify-v0", iterations=30_000, num_sequences=600, criterion="cross_entropy"),
+    "mnist-4": _with_glimpses(4),
+    "mnist-6": _with_glimpses(6),
     "mnist-8": _RAM_S_MNIST,
 }
 """By name."""
@@ -112,13 +143,36 @@ METHODS: dict[str, Method] = {
 }
 """By name, in the paper's order."""
 
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "gru": {},
-    "wide": {"posterior": {"features": 144}},
-    "narrow": {"posterior": {"features": 48}},
-    "transformer": {"core": "transformer"},
+WIDTH = 128
+"""Of tokens and of the core's state."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What differs from a data set's own network."""
+
+    core: str = "gru"
+    width: float = 1.0
+    """Factor on the width of what the glimpse encoder gives."""
+
+    def policy_kwargs(self, data: DataSet) -> dict[str, Any]:
+        """Of :class:`agents.ram_policy.RAMPolicy`."""
+        return {
+            "posterior": {"features": round(data.features * self.width)},
+            "encoder": data.encoder,
+            "core": self.core,
+            "tokens": WIDTH,
+            "hidden": WIDTH,
+        }
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "gru": Architecture(),
+    "wide": Architecture(width=2.0),
+    "narrow": Architecture(width=0.5),
+    "transformer": Architecture(core="transformer"),
 }
-"""Keyword arguments of :class:`RAMPolicy` by name: other widths of the glimpse CNN, another core."""
+"""By name."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +355,7 @@ class Run:
             self.vec_env(),
             sequences=sequences,
             seed=self.cell.seed,
-            policy_kwargs=dict(ARCHITECTURES[self.cell.architecture]),
+            policy_kwargs=ARCHITECTURES[self.cell.architecture].policy_kwargs(self.spec),
             tensorboard_log=str(self.folder / "tensorboard"),
             **{**self.spec.settings, **self.method.settings},
         )
@@ -407,7 +461,7 @@ def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
     return {
         "data": asdict(DATA_SETS[cell.data]),
         "method": asdict(METHODS[cell.method]),
-        "architecture": ARCHITECTURES[cell.architecture],
+        "architecture": asdict(ARCHITECTURES[cell.architecture]),
         "iterations": grid.iterations_of(cell),
         "num_sequences": grid.sequences_of(cell.data) if METHODS[cell.method].sequences else 0,
         "val_images": grid.val_images,

@@ -31,7 +31,8 @@ class Args:
     """One training run for each combination of the axes below; called again it goes on where it was stopped."""
 
     data: tuple[str, ...] = ("birds", "mnist")
-    """Data sets: birds, mnist, digits, cub, and mnist-4, mnist-6, mnist-8 for RAM's published settings."""
+    """Data sets: birds, mnist, digits, cub; birds-eye-ring and celeba-hq with a binary attribute; mnist-4, mnist-6 and
+    mnist-8 in RAM's published setting."""
     methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
     """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/stopping_curve.py can stop early."""
     architectures: tuple[str, ...] = ("gru",)

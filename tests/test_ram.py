@@ -33,7 +33,7 @@ SMALL = {"posterior": {"features": 16}, "tokens": 24, "hidden": 24}
 STEPS = GEOMETRY.num_glimpses + 1
 
 
-def marked(count: int = 48, seed: int = 0) -> GlimpseDataset:
+def marked(count: int = 480, seed: int = 0) -> GlimpseDataset:
     """Noise, and in the last four rows and columns the class as a brightness."""
     dataset = toy_dataset(count, size=SIZE, seed=seed)
     images = np.array(dataset.images) // 4
@@ -50,7 +50,7 @@ def ram(num_envs: int = 12, **settings: Any) -> RAM:
     return RAM("RAMPolicy", vec_env(num_envs), **{"seed": 0, "policy_kwargs": dict(SMALL), **settings})
 
 
-def to_the_corner(count: int = 24) -> Sequences:
+def to_the_corner(count: int = 240) -> Sequences:
     """Sequences that look at the middle, then at what tells the class."""
     return Sequences(np.arange(count), np.tile([12, CORNER], (count, 1)))
 
@@ -199,7 +199,7 @@ def test_what_is_foreseen_is_the_entropy_of_the_next_glimpse() -> None:
 
 
 def test_supervised_images_are_shown_what_their_sequences_say() -> None:
-    sequences = Sequences(np.arange(24), np.random.default_rng(0).integers(LOCATIONS, size=(24, 2)))
+    sequences = Sequences(np.arange(240), np.random.default_rng(0).integers(LOCATIONS, size=(240, 2)))
     model = ram(sequences=sequences)
     drawn, episodes, _ = played(model)
     looked = episodes.chosen
@@ -211,12 +211,12 @@ def test_supervised_images_are_shown_what_their_sequences_say() -> None:
 def test_all_images_come_before_one_comes_again() -> None:
     model = ram(sequences=to_the_corner())
     seen = []
-    for iteration in range(8):
+    for iteration in range(80):
         model.iterations = iteration
         seen.append(model._draw().indices)
     seen = np.stack(seen)
-    for part, members in ((seen[:, :6], np.arange(24)), (seen[:, 6:], np.arange(24, 48))):
-        assert np.bincount(part.ravel(), minlength=48)[members].tolist() == [2] * 24
+    for part, members in ((seen[:, :6], np.arange(240)), (seen[:, 6:], np.arange(240, 480))):
+        assert np.bincount(part.ravel(), minlength=480)[members].tolist() == [2] * 240
 
 
 def test_wake_sleep_plays_neighbours_on_one_image() -> None:
@@ -376,8 +376,8 @@ def test_sequences_come_from_anybody() -> None:
     [
         (lambda: Sequences(np.array([1, 1]), np.zeros((2, 2), int)), "1 images"),
         (lambda: Sequences(np.array([], int), np.zeros((0, 2), int)), "N >= 1"),
-        (lambda: to_the_corner().first(100), "100 sequences"),
-        (lambda: ram(sequences=to_the_corner(49)), "image 48"),
+        (lambda: to_the_corner().first(1000), "1000 sequences"),
+        (lambda: ram(sequences=to_the_corner(481)), "image 480"),
         (lambda: ram(sequences=Sequences(np.array([0]), np.array([[25, 0]]))), "location 25"),
         (lambda: ram(sequences=Sequences(np.array([0]), np.array([[5]]))), "2 glimpses"),
         (lambda: ram(sequences=to_the_corner(), wake_sleep=2), "leave sequences out"),
