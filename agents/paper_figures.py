@@ -1,5 +1,6 @@
 """Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="lower right")
-    figure.supxlabel(note, fontsize=8.5, color="#555555", x=0.01, ha="left")
+    wrapped = textwrap.fill(note, 95 * len(panels))
+    figure.supxlabel(wrapped, fontsize=8.5, color="#555555", x=0.01, ha="left")
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -80,6 +82,8 @@ def look_maps(
     steps = next(iter(looks.values())).shape[1]
     figure = Figure(figsize=(1.75 * steps + 1.1, 1.75 * len(looks) + 0.9), dpi=150, layout="constrained")
     panels = figure.subplots(len(looks), steps, squeeze=False)
+    for t, axes in enumerate(panels[0]):
+        axes.set_title(f"glimpse {t + 1}", fontsize=9)
     for row, (method, locations) in zip(panels, looks.items(), strict=True):
         for t, axes in enumerate(row):
             shares = covered(locations[:, t], grid)
@@ -87,8 +91,6 @@ def look_maps(
             axes.imshow(shares, cmap="inferno", vmin=0, vmax=max(shares.max(), 1e-9), alpha=0.72)
             axes.set_xticks([])
             axes.set_yticks([])
-            if row is panels[0]:
-                axes.set_title(f"glimpse {t + 1}", fontsize=9)
             if t == 0:
                 axes.set_ylabel(METHODS[method].title, fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -222,8 +222,29 @@ def test_negative_seeds_are_refused(make: type[ClutteredDigits]) -> None:
         make(seed=-1)
 
 
+def test_more_glimpses_are_another_protocol_on_the_same_images(mnist: Path) -> None:
+    usual, longer = ClutteredMNIST(mnist), ClutteredMNIST(mnist, num_glimpses=8)
+    assert (usual.geometry.num_glimpses, longer.geometry.num_glimpses) == (6, 8)
+    assert longer.fingerprint != usual.fingerprint
+    assert np.array_equal(longer.load("train").images, usual.load("train").images)
+    assert usual.options == {"root": str(mnist), "seed": 0}  # as before there were other options
+    with pytest.raises(ConfigurationError, match="num_glimpses=0"):
+        Digits(num_glimpses=0)
+
+
+def test_placements_make_several_images_of_each_training_digit(mnist: Path) -> None:
+    usual, more = ClutteredMNIST(mnist), ClutteredMNIST(mnist, placements=3)
+    assert more.size("train") == 3 * usual.size("train")
+    assert (more.size("val"), more.size("test")) == (usual.size("val"), usual.size("test"))
+    assert len({usual.fingerprint, more.fingerprint, ClutteredMNIST(mnist, num_glimpses=3).fingerprint}) == 3
+    train = more.load("train")
+    by_digit = np.asarray(train.images).reshape(3, usual.size("train"), -1)
+    assert (train.labels.reshape(3, -1) == train.labels[: usual.size("train")]).all()
+    assert not (by_digit[0] == by_digit[1]).all(axis=1).any()  # each has a place and clutter of its own
+
+
 def test_options_make_the_source_again(mnist: Path) -> None:
-    for source in (Digits(seed=2), ClutteredMNIST(mnist, seed=2)):
+    for source in (Digits(seed=2), ClutteredMNIST(mnist, seed=2), ClutteredMNIST(mnist, num_glimpses=4, placements=2)):
         options = json.loads(json.dumps(source.options))
         assert type(source)(**options).fingerprint == source.fingerprint
 

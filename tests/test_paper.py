@@ -179,7 +179,8 @@ def test_every_method_leaves_its_results(finished: Path) -> None:
     assert all(METHODS[one["cell"]["method"]].title in text for one in results["cells"])
     assert "--data digits" in text
     for picture in ("curves_gru.png", "looks_digits.png"):
-        assert Image.open(finished / picture).size[0] > 300
+        with Image.open(finished / picture) as shown:
+            assert shown.size[0] > 300
 
 
 def test_a_killed_run_ends_as_one_that_was_not(finished: Path, tmp_path: Path) -> None:
