@@ -198,7 +198,7 @@ class ClutteredMNIST(ClutteredDigits):
         self, root: str | Path | None = None, seed: int = 0, num_glimpses: int = 6, placements: int = 1
     ) -> None:
         super().__init__(seed, num_glimpses)
-        self.placements = {"train": whole_number("placements", placements, 1), "val": 1, "test": 1}
+        self.placements = {"train": whole_number("placements", placements, 1, 100), "val": 1, "test": 1}
         self.root = path_or_none("root", root)
         self._files = _find_idx_files(data_root(self.root))
 
