@@ -150,7 +150,8 @@ class RAM(BaseAlgorithm):
             learning_rate: Adam's; a number or SB3's schedule.
             max_grad_norm: to which gradients are clipped.
             policy_kwargs: see :class:`RAMPolicy`; ``posterior`` and what follows from the environment are filled in.
-            tensorboard_log, stats_window_size, verbose, seed, device: as in SB3.
+            seed: of the weights and of all that is drawn.
+            tensorboard_log, stats_window_size, verbose, device: as in SB3.
 
         Raises:
             ConfigurationError: if an argument is out of range, sequences do not fit the environment, or it is another.
@@ -159,8 +160,12 @@ class RAM(BaseAlgorithm):
         self.pretraining = whole_number("pretraining", pretraining, 0)
         if not 0 <= supervised_share <= 1:
             raise ConfigurationError(f"supervised_share={supervised_share} must lie in 0..1.")
-        if wake_sleep and sequences is not None:
-            raise ConfigurationError(f"wake_sleep={wake_sleep} proposes its own locations; leave sequences out.")
+        if wake_sleep == 1:
+            raise ConfigurationError("wake_sleep=1 has nothing to weigh an episode against; take 2 or more, or 0.")
+        if wake_sleep and (sequences is not None or pretraining):
+            raise ConfigurationError(
+                f"wake_sleep={wake_sleep} proposes its own locations; leave sequences and pretraining out."
+            )
         self.supervised_share, self.every_step = supervised_share, every_step
         self.weights = asdict(weights) if isinstance(weights, Weights) else asdict(Weights(**(weights or {})))
         self.max_grad_norm, self.sequences = max_grad_norm, sequences
