@@ -266,8 +266,8 @@ def make_model(
     """
     spec = algorithm_of(algo)
     architecture = architecture_of(algo, architecture)
-    episodes = _episodes(env)
-    config = judge.card.config if judge is not None else _posterior_config(episodes)
+    episodes = episodes_of(env)
+    config = judge.card.config if judge is not None else posterior_config(episodes)
     copies = judge is not None and pretrained
     asked = dict(overrides.pop("policy_kwargs", None) or {})
     grid = asdict(episodes.grid)
@@ -460,8 +460,12 @@ class KeepDemonstrations(BaseCallback):
         self.logger.record_mean("demonstrations/loss", loss.item())
 
 
-def _episodes(env: Any) -> EpisodeBatch:
-    """What the environments at hand are made of."""
+def episodes_of(env: Any) -> EpisodeBatch:
+    """What the environments at hand are made of.
+
+    Raises:
+        ConfigurationError: if they are not this project's.
+    """
     try:
         batch = env.get_attr("batch")[0] if isinstance(env, VecEnv) else env.unwrapped.batch
     except AttributeError as error:
@@ -471,7 +475,7 @@ def _episodes(env: Any) -> EpisodeBatch:
     return batch
 
 
-def _posterior_config(episodes: EpisodeBatch) -> PosteriorConfig:
+def posterior_config(episodes: EpisodeBatch) -> PosteriorConfig:
     """Of the network that would judge these glimpses."""
     return PosteriorConfig(
         glimpse_size=episodes.grid.glimpse_size,

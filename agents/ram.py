@@ -26,13 +26,13 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.algorithms import episodes_of, posterior_config
 from agents.ram_policy import RAMPolicy
 from agents.supervision import Sequences
 from glimpse_env.arguments import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.posterior import PosteriorConfig
 from glimpse_env.rollout import Rollouts, play
 
 FREE = -1
@@ -194,20 +194,12 @@ class RAM(BaseAlgorithm):
             if self.wake_sleep and self.n_envs % self.wake_sleep:
                 raise ConfigurationError(f"wake_sleep={self.wake_sleep} must divide {self.n_envs}, the environments.")
             self._check_sequences(episodes)
-            channels, scales = episodes.dataset.images.shape[3], episodes.sensor.scales
-            config = PosteriorConfig(
-                glimpse_size=episodes.grid.glimpse_size,
-                stride=episodes.grid.stride,
-                channels=channels * scales,
-                num_classes=len(episodes.dataset.class_names),
-                features=FEATURES,
-            )
             asked = dict(self.policy_kwargs)
-            posterior = asdict(config) | dict(asked.pop("posterior", {}))
+            posterior = asdict(posterior_config(episodes)) | {"features": FEATURES} | dict(asked.pop("posterior", {}))
             self.policy_kwargs = {
                 "posterior": posterior,
                 "proposal": self.wake_sleep > 0,
-                "image_channels": channels,
+                "image_channels": episodes.dataset.images.shape[3],
                 **asked,
             }
         self.policy = self.policy_class(  # type: ignore[assignment]
@@ -278,10 +270,10 @@ class RAM(BaseAlgorithm):
         """L of a minibatch that was played; logs its terms."""
         every = played.labels[:, None].expand(played.logits.shape[:2])
         errors = F.cross_entropy(played.logits.flatten(0, 1), every.flatten(), reduction="none").view(every.shape)
-        errors = errors.mean(1)  # (B,)
+        last, errors = errors[:, -1], errors.mean(1)  # (B,)
         terms: dict[str, Tensor] = {}
         if played.log_q is not None:
-            terms |= self._wake_sleep_terms(drawn, played, errors)
+            terms |= self._wake_sleep_terms(drawn, played, errors, last)
         else:
             terms["classification"] = errors.mean()
             supervised = torch.as_tensor(drawn.supervised, device=self.device)
@@ -300,17 +292,18 @@ class RAM(BaseAlgorithm):
             self.logger.record_mean(f"train/{name}_loss", term.item())
         return torch.stack(list(terms.values())).sum()
 
-    def _wake_sleep_terms(self, drawn: Minibatch, played: Played, errors: Tensor) -> dict[str, Tensor]:
+    def _wake_sleep_terms(self, drawn: Minibatch, played: Played, errors: Tensor, last: Tensor) -> dict[str, Tensor]:
         """Those of WS-RAM, from M episodes a_m ~ q on each image:
 
             w_m = p(theta | a_m) p(a_m) / q(a_m), normalised over m;  -sum_m w_m [log p(theta, a_m) + log q(a_m)]
 
-        q learns in the same way, which is its wake phase.
+        with p(theta | a_m) the classifier's answer, of which ``last`` (B,) is the -log. q learns in the same way, which
+        is its wake phase.
         """
         assert played.log_q is not None
         log_pi, log_q = (log.sum(1).unflatten(0, (-1, drawn.group)) for log in (played.log_pi, played.log_q))  # (b, M)
-        errors = errors.unflatten(0, (-1, drawn.group))
-        weights = (-errors + log_pi - log_q).detach().softmax(1)
+        errors, last = (error.unflatten(0, (-1, drawn.group)) for error in (errors, last))
+        weights = (-last + log_pi - log_q).detach().softmax(1)
         self.logger.record_mean("train/effective_samples", (1 / weights.square().sum(1)).mean().item())
         return {
             "classification": (weights * errors).sum(1).mean(),
@@ -323,11 +316,8 @@ class RAM(BaseAlgorithm):
     @cached_property
     def _episodes(self) -> EpisodeBatch:
         """What the environments are made of."""
-        try:
-            batch = self.env.get_attr("batch")[0]  # type: ignore[union-attr]
-        except AttributeError as error:
-            raise ConfigurationError(f"{self.env} is not one of this project's environments ({error}).") from error
-        if not isinstance(batch, EpisodeBatch) or batch.task != "classify":
+        batch = episodes_of(self.env)
+        if batch.task != "classify":
             raise ConfigurationError("RAM needs an environment with task='classify', e.g. GlimpseBirdsClassify-v0.")
         return batch
 
