@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,8 +22,8 @@ from agents.benchmark import Benchmark, Cell, CellRunner, Grid
 from agents.comparison import kept_evaluation
 from agents.evaluation import choose_images
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from tests.commands import ROOT, begun, finish
 
-ROOT = Path(__file__).parents[1]
 GRID = Grid(
     envs=("GlimpseDigits-v0",),
     algos=("a2c",),
@@ -56,14 +55,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def start(out: Path, flags: str = FLAGS) -> subprocess.Popen[str]:
-    command = [sys.executable, "scripts/benchmark.py", *flags.split(), "--out", str(out)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed[-3000:]
-    return printed
+    return begun("benchmark", flags, out)
 
 
 @pytest.fixture(scope="module")

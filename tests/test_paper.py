@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,8 +18,8 @@ from agents.paper_report import ratio, summaries, table, told, verdicts
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.locations import LocationGrid
+from tests.commands import ROOT, begun, finish
 
-ROOT = Path(__file__).parents[1]
 GRID = Grid(
     data=("digits",),
     methods=("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs"),
@@ -143,28 +141,17 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def start(out: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "scripts/paper_experiment.py", *FLAGS.split(), "--out", str(out)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed[-3000:]
-    return printed
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A grid that was killed once a run was under way, and gone on with."""
     out = tmp_path_factory.mktemp("paper") / "out"
-    process = start(out)
+    process = begun("paper_experiment", FLAGS, out)
     while not list(out.glob("cells/*/state.json")):
         assert process.poll() is None, process.stdout.read()  # type: ignore[union-attr]
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    finish(start(out))
+    finish(begun("paper_experiment", FLAGS, out))
     return out
 
 
