@@ -36,7 +36,7 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
     """
     if not model.every_step:
         raise ConfigurationError("this network classifies after its last glimpse only; train one with every_step=True.")
-    episodes, network = model._episodes, model.policy.network
+    episodes, network = model._episodes, model.policy.acting
     if episodes.geometry.num_glimpses < 2:
         raise ConfigurationError("num_glimpses=1 leaves none to save; play at least 2.")
     looked = model.look(dataset, indices)
@@ -51,7 +51,7 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
             "glimpse": glimpses.reshape(count * steps, -1).astype(np.float32) / 255,
             "location": episodes.grid.normalise(corners.reshape(-1, 2)),
         }
-        states = network.states(model.policy.read(shown).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
+        states = network.states(network.read(shown).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
         posterior = torch.distributions.Categorical(logits=network.classifier(states))
         present = posterior.entropy()
         success.append(posterior.logits.argmax(-1).cpu().numpy() == looked.labels[rows, None])
@@ -68,7 +68,7 @@ def flops(model: RAM, *, rule: bool) -> np.ndarray:
         rule: whether classifier and foresight are asked after every glimpse, as a stopping rule does, or the
             classifier after the last one only.
     """
-    network, space = model.policy.network, model.observation_space
+    network, space = model.policy.acting, model.observation_space
     shown = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]
     totals = []
     model.policy.set_training_mode(False)
@@ -77,7 +77,7 @@ def flops(model: RAM, *, rule: bool) -> np.ndarray:
     for _ in range(model.policy.num_glimpses):
         with FlopCounterMode(display=False) as counter:
             network.locator(state)
-            state, memory = network.core.step(model.policy.read(shown), memory)
+            state, memory = network.core.step(network.read(shown), memory)
             if rule:
                 network.classifier(state)
                 network.expected_entropy(state)

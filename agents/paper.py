@@ -65,6 +65,8 @@ class DataSet:
     """What reads a glimpse, see :class:`GlimpseNetwork`."""
     features: int = 64
     """Width of what it gives."""
+    hidden: int = 128
+    """Width of tokens and of the core's state."""
     decay: bool = False
     """Whether the learning rate rises and falls to zero (:func:`one_cycle`); where it does not, convergence does not
     depend on the budget."""
@@ -102,7 +104,14 @@ def _with_glimpses(num_glimpses: int) -> DataSet:
 
 
 DATA_SETS: dict[str, DataSet] = {
-    "birds": DataSet("GlimpseBirdsClassify-v0", iterations=8000, num_sequences=1000),
+    "birds": DataSet(
+        "GlimpseBirdsClassify-v0",
+        iterations=8000,
+        num_sequences=2400,
+        settings={"learning_rate": 2e-3},
+        features=96,
+        hidden=192,
+    ),
     "mnist": _MNIST,
     "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
     "cub": DataSet("GlimpseCUBClassify-v0", iterations=4000, num_sequences=500),
@@ -143,8 +152,9 @@ METHODS: dict[str, Method] = {
 }
 """By name, in the paper's order."""
 
-WIDTH = 128
-"""Of tokens and of the core's state."""
+AVERAGING = 0.995
+"""Decay of the average of the weights that is validated and tested: over 200 iterations, fewer than are between
+validations."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +171,9 @@ class Architecture:
             "posterior": {"features": round(data.features * self.width)},
             "encoder": data.encoder,
             "core": self.core,
-            "tokens": WIDTH,
-            "hidden": WIDTH,
+            "tokens": data.hidden,
+            "hidden": data.hidden,
+            "averaging": AVERAGING,
         }
 
 
@@ -215,7 +226,7 @@ class Grid:
     """Of each run; None for the data set's own."""
     num_sequences: int | None = None
     """That supervise; None for the data set's own."""
-    val_images: int = 1000
+    val_images: int = 2000
     eval_images: int = 10_000
     root: str | None = None
     """Folder of the data sets."""

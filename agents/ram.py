@@ -408,7 +408,7 @@ class RAM(BaseAlgorithm):
             returns += rewards
             glimpses.append(observations["glimpse"])
             places.append(observations["location"])
-            state, memory = network.core.step(self.policy.read(observations), memory)
+            state, memory = network.core.step(network.read(observations), memory)
         answers = network.classifier(state).argmax(-1).cpu().numpy()
         observations, rewards = self._step(np.stack([np.zeros_like(answers), answers], axis=1), callback)
         if observations is None:
@@ -423,7 +423,7 @@ class RAM(BaseAlgorithm):
         self.policy.set_training_mode(True)
         shown = {"glimpse": episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])}
         shown["location"] = episodes.places.reshape(-1, 2)
-        states = network.states(self.policy.read(shown).unflatten(0, (batch, -1)))  # (B, T + 1, H)
+        states = network.states(network.read(shown).unflatten(0, (batch, -1)))  # (B, T + 1, H)
         before, taken = states[:, :-1], torch.as_tensor(episodes.chosen, device=self.device)[..., None]
         context = self._context(drawn)
         proposed = None if context is None else self._proposed(before, context)
@@ -474,6 +474,7 @@ class RAM(BaseAlgorithm):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         optimiser.step()
+        self.policy.update_average()
         self.iterations += 1
 
     def _log(self) -> None:

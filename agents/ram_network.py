@@ -159,6 +159,12 @@ class RAMNetwork(nn.Module):
         self.baseline = _head(hidden, 1)
         self.foresight = _head(hidden, 1)
 
+    def read(self, observation: Mapping[str, Any]) -> Tensor:
+        """Tokens (B, tokens) of the newest glimpses in observations of B episodes."""
+        device = next(self.parameters()).device
+        glimpses, locations = (torch.as_tensor(observation[key], device=device) for key in ("glimpse", "location"))
+        return self.glimpse_network(glimpses, locations)
+
     def states(self, tokens: Tensor) -> Tensor:
         """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
         state, memory = self.core.begin(len(tokens))

@@ -1,7 +1,7 @@
 """RAM's network as an SB3 policy: one action names where to look next and what the image is taken for."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.ram_network import RAMNetwork
 from glimpse_env.errors import ConfigurationError
@@ -21,7 +22,8 @@ class RAMPolicy(BasePolicy):
     """Remembers the glimpses itself: it is shown the newest one, and its state holds the tokens of all.
 
     Attributes:
-        network: looks and classifies.
+        network: looks and classifies; it is trained.
+        averaged: the average of its weights and statistics as training went on; None where none is kept.
         proposal: q(l | h_t, theta, x) of wake-sleep training, which is shown label and image; else None.
         last_probabilities: (B, classes) float32, p(theta | y_1:t, l_1:t) behind what :meth:`predict` named last.
     """
@@ -37,6 +39,7 @@ class RAMPolicy(BasePolicy):
         encoder: str = "conv",
         tokens: int = 192,
         hidden: int = 192,
+        averaging: float = 0.0,
         proposal: bool = False,
         image_channels: int = 1,
     ):
@@ -46,12 +49,16 @@ class RAMPolicy(BasePolicy):
             action_space: ``MultiDiscrete([locations, classes])``.
             lr_schedule: SB3's.
             posterior, core, encoder, tokens, hidden: see :class:`RAMNetwork`.
+            averaging: decay of an exponential moving average of the weights over iterations, by which :meth:`predict`
+                then acts, in 0..1: it hides how a constant learning rate makes them jitter. 0 keeps none.
             proposal: whether there is a proposal network.
             image_channels: of the images that it is shown.
 
         Raises:
-            ConfigurationError: if a space is another one.
+            ConfigurationError: if a space is another one, or averaging is out of range.
         """
+        if not 0 <= averaging < 1:
+            raise ConfigurationError(f"averaging={averaging} must lie in 0..1, and below 1.")
         if not isinstance(action_space, spaces.MultiDiscrete) or len(action_space.nvec) != 2:
             raise ConfigurationError(f"RAM needs task='classify' with action='discrete', not actions {action_space}.")
         if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != KEYS:
@@ -65,6 +72,7 @@ class RAMPolicy(BasePolicy):
             "encoder": encoder,
             "tokens": tokens,
             "hidden": hidden,
+            "averaging": averaging,
             "proposal": proposal,
             "image_channels": image_channels,
         }
@@ -74,15 +82,24 @@ class RAMPolicy(BasePolicy):
         self.network = RAMNetwork(posterior, locations, core=core, encoder=encoder, tokens=tokens, hidden=hidden)
         self.proposal = Proposal(locations, classes, image_channels, hidden) if proposal else None
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
+        self.averaged: AveragedModel | None = None
+        if averaging:  # after the optimiser, which has no business with it
+            average = get_ema_multi_avg_fn(averaging)
+            self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         self.last_probabilities = np.zeros((0, classes), dtype=np.float32)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self._constructor | {"lr_schedule": _no_schedule}
 
-    def read(self, observation: Mapping[str, Any]) -> Tensor:
-        """Tokens (B, tokens) of the newest glimpses in observations of B episodes."""
-        glimpses, locations = (torch.as_tensor(observation[key], device=self.device) for key in ("glimpse", "location"))
-        return self.network.glimpse_network(glimpses, locations)
+    @property
+    def acting(self) -> RAMNetwork:
+        """The network by which :meth:`predict` acts."""
+        return self.network if self.averaged is None else cast(RAMNetwork, self.averaged.module)
+
+    def update_average(self) -> None:
+        """Takes the network as it is now into the average, where one is kept."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
 
     @torch.no_grad()
     def predict(
@@ -107,14 +124,17 @@ class RAMPolicy(BasePolicy):
         single = np.ndim(observation["location"]) == 1
         shown = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
         steps = shown["step"].reshape(-1)
+        network = self.acting
         tokens = np.zeros((len(steps), self.num_glimpses, self.tokens), np.float32) if state is None else state.copy()
         seen = np.flatnonzero(steps)
         if len(seen):
-            tokens[seen, steps[seen] - 1] = self.read({key: value[seen] for key, value in shown.items()}).cpu().numpy()
+            tokens[seen, steps[seen] - 1] = (
+                network.read({key: value[seen] for key, value in shown.items()}).cpu().numpy()
+            )
         read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
-        states = self.network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)
-        self.last_probabilities = self.network.classifier(states).softmax(-1).cpu().numpy()
-        logits = self.network.locator(states)
+        states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)
+        self.last_probabilities = network.classifier(states).softmax(-1).cpu().numpy()
+        logits = network.locator(states)
         locations = logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1)[:, 0]
         actions = np.stack([locations.cpu().numpy(), self.last_probabilities.argmax(1)], axis=1)
         return (actions[0] if single else actions), tokens

@@ -43,7 +43,7 @@ class Args:
     """Of each run; default the data set's own."""
     num_sequences: int | None = None
     """Training images that are supervised, where a method has supervision; default the data set's own."""
-    val_images: int = 1000
+    val_images: int = 2000
     """Validation images behind each point of the curves, at most."""
     eval_images: int = 10_000
     """Test images, at most."""

@@ -30,6 +30,7 @@ GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=2)
 SIZE, LOCATIONS, CLASSES, CORNER = 28, 25, 3, 24
 """A 5 x 5 grid; what tells the class lies in the lower right corner, where only location 24 shows all of it."""
 SMALL = {"posterior": {"features": 16}, "tokens": 24, "hidden": 24}
+AVERAGED = {"policy_kwargs": {**SMALL, "averaging": 0.5}}
 STEPS = GEOMETRY.num_glimpses + 1
 
 
@@ -130,7 +131,7 @@ def test_sampled_locations_pass_no_gradient_but_reinforces() -> None:
     # of log softmax by its bias: one-hot less pi, at both looks
     network = model.policy.network
     shown = {"glimpse": episodes.glimpses.reshape(24, -1), "location": episodes.places.reshape(24, 2)}
-    states = network.states(model.policy.read(shown).unflatten(0, (12, 2)))[:, :-1]
+    states = network.states(network.read(shown).unflatten(0, (12, 2)))[:, :-1]
     advantages = found.returns[:, None] - network.expected_return(states)
     one_hot = F.one_hot(torch.from_numpy(episodes.chosen), LOCATIONS)
     by_hand = -0.7 * ((one_hot - network.locator(states).softmax(-1)) * advantages[..., None]).sum(1).mean(0)
@@ -228,7 +229,9 @@ def test_wake_sleep_plays_neighbours_on_one_image() -> None:
 # As an SB3 algorithm
 
 
-@pytest.mark.parametrize("settings", [{}, {"sequences": to_the_corner()}, {"wake_sleep": 4}, {"every_step": True}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"sequences": to_the_corner()}, {"wake_sleep": 4}, {"every_step": True}, AVERAGED]
+)
 def test_training_that_goes_on_ends_as_if_it_had_not_stopped(settings: dict[str, Any], tmp_path: Path) -> None:
     whole = train(ram(**settings), 6)
     train(ram(**settings), 3).save(tmp_path / "model")
@@ -238,6 +241,30 @@ def test_training_that_goes_on_ends_as_if_it_had_not_stopped(settings: dict[str,
     for name, value in whole.policy.state_dict().items():
         assert value.equal(resumed.policy.state_dict()[name]), name
     assert resumed.num_timesteps == whole.num_timesteps == 6 * STEPS * 12
+
+
+def test_it_acts_by_the_average_of_its_weights(tmp_path: Path) -> None:
+    model, name = ram(**AVERAGED), "locator.2.bias"
+    by_hand = None
+    for _ in range(4):
+        train(model, 1)
+        now = model.policy.network.state_dict()[name]
+        by_hand = now.clone() if by_hand is None else 0.5 * by_hand + 0.5 * now
+    average = model.policy.acting.state_dict()
+    assert by_hand is not None
+    assert torch.allclose(average[name], by_hand, atol=1e-6)
+    statistics = "glimpse_network.encoder.1.running_mean"
+    assert not average[statistics].equal(model.policy.network.state_dict()[statistics])
+    held = {id(parameter) for group in model.policy.optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in model.policy.network.parameters()}
+
+    with torch.no_grad():
+        model.policy.acting.classifier[2].bias += 100 * F.one_hot(torch.tensor(1), CLASSES)
+    model.look(marked(60), np.arange(60))
+    assert np.all(model.last_probabilities.argmax(1) == 1)
+    model.save(tmp_path / "model")
+    assert RAM.load(tmp_path / "model").policy.acting.state_dict()[name].equal(average[name])
+    assert ram().policy.averaged is None
 
 
 def test_the_same_seed_gives_the_same_network() -> None:
@@ -386,6 +413,7 @@ def test_sequences_come_from_anybody() -> None:
         (lambda: ram(wake_sleep=5), "must divide 12"),
         (lambda: ram(supervised_share=1.5), "supervised_share=1.5"),
         (lambda: ram(policy_kwargs={"core": "lstm"}), "lstm"),
+        (lambda: ram(policy_kwargs={"averaging": 1.0}), "averaging=1.0"),
         (lambda: RAM("RAMPolicy", vec_env(observation="history")), "observation='glimpse'"),
         (lambda: RAM("RAMPolicy", vec_env(action="continuous")), "discrete"),
         (lambda: RAM("RAMPolicy", gym.make("CartPole-v1")), "MultiDiscrete|not one of this project's"),
