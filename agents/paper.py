@@ -59,6 +59,8 @@ class DataSet:
     """Iterations."""
     demonstrated_by: dict[str, Any] = field(default_factory=dict)
     """Options of the data set of the same images that has the judge, where they differ from ``dataset_options``."""
+    oracle: str = "oracle"
+    """The policy that demonstrates, one of :data:`oracles.policies.POLICIES`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
     encoder: str = "conv"
@@ -89,6 +91,7 @@ _RAM_S_MNIST = replace(
     _MNIST,
     iterations=40_000,
     dataset_options={"num_glimpses": 8, "placements": 4},
+    oracle="boed",
     scales=3,
     validate_every=1000,
     encoder="conv",
@@ -430,7 +433,7 @@ def demonstrate_for(grid: Grid, data: str) -> Any:
     spec = DATA_SETS[data]
     source = source_of(spec.env, grid.root, json.dumps(spec.demonstrator))
     judge = ensure_judge(source, scales=spec.scales)
-    return demonstrate("oracle", source, judge, grid.sequences_of(data))
+    return demonstrate(spec.oracle, source, judge, grid.sequences_of(data))
 
 
 @dataclass(frozen=True)

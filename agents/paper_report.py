@@ -41,6 +41,20 @@ class Summary:
     """Iterations of training."""
     seconds: np.ndarray
     """(seeds,) of training."""
+    iterations: np.ndarray
+    """(points,) of the validations."""
+    scores: np.ndarray
+    """(seeds, points) of the validations, the larger the better: accuracies, or cross-entropies in nats times -1."""
+
+    @property
+    def best(self) -> float:
+        """Best validation, a mean over seeds."""
+        return float(self.scores.max(axis=1).mean())
+
+    def reaches(self, score: float) -> np.ndarray:
+        """(seeds,) iterations up to the first validation that is at least ``score``; NaN where none is."""
+        there = self.scores >= score
+        return np.where(there.any(axis=1), self.iterations[there.argmax(axis=1)], np.nan)
 
     @property
     def spread(self) -> float:
@@ -66,8 +80,14 @@ def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
                 np.array([cell["test_accuracy"] for cell in mine]),
                 max(cell["curve"][-1]["iterations"] for cell in mine),
                 np.array([cell["seconds"] for cell in mine]),
+                np.array([point["iterations"] for point in mine[0]["curve"]]),
+                np.array([[_score(point, cell["criterion"]) for point in cell["curve"]] for cell in mine]),
             )
     return found
+
+
+def _score(point: Mapping[str, float], criterion: str) -> float:
+    return point["accuracy"] if criterion == "accuracy" else -point["cross_entropy"]
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
@@ -105,6 +125,7 @@ def table(found: Mapping[str, Summary], published: str | None = None) -> str:
         published: key of :data:`PUBLISHED`, whose figures stand beside; None leaves them out.
     """
     head = ["method", "iterations to convergence", "their spread", "test accuracy, %", "faster than RAM"]
+    head += ["as good as RAM's best validation after"]
     if published is not None:
         head += [f"published on {published}: iterations", "accuracy, %"]
     rows = [head]
@@ -118,12 +139,22 @@ def table(found: Mapping[str, Summary], published: str | None = None) -> str:
             "–"
             if base is None or method == "ram"
             else f"{estimated(ratio(one.convergence, base.convergence), 1)} times",
+            "–" if base is None or method == "ram" else arrival(one, base.best),
         ]
         if published is not None:
             known = PUBLISHED[published].get(method)
             row += ["–", "–"] if known is None else [f"{known[0]}", f"{known[1]:.1f}"]
         rows.append(row)
     return markdown(rows)
+
+
+def arrival(one: Summary, score: float) -> str:
+    """After how many iterations runs reach a score, or how many do."""
+    iterations = one.reaches(score)
+    missing = int(np.isnan(iterations).sum())
+    if missing:
+        return f"reached by {one.seeds - missing} of {one.seeds} seeds"
+    return f"{estimated(over_seeds(iterations), 0)} iterations"
 
 
 def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:

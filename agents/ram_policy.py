@@ -1,6 +1,7 @@
 """RAM's network as an SB3 policy: one action names where to look next and what the image is taken for."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -50,7 +51,8 @@ class RAMPolicy(BasePolicy):
             lr_schedule: SB3's.
             posterior, core, encoder, tokens, hidden: see :class:`RAMNetwork`.
             averaging: decay of an exponential moving average of the weights over iterations, by which :meth:`predict`
-                then acts, in 0..1: it hides how a constant learning rate makes them jitter. 0 keeps none.
+                then acts, in 0..1: it hides how a constant learning rate makes them jitter. In iteration n the decay
+                is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
             proposal: whether there is a proposal network.
             image_channels: of the images that it is shown.
 
@@ -84,7 +86,7 @@ class RAMPolicy(BasePolicy):
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
         self.averaged: AveragedModel | None = None
         if averaging:  # after the optimiser, which has no business with it
-            average = get_ema_multi_avg_fn(averaging)
+            average = partial(_average, averaging)
             self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         self.last_probabilities = np.zeros((0, classes), dtype=np.float32)
 
@@ -172,6 +174,12 @@ class Proposal(nn.Module):
     def forward(self, states: Tensor, context: Tensor) -> Tensor:
         """Logits (..., L) given the core's states (..., H), which it does not move, and contexts (..., 2 H)."""
         return self.out(torch.relu(self.joint(torch.cat([states.detach(), context], dim=-1))))
+
+
+def _average(decay: float, averaged: list[Tensor], current: list[Tensor], iterations: Tensor) -> None:
+    """Takes ``current`` into ``averaged``, which ``iterations`` others are in."""
+    count = int(iterations)
+    get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, iterations)
 
 
 def _no_schedule(_: float) -> float:

@@ -48,7 +48,8 @@ def cell(method: str, seed: int, arrived: int, accuracy: float, data: str = "bir
         "cell": {"data": data, "method": method, "architecture": "gru", "seed": seed},
         "convergence": arrived,
         "test_accuracy": accuracy,
-        "curve": [{"iterations": 1000, "accuracy": accuracy}],
+        "criterion": "accuracy",
+        "curve": [{"iterations": arrived, "accuracy": accuracy}, {"iterations": 2000, "accuracy": accuracy - 0.1}],
         "seconds": 60.0,
     }
 
@@ -92,6 +93,9 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     written = table(found, "CUB")
     assert "| PS-NOGS | 250 (" in written
     assert "| 3530 | 54.4 |" in written
+    assert "| reached by 0 of 3 seeds |" in written
+    assert found["ps-nogs"].best == pytest.approx(0.79)
+    assert found["ps-nogs"].reaches(0.7).tolist() == [200, 200, 200]
     assert verdicts(summaries(cells, "mnist", "gru")) == {}
 
 
