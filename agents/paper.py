@@ -78,6 +78,14 @@ class DataSet:
         return {**self.dataset_options, **self.demonstrated_by}
 
 
+_BIRDS = DataSet(
+    "GlimpseBirdsClassify-v0",
+    iterations=8000,
+    num_sequences=2400,
+    settings={"learning_rate": 2e-3},
+    features=96,
+    hidden=192,
+)
 _MNIST = DataSet(
     "GlimpseMNISTClassify-v0",
     iterations=12_000,
@@ -107,25 +115,20 @@ def _with_glimpses(num_glimpses: int) -> DataSet:
 
 
 DATA_SETS: dict[str, DataSet] = {
-    "birds": DataSet(
-        "GlimpseBirdsClassify-v0",
-        iterations=8000,
-        num_sequences=2400,
-        settings={"learning_rate": 2e-3},
-        features=96,
-        hidden=192,
-    ),
+    "birds": _BIRDS,
     "mnist": _MNIST,
     "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
-    "cub": DataSet("GlimpseCUBClassify-v0", iterations=4000, num_sequences=500),
-    "birds-eye-ring": DataSet(
-        "GlimpseBirdsClassify-v0",
+    "cub": replace(_BIRDS, env="GlimpseCUBClassify-v0", iterations=1500, num_sequences=500, validate_every=50),
+    "birds-eye-ring": replace(
+        _BIRDS,
         iterations=4000,
         num_sequences=500,
         dataset_options={"size": 224, "attribute": "eye ring"},
         criterion="cross_entropy",
     ),
-    "celeba-hq": DataSet("GlimpseCelebAHQClassify-v0", iterations=30_000, num_sequences=600, criterion="cross_entropy"),
+    "celeba-hq": replace(
+        _BIRDS, env="GlimpseCelebAHQClassify-v0", iterations=30_000, num_sequences=600, criterion="cross_entropy"
+    ),
     "mnist-4": _with_glimpses(4),
     "mnist-6": _with_glimpses(6),
     "mnist-8": _RAM_S_MNIST,
@@ -156,8 +159,7 @@ METHODS: dict[str, Method] = {
 """By name, in the paper's order."""
 
 AVERAGING = 0.995
-"""Decay of the average of the weights that is validated and tested: over 200 iterations, fewer than are between
-validations."""
+"""Decay of the average of the weights that is validated and tested: over 200 iterations at most."""
 
 
 @dataclass(frozen=True)
