@@ -5,6 +5,7 @@ glimpses together, with gradients. The loss is, with S the images that have a se
 
     mean_i CE_i  +  a mean_(i in S) sum_t -log pi(l_t | h_t-1)
                  +  b mean_(i not in S) sum_t -log pi(l_t | h_t-1) (R_i - b(h_t-1))  +  c mean (R_i - b(h_t-1))^2
+                 -  e mean_(i not in S) sum_t H[ pi(. | h_t-1) ]
 
 The glimpses of images in S are fixed to the sequence, and they know no REINFORCE; the others sample (Harvey et al.
 2019). All terms are means, so that no weight depends on the batch's size. Sampled locations reach the network as
@@ -54,6 +55,10 @@ class Weights:
     """Of the policy gradient's term, a mean over the other images of the sum over t."""
     baseline: float = 0.5
     """Of (R - b(h_t))^2, a mean over the same images and t."""
+    entropy: float = 0.001
+    """Of the locator's entropy in nats, which is a gain: a mean over the same images of the sum over t. RAM's own is a
+    Gaussian of fixed width, which never stops to explore; one over a grid soon looks at one place without this, and the
+    classifier learns the training images by heart."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Played:
 
     log_pi: Tensor
     """(B, T): log pi(l_t | h_t-1) of the locations taken."""
+    entropies: Tensor
+    """(B, T): H[pi(. | h_t-1)], nats."""
     log_q: Tensor | None
     """(B, T): the proposal's, where it proposed."""
     values: Tensor
@@ -284,6 +291,7 @@ class RAM(BaseAlgorithm):
                 values, returns = played.values[free], played.returns[free, None]
                 advantages = (returns - values).detach()
                 terms["reinforce"] = -self.weights["reinforce"] * (played.log_pi[free] * advantages).sum(1).mean()
+                terms["entropy"] = -self.weights["entropy"] * played.entropies[free].sum(1).mean()
                 terms["baseline"] = self.weights["baseline"] * (returns - values).square().mean()
         if played.foreseen is not None:
             entropies = torch.distributions.Categorical(logits=played.logits.detach()).entropy()
@@ -427,8 +435,10 @@ class RAM(BaseAlgorithm):
         before, taken = states[:, :-1], torch.as_tensor(episodes.chosen, device=self.device)[..., None]
         context = self._context(drawn)
         proposed = None if context is None else self._proposed(before, context)
+        pi = torch.distributions.Categorical(logits=network.locator(before), validate_args=False)
         return Played(
-            log_pi=network.locator(before).log_softmax(-1).gather(2, taken)[..., 0],
+            log_pi=pi.logits.gather(2, taken)[..., 0],
+            entropies=pi.entropy(),
             log_q=None if proposed is None else proposed.log_softmax(-1).gather(2, taken)[..., 0],
             values=network.expected_return(before),
             logits=network.classifier(states[:, 1:] if self.every_step else states[:, -1:]),

@@ -116,13 +116,13 @@ def test_pretraining_moves_all_but_the_locator() -> None:
 
 
 def test_sampled_locations_pass_no_gradient_but_reinforces() -> None:
-    model = ram(weights={"reinforce": 0.0})
+    model = ram(weights={"reinforce": 0.0, "entropy": 0.0})
     drawn, _, found = played(model)
     model.loss(drawn, found).backward()
     for parameter in model.policy.network.locator.parameters():
         assert parameter.grad is None or not parameter.grad.any()  # classification does not reach it
 
-    model = ram(weights={"reinforce": 0.7, "baseline": 0.0})
+    model = ram(weights={"reinforce": 0.7, "baseline": 0.0, "entropy": 0.0})
     drawn, episodes, found = played(model)
     found = replace(found, returns=torch.arange(12.0) % 2)
     model.loss(drawn, found).backward()
@@ -150,13 +150,14 @@ def test_supervised_images_know_no_reinforce() -> None:
     assert model.loss(drawn, paid).item() != pytest.approx(loss.item())
     log_pi = torch.log(torch.full((12, 2), 0.5))
     values = torch.zeros(12, 2)
-    known = replace(found, log_pi=log_pi, values=values, returns=torch.ones(12))
+    known = replace(found, log_pi=log_pi, values=values, returns=torch.ones(12), entropies=torch.full((12, 2), 1.5))
     weights = model.weights
     expected = (
         F.cross_entropy(found.logits[:, -1], found.labels)
         + weights["imitation"] * 2 * np.log(2)
         + weights["reinforce"] * 2 * np.log(2)
         + weights["baseline"]
+        - weights["entropy"] * 2 * 1.5
     )
     assert model.loss(drawn, known).item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -167,7 +168,7 @@ def test_the_loss_does_not_depend_on_the_size_of_the_batch() -> None:
     twice = Minibatch(
         *(np.concatenate([getattr(drawn, name)] * 2) for name in ("indices", "given", "supervised")), group=1
     )
-    names = ("log_pi", "values", "logits", "foreseen", "labels", "returns")
+    names = ("log_pi", "entropies", "values", "logits", "foreseen", "labels", "returns")
     doubled = Played(log_q=None, **{name: torch.cat([getattr(found, name)] * 2) for name in names})
     assert model.loss(twice, doubled).item() == pytest.approx(model.loss(drawn, found).item(), rel=1e-5)
 
