@@ -98,8 +98,8 @@ _MNIST = DataSet(
 _RAM_S_MNIST = replace(
     _MNIST,
     iterations=40_000,
-    num_sequences=20_000,
-    settings={**_MNIST.settings, "supervised_share": 0.25},
+    num_sequences=10_000,
+    settings={**_MNIST.settings, "supervised_share": 0.125},
     dataset_options={"num_glimpses": 8, "placements": 4},
     oracle="boed",
     scales=3,
