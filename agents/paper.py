@@ -97,7 +97,8 @@ _MNIST = DataSet(
 )
 _RAM_S_MNIST = replace(
     _MNIST,
-    iterations=40_000,
+    iterations=30_000,
+    hidden=192,
     num_sequences=10_000,
     settings={**_MNIST.settings, "supervised_share": 0.125},
     dataset_options={"num_glimpses": 8, "placements": 4},

@@ -53,12 +53,28 @@ class Sensor:
     def _window(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray, factor: int) -> np.ndarray:
         """(B, g, g, C) uint8: the window ``factor`` times as wide, averaged down to the glimpse size."""
         g, side = self.glimpse_size, self.glimpse_size * factor
-        offsets = np.arange(side) - (side - g) // 2
-        rows, cols = corners[:, :1] + offsets, corners[:, 1:] + offsets  # (B, side)
-        height, width = images.shape[1:3]
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((cols >= 0) & (cols < width))[:, None, :]
-        pixels = images[
-            indices[:, None, None], rows.clip(0, height - 1)[:, :, None], cols.clip(0, width - 1)[:, None, :]
-        ]  # (B, side, side, C)
-        blocks = (pixels * inside[..., None]).reshape(len(indices), g, factor, g, factor, -1)
-        return np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+        left = (side - g) // 2  # of the narrowest window
+        height, width, channels = images.shape[1:]
+        count, padded_width = len(indices), width + side - g
+        rows = corners[:, :1] - left + np.arange(side)  # (B, side)
+        inside = (rows >= 0) & (rows < height)
+        bands = np.zeros((count, side, padded_width, channels), dtype=np.uint8)
+        bands[:, :, left : left + width] = images[indices[:, None], rows.clip(0, height - 1)] * inside[..., None, None]
+        over_image, over_row, over_pixel, over_channel = bands.strides
+        windows = np.lib.stride_tricks.as_strided(  # of every column
+            bands,
+            (count, width - g + 1, side, side, channels),
+            (over_image, over_pixel, over_row, over_pixel, over_channel),
+            writeable=False,
+        )
+        pixels = windows[np.arange(count), corners[:, 1]]  # (B, side, side, C)
+        # block by block, one pixel of each at a time: numpy's own mean over two axes takes several times as long
+        blocks = pixels.reshape(count, g, factor, g, factor, channels)
+        whole = np.uint16 if factor <= 16 else np.uint32  # holds 255 factor^2
+        down = blocks[:, :, 0].astype(whole)  # (B, g, g, factor, C)
+        for k in range(1, factor):
+            down += blocks[:, :, k]
+        sums = down[..., 0, :].copy()  # (B, g, g, C)
+        for k in range(1, factor):
+            sums += down[..., k, :]
+        return np.rint(sums / np.float32(factor**2)).astype(np.uint8)

@@ -72,3 +72,9 @@ def test_images_may_be_memory_mapped(images: np.ndarray, tmp_path: Path) -> None
 def test_impossible_scales_are_refused(scales: int) -> None:
     with pytest.raises(ConfigurationError, match=f"scales={scales}"):
         Sensor(12, scales)
+
+
+def test_sums_over_the_widest_window_fit_their_type() -> None:
+    white = np.full((1, 128, 128, 1), 255, dtype=np.uint8)
+    glimpses = Sensor(4, 6)(white, np.array([0]), np.array([[62, 62]]))  # its widest window is the image
+    assert np.all(glimpses == 255)
