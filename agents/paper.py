@@ -97,7 +97,7 @@ _MNIST = DataSet(
 )
 _RAM_S_MNIST = replace(
     _MNIST,
-    iterations=30_000,
+    iterations=25_000,
     hidden=192,
     num_sequences=10_000,
     settings={**_MNIST.settings, "supervised_share": 0.125},
