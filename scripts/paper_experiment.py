@@ -15,7 +15,7 @@ import tyro
 
 from agents.paper import Grid, PaperExperiment, folder_of
 from agents.paper_figures import Curves, look_maps, validation_curves
-from agents.paper_report import PUBLISHED, Cells, summaries, table, told, verdicts
+from agents.paper_report import PUBLISHED, Cells, error_beside, summaries, table, told, verdicts
 from agents.reports import command_line, insert
 from agents.versions import versions
 from glimpse_env.errors import GlimpseError
@@ -88,6 +88,7 @@ def report(args: Args, experiment: PaperExperiment) -> None:
                 f"**{heading}**, {budget} iterations a run, {minutes:.1f} minutes in the mean:\n\n"
                 f"{table(found, BESIDE.get(data))}"
             )
+            parts += [beside for one in found.values() if (beside := error_beside(data, one))]
             verdict = verdicts(found)
             shown[heading] = verdict
             if verdict:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from agents.paper import METHODS, Cell, Grid, PaperExperiment, Run, Validation, best_of, convergence, settings_of
 from agents.paper_figures import covered
-from agents.paper_report import ratio, summaries, table, told, verdicts
+from agents.paper_report import error_beside, ratio, summaries, table, told, verdicts
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.locations import LocationGrid
@@ -97,6 +97,10 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     assert found["ps-nogs"].best == pytest.approx(0.79)
     assert found["ps-nogs"].reaches(0.7).tolist() == [200, 200, 200]
     assert verdicts(summaries(cells, "mnist", "gru")) == {}
+    alone = summaries(cells, "mnist", "gru")
+    assert "RAM" not in table(alone)
+    assert error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %."
+    assert error_beside("mnist", alone["ps-nogs"]) == ""
 
 
 def test_what_glimpses_cover() -> None:
