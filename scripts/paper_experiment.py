@@ -83,9 +83,9 @@ def report(args: Args, experiment: PaperExperiment) -> None:
                 continue
             heading = data if len(args.architectures) == 1 else f"{data}, {architecture}"
             budget = max(one.budget for one in found.values())
-            minutes = np.mean([one.seconds.mean() for one in found.values()]) / 60
+            minutes = np.median(np.concatenate([one.seconds for one in found.values()])) / 60
             parts.append(
-                f"**{heading}**, {budget} iterations a run, {minutes:.1f} minutes in the mean:\n\n"
+                f"**{heading}**, {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
                 f"{table(found, BESIDE.get(data))}"
             )
             parts += [beside for one in found.values() if (beside := error_beside(data, one))]
