@@ -88,7 +88,7 @@ _BIRDS = DataSet(
 )
 _MNIST = DataSet(
     "GlimpseMNISTClassify-v0",
-    iterations=12_000,
+    iterations=20_000,
     num_sequences=8000,
     batch_size=128,
     settings={"learning_rate": 2e-3},
