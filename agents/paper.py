@@ -46,7 +46,7 @@ class DataSet:
 
     env: str
     iterations: int
-    """Of training."""
+    """Of training, at most."""
     num_sequences: int
     """Training images that are supervised, where a method has supervision."""
     dataset_options: dict[str, Any] = field(default_factory=dict)
@@ -69,6 +69,8 @@ class DataSet:
     """Width of what it gives."""
     hidden: int = 128
     """Width of tokens and of the core's state."""
+    patience: int | None = None
+    """A run ends once its best validation is so many iterations old; None for runs that go on to the end."""
     decay: bool = False
     """Whether the learning rate rises and falls to zero (:func:`one_cycle`); where it does not, convergence does not
     depend on the budget."""
@@ -80,11 +82,12 @@ class DataSet:
 
 _BIRDS = DataSet(
     "GlimpseBirdsClassify-v0",
-    iterations=8000,
+    iterations=12_000,
     num_sequences=2400,
     settings={"learning_rate": 2e-3},
     features=96,
     hidden=192,
+    patience=4000,
 )
 _MNIST = DataSet(
     "GlimpseMNISTClassify-v0",
@@ -94,6 +97,7 @@ _MNIST = DataSet(
     settings={"learning_rate": 2e-3},
     encoder="linear",
     features=128,
+    patience=5000,
 )
 _RAM_S_MNIST = replace(
     _MNIST,
@@ -107,6 +111,7 @@ _RAM_S_MNIST = replace(
     validate_every=1000,
     encoder="conv",
     features=64,
+    patience=None,
     decay=True,
 )
 
@@ -118,7 +123,7 @@ def _with_glimpses(num_glimpses: int) -> DataSet:
 
 
 DATA_SETS: dict[str, DataSet] = {
-    "birds": _BIRDS,
+    "birds": replace(_BIRDS, dataset_options={"num_train": 19_200}, demonstrated_by={"num_train": 4800}),
     "mnist": _MNIST,
     "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
     "cub": replace(_BIRDS, env="GlimpseCUBClassify-v0", iterations=1500, num_sequences=500, validate_every=50),
@@ -315,6 +320,13 @@ def best_of(curve: Sequence[Validation], criterion: Criterion) -> int:
     return int(np.argmax(scores) if criterion == "accuracy" else np.argmin(scores))
 
 
+def exhausted(curve: Sequence[Validation], spec: DataSet) -> bool:
+    """Whether the best validation is as old as :attr:`DataSet.patience`."""
+    if not curve or spec.patience is None:
+        return False
+    return curve[-1].iterations - curve[best_of(curve, spec.criterion)].iterations >= spec.patience
+
+
 class Run:
     """The training run of a cell, below a folder; it goes on from what is there."""
 
@@ -389,7 +401,7 @@ class Run:
         indices = choose_images(self.dataset("val"), self.grid.val_images)
         steps = spec.batch_size * (self.source.geometry.num_glimpses + 1)
         peak = float(spec.settings.get("learning_rate", LEARNING_RATE))
-        while model.iterations < budget:
+        while model.iterations < budget and not exhausted(self.curve, spec):
             todo = min(spec.validate_every, budget - model.iterations)
             if spec.decay:
                 model.learning_rate = peak * one_cycle(model.iterations / budget)
