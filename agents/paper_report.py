@@ -40,13 +40,14 @@ class Summary:
     accuracy: np.ndarray
     """(seeds,) on test images."""
     budget: int
-    """Iterations of training."""
+    """Iterations of training, of the longest run."""
     seconds: np.ndarray
     """(seeds,) of training."""
     iterations: np.ndarray
     """(points,) of the validations."""
     scores: np.ndarray
-    """(seeds, points) of the validations, the larger the better: accuracies, or cross-entropies in nats times -1."""
+    """(seeds, points) of the validations, the larger the better: accuracies, or cross-entropies in nats times -1. A run
+    that has ended keeps its best."""
 
     @property
     def best(self) -> float:
@@ -75,17 +76,29 @@ def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
             == (data, method, architecture)
         ]
         if mine:
+            curves = validations(mine)
             found[method] = Summary(
                 method,
                 len(mine),
                 np.array([cell["convergence"] for cell in mine]),
                 np.array([cell["test_accuracy"] for cell in mine]),
-                max(cell["curve"][-1]["iterations"] for cell in mine),
+                int(curves[0][-1]["iterations"]),
                 np.array([cell["seconds"] for cell in mine]),
-                np.array([point["iterations"] for point in mine[0]["curve"]]),
-                np.array([[_score(point, cell["criterion"]) for point in cell["curve"]] for cell in mine]),
+                np.array([point["iterations"] for point in curves[0]]),
+                np.array([[_score(point, mine[0]["criterion"]) for point in curve] for curve in curves]),
             )
     return found
+
+
+def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
+    """The curves of runs, as long as the longest: what a run that has ended shows of itself then is its best."""
+    longest = max((cell["curve"] for cell in cells), key=len)
+    curves = []
+    for cell in cells:
+        best = max(cell["curve"], key=lambda point: _score(point, cell["criterion"]))
+        rest = longest[len(cell["curve"]) :]
+        curves.append([*cell["curve"], *({**best, "iterations": point["iterations"]} for point in rest)])
+    return curves
 
 
 def _score(point: Mapping[str, float], criterion: str) -> float:

@@ -15,7 +15,7 @@ import tyro
 
 from agents.paper import Grid, PaperExperiment, folder_of
 from agents.paper_figures import Curves, look_maps, validation_curves
-from agents.paper_report import PUBLISHED, Cells, error_beside, summaries, table, told, verdicts
+from agents.paper_report import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
 from agents.reports import command_line, insert
 from agents.versions import versions
 from glimpse_env.errors import GlimpseError
@@ -85,7 +85,7 @@ def report(args: Args, experiment: PaperExperiment) -> None:
             budget = max(one.budget for one in found.values())
             minutes = np.median(np.concatenate([one.seconds for one in found.values()])) / 60
             parts.append(
-                f"**{heading}**, {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
+                f"**{heading}**, up to {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
                 f"{table(found, BESIDE.get(data))}"
             )
             parts += [beside for one in found.values() if (beside := error_beside(data, one))]
@@ -120,7 +120,8 @@ def draw(args: Args, experiment: PaperExperiment, cells: Cells) -> Iterator[Path
                 path,
                 panels,
                 f"Lines: means over seeds, bands from the worst to the best seed, dots: the mean iterations to "
-                f"convergence. Up to {args.val_images} validation images a point.",
+                f"convergence. A run that has ended counts with its best. Up to {args.val_images} validation images "
+                f"a point.",
             )
             yield path
     for data in args.data:
@@ -142,11 +143,11 @@ def curves_of(cells: Cells) -> dict[str, Curves]:
         found.setdefault(cell["cell"]["method"], []).append(cell)
     return {
         method: Curves(
-            np.array([point["iterations"] for point in mine[0]["curve"]]),
-            np.array([[point["accuracy"] for point in cell["curve"]] for cell in mine]),
-            np.array([cell["convergence"] for cell in mine]),
+            np.array([point["iterations"] for point in curves[0]]),
+            np.array([[point["accuracy"] for point in curve] for curve in curves]),
+            np.array([cell["convergence"] for cell in found[method]]),
         )
-        for method, mine in found.items()
+        for method, curves in ((method, validations(mine)) for method, mine in found.items())
     }
 
 

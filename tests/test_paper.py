@@ -12,7 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.paper import METHODS, Cell, Grid, PaperExperiment, Run, Validation, best_of, convergence, settings_of
+from agents.paper import (
+    DATA_SETS,
+    METHODS,
+    Cell,
+    Grid,
+    PaperExperiment,
+    Run,
+    Validation,
+    best_of,
+    convergence,
+    exhausted,
+    settings_of,
+)
 from agents.paper_figures import covered
 from agents.paper_report import error_beside, ratio, summaries, table, told, verdicts
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -101,6 +113,24 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     assert "RAM" not in table(alone)
     assert error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %."
     assert error_beside("mnist", alone["ps-nogs"]) == ""
+
+
+def test_a_run_ends_once_its_best_validation_is_old() -> None:
+    patient = replace(DATA_SETS["birds"], patience=200)
+    assert not exhausted([], patient)
+    assert not exhausted(curve(0.5, 0.4), patient)
+    assert exhausted(curve(0.5, 0.4, 0.5), patient)  # as good is not better
+    assert not exhausted(curve(0.5, 0.4, 0.6), patient)
+    assert not exhausted(curve(0.5, 0.4, 0.3, 0.2), replace(patient, patience=None))
+
+
+def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
+    short, long = cell("ram", 0, 1000, 0.5), cell("ram", 1, 1000, 0.4)
+    long["curve"].append({"iterations": 3000, "accuracy": 0.45})
+    found = summaries([short, long], "birds", "gru")["ram"]
+    assert found.budget == 3000
+    assert found.iterations.tolist() == [1000, 2000, 3000]
+    np.testing.assert_allclose(found.scores, [[0.5, 0.4, 0.5], [0.4, 0.3, 0.45]])
 
 
 def test_what_glimpses_cover() -> None:
