@@ -82,7 +82,7 @@ class DataSet:
 
 _BIRDS = DataSet(
     "GlimpseBirdsClassify-v0",
-    iterations=12_000,
+    iterations=20_000,
     num_sequences=2400,
     settings={"learning_rate": 2e-3},
     features=96,
