@@ -69,6 +69,8 @@ class DataSet:
     """Width of what it gives."""
     hidden: int = 128
     """Width of tokens and of the core's state."""
+    averaging: float = 0.995
+    """Decay of the average of the weights that is validated and tested: over 200 iterations at most."""
     patience: int | None = None
     """A run ends once its best validation is so many iterations old; None for runs that go on to the end."""
     decay: bool = False
@@ -83,10 +85,11 @@ class DataSet:
 _BIRDS = DataSet(
     "GlimpseBirdsClassify-v0",
     iterations=20_000,
-    num_sequences=2400,
-    settings={"learning_rate": 2e-3},
+    num_sequences=4800,
+    settings={"learning_rate": 4e-3},
     features=96,
     hidden=192,
+    averaging=0.999,
     patience=4000,
 )
 _MNIST = DataSet(
@@ -169,10 +172,6 @@ METHODS: dict[str, Method] = {
 }
 """By name, in the paper's order."""
 
-AVERAGING = 0.995
-"""Decay of the average of the weights that is validated and tested: over 200 iterations at most."""
-
-
 @dataclass(frozen=True)
 class Architecture:
     """What differs from a data set's own network."""
@@ -189,7 +188,7 @@ class Architecture:
             "core": self.core,
             "tokens": data.hidden,
             "hidden": data.hidden,
-            "averaging": AVERAGING,
+            "averaging": data.averaging,
         }
 
 
