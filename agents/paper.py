@@ -93,7 +93,7 @@ _BIRDS = DataSet(
 _MNIST = DataSet(
     "GlimpseMNISTClassify-v0",
     iterations=20_000,
-    num_sequences=8000,
+    num_sequences=16_000,
     batch_size=128,
     settings={"learning_rate": 2e-3},
     encoder="linear",
