@@ -500,8 +500,11 @@ class CellRunner:
 
 def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
     """All that a cell's run depends on beside its name."""
+    data = asdict(DATA_SETS[cell.data])
+    for resolved in ("iterations", "num_sequences"):
+        del data[resolved]
     return {
-        "data": asdict(DATA_SETS[cell.data]),
+        "data": data,
         "method": asdict(METHODS[cell.method]),
         "architecture": asdict(ARCHITECTURES[cell.architecture]),
         "iterations": grid.iterations_of(cell),
