@@ -48,8 +48,8 @@ class GlimpseNetwork(nn.Module):
             width = max(8, round(config.features * share / 8) * 8)
             layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
-        # glimpses are (g, g, C) in memory, so weights that are as well spare a sixth of a large glimpse's time
-        self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        # glimpses are (g, g, C) in memory; with weights alike, no layer has to reorder them
+        self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.glimpse_projection = nn.Linear(channels, tokens)
         self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
 
