@@ -204,5 +204,5 @@ def told(verdict: Mapping[str, Any]) -> str:
     return (
         f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
         f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
-        f"{spreads} ({verdict['seeds']} seeds.)"
+        f"{spreads} ({verdict['seeds']} {'seed' if verdict['seeds'] == 1 else 'seeds'}.)"
     )
