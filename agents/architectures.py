@@ -102,10 +102,17 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
         """(B, n, H) of x (B, n, H) and the set y (B, m, H), of whose members those count that are ``seen`` (B, m)."""
-        if y.shape[1]:
-            of_set = self.norm_set(y)
+        return self.attend(x, self.keys_and_values(y), seen)
+
+    def keys_and_values(self, y: Tensor) -> Tensor:
+        """What :meth:`attend` needs of each member of the set y (B, m, H), whatever the others are: (B, m, 2 H)."""
+        return self.key_value(self.norm_set(y))
+
+    def attend(self, x: Tensor, keys_and_values: Tensor, seen: Tensor) -> Tensor:
+        """See :meth:`forward`."""
+        if keys_and_values.shape[1]:
             query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, n, heads, H / heads)
-            key, value = self.key_value(of_set).unflatten(-1, (2 * self.heads, -1)).chunk(2, dim=-2)
+            key, value = keys_and_values.unflatten(-1, (2 * self.heads, -1)).chunk(2, dim=-2)
             scores = torch.einsum("bnhd,bmhd->bhnm", query, key) / query.shape[-1] ** 0.5
             weights = scores.masked_fill(~seen[:, None, None], -1e9).softmax(-1)
             attended = self.out(torch.einsum("bhnm,bmhd->bnhd", weights, value).flatten(2))

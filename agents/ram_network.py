@@ -1,8 +1,8 @@
 """The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014): it looks and it classifies."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,10 @@ class GRUCore(Core[Tensor]):
 
 
 class TransformerCore(Core[tuple[Tensor, ...]]):
-    """Causal self-attention over the tokens so far, a learned one before them; no positions but the locations'."""
+    """Causal self-attention over the tokens so far, a learned one before them; no positions but the locations'.
+
+    What is remembered of a token is its keys and values in each layer, (B, t, 2 H), so that none is read twice.
+    """
 
     def __init__(self, tokens: int, hidden: int, heads: int = 4, layers: int = 2):
         super().__init__()
@@ -99,7 +102,7 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
         self.blocks = nn.ModuleList(AttentionBlock(hidden, heads) for _ in range(layers))
 
     def begin(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        empty = tuple(self.start.new_zeros(batch, 0, len(self.start)) for _ in self.blocks)
+        empty = tuple(self.start.new_zeros(batch, 0, 2 * len(self.start)) for _ in self.blocks)
         return self._read(self.start.expand(batch, -1), empty)
 
     def step(self, token: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -107,9 +110,9 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
 
     def _read(self, newest: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept, x = [], newest[:, None]  # (B, 1, H)
-        for block, before in zip(self.blocks, memory, strict=True):
-            kept.append(torch.cat([before, x], dim=1))  # (B, t + 1, H): all that this layer was given
-            x = block(x, kept[-1], torch.ones(kept[-1].shape[:2], dtype=torch.bool, device=x.device))
+        for block, before in zip(cast(Iterable[AttentionBlock], self.blocks), memory, strict=True):
+            kept.append(torch.cat([before, block.keys_and_values(x)], dim=1))  # (B, t + 1, 2 H)
+            x = block.attend(x, kept[-1], torch.ones(kept[-1].shape[:2], dtype=torch.bool, device=x.device))
         return x[:, 0], tuple(kept)
 
 
