@@ -101,7 +101,8 @@ class AttentionBlock(nn.Module):
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
-        """(B, n, H) of x (B, n, H) and the set y (B, m, H), of whose members those count that are ``seen`` (B, m)."""
+        """(B, n, H) of x (B, n, H) and the set y (B, m, H), of whose members those count that are ``seen``: (B, m), or
+        (B or 1, n, m) where each of x sees others."""
         return self.attend(x, self.keys_and_values(y), seen)
 
     def keys_and_values(self, y: Tensor) -> Tensor:
@@ -110,13 +111,14 @@ class AttentionBlock(nn.Module):
 
     def attend(self, x: Tensor, keys_and_values: Tensor, seen: Tensor) -> Tensor:
         """See :meth:`forward`."""
+        seen = seen[:, None] if seen.ndim == 2 else seen  # (B, n, m)
         if keys_and_values.shape[1]:
             query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, n, heads, H / heads)
             key, value = keys_and_values.unflatten(-1, (2 * self.heads, -1)).chunk(2, dim=-2)
             scores = torch.einsum("bnhd,bmhd->bhnm", query, key) / query.shape[-1] ** 0.5
-            weights = scores.masked_fill(~seen[:, None, None], -1e9).softmax(-1)
+            weights = scores.masked_fill(~seen[:, None], -1e9).softmax(-1)
             attended = self.out(torch.einsum("bhnm,bmhd->bnhd", weights, value).flatten(2))
-            x = x + attended * seen.any(1)[:, None, None]
+            x = x + attended * seen.any(-1, keepdim=True)
         return x + self.feed(self.norm_hidden(x))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+import torch
 
 from agents.evaluation import choose_images
 from agents.grid_progress import GridProgress
@@ -254,6 +255,8 @@ class Grid:
     eval_images: int = 10_000
     root: str | None = None
     """Folder of the data sets."""
+    device: str = "cpu"
+    """PyTorch's name of what networks are trained on."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {
@@ -267,6 +270,12 @@ class Grid:
                 raise ConfigurationError(f"--{axis} {' '.join(members)} must name one or more, each once.")
             for member in members:
                 one_of(f"--{axis}", member, choices)
+        try:
+            torch.device(self.device)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f'--device {self.device} is no device that PyTorch knows; take "cpu" or "cuda".'
+            ) from error
         for name in ("seeds", "iterations", "num_sequences", "val_images", "eval_images"):
             value = getattr(self, name)
             if value is not None:
@@ -385,18 +394,19 @@ class Run:
         path = folder_of(self.out, Cell(self.cell.data, "ram", self.cell.architecture, self.cell.seed)) / "best.zip"
         if not path.is_file():
             raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
-        return Sequences.recorded(RAM.load(path, env=self.vec_env(), device="cpu"), train, oracle.indices)
+        return Sequences.recorded(RAM.load(path, env=self.vec_env(), device=self.grid.device), train, oracle.indices)
 
     def model(self) -> RAM:
         """A new one, or the one that was stopped."""
         sequences = self.sequences()
         if self.curve:
-            return RAM.load(self.model_path, env=self.vec_env(), device="cpu", sequences=sequences)
+            return RAM.load(self.model_path, env=self.vec_env(), device=self.grid.device, sequences=sequences)
         return RAM(
             "RAMPolicy",
             self.vec_env(),
             sequences=sequences,
             seed=self.cell.seed,
+            device=self.grid.device,
             policy_kwargs=ARCHITECTURES[self.cell.architecture].policy_kwargs(self.spec),
             tensorboard_log=str(self.folder / "tensorboard"),
             **{**self.spec.settings, **self.method.settings},
@@ -412,7 +422,7 @@ class Run:
         while model.iterations < budget and not exhausted(self.curve, spec):
             todo = min(spec.validate_every, budget - model.iterations)
             if spec.decay:
-                model.learning_rate = peak * one_cycle(model.iterations / budget)
+                model.learning_rate = peak * one_cycle((model.iterations + todo / 2) / budget)  # constant in between
                 model._setup_lr_schedule()
             began = time.perf_counter()
             model.learn(todo * steps, reset_num_timesteps=False, tb_log_name="ram")
@@ -433,7 +443,7 @@ class Run:
     def test(self) -> Rollouts:
         """One deterministic episode on each test image, with the weights that did best on validation images."""
         test = self.dataset("test")
-        model = RAM.load(self.best_path, env=self.vec_env(), device="cpu")
+        model = RAM.load(self.best_path, env=self.vec_env(), device=self.grid.device)
         return model.look(test, choose_images(test, self.grid.eval_images))
 
 

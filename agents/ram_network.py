@@ -9,17 +9,17 @@ from torch import Tensor, nn
 
 from agents.architectures import AttentionBlock
 from glimpse_env.arguments import one_of
-from glimpse_env.posterior import PosteriorConfig, encoder_plan
+from glimpse_env.posterior import Plan, PosteriorConfig, encoder_plan
 
 Memory = TypeVar("Memory")
-ENCODERS = ("conv", "linear")
+ENCODERS = ("conv", "strided", "linear")
 
 
 class GlimpseNetwork(nn.Module):
     """token(y, l) = relu(norm(A encoder(y) + B loc(l))): what is seen, and where.
 
-    The encoder has the judge's convolutions, which are *valid*, with batch normalisation, or is RAM's own layer on the
-    pixels. Without the normalisation RAM takes several times as long to find what to look for. Its statistics have to
+    The encoder has the judge's convolutions, which are *valid*, with batch normalisation, or others that halve the
+    glimpse at once, which give more width for the same cost, or is RAM's own layer on the pixels. Without the normalisation RAM takes several times as long to find what to look for. Its statistics have to
     be of the glimpses of all steps together: at one step all episodes may look at the same place, and then the
     network would be another when it acts.
     """
@@ -29,7 +29,7 @@ class GlimpseNetwork(nn.Module):
         Args:
             config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
             tokens: width of a token.
-            encoder: ``"conv"`` or ``"linear"``.
+            encoder: ``"conv"``, ``"strided"`` or ``"linear"``.
 
         Raises:
             ConfigurationError: if there is no such encoder.
@@ -43,7 +43,11 @@ class GlimpseNetwork(nn.Module):
             channels = config.features
             pixels = config.glimpse_size**2 * config.channels
             layers = [nn.Flatten(), nn.Linear(pixels, channels), nn.BatchNorm1d(channels), nn.ReLU()]
-        plan = () if layers else encoder_plan(config.glimpse_size, config.stride)
+        plan: Plan = ()
+        if encoder == "conv":
+            plan = encoder_plan(config.glimpse_size, config.stride)
+        elif encoder == "strided":
+            plan = strided_plan(config.glimpse_size)
         for kernel, stride, share in plan:
             width = max(8, round(config.features * share / 8) * 8)
             layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
@@ -60,6 +64,20 @@ class GlimpseNetwork(nn.Module):
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
+def strided_plan(glimpse_size: int) -> Plan:
+    """Convolutions that halve a glimpse until the last covers what is left of it, each twice as wide as the one before.
+
+    A dense pass does not agree with them, as one does with :func:`encoder_plan`'s, whose total stride is the grid's.
+    """
+    shapes, side = [], glimpse_size
+    while side > 3:
+        kernel = 3 + (side + 1) % 2  # leaves no pixel out
+        shapes.append((kernel, 2))
+        side = (side - kernel) // 2 + 1
+    shapes.append((side, 1))
+    return tuple((kernel, stride, 0.5 ** (len(shapes) - 1 - i)) for i, (kernel, stride) in enumerate(shapes))
+
+
 class Core(nn.Module, ABC, Generic[Memory]):
     """Reads tokens one by one."""
 
@@ -70,6 +88,15 @@ class Core(nn.Module, ABC, Generic[Memory]):
     @abstractmethod
     def step(self, token: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         """h_t (B, H) once a token (B, tokens) more has been read, and what is remembered then."""
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        state, memory = self.begin(len(tokens))
+        states = [state]
+        for token in tokens.unbind(1):
+            state, memory = self.step(token, memory)
+            states.append(state)
+        return torch.stack(states, dim=1)
 
 
 class GRUCore(Core[Tensor]):
@@ -107,6 +134,14 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
 
     def step(self, token: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self._read(self.project(token), memory)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """All steps in one pass, in which each sees no later one."""
+        x = torch.cat([self.start.expand(len(tokens), 1, -1), self.project(tokens)], dim=1)  # (B, t + 1, H)
+        earlier = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        for block in cast(Iterable[AttentionBlock], self.blocks):
+            x = block(x, x, earlier)
+        return x
 
     def _read(self, newest: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept, x = [], newest[:, None]  # (B, 1, H)
@@ -171,12 +206,7 @@ class RAMNetwork(nn.Module):
 
     def states(self, tokens: Tensor) -> Tensor:
         """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
-        state, memory = self.core.begin(len(tokens))
-        states = [state]
-        for token in tokens.unbind(1):
-            state, memory = self.core.step(token, memory)
-            states.append(state)
-        return torch.stack(states, dim=1)
+        return self.core.states(tokens)
 
     def expected_return(self, state: Tensor) -> Tensor:
         """b(h) of states (..., H): (...)."""

@@ -49,6 +49,8 @@ class Args:
     """Test images, at most."""
     root: str | None = None
     """Folder of the data sets; default GLIMPSE_DATA."""
+    device: str = "cpu"
+    """What networks are trained on: cpu, cuda, cuda:1, ... These networks are small: a GPU helps little with one run."""
     workers: int = 2
     """Runs side by side, each a process with one thread."""
     ray: str | None = None

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from agents.evaluation import evaluate
 from agents.ram import FREE, RAM, Episodes, Minibatch, Played
-from agents.ram_network import CORES, GlimpseNetwork, RAMNetwork
+from agents.ram_network import CORES, GlimpseNetwork, RAMNetwork, strided_plan
 from agents.ram_policy import RAMPolicy
 from agents.supervision import Sequences
 from agents.vec_env import GlimpseVecEnv
@@ -365,6 +365,30 @@ def test_states_do_not_know_what_comes_later(core: str) -> None:
     assert torch.allclose(other[:, :3], states[:, :3], atol=1e-6)
     assert not torch.allclose(other[:, 3], states[:, 3], atol=1e-3)
     assert not torch.allclose(other[:, 4], states[:, 4], atol=1e-3)
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_all_states_are_those_of_its_steps(core: str) -> None:
+    torch.manual_seed(0)
+    network = RAMNetwork(
+        vars(PosteriorConfig(12, 4, 1, CLASSES, features=16)), LOCATIONS, core=core, tokens=8, hidden=8
+    )
+    tokens = torch.randn(3, 4, 8)
+    state, memory = network.core.begin(3)
+    states = [state]
+    for token in tokens.unbind(1):
+        state, memory = network.core.step(token, memory)
+        states.append(state)
+    assert torch.allclose(network.states(tokens), torch.stack(states, dim=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", range(1, 40))
+def test_strided_convolutions_see_all_of_a_glimpse(side: int) -> None:
+    left = side
+    for kernel, stride, _ in strided_plan(side):
+        assert (left - kernel) % stride == 0  # no pixel is left over
+        left = (left - kernel) // stride + 1
+    assert left == 1
 
 
 def test_tokens_depend_on_glimpse_and_place() -> None:
