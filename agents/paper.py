@@ -103,16 +103,21 @@ _MNIST = DataSet(
 )
 _RAM_S_MNIST = replace(
     _MNIST,
-    iterations=25_000,
-    hidden=192,
+    iterations=10_000,
     num_sequences=10_000,
-    settings={**_MNIST.settings, "supervised_share": 0.125},
+    settings={
+        **_MNIST.settings,
+        "supervised_share": 0.125,
+        "weights": {"imitation": 0.05},
+        "every_step": True,  # the classifier learns from few glimpses too, and faster
+    },
     dataset_options={"num_glimpses": 8, "placements": 4},
     oracle="boed",
     scales=3,
     validate_every=1000,
-    encoder="conv",
-    features=64,
+    encoder="spatial",
+    features=256,
+    hidden=256,
     patience=None,
     decay=True,
 )
@@ -189,6 +194,8 @@ class Architecture:
     core: str = "gru"
     width: float = 1.0
     """Factor on the width of what the glimpse encoder gives."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Of :class:`RAM`, in place of the data set's."""
 
     def policy_kwargs(self, data: DataSet) -> dict[str, Any]:
         """Of :class:`agents.ram_policy.RAMPolicy`."""
@@ -206,7 +213,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gru": Architecture(),
     "wide": Architecture(width=2.0),
     "narrow": Architecture(width=0.5),
-    "transformer": Architecture(core="transformer"),
+    "transformer": Architecture(core="transformer", settings={"learning_rate": 5e-4}),  # with 2e-3 RAM forgets it all
 }
 """By name."""
 
@@ -409,8 +416,14 @@ class Run:
             device=self.grid.device,
             policy_kwargs=ARCHITECTURES[self.cell.architecture].policy_kwargs(self.spec),
             tensorboard_log=str(self.folder / "tensorboard"),
-            **{**self.spec.settings, **self.method.settings},
+            **self.settings(),
         )
+
+    def settings(self) -> dict[str, Any]:
+        """Of :class:`RAM`: the data set's, and the method's, which count where both say something."""
+        mine, theirs = self.spec.settings, self.method.settings
+        chosen = {**mine, **ARCHITECTURES[self.cell.architecture].settings, **theirs}
+        return {**chosen, "weights": {**mine.get("weights", {}), **theirs.get("weights", {})}}
 
     def train(self) -> None:
         """To the end, validating on the way."""
@@ -418,7 +431,7 @@ class Run:
         model = self.model()
         indices = choose_images(self.dataset("val"), self.grid.val_images)
         steps = spec.batch_size * (self.source.geometry.num_glimpses + 1)
-        peak = float(spec.settings.get("learning_rate", LEARNING_RATE))
+        peak = float(self.settings().get("learning_rate", LEARNING_RATE))
         while model.iterations < budget and not exhausted(self.curve, spec):
             todo = min(spec.validate_every, budget - model.iterations)
             if spec.decay:

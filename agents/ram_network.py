@@ -12,16 +12,16 @@ from glimpse_env.arguments import one_of
 from glimpse_env.posterior import Plan, PosteriorConfig, encoder_plan
 
 Memory = TypeVar("Memory")
-ENCODERS = ("conv", "strided", "linear")
+ENCODERS = ("conv", "spatial", "linear")
 
 
 class GlimpseNetwork(nn.Module):
     """token(y, l) = relu(norm(A encoder(y) + B loc(l))): what is seen, and where.
 
-    The encoder has the judge's convolutions, which are *valid*, with batch normalisation, or others that halve the
-    glimpse at once, which give more width for the same cost, or is RAM's own layer on the pixels. Without the normalisation RAM takes several times as long to find what to look for. Its statistics have to
-    be of the glimpses of all steps together: at one step all episodes may look at the same place, and then the
-    network would be another when it acts.
+    The encoder has the judge's convolutions, which are *valid*, with batch normalisation; or two, and a layer on all
+    they give, which tells shapes apart better; or it is RAM's own layer on the pixels. Without the normalisation RAM
+    takes several times as long to find what to look for. Its statistics have to be of the glimpses of all steps
+    together: at one step all episodes may look at the same place, and then the network would be another when it acts.
     """
 
     def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv"):
@@ -29,7 +29,7 @@ class GlimpseNetwork(nn.Module):
         Args:
             config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
             tokens: width of a token.
-            encoder: ``"conv"``, ``"strided"`` or ``"linear"``.
+            encoder: ``"conv"``, ``"spatial"`` or ``"linear"``.
 
         Raises:
             ConfigurationError: if there is no such encoder.
@@ -46,12 +46,17 @@ class GlimpseNetwork(nn.Module):
         plan: Plan = ()
         if encoder == "conv":
             plan = encoder_plan(config.glimpse_size, config.stride)
-        elif encoder == "strided":
-            plan = strided_plan(config.glimpse_size)
+        elif encoder == "spatial":
+            plan = spatial_plan(config.glimpse_size)
+        side = config.glimpse_size
         for kernel, stride, share in plan:
             width = max(8, round(config.features * share / 8) * 8)
-            layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
+            if kernel == side:  # the same as a convolution, in half the time
+                linear = nn.Linear(channels * side**2, width, bias=False)
+                layers += [nn.Flatten(), linear, nn.BatchNorm1d(width), nn.ReLU()]
+            else:
+                layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels, side = width, (side - kernel) // stride + 1
         # glimpses are (g, g, C) in memory; with weights alike, no layer has to reorder them
         self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.glimpse_projection = nn.Linear(channels, tokens)
@@ -64,16 +69,16 @@ class GlimpseNetwork(nn.Module):
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
-def strided_plan(glimpse_size: int) -> Plan:
-    """Convolutions that halve a glimpse until the last covers what is left of it, each twice as wide as the one before.
+def spatial_plan(glimpse_size: int) -> Plan:
+    """A convolution that halves a glimpse, one of 2 x 2 pixels, and a layer on all the places that are left.
 
-    A dense pass does not agree with them, as one does with :func:`encoder_plan`'s, whose total stride is the grid's.
+    A dense pass does not agree with it, as one does with :func:`encoder_plan`'s, whose total stride is the grid's.
     """
     shapes, side = [], glimpse_size
-    while side > 3:
-        kernel = 3 + (side + 1) % 2  # leaves no pixel out
-        shapes.append((kernel, 2))
-        side = (side - kernel) // 2 + 1
+    for kernel, stride in ((3 + (side + 1) % 2, 2), (2, 1)):  # no pixel is left out
+        if side > kernel:
+            shapes.append((kernel, stride))
+            side = (side - kernel) // stride + 1
     shapes.append((side, 1))
     return tuple((kernel, stride, 0.5 ** (len(shapes) - 1 - i)) for i, (kernel, stride) in enumerate(shapes))
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from agents.evaluation import evaluate
 from agents.ram import FREE, RAM, Episodes, Minibatch, Played
-from agents.ram_network import CORES, GlimpseNetwork, RAMNetwork, strided_plan
+from agents.ram_network import CORES, GlimpseNetwork, RAMNetwork, spatial_plan
 from agents.ram_policy import RAMPolicy
 from agents.supervision import Sequences
 from agents.vec_env import GlimpseVecEnv
@@ -383,9 +383,9 @@ def test_all_states_are_those_of_its_steps(core: str) -> None:
 
 
 @pytest.mark.parametrize("side", range(1, 40))
-def test_strided_convolutions_see_all_of_a_glimpse(side: int) -> None:
+def test_spatial_layers_see_all_of_a_glimpse(side: int) -> None:
     left = side
-    for kernel, stride, _ in strided_plan(side):
+    for kernel, stride, _ in spatial_plan(side):
         assert (left - kernel) % stride == 0  # no pixel is left over
         left = (left - kernel) // stride + 1
     assert left == 1
