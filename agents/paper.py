@@ -64,6 +64,8 @@ class DataSet:
     """The policy that demonstrates, one of :data:`oracles.policies.POLICIES`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
+    unguided: dict[str, Any] = field(default_factory=dict)
+    """Of :class:`RAM` where a method has no sequences, in place of those."""
     encoder: str = "conv"
     """What reads a glimpse, see :class:`GlimpseNetwork`."""
     features: int = 64
@@ -138,6 +140,7 @@ DATA_SETS: dict[str, DataSet] = {
         dataset_options={"num_train": 19_200},
         demonstrated_by={"num_train": 4800},
         settings={"learning_rate": 4e-3},
+        unguided={"learning_rate": 2e-3},  # at twice that REINFORCE forgets what it has found
         averaging=0.999,
         patience=4000,
     ),
@@ -420,10 +423,12 @@ class Run:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Of :class:`RAM`: the data set's, and the method's, which count where both say something."""
-        mine, theirs = self.spec.settings, self.method.settings
-        chosen = {**mine, **ARCHITECTURES[self.cell.architecture].settings, **theirs}
-        return {**chosen, "weights": {**mine.get("weights", {}), **theirs.get("weights", {})}}
+        """Of :class:`RAM`: the data set's, the architecture's and the method's, of which the later count."""
+        layers = [self.spec.settings, ARCHITECTURES[self.cell.architecture].settings, self.method.settings]
+        if self.method.sequences is None:
+            layers.insert(1, self.spec.unguided)
+        merged = {name: value for layer in layers for name, value in layer.items()}
+        return {**merged, "weights": {k: v for layer in layers for k, v in layer.get("weights", {}).items()}}
 
     def train(self) -> None:
         """To the end, validating on the way."""

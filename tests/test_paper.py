@@ -150,6 +150,17 @@ def test_hand_crafted_glimpses_are_only_where_parts_are() -> None:
     assert [one.method for one in alone] == ["ram", "ps-ram"]  # which records what RAM has trained
 
 
+def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) -> None:
+    def of(data: str, method: str, architecture: str = "gru") -> dict[str, Any]:
+        return Run(Grid((data,), (method,)), Cell(data, method, architecture, 0), tmp_path).settings()
+
+    assert of("mnist-8", "ps-nogs")["weights"] == {"imitation": 0.05, "entropy": 0.0}
+    assert of("mnist-8", "ram")["weights"] == {"imitation": 0.05}
+    assert of("birds-19200", "ps-nogs")["learning_rate"] == 2 * of("birds-19200", "ram")["learning_rate"]
+    assert of("mnist", "ram", "transformer")["learning_rate"] < of("mnist", "ram")["learning_rate"]
+    assert of("cub", "ram+")["pretraining"] == 1000
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -159,6 +170,7 @@ def test_hand_crafted_glimpses_are_only_where_parts_are() -> None:
         ({"architectures": ("lstm",)}, "lstm"),
         ({"seeds": 0}, "--seeds"),
         ({"iterations": 0}, "--iterations"),
+        ({"device": "abacus"}, "--device abacus"),
     ],
 )
 def test_grids_refuse_what_there_is_not(changes: dict[str, Any], named: str) -> None:
