@@ -266,7 +266,7 @@ class Grid:
     root: str | None = None
     """Folder of the data sets."""
     device: str = "cpu"
-    """PyTorch's name of what networks are trained on."""
+    """PyTorch's name of what networks are trained on; as SB3 has it, the CPU where there is no GPU."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {

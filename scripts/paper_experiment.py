@@ -50,7 +50,7 @@ class Args:
     root: str | None = None
     """Folder of the data sets; default GLIMPSE_DATA."""
     device: str = "cpu"
-    """What networks are trained on: cpu, cuda, cuda:1, ... Several runs side by side can share a GPU."""
+    """What networks are trained on: cpu, cuda, ... Runs side by side can share a GPU; without one it is the CPU."""
     workers: int = 2
     """Runs side by side, each a process with one thread."""
     ray: str | None = None
