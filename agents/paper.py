@@ -65,7 +65,8 @@ class DataSet:
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
     unguided: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM` where a method has no sequences, in place of those."""
+    """Of :class:`RAM` where a method has no sequences, in place of those: REINFORCE alone forgets what it has found where
+    the rate is too high, and sequences bear a higher one."""
     encoder: str = "conv"
     """What reads a glimpse, see :class:`GlimpseNetwork`."""
     features: int = 64
@@ -140,7 +141,7 @@ DATA_SETS: dict[str, DataSet] = {
         dataset_options={"num_train": 19_200},
         demonstrated_by={"num_train": 4800},
         settings={"learning_rate": 4e-3},
-        unguided={"learning_rate": 2e-3},  # at twice that REINFORCE forgets what it has found
+        unguided={"learning_rate": 2e-3},
         averaging=0.999,
         patience=4000,
     ),
@@ -197,8 +198,8 @@ class Architecture:
     core: str = "gru"
     width: float = 1.0
     """Factor on the width of what the glimpse encoder gives."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM`, in place of the data set's."""
+    unguided: dict[str, Any] = field(default_factory=dict)
+    """See :class:`DataSet`."""
 
     def policy_kwargs(self, data: DataSet) -> dict[str, Any]:
         """Of :class:`agents.ram_policy.RAMPolicy`."""
@@ -216,7 +217,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "gru": Architecture(),
     "wide": Architecture(width=2.0),
     "narrow": Architecture(width=0.5),
-    "transformer": Architecture(core="transformer", settings={"learning_rate": 5e-4}),  # with 2e-3 RAM forgets it all
+    "transformer": Architecture(core="transformer", unguided={"learning_rate": 5e-4}),
 }
 """By name."""
 
@@ -424,9 +425,9 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """Of :class:`RAM`: the data set's, the architecture's and the method's, of which the later count."""
-        layers = [self.spec.settings, ARCHITECTURES[self.cell.architecture].settings, self.method.settings]
+        layers = [self.spec.settings, self.method.settings]
         if self.method.sequences is None:
-            layers.insert(1, self.spec.unguided)
+            layers[1:1] = [self.spec.unguided, ARCHITECTURES[self.cell.architecture].unguided]
         merged = {name: value for layer in layers for name, value in layer.items()}
         return {**merged, "weights": {k: v for layer in layers for k, v in layer.get("weights", {}).items()}}
 
