@@ -65,8 +65,8 @@ class DataSet:
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
     unguided: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM` where a method has no sequences, in place of those: a learning rate that sequences bear can be one
-    with which REINFORCE alone forgets what it has found."""
+    """Of :class:`RAM` where a method has no sequences, in place of those: a learning rate that sequences bear can be
+    one with which REINFORCE alone forgets what it has found."""
     encoder: str = "conv"
     """What reads a glimpse, see :class:`GlimpseNetwork`."""
     features: int = 64
