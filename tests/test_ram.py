@@ -100,7 +100,7 @@ def test_wake_sleep_finds_the_place_by_itself() -> None:
         model = ram(num_envs=64, learning_rate=3e-3, wake_sleep=8, seed=seed)
         return accuracy(train(model, 500)) > 0.9
 
-    assert any(map(found, (1, 2, 3)))  # one seed in a few settles on another place, which rounding can decide
+    assert sum(map(found, range(3))) >= 2  # one in a few settles on another place, which rounding can decide
 
 
 def test_pretraining_moves_all_but_the_locator() -> None:
@@ -352,13 +352,16 @@ def test_a_callback_can_end_training() -> None:
 # Networks
 
 
+def network_and_tokens(core: str) -> tuple[RAMNetwork, torch.Tensor]:
+    """A small network, and tokens (3, 4, 8) for it."""
+    torch.manual_seed(0)
+    shape = vars(PosteriorConfig(12, 4, 1, CLASSES, features=16))
+    return RAMNetwork(shape, LOCATIONS, core=core, tokens=8, hidden=8), torch.randn(3, 4, 8)
+
+
 @pytest.mark.parametrize("core", CORES)
 def test_states_do_not_know_what_comes_later(core: str) -> None:
-    torch.manual_seed(0)
-    network = RAMNetwork(
-        vars(PosteriorConfig(12, 4, 1, CLASSES, features=16)), LOCATIONS, core=core, tokens=8, hidden=8
-    )
-    tokens = torch.randn(3, 4, 8)
+    network, tokens = network_and_tokens(core)
     states = network.states(tokens)
     assert states.shape == (3, 5, 8)
     changed = tokens.clone()
@@ -371,11 +374,7 @@ def test_states_do_not_know_what_comes_later(core: str) -> None:
 
 @pytest.mark.parametrize("core", CORES)
 def test_all_states_are_those_of_its_steps(core: str) -> None:
-    torch.manual_seed(0)
-    network = RAMNetwork(
-        vars(PosteriorConfig(12, 4, 1, CLASSES, features=16)), LOCATIONS, core=core, tokens=8, hidden=8
-    )
-    tokens = torch.randn(3, 4, 8)
+    network, tokens = network_and_tokens(core)
     state, memory = network.core.begin(3)
     states = [state]
     for token in tokens.unbind(1):
