@@ -66,7 +66,8 @@ class DataSet:
     """Of :class:`RAM`."""
     unguided: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM` where a method has no sequences, in place of those: a learning rate that sequences bear can be
-    one with which REINFORCE alone forgets what it has found."""
+    one with which REINFORCE alone forgets what it has found, and so can a gain of entropy that is too small: then the
+    locator looks at the same places in all images."""
     encoder: str = "conv"
     """What reads a glimpse, see :class:`GlimpseNetwork`."""
     features: int = 64
@@ -141,7 +142,7 @@ DATA_SETS: dict[str, DataSet] = {
         dataset_options={"num_train": 19_200},
         demonstrated_by={"num_train": 4800},
         settings={"learning_rate": 4e-3},
-        unguided={"learning_rate": 2e-3},
+        unguided={"learning_rate": 2e-3, "weights": {"entropy": 0.002}},
         averaging=0.999,
         patience=4000,
     ),
