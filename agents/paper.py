@@ -134,7 +134,7 @@ def _with_glimpses(num_glimpses: int) -> DataSet:
 
 
 DATA_SETS: dict[str, DataSet] = {
-    "birds": replace(_BIRDS, iterations=20_000, unguided={"weights": {"entropy": 0.004}}, patience=4000),
+    "birds": replace(_BIRDS, iterations=20_000, unguided={"weights": {"entropy": 0.004}}, patience=3500),
     "birds-19200": replace(
         _BIRDS,
         iterations=28_000,
