@@ -278,7 +278,7 @@ def test_a_policy_that_looks_is_cloned(
     result = clone(
         model,
         data,
-        passes=60 if architecture == "attention" else 150,
+        passes=100 if architecture == "attention" else 150,
         batch_size=48,
         learning_rate={"recurrent_ppo": 1e-2, "ppo": 6e-3}.get(algo, 3e-3),  # an LSTM is slow to begin to remember
         held_out=0.25,

@@ -282,8 +282,8 @@ def test_a_demonstrator_that_looks_is_imitated(algo: str) -> None:
     train, held = data.split(0.25, seed=0)
     model = make_model(algo, learning_rate=1e-2, margin_weight=3.0, env=make_env(dataset=grey_dataset()))
     model.load_demonstrations(train, demonstration_rewards(train, grey_dataset(), toy_judge()))
-    result = model.pretrain(250, 48, progress=False)
-    assert len(result.loss) == len(result.margin_loss) == 250
+    result = model.pretrain(500, 48, progress=False)
+    assert len(result.loss) == len(result.margin_loss) == 500
     assert result.margin_loss[-1] < 0.1 < result.margin_loss[0]
     assert agreement(DemonstrationLoss(model.policy, held)) == (1.0, 1.0)
     played = play(model, grey_dataset(8), CountingJudge(), GEOMETRY, np.arange(8), progress=False)
