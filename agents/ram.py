@@ -1,13 +1,13 @@
 """Training of networks that look and classify: RAM, with partial supervision, with wake-sleep, with pretraining.
 
 One minibatch is one episode on each of B images, played by the network as it acts; then the network reads all its
-glimpses together, with gradients. The loss is, with S the images that have a sequence,
+glimpses together, with gradients. The loss is, with S its episodes that are supervised by an image's sequence,
 
     mean_i CE_i  +  a mean_(i in S) sum_t -log pi(l_t | h_t-1)
                  +  b mean_(i not in S) sum_t -log pi(l_t | h_t-1) (R_i - b(h_t-1))  +  c mean (R_i - b(h_t-1))^2
                  -  e mean_(i not in S) sum_t H[ pi(. | h_t-1) ]
 
-The glimpses of images in S are fixed to the sequence, and they know no REINFORCE; the others sample (Harvey et al.
+The glimpses of episodes in S are fixed to the sequence, and they know no REINFORCE; the others sample (Harvey et al.
 2019). All terms are means, so that no weight depends on the batch's size. Sampled locations reach the network as
 numbers from the environment: they carry no gradient.
 """
@@ -146,7 +146,8 @@ class RAM(BaseAlgorithm):
         Args:
             policy: ``"RAMPolicy"``.
             env: this project's, B environments; or None to load a model that only acts.
-            sequences: of the images that are supervised; None for none. They are not saved with the model.
+            sequences: of the images that are supervised; None for none. They are not saved with the model. The others
+                are played freely; where all images have one, all of them are too, in minibatches' other parts.
             supervised_share: of a minibatch, which supervised images make up; in 0..1.
             wake_sleep: episodes on an image that are weighted against each other (WS-RAM, Ba et al. 2015), a divisor
                 of B; 0 for REINFORCE.

@@ -223,6 +223,18 @@ def test_all_images_come_before_one_comes_again() -> None:
         assert np.bincount(part.ravel(), minlength=480)[members].tolist() == [2] * 240
 
 
+def test_where_all_images_have_a_sequence_all_are_played_freely_too() -> None:
+    model = ram(sequences=to_the_corner(480))
+    free = []
+    for iteration in range(80):
+        model.iterations = iteration
+        drawn = model._draw()
+        assert drawn.supervised.tolist() == [True] * 6 + [False] * 6
+        assert (drawn.given[6:] == FREE).all()
+        free.append(drawn.indices[6:])
+    assert np.bincount(np.concatenate(free), minlength=480).tolist() == [1] * 480
+
+
 def test_wake_sleep_plays_neighbours_on_one_image() -> None:
     drawn, _, found = played(ram(wake_sleep=4))
     assert (drawn.indices.reshape(3, 4) == drawn.indices[::4, None]).all()
