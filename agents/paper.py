@@ -49,8 +49,8 @@ class DataSet:
     iterations: int
     """Of training, at most."""
     num_sequences: int
-    """Training images that are supervised, where a method has supervision. All of them are in birds, where the oracle is
-    quick: fewer are learned by heart together with their glimpses."""
+    """Training images that are supervised, where a method has supervision. In birds all are: it takes the oracle
+    seconds, and fewer are learned by heart together with their glimpses."""
     dataset_options: dict[str, Any] = field(default_factory=dict)
     scales: int = 1
     criterion: Criterion = "accuracy"
