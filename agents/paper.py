@@ -90,8 +90,8 @@ class DataSet:
 
 _BIRDS = DataSet(
     "GlimpseBirdsClassify-v0",
-    iterations=8000,
-    num_sequences=2400,
+    iterations=20_000,
+    num_sequences=4800,
     settings={"learning_rate": 2e-3},
     features=96,
     hidden=192,
@@ -135,13 +135,10 @@ def _with_glimpses(num_glimpses: int) -> DataSet:
 
 
 DATA_SETS: dict[str, DataSet] = {
-    "birds": replace(
-        _BIRDS, iterations=20_000, num_sequences=4800, unguided={"weights": {"entropy": 0.004}}, patience=3500
-    ),
+    "birds": replace(_BIRDS, unguided={"weights": {"entropy": 0.004}}, patience=3500),
     "birds-19200": replace(
         _BIRDS,
         iterations=28_000,
-        num_sequences=4800,
         dataset_options={"num_train": 19_200},
         demonstrated_by={"num_train": 4800},
         settings={"learning_rate": 4e-3},
