@@ -168,7 +168,8 @@ def error_beside(data: str, one: Summary) -> str:
     if data not in RAM_ON_MNIST:
         return ""
     error = estimated(over_seeds(1 - one.accuracy), 2, scale=100)
-    return f"{METHODS[one.method].title}: test error {error} %; published for RAM: {RAM_ON_MNIST[data]} %."
+    title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
+    return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
 
 
 def arrival(one: Summary, score: float) -> str:
@@ -204,5 +205,9 @@ def told(verdict: Mapping[str, Any]) -> str:
     return (
         f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
         f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
-        f"{spreads} ({verdict['seeds']} {'seed' if verdict['seeds'] == 1 else 'seeds'}.)"
+        f"{spreads} ({_seeds(verdict['seeds'])}.)"
     )
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"

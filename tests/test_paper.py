@@ -111,7 +111,9 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     assert verdicts(summaries(cells, "mnist", "gru")) == {}
     alone = summaries(cells, "mnist", "gru")
     assert "RAM" not in table(alone)
-    assert error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %."
+    assert (
+        error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %. (1 seed.)"
+    )
     assert error_beside("mnist", alone["ps-nogs"]) == ""
 
 
