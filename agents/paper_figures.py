@@ -37,10 +37,11 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
         panels: by heading and by method.
         note: under the panels.
     """
-    figure = Figure(figsize=(6.2 * len(panels) + 0.6, 4.8), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.2 * len(panels) + 1.4, 4.8), dpi=150, layout="constrained")
+    handles = {}
     for axes, (title, methods) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
         for method, curves in methods.items():
-            mean, colour = 100 * curves.accuracy.mean(0), COLOURS[method]
+            mean, colour, label = 100 * curves.accuracy.mean(0), COLOURS[method], METHODS[method].title
             axes.fill_between(
                 curves.iterations,
                 100 * curves.accuracy.min(0),
@@ -49,7 +50,7 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
                 alpha=0.15,
                 linewidth=0,
             )
-            axes.plot(curves.iterations, mean, color=colour, linewidth=1.9, label=METHODS[method].title)
+            handles[label] = axes.plot(curves.iterations, mean, color=colour, linewidth=1.9)[0]
             arrived = float(curves.convergence.mean())
             axes.plot([arrived], [np.interp(arrived, curves.iterations, mean)], "o", color=colour, markersize=7)
         axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
@@ -60,7 +61,7 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
     wrapped = textwrap.fill(note, 95 * len(panels))
     figure.supxlabel(wrapped, fontsize=8.5, color="#555555", x=0.01, ha="left")
     with whole_file(path) as temporary:
