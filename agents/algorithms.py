@@ -30,8 +30,8 @@ from agents.rollouts import EpisodeRolloutBuffer
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.posterior import PosteriorConfig
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.posterior import PosteriorConfig
 
 
 class _WholeEpisodes:

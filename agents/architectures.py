@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from agents.features import HistoryExtractor
 from agents.torch_grid import TorchGrid
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 
 class RecurrentExtractor(HistoryExtractor):

@@ -24,7 +24,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import Demonstrations, generate
 from oracles.judging import ensure_judge

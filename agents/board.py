@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from agents.game import Attempt, Game, Score
-from glimpse_env.drawing import (
+from glimpse_env.rendering.canvas import (
     BACKGROUND,
     BEST,
     FAINT,

@@ -133,7 +133,7 @@ def _percent(estimate: Estimate) -> str:
 
 
 def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """:func:`glimpse_env.judge_training.calibration_error` of samples (..., N): (...)."""
+    """:func:`oracles.training.posterior.calibration_error` of samples (..., N): (...)."""
     count = right.shape[-1]
     order = np.argsort(confidence, axis=-1, kind="stable")
     gaps = np.take_along_axis(confidence - right, order, axis=-1)

@@ -14,10 +14,10 @@ from tqdm.auto import tqdm
 from agents.features import EMBEDDING_KEYS, HISTORY_KEYS
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import EmbeddingObserver, HistoryObserver
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
+from glimpse_env.sensing.sensor import Sensor
 
 if TYPE_CHECKING:
     from oracles.demonstrations import Demonstrations

@@ -12,7 +12,7 @@ from agents.metrics import Estimate, gap_closed, mean_difference
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import cache_folder, digest
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from oracles.demonstrations import manifest_of
 from oracles.oracle import OracleConfig
 from oracles.policies import PEEKING, make_policy

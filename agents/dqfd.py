@@ -30,7 +30,7 @@ from agents.torch_grid import TorchGrid
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.posterior import GlimpsePosterior
+from glimpse_env.judge.posterior import GlimpsePosterior
 
 CHUNK = 256
 """Demonstrations replayed at a time."""

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from agents.ram import RAM
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.sensor import Sensor
 from oracles.stopping import PlayedOut
 
 CHUNK = 256

@@ -15,10 +15,10 @@ from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
-from glimpse_env.judge import Judge
-from glimpse_env.observations import ObservationMode
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.sensor import Sensor
 
 FORMAT = 2
 BATCH = 128

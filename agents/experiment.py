@@ -48,13 +48,13 @@ from agents.metrics import gap_closed
 from agents.recorded import is_agent, record_agent
 from agents.settings import DEFAULTS, DEMONSTRATORS, Args, json_object
 from agents.vec_env import GlimpseVecEnv
-from agents.versions import versions
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge import Judge, judge_command
+from glimpse_env.judge.judge import Judge, judge_command
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
+from glimpse_env.versions import versions
 from oracles.demonstrations import Demonstrations, demonstrate, manifest_of
 from oracles.judging import ensure_judge
 from oracles.policies import REFERENCES, make_policy

@@ -10,7 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
 HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
 """Of an observation space with ``observation="history"``."""

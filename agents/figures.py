@@ -13,7 +13,7 @@ from scipy.optimize import isotonic_regression
 from agents.evaluation import TITLES, Evaluation, Recording
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.files import whole_file
-from glimpse_env.rendering import draw_episode
+from glimpse_env.rendering.frames import draw_episode
 
 COLOURS: dict[str, str] = {
     # Okabe and Ito's palette, safe for the colour-blind

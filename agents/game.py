@@ -11,8 +11,8 @@ from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.observations import Histories, unpack_history
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.policy import GlimpsePolicy
 
 

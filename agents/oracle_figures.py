@@ -16,7 +16,7 @@ from agents.figures import COLOURS
 from agents.published_comparison import NAMES, PUBLISHED, SHUFFLED, Judged, mean_estimate, ranks
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import whole_file
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 CRITERION_COLOURS = {"entropy": "#0072B2", "log_loss": "#D55E00", "error": "#009E73"}
 COMPARISON_COLOURS = {**COLOURS, PUBLISHED: "#0072B2", SHUFFLED: "#56B4E9"}

@@ -23,16 +23,16 @@ from agents.grid_progress import GridProgress
 from agents.ram import LEARNING_RATE, RAM
 from agents.supervision import Sequences
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.arguments import one_of, whole_number
+from glimpse_env.checks import one_of, whole_number
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, whole_file, write_json
-from glimpse_env.judge_training import one_cycle
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from oracles.demonstrations import demonstrate
 from oracles.judging import ensure_judge
 from oracles.sharding import make_shards
+from oracles.training.posterior import one_cycle
 
 logger = logging.getLogger(__name__)
 

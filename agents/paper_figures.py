@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from agents.benchmark_figures import PALETTE
 from agents.paper import METHODS
 from glimpse_env.files import whole_file
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 COLOURS = dict(zip(METHODS, PALETTE, strict=True))
 

@@ -16,7 +16,7 @@ from agents.architectures import RecurrentExtractor
 from agents.features import ENCODED, WHOLE, HistoryExtractor, locations_in, seen_in
 from agents.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 NEVER = -1e8
 """Logit of an impossible action; finite, so that entropies and gradients stay so."""

@@ -11,10 +11,10 @@ from agents.metrics import Estimate, paired_bootstrap, wilson_interval
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
-from glimpse_env.replay import replayed
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.sequences import replayed
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.oracle import BOEDOracle
 from oracles.policies import make_policy
 from oracles.policy import GlimpsePolicy, Observations

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from agents.algorithms import episodes_of, posterior_config
 from agents.ram_policy import RAMPolicy
 from agents.supervision import Sequences
-from glimpse_env.arguments import whole_number
+from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.architectures import AttentionBlock
-from glimpse_env.arguments import one_of
-from glimpse_env.posterior import Plan, PosteriorConfig, encoder_plan
+from glimpse_env.checks import one_of
+from glimpse_env.judge.posterior import Plan, PosteriorConfig, encoder_plan
 
 Memory = TypeVar("Memory")
 ENCODERS = ("conv", "spatial", "linear")

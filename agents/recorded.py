@@ -11,7 +11,7 @@ from agents.features import EMBEDDING_KEYS
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations, manifest_of
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from agents.features import EMBEDDING_KEYS, HISTORY_KEYS, WHOLE
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 FORMAT = 1
 

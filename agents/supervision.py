@@ -7,7 +7,7 @@ import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import HandCraftedPolicy
 from oracles.demonstrations import Demonstrations
 

@@ -3,7 +3,7 @@
 from gymnasium.envs.registration import register
 
 from glimpse_env.env import GlimpseEnv
-from glimpse_env.ids import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS, FLAT
+from glimpse_env.presets import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS, FLAT
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 __all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv"]

@@ -6,11 +6,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
-from glimpse_env.arguments import one_of, seed_or_none
+from glimpse_env.checks import one_of, seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
-from glimpse_env.observations import Observation, ObservationMode, take
-from glimpse_env.rendering import Window, draw_batch
+from glimpse_env.rendering.frames import Window, draw_batch
+from glimpse_env.sensing.observations import Observation, ObservationMode, take
 
 
 class GlimpseEnv(gym.Env):

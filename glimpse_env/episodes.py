@@ -9,14 +9,14 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 from gymnasium import spaces
 
-from glimpse_env.arguments import flag, one_of, whole_number
+from glimpse_env.checks import flag, one_of, whole_number
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
-from glimpse_env.embeddings import EmbeddingTable, TabulatedJudge
 from glimpse_env.errors import ConfigurationError, InvalidActionError
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import Histories, Observation, ObservationMode, make_observer
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import Histories, Observation, ObservationMode, make_observer
+from glimpse_env.sensing.sensor import Sensor
 
 ActionMode = Literal["discrete", "continuous"]
 RewardMode = Literal["classification", "information", "log_loss"]
@@ -28,7 +28,7 @@ MOST = 1_000_000
 
 
 class Posterior(Protocol):
-    """What episodes need of a judge; :class:`glimpse_env.judge.Judge` is one."""
+    """What episodes need of a judge; :class:`glimpse_env.judge.judge.Judge` is one."""
 
     @property
     def num_classes(self) -> int: ...
@@ -130,7 +130,7 @@ class EpisodeBatch:
         geometry: of the glimpses.
         size: B.
         task: who names the class.
-        observation: what is shown, see :mod:`glimpse_env.observations`.
+        observation: what is shown, see :mod:`glimpse_env.sensing.observations`.
         action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
             pixel. To classify a class's index stands behind the former, and a number in [-1, 1] for each class, which
             become probabilities when 1 is added and they are divided by their sum, behind the latter.

@@ -6,9 +6,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
-from glimpse_env.arguments import one_of, path_or_none, whole_number
+from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
-from glimpse_env.datasets.sources import SOURCES, make_source
+from glimpse_env.datasets.registry import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Task
 from glimpse_env.errors import (
@@ -18,9 +18,9 @@ from glimpse_env.errors import (
     DatasetNotFoundError,
     UnknownArgumentError,
 )
-from glimpse_env.ids import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
-from glimpse_env.judge import Judge, find_judge
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge, find_judge
+from glimpse_env.presets import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
+from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 DatasetName = Literal["auto", "cub", "cub-full", "celeba-hq", "birds", "mnist", "digits", "folder"]

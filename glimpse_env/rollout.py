@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode, Assessment, EpisodeBatch, Posterior, Task
-from glimpse_env.observations import ObservationMode
+from glimpse_env.sensing.observations import ObservationMode
 
 
 class Policy(Protocol):

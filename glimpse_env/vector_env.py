@@ -11,12 +11,12 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from glimpse_env.arguments import seed_or_none
+from glimpse_env.checks import seed_or_none
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.observations import Observation, ObservationMode
-from glimpse_env.rendering import draw_batch
+from glimpse_env.rendering.frames import draw_batch
+from glimpse_env.sensing.observations import Observation, ObservationMode
 
 _AHEAD = 64
 """Images a generator draws at once: the same as one by one, at a fraction of the calls."""

@@ -14,10 +14,10 @@ from torch import Tensor
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge import Judge, card_content, command_for
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import Histories, unpack_history
-from glimpse_env.posterior import PosteriorConfig
+from glimpse_env.judge.judge import Judge, card_content, command_for
+from glimpse_env.judge.posterior import PosteriorConfig
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.epe import Criterion, Horizon, map_title
 from oracles.policy import GlimpsePolicy, Observations, actions_for
 from oracles.scorer import LocationScorer

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import Histories, unpack_history
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.policy import GlimpsePolicy, Observations, PlannedPolicy, actions_for
 
 MOST_BYTES = 2**30

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.arguments import whole_number
-from glimpse_env.copies import ORIGINAL, copied_images, copies_of, named
+from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.embeddings import EmbeddingTable, fill_table
+from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, named
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
-from glimpse_env.judge import Judge, asked_of
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge, asked_of
+from glimpse_env.judge.tables import EmbeddingTable, fill_table
+from glimpse_env.sensing.sensor import Sensor
 from oracles.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]

@@ -7,7 +7,7 @@ from typing import get_args
 import numpy as np
 import torch
 
-from glimpse_env.observations import Histories, HistoryObserver
+from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.completion import CompletionConfig, ImageBank
 from oracles.epe import Criterion
 from oracles.oracle import BOEDOracle, OracleConfig

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from oracles.oracle import OracleConfig
 from oracles.policies import horizon_of, make_policy, policy_settings

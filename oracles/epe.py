@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 
 Criterion = Literal["entropy", "log_loss", "error"]
 """``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of it against the completions' labels."""

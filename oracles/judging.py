@@ -10,8 +10,12 @@ import torch
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest
-from glimpse_env.judge import Judge, asked_of, find_judge, judge_path
-from glimpse_env.judge_training import (
+from glimpse_env.judge.judge import Judge, asked_of, find_judge, judge_path
+from glimpse_env.rollout import play
+from oracles.completion import ImageBank
+from oracles.oracle import BOEDOracle
+from oracles.policies import default_oracle_config, has_fine_grid
+from oracles.training.posterior import (
     JudgePlan,
     NetworkTrainer,
     VisitedHistories,
@@ -19,10 +23,6 @@ from glimpse_env.judge_training import (
     fit_temperatures,
     prefix_sums,
 )
-from glimpse_env.rollout import play
-from oracles.completion import ImageBank
-from oracles.oracle import BOEDOracle
-from oracles.policies import default_oracle_config, has_fine_grid
 
 logger = logging.getLogger(__name__)
 

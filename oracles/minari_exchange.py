@@ -16,8 +16,8 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_folder
-from glimpse_env.judge import Judge
-from glimpse_env.observations import Observation, ObservationMode, take
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.observations import Observation, ObservationMode, take
 from oracles.demonstrations import FORMAT, Demonstrations
 
 KEY = "glimpse_demonstrations"

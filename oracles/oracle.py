@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.arguments import one_of
+from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
-from glimpse_env.judge import Judge
-from glimpse_env.observations import Histories, unpack_history
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.completion import CompletionConfig, ImageBank, completion_weights, queries_of
 from oracles.epe import Criterion, Horizon, entropy, expected_criterion, map_title
 from oracles.planning import Completions, planned_map

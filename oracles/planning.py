@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from oracles.completion import ImageBank
 from oracles.epe import Criterion, expected_criterion
 

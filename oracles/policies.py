@@ -5,8 +5,8 @@ from typing import Any
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.completion import CompletionConfig
 from oracles.epe import Horizon

@@ -8,11 +8,11 @@ import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import unpack_history
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import unpack_history
 
 Observations: TypeAlias = Mapping[str, np.ndarray]
-"""A batch of ``history`` observations, see :class:`glimpse_env.observations.HistoryObserver`."""
+"""A batch of ``history`` observations, see :class:`glimpse_env.sensing.observations.HistoryObserver`."""
 
 
 class GlimpsePolicy(ABC):

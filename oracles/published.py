@@ -15,9 +15,9 @@ from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
-from glimpse_env.replay import replayed
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.sequences import replayed
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.demonstrations import Demonstrations, manifest_of
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.policy import PlannedPolicy
 
 MISSING = (

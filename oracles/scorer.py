@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
 HIDDEN = 256
 """Width of the head's hidden layers."""

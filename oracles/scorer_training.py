@@ -34,16 +34,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from glimpse_env.arguments import one_of
+from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource, UnseenImages
 from glimpse_env.errors import ArtifactError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file
-from glimpse_env.judge import Judge, grid_features
-from glimpse_env.judge_training import one_cycle
+from glimpse_env.judge.judge import Judge, grid_features
 from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.epe import Criterion, Horizon, criterion_of
 from oracles.scorer import LocationScorer
 from oracles.sharding import one_thread
+from oracles.training.posterior import one_cycle
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from glimpse_env.arguments import whole_number
+from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError, GlimpseError
 
 logger = logging.getLogger(__name__)

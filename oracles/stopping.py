@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.sensor import Sensor
 from oracles.oracle import BOEDOracle
 
 CHUNK = 128

@@ -11,8 +11,8 @@ from torch import Tensor
 from glimpse_env.datasets.base import GlimpseDataset, Split
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
-from glimpse_env.locations import LocationGrid
-from glimpse_env.posterior import GlimpsePosterior
+from glimpse_env.judge.posterior import GlimpsePosterior
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.epe import Criterion
 
 IMPOSSIBLE = -60.0
@@ -135,7 +135,7 @@ class ToyWorld:
 
 
 class ExactJudge:
-    """Bayes' rule in a toy world, in the factorised form that :class:`glimpse_env.judge.Judge` has.
+    """Bayes' rule in a toy world, in the factorised form that :class:`glimpse_env.judge.judge.Judge` has.
 
     A glimpse's embedding is its log-likelihood under every cause, so that embeddings add up. Two looks at one place
     count as two pieces of evidence, unless every cause is sure of its pixel there.
@@ -154,7 +154,7 @@ class ExactJudge:
         self._labels = torch.from_numpy(world.labels)
 
     def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        """(B, M) float32; see :meth:`glimpse_env.judge.Judge.embed_glimpses`."""
+        """(B, M) float32; see :meth:`glimpse_env.judge.judge.Judge.embed_glimpses`."""
         return self._log_likelihood[self.grid.nearest(corners), self._values(glimpses[:, 0, 0, 0])]
 
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
@@ -169,7 +169,7 @@ class ExactJudge:
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """(B, classes) float32; see :meth:`glimpse_env.judge.Judge.probabilities`."""
+        """(B, classes) float32; see :meth:`glimpse_env.judge.judge.Judge.probabilities`."""
         summed = torch.zeros(len(glimpses), len(self.world.labels))
         for t in range(glimpses.shape[1]):
             taken = torch.from_numpy(counts > t)[:, None]

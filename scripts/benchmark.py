@@ -15,9 +15,9 @@ from agents.benchmark import Benchmark, Grid
 from agents.benchmark_examples import example_figures
 from agents.benchmark_report import ReportContext, summary_table, write_report
 from agents.reports import command_line, insert
-from agents.versions import versions
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import whole_file, write_json
+from glimpse_env.versions import versions
 
 
 @dataclass(frozen=True)

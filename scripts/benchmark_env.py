@@ -35,7 +35,7 @@ from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
-from glimpse_env.observations import ObservationMode
+from glimpse_env.sensing.observations import ObservationMode
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 Step = Callable[[], object]

@@ -17,16 +17,16 @@ from agents.evaluation import TITLES, choose_images, evaluate
 from agents.memory import Memory
 from agents.metrics import wilson_interval
 from agents.reports import command_line, insert, markdown, percent
-from agents.versions import versions
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.datasets.birds import Birds
+from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
-from glimpse_env.judge import Judge, judge_path
-from glimpse_env.judge_training import JudgePlan, NetworkTrainer
+from glimpse_env.judge.judge import Judge, judge_path
+from glimpse_env.versions import versions
 from oracles.judging import plan_for, train_judge
 from oracles.oracle import BOEDOracle
 from oracles.policies import default_oracle_config, make_policy
+from oracles.training.posterior import JudgePlan, NetworkTrainer
 
 MARK = "Drawn birds on 2500 locations"
 

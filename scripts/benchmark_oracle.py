@@ -27,12 +27,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from agents.memory import Memory
-from glimpse_env.copies import ImageCopy
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.datasets.birds import Birds
+from glimpse_env.datasets.birds.source import Birds
+from glimpse_env.datasets.copies import ImageCopy
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
-from glimpse_env.judge import Judge, find_judge
+from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.rollout import play
 from oracles.coarse import RESIDUAL, CoarseTable
 from oracles.completion import COARSE_DIMENSIONS, LARGE_BANK, CompletionConfig, ImageBank, Match, queries_of

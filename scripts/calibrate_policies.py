@@ -15,12 +15,12 @@ from tqdm.auto import tqdm
 from agents.calibration import Calibration, calibrate, calibration_table
 from agents.evaluation import TITLES, choose_images, start_on
 from agents.oracle_figures import reliability
-from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
+from glimpse_env.judge.sequences import replayed
 from glimpse_env.registration import scales_of, source_of
-from glimpse_env.replay import replayed
 from glimpse_env.rollout import play
+from glimpse_env.versions import versions
 from oracles.judging import ensure_judge
 from oracles.policies import make_policy
 

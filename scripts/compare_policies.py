@@ -16,11 +16,11 @@ from agents.comparison import Closed, Difference, kept_evaluation, standing
 from agents.evaluation import BATCH, TITLES, Evaluation, choose_images
 from agents.metrics import mean_of
 from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
-from agents.versions import versions
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
+from glimpse_env.versions import versions
 from oracles.judging import ensure_judge
 from oracles.policies import PEEKING, POLICIES, default_oracle, policy_settings, why_not
 

@@ -34,10 +34,10 @@ from agents.published_comparison import (
     to_json,
     transposed,
 )
-from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of
+from glimpse_env.versions import versions
 from oracles.judging import ensure_judge
 from oracles.published import cropped_cub, read_published
 

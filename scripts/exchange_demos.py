@@ -7,8 +7,8 @@ import tyro
 
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.judge import find_judge
-from glimpse_env.observations import ObservationMode
+from glimpse_env.judge.judge import find_judge
+from glimpse_env.sensing.observations import ObservationMode
 from oracles.demonstrations import Demonstrations
 from oracles.minari_exchange import default_id, export_demonstrations, import_demonstrations
 

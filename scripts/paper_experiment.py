@@ -17,10 +17,10 @@ from agents.paper import Grid, PaperExperiment, folder_of
 from agents.paper_figures import Curves, look_maps, validation_curves
 from agents.paper_report import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
 from agents.reports import command_line, insert
-from agents.versions import versions
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.versions import versions
 
 BESIDE = {"cub": "CUB", "birds": "CUB", "birds-19200": "CUB"}
 """Whose published figures stand beside a data set's."""

@@ -15,10 +15,10 @@ from gymnasium.error import DependencyNotInstalled
 
 from agents.board import HEIGHT, WIDTH, Board
 from agents.game import Game, Score
-from agents.versions import versions
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
+from glimpse_env.versions import versions
 from oracles.judging import ensure_judge
 from oracles.policies import make_policy, policy_settings
 

@@ -21,7 +21,7 @@ from agents.evaluation import record
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from oracles.judging import ensure_judge
 from oracles.policies import POLICIES, make_policy

@@ -23,11 +23,11 @@ from agents.policy_figures import StoppingCurve, stopping_curves
 from agents.ram import RAM
 from agents.reports import command_line, estimated, markdown
 from agents.vec_env import GlimpseVecEnv
-from agents.versions import versions
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
+from glimpse_env.versions import versions
 from oracles.judging import ensure_judge
 from oracles.oracle import BOEDOracle
 from oracles.policies import make_policy

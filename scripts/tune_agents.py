@@ -15,9 +15,9 @@ from agents.algorithms import TUNED
 from agents.reports import command_line
 from agents.settings import Args as TrainArgs
 from agents.tuning import STARTS, keep_tuned, search
-from agents.versions import versions
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
+from glimpse_env.versions import versions
 
 
 @dataclass(frozen=True)

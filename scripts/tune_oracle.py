@@ -12,10 +12,10 @@ from agents.comparison import Difference, kept_evaluation
 from agents.evaluation import BATCH, Evaluation, choose_images
 from agents.metrics import mean_of
 from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
-from agents.versions import versions
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.registration import scales_of, source_of
+from glimpse_env.versions import versions
 from oracles.completion import CompletionConfig, Match
 from oracles.epe import Criterion, Horizon
 from oracles.judging import ensure_judge

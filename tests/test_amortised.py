@@ -10,8 +10,8 @@ import torch
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.digits import Digits
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
-from glimpse_env.judge import Judge, find_judge
-from glimpse_env.observations import Histories, HistoryObserver
+from glimpse_env.judge.judge import Judge, find_judge
+from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.amortised import AmortisedOracle, find_oracle, oracle_path
 from oracles.epe import Horizon
 from oracles.policy import Observations

@@ -2,7 +2,7 @@ import copy
 
 import numpy as np
 
-from glimpse_env.array_pool import ArrayPool
+from glimpse_env.sensing.array_pool import ArrayPool
 
 SHAPE, DTYPE = (3, 4), np.dtype(np.float32)
 

@@ -10,8 +10,8 @@ from agents.evaluation import TITLES
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
 from glimpse_env.rollout import Rollouts, play
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.oracle import BOEDOracle, OracleConfig
 from oracles.policies import (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, paint, skeleton
-from glimpse_env.datasets.birds import (
+from glimpse_env.datasets.birds.drawing import PART_NAMES, Marks, paint, skeleton
+from glimpse_env.datasets.birds.source import (
     ATTRIBUTES,
     FAMILIES,
     SPECIES,

@@ -5,7 +5,7 @@ import pytest
 
 from agents.calibration import BINS, calibrate, calibration_table
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge_training import calibration_error
+from oracles.training.posterior import calibration_error
 
 
 def opinions(count: int, seed: int = 0, excess: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,9 @@ from PIL import Image
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.celeba import CelebAHQ
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.completion import CompletionConfig
 from oracles.oracle import BOEDOracle, OracleConfig
 from tests.tiny_data import write_tiny_celeba

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse_env.copies import ORIGINAL, ImageCopy, copies_of
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copies_of
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
+from glimpse_env.judge.judge import Judge
 from oracles import completion
 from oracles.completion import CompletionConfig, ImageBank
 from oracles.oracle import BOEDOracle, OracleConfig

@@ -13,7 +13,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS
 from glimpse_env.datasets.cropping import letterbox, parts_in_crop
 from glimpse_env.datasets.cub import CUB200, CUBFull, crop_box
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
-from glimpse_env.judge import judge_command
+from glimpse_env.judge.judge import judge_command
 from tests.tiny_data import BOX, PARTS, PHOTOGRAPH, write_tiny_cub
 
 pytestmark = pytest.mark.usefixtures("fresh_cache")

@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import is_image_space
 
 from glimpse_env import ENV_IDS, GlimpseVectorEnv
-from glimpse_env.observations import ObservationMode
+from glimpse_env.sensing.observations import ObservationMode
 from tests.toy import write_toy_world
 
 World = dict[str, dict[str, Any]]

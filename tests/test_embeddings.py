@@ -8,11 +8,11 @@ import pytest
 
 from glimpse_env import GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.embeddings import EmbeddingTable, TabulatedJudge
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
+from glimpse_env.sensing.sensor import Sensor
 from oracles.completion import ImageBank
 from tests.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.observations import Histories, HistoryObserver
 from glimpse_env.rollout import play
+from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.baselines import FixedPolicy, best_fixed
 from oracles.completion import CompletionConfig, completion_weights, effective_sample_size
 from oracles.epe import entropy, expected_criterion

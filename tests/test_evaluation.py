@@ -11,8 +11,8 @@ from agents import evaluation
 from agents.evaluation import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
 from agents.metrics import wilson_interval
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.locations import LocationGrid
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.sensor import Sensor
 from oracles.baselines import FixedPolicy
 from tests.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 from tests.toy_agents import toy_model

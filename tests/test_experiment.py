@@ -19,7 +19,7 @@ from agents.metrics import wilson_interval
 from agents.settings import Args
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.observations import HistoryObserver
+from glimpse_env.sensing.observations import HistoryObserver
 from oracles import policies
 from oracles.completion import CompletionConfig
 from oracles.demonstrations import generate

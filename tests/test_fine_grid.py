@@ -10,12 +10,12 @@ from gymnasium.utils.env_checker import check_env
 from agents.algorithms import make_model
 from agents.cloning import CloningData, clone
 from glimpse_env.datasets.base import Geometry
-from glimpse_env.datasets.birds import Birds
-from glimpse_env.drawing import heat, heat_cell
+from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.env import GlimpseEnv
-from glimpse_env.judge import judge_path
-from glimpse_env.locations import LocationGrid
+from glimpse_env.judge.judge import judge_path
+from glimpse_env.rendering.canvas import heat, heat_cell
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, best_fixed, centre_out
 from oracles.completion import CompletionConfig
 from oracles.judging import PLANS, plan_for

@@ -14,7 +14,7 @@ from PIL import Image
 
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError, JudgeNotFoundError
-from glimpse_env.judge import find_judge
+from glimpse_env.judge.judge import find_judge
 from glimpse_env.registration import source_of
 from scripts import train_judge
 from tests.tiny_data import write_tiny_folder

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
-from glimpse_env.datasets.birds import Birds
+from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import digest
-from glimpse_env.judge import find_judge
-from glimpse_env.judge_training import (
+from glimpse_env.judge.judge import find_judge
+from glimpse_env.sensing.sensor import Sensor
+from oracles.judging import ensure_judge, train_judge
+from oracles.training.posterior import (
     JudgePlan,
     NetworkTrainer,
     calibration_error,
@@ -21,8 +23,6 @@ from glimpse_env.judge_training import (
     one_cycle,
     prefix_sums,
 )
-from glimpse_env.sensor import Sensor
-from oracles.judging import ensure_judge, train_judge
 from tests.toy import toy_dataset, toy_judge
 
 PLAN = JudgePlan(
@@ -80,7 +80,7 @@ def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
     def visit(judge, fold, rng):  # type: ignore[no-untyped-def]
-        from glimpse_env.judge_training import VisitedHistories
+        from oracles.training.posterior import VisitedHistories
 
         images = Stripes().judge_images(fold, rng)
         return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 UNEVEN = LocationGrid(224, 16, 208 / 49)
 """CelebA-HQ's."""

@@ -12,9 +12,9 @@ import pytest
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.judge import Judge, find_judge
-from glimpse_env.observations import ObservationMode
+from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.registration import find_source
+from glimpse_env.sensing.observations import ObservationMode
 from oracles import minari_exchange as module
 from oracles.demonstrations import Demonstrations, generate
 from oracles.minari_exchange import export_demonstrations, import_demonstrations

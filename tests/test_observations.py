@@ -6,8 +6,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import Histories, make_observer, take, unpack_history
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import Histories, make_observer, take, unpack_history
 from tests.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 
 GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
-from glimpse_env.judge import Judge
-from glimpse_env.observations import Histories, HistoryObserver
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.completion import CompletionConfig, ImageBank
 from oracles.oracle import JUDGED_FROM, BOEDOracle, OracleConfig
 from oracles.policy import Observations

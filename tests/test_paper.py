@@ -29,7 +29,7 @@ from agents.paper_figures import covered
 from agents.paper_report import error_beside, ratio, summaries, table, told, verdicts
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 from tests.commands import ROOT, begun, finish
 
 GRID = Grid(

@@ -11,11 +11,11 @@ import torch
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
-from glimpse_env.judge import Judge, find_judge, grid_features
-from glimpse_env.judge_training import prefix_sums
-from glimpse_env.locations import LocationGrid
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge, find_judge, grid_features
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.sensor import Sensor
+from oracles.training.posterior import prefix_sums
 from tests.toy import GEOMETRY, NUM_CLASSES, SIZE, toy_judge
 
 BATCH = 5

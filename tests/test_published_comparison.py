@@ -21,9 +21,9 @@ from agents.published_comparison import (
     transposed,
 )
 from glimpse_env.datasets.cub import CUB200
-from glimpse_env.judge import Judge
-from glimpse_env.locations import LocationGrid
+from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import RandomPolicy
 from oracles.policies import make_policy
 from tests.test_scripts import call

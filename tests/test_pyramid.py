@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from glimpse_env.locations import LocationGrid
-from glimpse_env.pyramid import cut_on_grid
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.pyramid import cut_on_grid
+from glimpse_env.sensing.sensor import Sensor
 
 
 @pytest.mark.parametrize("channels", [1, 3])

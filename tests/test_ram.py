@@ -22,7 +22,7 @@ from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.posterior import PosteriorConfig
+from glimpse_env.judge.posterior import PosteriorConfig
 from glimpse_env.vector_env import GlimpseVectorEnv
 from tests.toy import toy_dataset, toy_judge
 

@@ -14,7 +14,7 @@ from agents.recorded import is_agent, load_agent, record_agent
 from agents.settings import Args
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.judge import find_judge
+from glimpse_env.judge.judge import find_judge
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations
 from tests.test_scripts import call

@@ -4,7 +4,7 @@ import gymnasium as gym
 import pytest
 
 from glimpse_env import ENV_IDS, GlimpseEnv
-from glimpse_env.datasets.birds import Birds
+from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import (
     ArtifactError,
     ConfigurationError,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from glimpse_env import GlimpseEnv
-from glimpse_env.rendering import HEIGHT, MAP_WIDTH, WIDTH, Window, draw_episode
+from glimpse_env.rendering.frames import HEIGHT, MAP_WIDTH, WIDTH, Window, draw_episode
 from tests.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 
 NAMES = tuple(f"species {k}" for k in range(10))

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from glimpse_env import replay
 from glimpse_env.episodes import Assessment
-from glimpse_env.replay import replayed
+from glimpse_env.judge.judge import sequences as replay
+from glimpse_env.judge.sequences import replayed
 from glimpse_env.rollout import play
 from oracles.baselines import RandomPolicy
 from tests.toy import GEOMETRY, toy_dataset, toy_judge

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.sensor import Sensor
 
 
 def resample_then_crop(image: np.ndarray, corner: np.ndarray, side: int, factor: int) -> np.ndarray:

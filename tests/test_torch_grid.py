@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from agents.torch_grid import TorchGrid
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 from tests.toy_agents import GRID, STEPS
 
 GRIDS = [GRID, LocationGrid(45, 12, 4), LocationGrid(12, 12, 4), LocationGrid(96, 32, 8), LocationGrid(50, 7, 3)]

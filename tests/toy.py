@@ -9,9 +9,9 @@ import torch
 
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
-from glimpse_env.ids import FLAT
-from glimpse_env.judge import Judge, JudgeCard, judge_path
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.presets import FLAT
 from glimpse_env.registration import find_source, scales_of
 from oracles.amortised import AmortisedOracle, OracleCard, oracle_path
 from oracles.epe import Horizon

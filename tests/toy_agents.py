@@ -18,8 +18,8 @@ from agents.features import HistoryExtractor
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Posterior
-from glimpse_env.locations import LocationGrid
-from glimpse_env.observations import EmbeddingObserver, HistoryObserver
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
 from oracles.demonstrations import Demonstrations
 from tests.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 

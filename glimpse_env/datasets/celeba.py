@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.arguments import one_of, path_or_none, whole_number
+from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.augmentation import augmented
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from PIL import Image
 
-from glimpse_env.arguments import path_or_none, whole_number
+from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from glimpse_env.arguments import path_or_none, whole_number
+from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.base import (
     DataSource,
     Geometry,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.arguments import flag, path_or_none, whole_number
+from glimpse_env.checks import flag, path_or_none, whole_number
 from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
@@ -24,7 +24,7 @@ from glimpse_env.datasets.cropping import crop, middle_square
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
-from glimpse_env.locations import LocationGrid
+from glimpse_env.sensing.geometry import LocationGrid
 
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""

@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from glimpse_env.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.files import cache_folder, digest, whole_file
-from glimpse_env.judge import Judge, asked_of
+from glimpse_env.judge.judge import Judge, asked_of
 
 CHUNK = 64
 """Images embedded at a time."""

@@ -17,10 +17,10 @@ from torch import Tensor
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.ids import ENV_IDS
-from glimpse_env.locations import LocationGrid
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.pyramid import cut_on_grid
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.presets import ENV_IDS
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.pyramid import cut_on_grid
 
 FORMAT = 1
 

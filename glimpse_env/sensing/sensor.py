@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glimpse_env.arguments import whole_number
+from glimpse_env.checks import whole_number
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from glimpse_env.arguments import one_of
+from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.datasets.birds import Birds
+from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.datasets.celeba import CelebAHQ
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.digits import ClutteredMNIST, Digits

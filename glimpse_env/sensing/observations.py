@@ -10,9 +10,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
-from glimpse_env.arguments import one_of
-from glimpse_env.array_pool import ArrayPool
-from glimpse_env.locations import LocationGrid
+from glimpse_env.checks import one_of
+from glimpse_env.sensing.array_pool import ArrayPool
+from glimpse_env.sensing.geometry import LocationGrid
 
 ObservationMode = Literal["history", "glimpse", "canvas", "embedding"]
 Observation: TypeAlias = Any

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from glimpse_env.arguments import whole_number
+from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.locations import is_whole
+from glimpse_env.sensing.geometry import is_whole
 
 Plan = tuple[tuple[int, int, float], ...]
 """Valid convolutions, first to last: kernel, stride, and width as a share of the features."""
@@ -152,7 +152,7 @@ class GlimpsePosterior(nn.Module):
         if not self.has_dense_pass:
             raise ConfigurationError(
                 f"stride={self.config.stride} is no whole number, so that no convolution has it: there is no dense "
-                "pass; cut the glimpses out and take encode_glimpses, as glimpse_env.judge.grid_features does."
+                "pass; cut the glimpses out and take encode_glimpses, as glimpse_env.judge.judge.grid_features does."
             )
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 

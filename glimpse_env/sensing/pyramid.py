@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from glimpse_env.locations import LocationGrid
-from glimpse_env.sensor import Sensor
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.sensor import Sensor
 
 
 def cut_on_grid(images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int) -> np.ndarray:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from glimpse_env.datasets.bird_brush import Brush, Frame, Outline, Points, shade, spline
-from glimpse_env.datasets.bird_scenery import Colour
+from glimpse_env.datasets.birds.brush import Brush, Frame, Outline, Points, shade, spline
+from glimpse_env.datasets.birds.scenery import Colour
 
 LEG = 10.5
 """Length of a leg from hip to sole."""

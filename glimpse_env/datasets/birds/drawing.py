@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from glimpse_env.datasets.bird_brush import ZOOM, Brush, Frame, Points, mix, shade, spline, zoom_of
-from glimpse_env.datasets.bird_marks import LEG, MARKS, TAIL_ENDS, VENT, tail_half
-from glimpse_env.datasets.bird_scenery import (
+from glimpse_env.datasets.birds.brush import ZOOM, Brush, Frame, Points, mix, shade, spline, zoom_of
+from glimpse_env.datasets.birds.marks import LEG, MARKS, TAIL_ENDS, VENT, tail_half
+from glimpse_env.datasets.birds.scenery import (
     SIZE,
     Colour,
     Floats,

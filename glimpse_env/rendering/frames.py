@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
 
-from glimpse_env.drawing import (
+from glimpse_env.episodes import EpisodeBatch
+from glimpse_env.rendering.canvas import (
     BACKGROUND,
     BEST,
     FAINT,
@@ -21,7 +22,6 @@ from glimpse_env.drawing import (
     heat,
     heat_cell,
 )
-from glimpse_env.episodes import EpisodeBatch
 
 WIDTH, HEIGHT = 640, 384
 """Of a frame in pixels; a map of expected entropies makes it wider by ``MAP_WIDTH``."""

@@ -3,8 +3,8 @@
 import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.judge import Judge
-from glimpse_env.sensor import Sensor
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.sensor import Sensor
 
 CHUNK = 256
 """Images at a time."""

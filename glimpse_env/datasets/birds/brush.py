@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from glimpse_env.datasets.bird_scenery import SIZE, Colour
+from glimpse_env.datasets.birds.scenery import SIZE, Colour
 
 ZOOM = 4
 """Canvas pixels to the pixel of the image, in rows and in columns."""

@@ -15,9 +15,9 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
-from glimpse_env.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
-from glimpse_env.locations import LocationGrid
-from glimpse_env.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.judge.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.sensing.geometry import LocationGrid
 
 
 @dataclass(frozen=True)

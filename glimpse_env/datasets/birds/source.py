@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.arguments import one_of, whole_number
+from glimpse_env.checks import one_of, whole_number
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, UnseenImages
-from glimpse_env.datasets.bird_drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
-from glimpse_env.datasets.bird_scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
+from glimpse_env.datasets.birds.drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
+from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 
