@@ -27,8 +27,8 @@ from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import Demonstrations, generate
-from oracles.judging import ensure_judge
-from oracles.sharding import make_shards
+from oracles.parallel import make_shards
+from oracles.training.judge import ensure_judge
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -72,7 +72,7 @@ class Cell:
 
     @property
     def size(self) -> str:
-        """See :class:`oracles.sharding.Piece`."""
+        """See :class:`oracles.parallel.Piece`."""
         return "one training run"
 
 

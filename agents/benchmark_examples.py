@@ -5,7 +5,7 @@ from agents.benchmark import Benchmark
 from agents.evaluation import choose_images, record
 from agents.recorded import load_agent
 from glimpse_env.registration import scales_of
-from oracles.policies import make_policy
+from oracles.registry import make_policy
 
 EXAMPLES = 3
 """Episodes of each policy."""

@@ -13,9 +13,9 @@ from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
+from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import manifest_of
-from oracles.oracle import OracleConfig
-from oracles.policies import PEEKING, make_policy
+from oracles.registry import PEEKING, make_policy
 
 
 def kept_evaluation(
@@ -32,7 +32,7 @@ def kept_evaluation(
     """The policy called ``name`` on images that no network of the judge was trained on, played where it was not yet.
 
     Args:
-        name, source, judge, config: see :func:`oracles.policies.make_policy`.
+        name, source, judge, config: see :func:`oracles.registry.make_policy`.
         dataset: a split of the source.
         indices: (N,) int64, images of it.
         folder: where evaluations are kept; default in the cache.

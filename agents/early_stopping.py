@@ -16,7 +16,7 @@ from agents.ram import RAM
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.sensor import Sensor
-from oracles.stopping import PlayedOut
+from oracles.boed.stopping import PlayedOut
 
 CHUNK = 256
 """Images at a time."""

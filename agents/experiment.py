@@ -55,11 +55,11 @@ from glimpse_env.judge.judge import Judge, judge_command
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from glimpse_env.versions import versions
+from oracles.base import GlimpsePolicy
 from oracles.demonstrations import Demonstrations, demonstrate, manifest_of
-from oracles.judging import ensure_judge
-from oracles.policies import REFERENCES, make_policy
-from oracles.policy import GlimpsePolicy
-from oracles.published import cropped_cub, is_published, read_published
+from oracles.exchange.published import cropped_cub, is_published, read_published
+from oracles.registry import REFERENCES, make_policy
+from oracles.training.judge import ensure_judge
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.policy import GlimpsePolicy
+from oracles.base import GlimpsePolicy
 
 
 @dataclass(frozen=True)

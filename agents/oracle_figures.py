@@ -35,7 +35,7 @@ def convergence(
         path: of the PNG, written whole.
         sizes: (S,) numbers of samples.
         squared: (S, R) squared errors by estimator, ``"criterion, weights"`` as in
-            :data:`oracles.convergence.ESTIMATORS`; others are drawn in grey.
+            :data:`oracles.validation.convergence.ESTIMATORS`; others are drawn in grey.
         slopes: of log error against log N, by estimator.
         note: under the picture.
     """

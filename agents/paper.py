@@ -30,8 +30,8 @@ from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from oracles.demonstrations import demonstrate
-from oracles.judging import ensure_judge
-from oracles.sharding import make_shards
+from oracles.parallel import make_shards
+from oracles.training.judge import ensure_judge
 from oracles.training.posterior import one_cycle
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class DataSet:
     demonstrated_by: dict[str, Any] = field(default_factory=dict)
     """Options of the data set of the same images that has the judge, where they differ from ``dataset_options``."""
     oracle: str = "oracle"
-    """The policy that demonstrates, one of :data:`oracles.policies.POLICIES`."""
+    """The policy that demonstrates, one of :data:`oracles.registry.POLICIES`."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Of :class:`RAM`."""
     unguided: dict[str, Any] = field(default_factory=dict)
@@ -242,7 +242,7 @@ class Cell:
 
     @property
     def size(self) -> str:
-        """See :class:`oracles.sharding.Piece`."""
+        """See :class:`oracles.parallel.Piece`."""
         return "one training run"
 
 

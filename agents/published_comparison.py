@@ -15,9 +15,9 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import replayed
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.oracle import BOEDOracle
-from oracles.policies import make_policy
-from oracles.policy import GlimpsePolicy, Observations
+from oracles.base import GlimpsePolicy, Observations
+from oracles.boed.oracle import BOEDOracle
+from oracles.registry import make_policy
 
 PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
 EXCHANGED = ", row and column exchanged"

@@ -13,7 +13,7 @@ from agents.experiment import Experiment, State
 from agents.settings import Args
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest, write_json
-from oracles.sharding import make_shards
+from oracles.parallel import make_shards
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Trial:
 
     @property
     def size(self) -> str:
-        """See :class:`oracles.sharding.Piece`."""
+        """See :class:`oracles.parallel.Piece`."""
         return f"{self.args.timesteps} environment steps"
 
 

@@ -12,7 +12,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.policy import GlimpsePolicy, Observations, PlannedPolicy, actions_for
+from oracles.base import GlimpsePolicy, Observations, PlannedPolicy, actions_for
 
 MOST_BYTES = 2**30
 """Of the embeddings that :func:`best_fixed` holds."""

@@ -16,11 +16,11 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from oracles.oracle import OracleConfig
-from oracles.policies import horizon_of, make_policy, policy_settings
-from oracles.policy import GlimpsePolicy
-from oracles.scorer_training import ensure_oracle
-from oracles.sharding import Arrays, Shard, check_means, make_shards, one_thread
+from oracles.base import GlimpsePolicy
+from oracles.boed.oracle import OracleConfig
+from oracles.parallel import Arrays, Shard, check_means, make_shards, one_thread
+from oracles.registry import horizon_of, make_policy, policy_settings
+from oracles.training.scorer import ensure_oracle
 
 FORMAT = 1
 CHUNK = 250
@@ -142,11 +142,11 @@ def generate(
     that is not drawn.
 
     Args:
-        name, source, judge, seed, config: see :func:`oracles.policies.make_policy`.
+        name, source, judge, seed, config: see :func:`oracles.registry.make_policy`.
         num: images, chosen at random.
         out: the npz to write; the manifest goes beside it.
         workers, ray: processes on this machine, or the address of a Ray cluster; see
-            :func:`oracles.sharding.make_shards`.
+            :func:`oracles.parallel.make_shards`.
 
     Raises:
         ConfigurationError: if more images are asked for than the training split has, or workers and Ray.

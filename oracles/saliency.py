@@ -6,7 +6,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.policy import PlannedPolicy
+from oracles.base import PlannedPolicy
 
 MISSING = (
     "policy 'saliency' needs OpenCV with its contributed modules, of which there may be only one build: "

@@ -23,9 +23,9 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge, judge_path
 from glimpse_env.versions import versions
-from oracles.judging import plan_for, train_judge
-from oracles.oracle import BOEDOracle
-from oracles.policies import default_oracle_config, make_policy
+from oracles.boed.oracle import BOEDOracle
+from oracles.registry import default_oracle_config, make_policy
+from oracles.training.judge import plan_for, train_judge
 from oracles.training.posterior import JudgePlan, NetworkTrainer
 
 MARK = "Drawn birds on 2500 locations"

@@ -34,11 +34,11 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.rollout import play
-from oracles.coarse import RESIDUAL, CoarseTable
-from oracles.completion import COARSE_DIMENSIONS, LARGE_BANK, CompletionConfig, ImageBank, Match, queries_of
-from oracles.epe import expected_criterion
-from oracles.oracle import GLIMPSES_AT_ONCE, BOEDOracle, OracleConfig
-from oracles.policy import Observations
+from oracles.base import Observations
+from oracles.boed.coarse import RESIDUAL, CoarseTable
+from oracles.boed.completion import COARSE_DIMENSIONS, LARGE_BANK, CompletionConfig, ImageBank, Match, queries_of
+from oracles.boed.criteria import expected_criterion
+from oracles.boed.oracle import GLIMPSES_AT_ONCE, BOEDOracle, OracleConfig
 
 MATCHES: tuple[Match, ...] = ("embedding", "pixels")
 WIDTHS = {"small": (16, 32, 64, 64), "plain": (32, 64, 128, 256)}
@@ -637,7 +637,7 @@ The judge needs {epe["mflop"] / 1000:.1f} GFLOP a sequence, the plain CNN
 
 The share of the truly nearest {settings["short_list"]} images that are among those kept: the mean, and in brackets the
 worst, over histories of one to four glimpses. *left-overs* is the weight of what the components leave out of a glimpse
-(`oracles/coarse.py`); {RESIDUAL} is used. The shares for the nearest {settings["samples"]} are in the figures.
+(`oracles/boed/coarse.py`); {RESIDUAL} is used. The shares for the nearest {settings["samples"]} are in the figures.
 
 {recall_table(report)}
 """

@@ -21,8 +21,8 @@ from glimpse_env.judge.sequences import replayed
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.rollout import play
 from glimpse_env.versions import versions
-from oracles.judging import ensure_judge
-from oracles.policies import make_policy
+from oracles.registry import make_policy
+from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)

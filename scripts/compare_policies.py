@@ -21,8 +21,8 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
-from oracles.judging import ensure_judge
-from oracles.policies import PEEKING, POLICIES, default_oracle, policy_settings, why_not
+from oracles.registry import PEEKING, POLICIES, default_oracle, policy_settings, why_not
+from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
-from oracles.judging import ensure_judge
-from oracles.published import cropped_cub, read_published
+from oracles.exchange.published import cropped_cub, read_published
+from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)

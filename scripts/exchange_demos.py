@@ -10,7 +10,7 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.sensing.observations import ObservationMode
 from oracles.demonstrations import Demonstrations
-from oracles.minari_exchange import default_id, export_demonstrations, import_demonstrations
+from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
 
 
 @dataclass(frozen=True)

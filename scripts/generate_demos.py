@@ -8,8 +8,8 @@ import tyro
 from agents.recorded import is_agent, record_agent
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import generate
-from oracles.judging import ensure_judge
-from oracles.sharding import check_means
+from oracles.parallel import check_means
+from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
-from oracles.judging import ensure_judge
-from oracles.policies import make_policy, policy_settings
+from oracles.registry import make_policy, policy_settings
+from oracles.training.judge import ensure_judge
 
 FORMAT = 1
 POLL = 100

@@ -9,9 +9,9 @@ import tyro
 from agents.oracle_figures import convergence
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
-from oracles.completion import CompletionConfig
-from oracles.convergence import slope, squared_errors
-from oracles.oracle import OracleConfig
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import OracleConfig
+from oracles.validation.convergence import slope, squared_errors
 
 AS_RUN = "entropy as run on birds"
 CONFIG = OracleConfig(completion=CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0))

@@ -23,8 +23,8 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file
 from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
-from oracles.judging import ensure_judge
-from oracles.policies import POLICIES, make_policy
+from oracles.registry import POLICIES, make_policy
+from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)

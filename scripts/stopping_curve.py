@@ -28,10 +28,10 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
-from oracles.judging import ensure_judge
-from oracles.oracle import BOEDOracle
-from oracles.policies import make_policy
-from oracles.stopping import PlayedOut, glimpses_used, play_out
+from oracles.boed.oracle import BOEDOracle
+from oracles.boed.stopping import PlayedOut, glimpses_used, play_out
+from oracles.registry import make_policy
+from oracles.training.judge import ensure_judge
 
 THRESHOLDS = 200
 """Of each rule, spread over the values that its signal takes."""

@@ -10,7 +10,7 @@ import tyro
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.registration import scales_of, source_of
-from oracles.judging import plan_for, train_judge
+from oracles.training.judge import plan_for, train_judge
 
 
 @dataclass(frozen=True)

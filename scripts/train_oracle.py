@@ -9,10 +9,10 @@ import tyro
 
 from agents.evaluation import choose_images, evaluate
 from glimpse_env.registration import scales_of, source_of
-from oracles.amortised import oracle_path
-from oracles.epe import Criterion, Horizon
-from oracles.judging import ensure_judge
-from oracles.scorer_training import criterion_for, plan_for, train_oracle
+from oracles.amortised.oracle import oracle_path
+from oracles.boed.criteria import Criterion, Horizon
+from oracles.training.judge import ensure_judge
+from oracles.training.scorer import criterion_for, plan_for, train_oracle
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
-from oracles.completion import CompletionConfig, Match
-from oracles.epe import Criterion, Horizon
-from oracles.judging import ensure_judge
-from oracles.oracle import History, OracleConfig
-from oracles.policies import default_oracle_config, paper_config
+from oracles.boed.completion import CompletionConfig, Match
+from oracles.boed.criteria import Criterion, Horizon
+from oracles.boed.oracle import History, OracleConfig
+from oracles.registry import default_oracle_config, paper_config
+from oracles.training.judge import ensure_judge
 
 DEFAULT, PAPER = "default", "the paper's form"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oracles.scorer_training import PLANS, ScorerPlan
+from oracles.training.scorer import PLANS, ScorerPlan
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 

@@ -12,10 +12,10 @@ from glimpse_env.datasets.digits import Digits
 from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.sensing.observations import Histories, HistoryObserver
-from oracles.amortised import AmortisedOracle, find_oracle, oracle_path
-from oracles.epe import Horizon
-from oracles.policy import Observations
-from oracles.scorer_training import AHEAD, PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
+from oracles.amortised.oracle import AmortisedOracle, find_oracle, oracle_path
+from oracles.base import Observations
+from oracles.boed.criteria import Horizon
+from oracles.training.scorer import AHEAD, PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
 from tests import toy
 
 T = toy.GEOMETRY.num_glimpses
@@ -123,7 +123,7 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
     assert (first.card.horizon, first.card.num_networks) == ("last", 2)
     assert oracle_path(source, judges[0], "last").is_file()
     assert not list((fresh_cache / "oracle-training").glob("*")), "the finished run's checkpoints are gone"
-    monkeypatch.setattr("oracles.scorer_training.train_oracle", lambda *a, **k: pytest.fail("trained again"))
+    monkeypatch.setattr("oracles.training.scorer.train_oracle", lambda *a, **k: pytest.fail("trained again"))
     assert ensure_oracle(source, judges[0], "last").identity == first.identity
     with pytest.raises(OracleNotFoundError):
         find_oracle(source, judges[1], "last")

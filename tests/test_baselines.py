@@ -12,9 +12,10 @@ from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles.base import GlimpsePolicy
 from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.policies import (
+from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.registry import (
     HORIZONS,
     PAPER_CONFIG,
     PEEKING,
@@ -26,7 +27,6 @@ from oracles.policies import (
     policy_settings,
     why_not,
 )
-from oracles.policy import GlimpsePolicy
 from tests import toy
 from tests.toy_problem import GEOMETRY, IMAGES, ToyJudge, ToySource, toy_dataset
 

@@ -5,7 +5,7 @@ import pytest
 
 from agents.board import HEIGHT, PERSON, WIDTH, Board
 from agents.game import Game
-from oracles.oracle import BOEDOracle
+from oracles.boed.oracle import BOEDOracle
 from tests import toy
 from tests.test_game import look, noise_game, solved_game
 

@@ -13,8 +13,8 @@ from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNo
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.completion import CompletionConfig
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests.tiny_data import write_tiny_celeba
 from tests.toy import SMALL_CELEBA, write_toy_judge
 

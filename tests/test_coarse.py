@@ -9,10 +9,10 @@ from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from oracles import coarse
-from oracles.coarse import RESIDUAL, CoarseTable
-from oracles.completion import LARGE_BANK, CompletionConfig, ImageBank
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.boed import coarse
+from oracles.boed.coarse import RESIDUAL, CoarseTable
+from oracles.boed.completion import LARGE_BANK, CompletionConfig, ImageBank
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests import toy
 from tests.test_oracle import observe
 

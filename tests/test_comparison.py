@@ -10,7 +10,7 @@ from agents.comparison import Closed, Difference, kept_evaluation, standing
 from agents.evaluation import Evaluation
 from agents.metrics import Estimate
 from glimpse_env.errors import ArtifactError
-from oracles.policies import PAPER_CONFIG
+from oracles.registry import PAPER_CONFIG
 from tests.toy_problem import ToyJudge, ToySource
 
 SOURCE, JUDGE, IMAGES = ToySource(), ToyJudge(), np.arange(12)

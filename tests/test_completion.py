@@ -10,9 +10,9 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copies_of
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
-from oracles import completion
-from oracles.completion import CompletionConfig, ImageBank
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.boed import completion
+from oracles.boed.completion import CompletionConfig, ImageBank
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests import toy
 from tests.test_oracle import observe
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glimpse_env.errors import ConfigurationError
-from oracles.convergence import ESTIMATORS, estimated_maps, problems, slope, squared_errors
-from oracles.epe import Criterion, entropy, expected_criterion
-from oracles.toy_problem import ExactJudge, History, ToyWorld
+from oracles.boed.criteria import Criterion, entropy, expected_criterion
+from oracles.validation.convergence import ESTIMATORS, estimated_maps, problems, slope, squared_errors
+from oracles.validation.toy_world import ExactJudge, History, ToyWorld
 from tests.toy_problem import IMAGES, LABELS, exact_epe
 
 HALF_PRECISION = 5e-4

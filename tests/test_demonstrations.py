@@ -15,7 +15,7 @@ import pytest
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from oracles import demonstrations as module
 from oracles.demonstrations import Demonstrations, generate, manifest_of
-from oracles.sharding import Arrays, Shard, ShardError, make_shards
+from oracles.parallel import Arrays, Shard, ShardError, make_shards
 from tests.test_scripts import call
 from tests.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
 from tests.toy_shards import CONFIG, SHARD, TroubledJudge, loaded

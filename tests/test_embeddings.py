@@ -13,7 +13,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
 from glimpse_env.sensing.sensor import Sensor
-from oracles.completion import ImageBank
+from oracles.boed.completion import ImageBank
 from tests.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
 
 STEPS = GEOMETRY.num_glimpses

@@ -8,9 +8,9 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.baselines import FixedPolicy, best_fixed
-from oracles.completion import CompletionConfig, completion_weights, effective_sample_size
-from oracles.epe import entropy, expected_criterion
-from oracles.oracle import BOEDOracle, OracleConfig, OracleCounters
+from oracles.boed.completion import CompletionConfig, completion_weights, effective_sample_size
+from oracles.boed.criteria import entropy, expected_criterion
+from oracles.boed.oracle import BOEDOracle, OracleConfig, OracleCounters
 from tests.toy_problem import GEOMETRY, IMAGES, LABELS, ToyJudge, exact_epe, posterior_of, toy_dataset
 
 EVERY = np.arange(len(IMAGES))

@@ -20,10 +20,10 @@ from agents.settings import Args
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.observations import HistoryObserver
-from oracles import policies
-from oracles.completion import CompletionConfig
+from oracles import registry as policies
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
-from oracles.oracle import OracleConfig
 from tests.tiny_data import write_tiny_folder
 from tests.toy import SMALL_FOLDER, write_toy_judge
 

@@ -17,10 +17,10 @@ from glimpse_env.rendering.canvas import heat, heat_cell
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, best_fixed, centre_out
-from oracles.completion import CompletionConfig
-from oracles.judging import PLANS, plan_for
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.policies import FINE_BANK, PAPER_CONFIG, default_oracle, default_oracle_config, paper_config
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.registry import FINE_BANK, PAPER_CONFIG, default_oracle, default_oracle_config, paper_config
+from oracles.training.judge import PLANS, plan_for
 from tests.test_scripts import call
 from tests.toy import SMALL_BIRDS, toy_dataset, toy_judge
 from tests.toy_agents import demonstrations

@@ -10,8 +10,8 @@ from agents.game import Game, Score
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
 from oracles.baselines import FixedPolicy
-from oracles.completion import CompletionConfig
-from oracles.oracle import BOEDOracle, OracleConfig
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests import toy, toy_problem
 from tests.test_oracle import observe
 from tests.toy_problem import IMAGES, ToyJudge, exact_epe

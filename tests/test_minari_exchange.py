@@ -15,9 +15,9 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.registration import find_source
 from glimpse_env.sensing.observations import ObservationMode
-from oracles import minari_exchange as module
 from oracles.demonstrations import Demonstrations, generate
-from oracles.minari_exchange import export_demonstrations, import_demonstrations
+from oracles.exchange import minari as module
+from oracles.exchange.minari import export_demonstrations, import_demonstrations
 from tests.test_scripts import call
 from tests.toy import SMALL_BIRDS, toy_judge, write_toy_judge
 

@@ -10,8 +10,8 @@ import pytest
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split
 from glimpse_env.rollout import play
 from glimpse_env.sensing.sensor import Sensor
-from oracles import policies
-from oracles.policies import POLICIES, make_policy
+from oracles import registry as policies
+from oracles.registry import POLICIES, make_policy
 from tests.toy import GEOMETRY, NUM_CLASSES, SIZE, toy_dataset, toy_judge
 
 PEEKING = frozenset(getattr(policies, "PEEKING", ("hgs", "clairvoyant")))

@@ -10,9 +10,9 @@ from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import Histories, HistoryObserver
-from oracles.completion import CompletionConfig, ImageBank
-from oracles.oracle import JUDGED_FROM, BOEDOracle, OracleConfig
-from oracles.policy import Observations
+from oracles.base import Observations
+from oracles.boed.completion import CompletionConfig, ImageBank
+from oracles.boed.oracle import JUDGED_FROM, BOEDOracle, OracleConfig
 from tests import toy
 
 CONFIG = OracleConfig(completion=CompletionConfig(effective_samples=4, samples=12, short_list=12))
@@ -210,7 +210,7 @@ def test_a_judge_in_training_is_only_logged(caplog: pytest.LogCaptureFixture) ->
     plain, dataset = toy.toy_judge(), toy.toy_dataset()
     judge = Forgetful(plain.networks, plain.card)  # no scores yet
     oracle = BOEDOracle(dataset, judge, CONFIG)
-    with caplog.at_level("INFO", "oracles.oracle"):
+    with caplog.at_level("INFO", "oracles.boed.oracle"):
         oracle.predict(observe(dataset, judge, np.arange(JUDGED_FROM) % 24, np.array([[3]] * JUDGED_FROM)))
     assert [record.message for record in caplog.records if "100 of 100" in record.message]
 

@@ -9,9 +9,9 @@ import pytest
 
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
-from oracles.completion import CompletionConfig
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.policy import GlimpsePolicy
+from oracles.base import GlimpsePolicy
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests.toy_problem import GEOMETRY, ToyJudge, toy_dataset
 
 # The class is whether pixels 0 and 1 differ; either alone tells nothing. Pixel 4 tells the class three times in four.

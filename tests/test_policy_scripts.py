@@ -12,7 +12,7 @@ from PIL import Image
 from agents import comparison
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
-from oracles.policies import POLICIES
+from oracles.registry import POLICIES
 from tests.test_scripts import call
 from tests.tiny_data import write_tiny_folder
 from tests.toy import SMALL_FOLDER, write_toy_judge

@@ -12,7 +12,7 @@ from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from oracles.published import is_published, read_published, read_sequences
+from oracles.exchange.published import is_published, read_published, read_sequences
 from tests.tiny_data import write_tiny_cub
 from tests.toy import toy_judge, write_toy_judge
 

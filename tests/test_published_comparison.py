@@ -25,7 +25,7 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import RandomPolicy
-from oracles.policies import make_policy
+from oracles.registry import make_policy
 from tests.test_scripts import call
 from tests.tiny_data import write_tiny_cub
 from tests.toy import GEOMETRY, SIZE, toy_dataset, toy_judge, write_toy_judge

@@ -9,7 +9,7 @@ import pytest
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.policies import make_policy, why_not
+from oracles.registry import make_policy, why_not
 from oracles.saliency import SaliencyPolicy, saliency_map
 from tests import toy
 from tests.toy_problem import ToyJudge, ToySource

@@ -2,7 +2,7 @@
 
 import torch
 
-from oracles.scorer import LocationScorer
+from oracles.amortised.network import LocationScorer
 from tests import toy
 
 SIDE = 8

@@ -10,10 +10,10 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from oracles.amortised import AmortisedOracle
-from oracles.epe import Horizon
-from oracles.scorer_training import ScorerPlan, ScorerTrainer, train_oracle
-from oracles.sharding import one_thread
+from oracles.amortised.oracle import AmortisedOracle
+from oracles.boed.criteria import Horizon
+from oracles.parallel import one_thread
+from oracles.training.scorer import ScorerPlan, ScorerTrainer, train_oracle
 from tests.toy_problem import ToyJudge, ToySource
 
 # Pixel 0 is a sign that says which of pixels 1 and 2 shows the class; the other one shows nothing to the point, and the
@@ -110,7 +110,7 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     monkeypatch: pytest.MonkeyPatch, at_once: int, horizon: Horizon
 ) -> None:
     """Whether one image is played at a time or all are."""
-    monkeypatch.setattr("oracles.scorer_training.AT_ONCE", at_once)
+    monkeypatch.setattr("oracles.training.scorer.AT_ONCE", at_once)
     guide = new_trainer("next", relative=4).network
     trainer = ScorerTrainer(
         *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),  # type: ignore[arg-type]

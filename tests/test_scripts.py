@@ -23,7 +23,7 @@ from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError, JudgeNotFoundError
 from glimpse_env.judge.judge import Judge, judge_path
 from oracles.demonstrations import Demonstrations
-from oracles.judging import PLANS
+from oracles.training.judge import PLANS
 from oracles.training.posterior import JudgePlan
 from tests.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.toy import SMALL_FOLDER, write_toy_judge

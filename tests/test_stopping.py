@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
-from oracles.completion import CompletionConfig
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.stopping import expected_information_gain, glimpses_used, play_out
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.boed.stopping import expected_information_gain, glimpses_used, play_out
 from tests import toy
 from tests.toy_problem import IMAGES, LABELS, ToyJudge, exact_epe, posterior_of, toy_dataset
 

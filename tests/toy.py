@@ -13,10 +13,10 @@ from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import FLAT
 from glimpse_env.registration import find_source, scales_of
-from oracles.amortised import AmortisedOracle, OracleCard, oracle_path
-from oracles.epe import Horizon
-from oracles.policies import HORIZONS
-from oracles.scorer import LocationScorer
+from oracles.amortised.network import LocationScorer
+from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
+from oracles.boed.criteria import Horizon
+from oracles.registry import HORIZONS
 from tests.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)

@@ -8,7 +8,7 @@ import torch
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split, UnseenImages
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from oracles.toy_problem import ExactJudge, ToyWorld
+from oracles.validation.toy_world import ExactJudge, ToyWorld
 
 GEOMETRY = Geometry(glimpse_size=1, stride=1, num_glimpses=2)
 

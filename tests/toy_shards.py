@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from oracles import demonstrations
-from oracles.completion import CompletionConfig
-from oracles.oracle import OracleConfig
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import OracleConfig
 from tests.toy_problem import ToyJudge, ToySource
 
 CONFIG = OracleConfig(completion=CompletionConfig(bandwidth=1e-2, samples=24, short_list=24))

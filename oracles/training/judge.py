@@ -12,9 +12,9 @@ from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, asked_of, find_judge, judge_path
 from glimpse_env.rollout import play
-from oracles.completion import ImageBank
-from oracles.oracle import BOEDOracle
-from oracles.policies import default_oracle_config, has_fine_grid
+from oracles.boed.completion import ImageBank
+from oracles.boed.oracle import BOEDOracle
+from oracles.registry import default_oracle_config, has_fine_grid
 from oracles.training.posterior import (
     JudgePlan,
     NetworkTrainer,

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from glimpse_env.sensing.observations import Histories, HistoryObserver
-from oracles.completion import CompletionConfig, ImageBank
-from oracles.epe import Criterion
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.toy_problem import ExactJudge, History, ToyWorld
+from oracles.boed.completion import CompletionConfig, ImageBank
+from oracles.boed.criteria import Criterion
+from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.validation.toy_world import ExactJudge, History, ToyWorld
 
 SHARP, FLAT = 1e-2, 1e6
 """Bandwidths with which only completions that show the very glimpses seen count, and with which all count the same."""

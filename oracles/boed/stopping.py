@@ -18,7 +18,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.sensor import Sensor
-from oracles.oracle import BOEDOracle
+from oracles.boed.oracle import BOEDOracle
 
 CHUNK = 128
 """Episodes played at once."""

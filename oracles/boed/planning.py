@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from glimpse_env.judge.judge import Judge
-from oracles.completion import ImageBank
-from oracles.epe import Criterion, expected_criterion
+from oracles.boed.completion import ImageBank
+from oracles.boed.criteria import Criterion, expected_criterion
 
 SHORT_LIST = 48
 """Locations tried beyond the first pass: those that were best in it."""

@@ -13,7 +13,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.epe import Criterion
+from oracles.boed.criteria import Criterion
 
 IMPOSSIBLE = -60.0
 """Log-likelihood of a pixel that a cause never shows."""

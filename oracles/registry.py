@@ -7,13 +7,13 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles.base import GlimpsePolicy
 from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
-from oracles.completion import CompletionConfig
-from oracles.epe import Horizon
-from oracles.oracle import BOEDOracle, OracleConfig
-from oracles.policy import GlimpsePolicy
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.criteria import Horizon
+from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
-from oracles.scorer_training import ensure_oracle
+from oracles.training.scorer import ensure_oracle
 
 POLICIES = (
     "random",

@@ -14,10 +14,10 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.completion import CompletionConfig, ImageBank, completion_weights, queries_of
-from oracles.epe import Criterion, Horizon, entropy, expected_criterion, map_title
-from oracles.planning import Completions, planned_map
-from oracles.policy import GlimpsePolicy, Observations, actions_for
+from oracles.base import GlimpsePolicy, Observations, actions_for
+from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
+from oracles.boed.criteria import Criterion, Horizon, entropy, expected_criterion, map_title
+from oracles.boed.planning import Completions, planned_map
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class OracleConfig:
 
     horizon: Horizon = "next"
     """When the criterion counts: after the ``next`` glimpse, or after the ``last`` one; see
-    :func:`oracles.planning.planned_map`."""
+    :func:`oracles.boed.planning.planned_map`."""
 
     def __post_init__(self) -> None:
         one_of("horizon", self.horizon, get_args(Horizon))

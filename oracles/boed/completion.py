@@ -24,7 +24,7 @@ from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, asked_of
 from glimpse_env.judge.tables import EmbeddingTable, fill_table
 from glimpse_env.sensing.sensor import Sensor
-from oracles.coarse import CoarseTable
+from oracles.boed.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
 

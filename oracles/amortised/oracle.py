@@ -18,9 +18,9 @@ from glimpse_env.judge.judge import Judge, card_content, command_for
 from glimpse_env.judge.posterior import PosteriorConfig
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.epe import Criterion, Horizon, map_title
-from oracles.policy import GlimpsePolicy, Observations, actions_for
-from oracles.scorer import LocationScorer
+from oracles.amortised.network import LocationScorer
+from oracles.base import GlimpsePolicy, Observations, actions_for
+from oracles.boed.criteria import Criterion, Horizon, map_title
 
 FORMAT = 1
 
@@ -37,7 +37,7 @@ class OracleCard:
     horizon: Horizon
     criterion: Criterion
     config: PosteriorConfig
-    """Of the networks, as :class:`oracles.scorer.LocationScorer` takes it."""
+    """Of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
     image_size: int
     """Side of the images in pixels."""
     scales: int

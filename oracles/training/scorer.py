@@ -39,10 +39,10 @@ from glimpse_env.datasets.base import DataSource, UnseenImages
 from glimpse_env.errors import ArtifactError, OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge.judge import Judge, grid_features
-from oracles.amortised import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
-from oracles.epe import Criterion, Horizon, criterion_of
-from oracles.scorer import LocationScorer
-from oracles.sharding import one_thread
+from oracles.amortised.network import LocationScorer
+from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
+from oracles.boed.criteria import Criterion, Horizon, criterion_of
+from oracles.parallel import one_thread
 from oracles.training.posterior import one_cycle
 
 logger = logging.getLogger(__name__)
