@@ -11,7 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from agents.features import EMBEDDING_KEYS, HISTORY_KEYS
+from agents.networks.encoders import EMBEDDING_KEYS, HISTORY_KEYS
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge

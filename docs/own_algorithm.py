@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from agents.algorithms import Algorithm, GlimpsePPO
-from agents.policies import GlimpseHistoryPolicy
+from agents.algorithms.policies import GlimpseHistoryPolicy
+from agents.registry import Algorithm, GlimpsePPO
 
 
 class SignPPO(GlimpsePPO):

@@ -11,10 +11,10 @@ from typing import Literal
 
 import tyro
 
-from agents.benchmark import Benchmark, Grid
-from agents.benchmark_examples import example_figures
-from agents.benchmark_report import ReportContext, summary_table, write_report
-from agents.reports import command_line, insert
+from agents.experiments.benchmark import Benchmark, Grid
+from agents.reports.benchmark import ReportContext, summary_table, write_report
+from agents.reports.benchmark_examples import example_figures
+from agents.reports.tables import command_line, insert
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.versions import versions

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import tyro
 
-from agents.evaluation import TITLES, choose_images, evaluate
-from agents.memory import Memory
-from agents.metrics import wilson_interval
-from agents.reports import command_line, insert, markdown, percent
+from agents.evaluation.evaluate import TITLES, choose_images, evaluate
+from agents.evaluation.memory import Memory
+from agents.evaluation.statistics import wilson_interval
+from agents.reports.tables import command_line, insert, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import ConfigurationError

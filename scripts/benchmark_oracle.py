@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
-from agents.memory import Memory
+from agents.evaluation.memory import Memory
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.datasets.copies import ImageCopy

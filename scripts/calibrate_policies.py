@@ -12,9 +12,9 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from agents.calibration import Calibration, calibrate, calibration_table
-from agents.evaluation import TITLES, choose_images, start_on
-from agents.oracle_figures import reliability
+from agents.evaluation.calibration import Calibration, calibrate, calibration_table
+from agents.evaluation.evaluate import TITLES, choose_images, start_on
+from agents.reports.oracle_plots import reliability
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.judge.sequences import replayed

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from agents.comparison import Closed, Difference, kept_evaluation, standing
-from agents.evaluation import BATCH, TITLES, Evaluation, choose_images
-from agents.metrics import mean_of
-from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
+from agents.evaluation.evaluate import BATCH, TITLES, Evaluation, choose_images
+from agents.evaluation.statistics import mean_of
+from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import Judge

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents import oracle_figures
-from agents.published_comparison import (
+from agents.evaluation.published import (
     EXCHANGED,
     OURS,
     PUBLISHED,
@@ -34,6 +33,7 @@ from agents.published_comparison import (
     to_json,
     transposed,
 )
+from agents.reports.tables import oracle_plots as oracle_figures
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of

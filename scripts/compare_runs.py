@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from agents.evaluation import TITLES
+from agents.evaluation.evaluate import TITLES
 from glimpse_env.errors import ArtifactError, GlimpseError
 from glimpse_env.files import whole_file, write_json
 

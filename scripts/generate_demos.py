@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from agents.recorded import is_agent, record_agent
+from agents.recording import is_agent, record_agent
 from glimpse_env.registration import scales_of, source_of
 from oracles.demonstrations import generate
 from oracles.parallel import check_means

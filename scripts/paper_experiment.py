@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.paper import Grid, PaperExperiment, folder_of
-from agents.paper_figures import Curves, look_maps, validation_curves
-from agents.paper_report import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
-from agents.reports import command_line, insert
+from agents.experiments.ram import Grid, PaperExperiment, folder_of
+from agents.reports.ram import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
+from agents.reports.ram_plots import Curves, look_maps, validation_curves
+from agents.reports.tables import command_line, insert
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid

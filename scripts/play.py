@@ -13,8 +13,8 @@ import numpy as np
 import tyro
 from gymnasium.error import DependencyNotInstalled
 
-from agents.board import HEIGHT, WIDTH, Board
-from agents.game import Game, Score
+from agents.play.board import HEIGHT, WIDTH, Board
+from agents.play.game import Game, Score
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import scales_of, source_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from agents.oracle_figures import convergence
+from agents.reports.oracle_plots import convergence
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from oracles.boed.completion import CompletionConfig

@@ -15,9 +15,9 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from agents import figures
-from agents.algorithms import ALGORITHMS
-from agents.evaluation import record
+from agents.evaluation.evaluate import record
+from agents.registry import ALGORITHMS
+from agents.reports.tables import episodes as figures
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file

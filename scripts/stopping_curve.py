@@ -16,12 +16,12 @@ import numpy as np
 import tyro
 
 import glimpse_env  # noqa: F401 - registers the ids
-from agents import early_stopping
-from agents.evaluation import TITLES, choose_images
-from agents.metrics import Estimate, percentile_estimates, success_by_budget
-from agents.policy_figures import StoppingCurve, stopping_curves
-from agents.ram import RAM
-from agents.reports import command_line, estimated, markdown
+from agents.evaluation.evaluate import TITLES, choose_images
+from agents.evaluation.statistics import Estimate, percentile_estimates, success_by_budget
+from agents.ram.algorithm import RAM
+from agents.ram.algorithm import stopping as early_stopping
+from agents.reports.stopping_plots import StoppingCurve, stopping_curves
+from agents.reports.tables import command_line, estimated, markdown
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError

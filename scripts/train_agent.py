@@ -11,8 +11,8 @@ import sys
 
 import tyro
 
-from agents.experiment import run
-from agents.settings import Args
+from agents.experiments.train import run
+from agents.presets import Args
 from glimpse_env.errors import GlimpseError
 
 

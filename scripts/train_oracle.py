@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from agents.evaluation import choose_images, evaluate
+from agents.evaluation.evaluate import choose_images, evaluate
 from glimpse_env.registration import scales_of, source_of
 from oracles.amortised.oracle import oracle_path
 from oracles.boed.criteria import Criterion, Horizon

@@ -11,10 +11,10 @@ from typing import Literal
 
 import tyro
 
-from agents.algorithms import TUNED
-from agents.reports import command_line
-from agents.settings import Args as TrainArgs
-from agents.tuning import STARTS, keep_tuned, search
+from agents.experiments.tuning import STARTS, keep_tuned, search
+from agents.presets import Args as TrainArgs
+from agents.registry import TUNED
+from agents.reports.tables import command_line
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.versions import versions

@@ -8,10 +8,10 @@ from typing import Any, get_args
 
 import tyro
 
-from agents.comparison import Difference, kept_evaluation
-from agents.evaluation import BATCH, Evaluation, choose_images
-from agents.metrics import mean_of
-from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.evaluation.comparison import Difference, kept_evaluation
+from agents.evaluation.evaluate import BATCH, Evaluation, choose_images
+from agents.evaluation.statistics import mean_of
+from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.registration import scales_of, source_of

@@ -8,11 +8,11 @@ import torch
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.logger import configure
 
-from agents import algorithms
-from agents.algorithms import ALGORITHMS, KeepDemonstrations, make_model, steps_between_updates, warm_up_critic
-from agents.architectures import ARCHITECTURES
+from agents import registry as algorithms
+from agents.algorithms.dqfd import demonstration_rewards
 from agents.cloning import DemonstrationLoss, actor_parameters
-from agents.dqfd import demonstration_rewards
+from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ALGORITHMS, KeepDemonstrations, make_model, steps_between_updates, warm_up_critic
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.architectures import ARCHITECTURES
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
-from agents.features import WHOLE, HistoryExtractor
+from agents.networks.encoders import WHOLE, HistoryExtractor
+from agents.networks.extractors import ARCHITECTURES
 from tests.toy_agents import (
     GRID,
     OBSERVATIONS,

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 
-from agents.evaluation import TITLES
+from agents.evaluation.evaluate import TITLES
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.errors import ConfigurationError

@@ -18,9 +18,9 @@ pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benc
 import pandas
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.benchmark import Benchmark, Cell, CellRunner, Grid
-from agents.comparison import kept_evaluation
-from agents.evaluation import choose_images
+from agents.evaluation.comparison import kept_evaluation
+from agents.evaluation.evaluate import choose_images
+from agents.experiments.benchmark import Benchmark, Cell, CellRunner, Grid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from tests.commands import ROOT, begun, finish
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from agents.board import HEIGHT, PERSON, WIDTH, Board
-from agents.game import Game
+from agents.play.board import HEIGHT, PERSON, WIDTH, Board
+from agents.play.game import Game
 from oracles.boed.oracle import BOEDOracle
 from tests import toy
 from tests.test_game import look, noise_game, solved_game

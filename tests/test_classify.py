@@ -17,7 +17,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from agents.evaluation import evaluate
+from agents.evaluation.evaluate import evaluate
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env import CLASSIFY_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError

@@ -7,7 +7,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
-from agents.architectures import ARCHITECTURES
 from agents.cloning import (
     CloningData,
     DemonstrationLoss,
@@ -16,6 +15,7 @@ from agents.cloning import (
     clone,
     critic_parameters,
 )
+from agents.networks.extractors import ARCHITECTURES
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents import comparison
-from agents.comparison import Closed, Difference, kept_evaluation, standing
-from agents.evaluation import Evaluation
-from agents.metrics import Estimate
+from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
+from agents.evaluation.evaluate import Evaluation, comparison
+from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
 from oracles.registry import PAPER_CONFIG
 from tests.toy_problem import ToyJudge, ToySource

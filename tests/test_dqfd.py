@@ -8,9 +8,7 @@ import torch
 from stable_baselines3.common.logger import configure
 from torch import Tensor
 
-from agents.architectures import ARCHITECTURES
-from agents.cloning import CloningData, DemonstrationLoss, agreement
-from agents.dqfd import (
+from agents.algorithms.dqfd import (
     GlimpseDQN,
     GlimpseQPolicy,
     GlimpseQRDQN,
@@ -18,8 +16,10 @@ from agents.dqfd import (
     demonstration_rewards,
     margin_loss,
 )
-from agents.features import ENCODED, WHOLE
-from agents.policies import NEVER
+from agents.algorithms.policies import NEVER
+from agents.cloning import CloningData, DemonstrationLoss, agreement
+from agents.networks.encoders import ENCODED, WHOLE
+from agents.networks.extractors import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.early_stopping import flops, play_out
+from agents.ram.stopping import flops, play_out
 from glimpse_env.errors import ConfigurationError
 from oracles.boed.stopping import glimpses_used
 from scripts import stopping_curve
@@ -56,7 +56,7 @@ def test_a_network_that_classifies_at_the_end_only_is_refused() -> None:
 
 
 def test_the_script_draws_glimpses_and_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agents.paper import Cell, Grid, Run
+    from agents.experiments.ram import Cell, Grid, Run
 
     grid = Grid(("digits",), ("ps-nogs-steps",), seeds=1, iterations=3, num_sequences=10, val_images=20)
     run = Run(grid, Cell("digits", "ps-nogs-steps", "gru", 0), tmp_path)

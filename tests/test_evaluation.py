@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents import evaluation
-from agents.evaluation import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
-from agents.metrics import wilson_interval
+from agents.evaluation.evaluate import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.evaluation.evaluate import evaluate as evaluation
+from agents.evaluation.statistics import wilson_interval
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.sensor import Sensor

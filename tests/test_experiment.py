@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from stable_baselines3 import PPO
 
-from agents import experiment
-from agents.algorithms import algorithm_of
-from agents.experiment import Experiment, State, format_times, run
-from agents.figures import spread
-from agents.metrics import wilson_interval
-from agents.settings import Args
+from agents.evaluation.statistics import wilson_interval
+from agents.experiments import train as experiment
+from agents.experiments.train import Experiment, State, format_times, run
+from agents.presets import Args
+from agents.registry import algorithm_of
+from agents.reports.episodes import spread
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.observations import HistoryObserver
@@ -41,8 +41,8 @@ TOY = Args(
     seed=3,
 )
 OWN_ALGORITHM = """
-from agents.algorithms import Algorithm, GlimpsePPO
-from agents.policies import GlimpseHistoryPolicy
+from agents.registry import Algorithm, GlimpsePPO
+from agents.algorithms.policies import GlimpseHistoryPolicy
 
 class Mine(GlimpsePPO):
     pass

@@ -7,8 +7,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from agents.architectures import ARCHITECTURES
-from agents.features import ENCODED, WHOLE, GlimpseEncoder, HistoryExtractor
+from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder, HistoryExtractor
+from agents.networks.extractors import ARCHITECTURES
 from glimpse_env.errors import ConfigurationError
 from tests.toy import toy_judge
 from tests.toy_agents import (

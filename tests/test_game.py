@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from agents.game import Game, Score
+from agents.play.game import Game, Score
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
 from oracles.baselines import FixedPolicy

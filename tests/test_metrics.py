@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agents.metrics import (
+from agents.evaluation.statistics import (
     Estimate,
     gap_closed,
     mean_difference,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.paper import (
+from agents.experiments.ram import (
     DATA_SETS,
     METHODS,
     Cell,
@@ -25,8 +25,8 @@ from agents.paper import (
     exhausted,
     settings_of,
 )
-from agents.paper_figures import covered
-from agents.paper_report import error_beside, ratio, summaries, table, told, verdicts
+from agents.reports.ram import error_beside, ratio, summaries, table, told, verdicts
+from agents.reports.ram_plots import covered
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid

@@ -109,7 +109,7 @@ def test_seeds_choose_images(screen: None, tmp_path: Path) -> None:
 
 
 def test_the_window_shows_the_board_at_its_size(screen: None) -> None:
-    from agents.board import Board
+    from agents.play.board import Board
     from tests.test_game import noise_game
 
     script: ModuleType = load("play")

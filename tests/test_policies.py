@@ -7,9 +7,9 @@ from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.utils import obs_as_tensor
 
-from agents.architectures import ARCHITECTURES
-from agents.features import ENCODED, WHOLE, GlimpseEncoder
-from agents.policies import GlimpseHistoryPolicy
+from agents.algorithms.policies import GlimpseHistoryPolicy
+from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder
+from agents.networks.extractors import ARCHITECTURES
 from glimpse_env.errors import ConfigurationError
 from tests.toy import GEOMETRY, toy_judge
 from tests.toy_agents import (

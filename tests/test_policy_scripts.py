@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents import comparison
+from agents.evaluation.evaluate import comparison
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
 from oracles.registry import POLICIES

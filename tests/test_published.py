@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.experiment import Experiment
-from agents.settings import Args
+from agents.experiments.train import Experiment
+from agents.presets import Args
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.published_comparison import (
+from agents.evaluation.published import (
     Judged,
     chosen_by,
     differences,

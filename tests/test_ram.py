@@ -13,11 +13,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
-from agents.evaluation import evaluate
-from agents.ram import FREE, RAM, Episodes, Minibatch, Played
-from agents.ram_network import CORES, GlimpseNetwork, RAMNetwork, spatial_plan
-from agents.ram_policy import RAMPolicy
-from agents.supervision import Sequences
+from agents.evaluation.evaluate import evaluate
+from agents.ram.algorithm import FREE, RAM, Episodes, Minibatch, Played
+from agents.ram.network import CORES, GlimpseNetwork, RAMNetwork, spatial_plan
+from agents.ram.policy import RAMPolicy
+from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.env import GlimpseEnv

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agents.cloning import CloningData
-from agents.experiment import Experiment
-from agents.recorded import is_agent, load_agent, record_agent
-from agents.settings import Args
+from agents.experiments.train import Experiment
+from agents.presets import Args
+from agents.recording import is_agent, load_agent, record_agent
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import find_judge

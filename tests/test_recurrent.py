@@ -8,10 +8,10 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import obs_as_tensor
 
-from agents.algorithms import warm_up_critic
+from agents.algorithms.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, NewestGlimpseExtractor, values_of
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
-from agents.features import WHOLE
-from agents.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, NewestGlimpseExtractor, values_of
+from agents.networks.encoders import WHOLE
+from agents.registry import warm_up_critic
 from glimpse_env.errors import ConfigurationError
 from tests.toy import toy_dataset, toy_judge
 from tests.toy_agents import (

@@ -6,8 +6,8 @@ import pytest
 import torch
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.features import WHOLE
-from agents.replay import EpisodeReplayBuffer
+from agents.algorithms.replay_buffer import EpisodeReplayBuffer
+from agents.networks.encoders import WHOLE
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import tyro
 
-from agents.metrics import Estimate
-from agents.reports import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.evaluation.statistics import Estimate
+from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
 from glimpse_env.errors import ArtifactError
 
 

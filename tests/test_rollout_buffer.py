@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.architectures import ARCHITECTURES
-from agents.features import ENCODED, WHOLE
-from agents.rollouts import EpisodeRolloutBuffer
+from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
+from agents.networks.encoders import ENCODED, WHOLE
+from agents.networks.extractors import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv

@@ -5,8 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from agents.metrics import Estimate
-from agents.scores import (
+from agents.evaluation.scores import (
     Method,
     aggregate,
     aggregates,
@@ -30,6 +29,7 @@ from agents.scores import (
     spread,
     to_threshold,
 )
+from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ConfigurationError
 
 pandas = pytest.importorskip("pandas", reason="pip install -c constraints.txt -e '.[benchmark]'")

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.torch_grid import TorchGrid
+from agents.networks.torch_grid import TorchGrid
 from glimpse_env.sensing.geometry import LocationGrid
 from tests.toy_agents import GRID, STEPS
 

@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents import algorithms, tuning
-from agents.algorithms import ALGORITHMS, make_model, tuned
-from agents.experiment import CurvePoint, State
-from agents.settings import Args
-from agents.tuning import STARTS, Trial, keep_tuned, score_of, search
+from agents.experiments.train import CurvePoint, State
+from agents.experiments.tuning import STARTS, Trial, keep_tuned, score_of, search
+from agents.presets import Args
+from agents.registry import ALGORITHMS, make_model, tuned
 from glimpse_env.errors import ConfigurationError
 from tests.toy import toy_judge
 from tests.toy_agents import toy_vec_env

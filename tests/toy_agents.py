@@ -11,10 +11,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.algorithms import ALGORITHMS, make_model
-from agents.architectures import ARCHITECTURES
 from agents.cloning import CloningData
-from agents.features import HistoryExtractor
+from agents.networks.encoders import HistoryExtractor
+from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ALGORITHMS, make_model
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Posterior

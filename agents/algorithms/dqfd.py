@@ -1,0 +1,715 @@
+"""Deep Q-learning from demonstrations on glimpse episodes: DQN and QR-DQN."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from sb3_contrib import QRDQN
+from sb3_contrib.common.utils import quantile_huber_loss
+from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.type_aliases import Schedule, TrainFreq
+from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from agents.algorithms.policies import NEVER, grid_to_mask, visited_in
+from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
+from agents.cloning import CloningData, check_spaces
+from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor
+from agents.networks.extractors import RecurrentExtractor
+from agents.networks.torch_grid import TorchGrid
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.posterior import GlimpsePosterior
+
+CHUNK = 256
+"""Demonstrations replayed at a time."""
+
+DQFD_HYPERPARAMETERS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "batch_size": 512,
+    "gradient_steps": 8,
+    "target_update_interval": 1,
+    "tau": 0.02,
+    "gamma": 1.0,
+    "buffer_size": 100_000,
+    "learning_starts": 0,
+    "exploration_initial_eps": 1.0,
+    "exploration_final_eps": 0.02,
+    "max_grad_norm": 10.0,
+}
+"""Defaults of :class:`GlimpseDQN` and :class:`GlimpseQRDQN` in place of SB3's, for episodes of a few glimpses."""
+AFTER_DEMONSTRATIONS: dict[str, Any] = {"exploration_initial_eps": 0.1}
+"""What to change where demonstrations have been learned: random looks would hide what was learned."""
+
+
+def margin_loss(q: Tensor, demonstrated: Tensor, margins: Tensor) -> Tensor:
+    """J_E of Deep Q-learning from Demonstrations (Hester et al. 2018), a mean over states:
+
+        J_E(Q) = max_a [Q(s, a) + l(a_E, a)] - Q(s, a_E),
+
+    which is zero where the demonstrated action is better than each other by its margin l(a_E, a).
+
+    Args:
+        q: (n, L) Q(s, .), very low where an action is impossible.
+        demonstrated: (n,) int64: a_E.
+        margins: (n, L) l(a_E, .) in the unit of the rewards, 0 at a_E.
+
+    Returns:
+        A scalar; zero for n = 0.
+    """
+    return ((q + margins).amax(1) - q.gather(1, demonstrated[:, None])[:, 0]).sum() / max(1, len(q))
+
+
+def demonstration_rewards(
+    data: CloningData,
+    dataset: GlimpseDataset,
+    judge: Posterior,
+    reward: RewardMode = "information",
+    *,
+    scales: int = 1,
+    tabulated: bool = False,
+) -> np.ndarray:
+    """What the environment would have paid for demonstrations: they are played in it.
+
+    Args:
+        data: N demonstrations, not mirrored. Mirror images are paid about the same: give those of the originals twice,
+            ``np.concatenate([rewards, rewards])``, for ``data.with_mirror_images()``.
+        dataset: the split that they were made on.
+        judge: of the data set.
+        reward: mode of the environment: ``"information"``, the fall in the label's log-loss at each look, or
+            ``"classification"``, 1 at the end where the judge is right.
+        scales: of the sensor.
+        tabulated: as of the environment: quicker where the table is there, and the same up to half precision.
+
+    Returns:
+        (N, T) float32.
+    """
+    geometry = Geometry(data.grid.glimpse_size, data.grid.stride, data.num_glimpses)
+    rewards = np.zeros(data.taken.shape, dtype=np.float32)
+    for start in range(0, len(data), CHUNK):
+        rows = slice(start, start + CHUNK)
+        batch = EpisodeBatch(
+            dataset,
+            judge,
+            geometry,
+            len(data.indices[rows]),
+            observation="glimpse",
+            scales=scales,
+            reward=reward,
+            posterior_info=False,
+            tabulated=tabulated,
+        )
+        batch.begin(data.indices[rows])
+        for t in range(data.num_glimpses):
+            rewards[rows, t] = batch.step(data.taken[rows, t]).rewards
+    return rewards
+
+
+class _HistoryNetwork:
+    """What the two networks share; it goes before SB3's in the bases. Actions looked at before are worth NEVER."""
+
+    features_extractor: HistoryExtractor
+    observation_space: spaces.Space
+    normalize_images: bool
+    head: nn.Module
+
+    def __init__(self, *args: Any, grid: Mapping[str, Any], **kwargs: Any):
+        """Arguments as of SB3's network; ``grid`` are the fields of the environment's :class:`LocationGrid`."""
+        super().__init__(*args, **kwargs)
+        self.torch_grid: TorchGrid | None = grid_to_mask(kwargs["action_space"], grid)
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        """Values of all actions in raw observations of B episodes, of whole ones (:data:`WHOLE`) in all T states."""
+        observations = self.prepared(obs)
+        return self.values(self.features_extractor(observations), visited_in(observations, self.torch_grid))
+
+    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
+        """Of states with features (..., H), of which ``visited`` (..., L) bool have been looked at."""
+        raise NotImplementedError
+
+    def prepared(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Raw observations preprocessed."""
+        kept = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
+        raw = {key: value for key, value in obs.items() if key not in kept}
+        observations: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
+        return observations | kept
+
+    def _maps(self, states: Tensor) -> Tensor | float:
+        """(..., L) scores of the locations, of an architecture that has such."""
+        maps = self.features_extractor.maps
+        return states[..., -maps:] if maps else 0.0
+
+
+class GlimpseQNetwork(_HistoryNetwork, QNetwork):  # type: ignore[misc]
+    """Q(s, .), (B, L)."""
+
+    @property
+    def head(self) -> nn.Module:  # type: ignore[override]
+        """Behind the features."""
+        return self.q_net
+
+    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
+        """(..., L)."""
+        q = self.q_net(states) + self._maps(states)
+        return q if visited is None else q.masked_fill(visited, NEVER)
+
+    @staticmethod
+    def expected(values: Tensor) -> Tensor:
+        """Q(s, .) itself."""
+        return values
+
+
+class GlimpseQuantileNetwork(_HistoryNetwork, QuantileNetwork):  # type: ignore[misc]
+    """Quantiles of the returns Z(s, .), (B, n_quantiles, L); an architecture's maps shift all quantiles alike."""
+
+    @property
+    def head(self) -> nn.Module:  # type: ignore[override]
+        """Behind the features."""
+        return self.quantile_net
+
+    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
+        """(..., n_quantiles, L)."""
+        quantiles = self.quantile_net(states).unflatten(-1, (self.n_quantiles, -1))
+        maps = self._maps(states)
+        quantiles = quantiles + (maps[..., None, :] if isinstance(maps, Tensor) else maps)
+        return quantiles if visited is None else quantiles.masked_fill(visited[..., None, :], NEVER)
+
+    @staticmethod
+    def expected(values: Tensor) -> Tensor:
+        """Q(s, .), the mean of the quantiles."""
+        return values.mean(-2)
+
+
+class _HistoryQPolicy:
+    """What the two policies share; it goes before SB3's in the bases.
+
+    The target network has an extractor of its own; a frozen glimpse encoder is one module in both.
+    """
+
+    net: Any
+    target: Any
+    net_args: dict[str, Any]
+    _update_features_extractor: Any
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        grid: Mapping[str, Any],
+        temperature: float = 0.1,
+        features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
+        net_arch: list[int] | None = None,
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            observation_space: of ``observation="history"`` or ``"embedding"``.
+            action_space: ``Discrete`` grid locations.
+            lr_schedule: SB3's.
+            grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never chosen.
+            temperature: of :meth:`demonstration_logits`, in the unit of the rewards.
+            features_extractor_class: one of :data:`agents.networks.extractors.ARCHITECTURES`, or another one derived from
+                :class:`HistoryExtractor`.
+            net_arch: hidden layers behind the features; one of 128 by default.
+            **kwargs: of the SB3 policy.
+
+        Raises:
+            ConfigurationError: if the grid has another number of locations than the action space, or the temperature
+                is not positive.
+        """
+        if temperature <= 0:
+            raise ConfigurationError(f"temperature={temperature} must be positive.")
+        self._constructor = {"grid": dict(grid), "temperature": temperature}
+        self.temperature = temperature
+        super().__init__(  # type: ignore[call-arg]
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=features_extractor_class,
+            net_arch=[128] if net_arch is None else net_arch,
+            **kwargs,
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        return parameters | self._constructor
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        if self.encodes_once:
+            self.target.features_extractor.encoder = self.pi_features_extractor.encoder
+
+    def _arguments(self) -> dict[str, Any]:
+        """Of a network, with an extractor of its own."""
+        return {**self._update_features_extractor(self.net_args), "grid": self._constructor["grid"]}
+
+    @property
+    def pi_features_extractor(self) -> HistoryExtractor:
+        """What reads the history for whoever acts, by the name that actor-critic policies have for it."""
+        extractor: HistoryExtractor = self.net.features_extractor
+        return extractor
+
+    @property
+    def torch_grid(self) -> TorchGrid:
+        """The grid of locations."""
+        grid: TorchGrid = self.net.torch_grid
+        return grid
+
+    @property
+    def encodes_once(self) -> bool:
+        """Whether there is a glimpse encoder that is never trained."""
+        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
+
+    @property
+    def actor_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on actions."""
+        return self.pi_features_extractor, self.net.head
+
+    def copy_encoder(self, posterior: GlimpsePosterior) -> None:
+        """Takes over a judge's trained glimpse encoder in both networks; embeddings need none."""
+        for network in (self.net, self.target):
+            if network.features_extractor.encoder is not None:
+                network.features_extractor.encoder.copy_from(posterior)
+
+    @torch.no_grad()
+    def encode(self, obs: dict[str, Tensor]) -> Tensor:
+        """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
+        return self.pi_features_extractor.encode(self.net.prepared(obs)).flatten(1)
+
+    def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
+        """Q(s_t, l) / temperature for the T states of n demonstrations, as if actions were drawn by it.
+
+        Args:
+            features: (n, T - 1, F) of the encoder, for all glimpses but the last.
+            locations: (n, T - 1, 2) normalised, where they were.
+
+        Returns:
+            (n, T, L) float32; very low where a location was looked at.
+        """
+        states = self.pi_features_extractor.states(features, locations)  # (n, T, H)
+        values = self.net.values(states, self.torch_grid.visited_before(locations))
+        return self.net.expected(values) / self.temperature
+
+    @torch.no_grad()
+    def update_target(self, tau: float) -> None:
+        """theta' += tau (theta - theta'): of the target network towards the other."""
+        for old, new in zip(self.target.parameters(), self.net.parameters(), strict=True):
+            if old is not new:
+                old.lerp_(new, tau)
+
+
+class GlimpseQPolicy(_HistoryQPolicy, DQNPolicy):
+    """For :class:`GlimpseDQN`."""
+
+    def make_q_net(self) -> GlimpseQNetwork:
+        return GlimpseQNetwork(**self._arguments()).to(self.device)
+
+    @property
+    def net(self) -> GlimpseQNetwork:
+        """The network that acts and is trained."""
+        return self.q_net  # type: ignore[return-value]
+
+    @property
+    def target(self) -> GlimpseQNetwork:
+        """The one that gives the targets."""
+        return self.q_net_target  # type: ignore[return-value]
+
+
+class GlimpseQuantilePolicy(_HistoryQPolicy, QRDQNPolicy):
+    """For :class:`GlimpseQRDQN`."""
+
+    def __init__(self, *args: Any, n_quantiles: int = 10, **kwargs: Any):
+        """As of :class:`GlimpseQPolicy`, and ``n_quantiles`` of each action's return."""
+        super().__init__(*args, n_quantiles=n_quantiles, **kwargs)
+
+    def make_quantile_net(self) -> GlimpseQuantileNetwork:
+        return GlimpseQuantileNetwork(**self._arguments()).to(self.device)
+
+    @property
+    def net(self) -> GlimpseQuantileNetwork:
+        """The network that acts and is trained."""
+        return self.quantile_net  # type: ignore[return-value]
+
+    @property
+    def target(self) -> GlimpseQuantileNetwork:
+        """The one that gives the targets."""
+        return self.quantile_net_target  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How training on demonstrations alone went."""
+
+    loss: list[float]
+    """J(Q) at each gradient step."""
+    margin_loss: list[float]
+    """J_E(Q) at each gradient step, in the unit of the rewards."""
+
+
+class _FromDemonstrations:
+    """What the two algorithms share; it goes before SB3's in the bases.
+
+    Deep Q-learning from Demonstrations (Hester et al. 2018) minimises
+
+        J(Q) = J_DQ(Q) + lambda_E J_E(Q),  and L2 regularisation by the optimiser's weight decay,
+
+    where J_DQ is the mean temporal-difference loss with the target
+
+        r_t + gamma Q'(s_t+1, argmax_l Q(s_t+1, l))
+
+    of double DQN over the locations not yet looked at, and J_E, on demonstrated transitions only, is
+    :func:`margin_loss`. Gradient steps are taken on whole episodes: one pass of each network over an episode gives the
+    values of all its states. The paper's n-step returns and priorities are left out; demonstrations have a fixed share
+    of each minibatch.
+    """
+
+    policy: Any
+    replay_buffer: Any
+    observation_space: Any
+    action_space: Any
+    logger: Any
+    train_freq: Any
+    num_timesteps: int
+    n_envs: int
+    tau: float
+    gamma: float
+    max_grad_norm: float | None
+    learning_starts: int
+    batch_size: int
+    target_update_interval: int
+    exploration_initial_eps: float
+    exploration_final_eps: float
+    exploration_rate: float
+    seed: int | None
+    device: torch.device
+    policy_kwargs: dict[str, Any]
+    replay_buffer_kwargs: dict[str, Any]
+    _n_updates: int
+    _update_learning_rate: Any
+
+    def __init__(
+        self,
+        policy: Any,
+        env: Any,
+        *,
+        margin: float = 0.8,
+        margin_weight: float = 1.0,
+        demo_share: float = 0.25,
+        exploration_timesteps: int = 20_000,
+        train_freq: int | None = None,
+        weight_decay: float = 1e-4,
+        policy_kwargs: dict[str, Any] | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            policy: :class:`GlimpseQPolicy` or :class:`GlimpseQuantilePolicy`; ``policy_kwargs`` need its ``grid``.
+            env: environments that run in lockstep.
+            margin: of J_E, in the unit of the rewards: how much worse than the action taken those must be that the
+                demonstrator thought hopeless. One whose target probability is p times that of the action taken must
+                be (1 - p) times as much worse; with ``targets="argmax"`` p is 0 for all others, as in the paper.
+            margin_weight: lambda_E.
+            demo_share: of demonstrations in each minibatch, once they have been loaded.
+            exploration_timesteps: the timestep of the model, counted over all its training, at which the exploration
+                rate has gone linearly from ``exploration_initial_eps`` to ``exploration_final_eps``.
+            train_freq: steps of all environments between trainings, whole episodes; default one.
+            weight_decay: of AdamW, the optimiser where ``policy_kwargs`` name none.
+            policy_kwargs: of the policy.
+            **kwargs: of SB3's algorithm; default :data:`DQFD_HYPERPARAMETERS`. ``learning_starts`` counts as
+                ``exploration_timesteps`` does; up to it looks are random. ``target_update_interval`` counts gradient
+                steps, those of :meth:`pretrain` too.
+                ``exploration_fraction`` is without effect and so not taken.
+
+        Raises:
+            ConfigurationError: if an argument is out of range.
+        """
+        at_least = {"margin": margin, "margin_weight": margin_weight, "weight_decay": weight_decay}
+        for name, value in at_least.items():
+            if value < 0:
+                raise ConfigurationError(f"{name}={value} must not be negative.")
+        if exploration_timesteps < 1:
+            raise ConfigurationError(f"exploration_timesteps={exploration_timesteps} must be at least 1.")
+        if "exploration_fraction" in kwargs:
+            raise ConfigurationError("exploration_fraction is not used here; give exploration_timesteps.")
+        self.margin, self.margin_weight = margin, margin_weight
+        self.exploration_timesteps = exploration_timesteps
+        self._rng = np.random.default_rng()
+        adam = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": weight_decay}}
+        kwargs.setdefault("replay_buffer_class", EpisodeReplayBuffer)
+        kwargs["replay_buffer_kwargs"] = {"demo_share": demo_share} | (kwargs.get("replay_buffer_kwargs") or {})
+        super().__init__(  # type: ignore[call-arg]
+            policy,
+            env,
+            train_freq=train_freq,
+            policy_kwargs=policy_kwargs if "optimizer_class" in (policy_kwargs or {}) else adam | (policy_kwargs or {}),
+            _init_setup_model=False,
+            **{**DQFD_HYPERPARAMETERS, **kwargs},
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        steps = int(self.observation_space["mask"].shape[0])
+        if self.train_freq is None:
+            self.train_freq = steps
+        if "grid" not in self.policy_kwargs:
+            raise ConfigurationError("policy_kwargs need the grid of locations; give its fields as grid.")
+        self.replay_buffer_kwargs = {"grid": self.policy_kwargs["grid"], **self.replay_buffer_kwargs}
+        OffPolicyAlgorithm._setup_model(self)  # type: ignore[arg-type]
+        self._create_aliases()  # type: ignore[attr-defined]
+        if self.seed is not None:
+            self.replay_buffer.seed(self.seed)
+        assert isinstance(self.train_freq, TrainFreq)
+        if self.train_freq.unit.value != "step" or self.train_freq.frequency % steps:
+            raise ConfigurationError(
+                f"train_freq={self.train_freq.frequency} {self.train_freq.unit.value}s must be whole episodes of "
+                f"{steps} steps."
+            )
+
+    def _excluded_save_params(self) -> list[str]:
+        excluded: list[str] = super()._excluded_save_params()  # type: ignore[misc]
+        return [*excluded, "_rng"]
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """SB3's; exploration and replay, too, depend on nothing earlier from here on."""
+        super().set_random_seed(seed)  # type: ignore[misc]
+        if seed is not None:
+            self._rng = np.random.default_rng([seed, 0])
+            if self.replay_buffer is not None:
+                self.replay_buffer.seed(seed)
+
+    def save_replay_buffer(self, path: str | Path) -> None:
+        """Writes the replay, with its demonstrations, to an npz file."""
+        self.replay_buffer.save(path)
+
+    def load_replay_buffer(self, path: str | Path, truncate_last_traj: bool = True) -> None:
+        """Takes over what :meth:`save_replay_buffer` wrote; episodes under way are not in it.
+
+        Raises:
+            ArtifactError: if the file cannot be read or is of another model.
+        """
+        self.replay_buffer.load(path)
+
+    def load_demonstrations(self, data: CloningData, rewards: np.ndarray) -> None:
+        """Puts demonstrations into the replay, in place of earlier ones.
+
+        Args:
+            data: N demonstrations.
+            rewards: (N, T) of :func:`demonstration_rewards`, in the environment's reward mode.
+
+        Raises:
+            ConfigurationError: if they do not fit the model or each other.
+        """
+        check_spaces(self.policy, data)
+        of_taken = np.take_along_axis(data.targets, data.taken[..., None], axis=-1)  # (N, T, 1)
+        agreement = np.minimum(data.targets / np.where(of_taken > 0, of_taken, 1.0), 1.0)
+        self.replay_buffer.set_demonstrations(data.glimpses, data.taken, np.asarray(rewards), agreement)
+
+    def pretrain(
+        self,
+        steps: int,
+        batch_size: int | None = None,
+        *,
+        progress: bool = True,
+        seed: int = 0,
+        on_step: Callable[[int, float, float], None] | None = None,
+    ) -> PretrainResult:
+        """The first phase: gradient steps on the demonstrations alone.
+
+        Args:
+            steps: gradient steps.
+            batch_size: transitions each, in whole episodes; default the model's.
+            progress: whether to show a bar.
+            seed: of which demonstrations.
+            on_step: called after each step with its 0-based number, J(Q) and J_E(Q).
+
+        Raises:
+            ConfigurationError: if a number is out of range or there are no demonstrations.
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        if steps < 1 or size < 1:
+            raise ConfigurationError(f"steps={steps} and batch_size={size} must be positive.")
+        if len(self.replay_buffer.demonstrations) == 0:
+            raise ConfigurationError("there are no demonstrations to train on; call load_demonstrations first.")
+        rng = np.random.default_rng([seed, 2])
+        losses = []
+        self.policy.set_training_mode(True)
+        with tqdm(total=steps, desc="demonstrations", unit="step", disable=not progress) as bar:
+            for number in range(steps):
+                batch = self.replay_buffer.sample_episodes(self._episodes(size), demo_share=1.0, rng=rng)
+                losses.append(self._descend(batch))
+                bar.update()
+                if on_step is not None:
+                    on_step(number, *losses[-1])
+        self.policy.set_training_mode(False)
+        return PretrainResult([loss for loss, _ in losses], [margin for _, margin in losses])
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Gradient steps on whole episodes of about ``batch_size`` transitions each."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        count = self._episodes(batch_size)
+        losses = [self._descend(self.replay_buffer.sample_episodes(count)) for _ in range(gradient_steps)]
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", float(np.mean([loss for loss, _ in losses])))
+        if len(self.replay_buffer.demonstrations) > 0:
+            self.logger.record("demonstrations/loss", float(np.mean([margin for _, margin in losses])))
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int | None = 1,
+        tb_log_name: str = "DQfD",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Any:
+        """SB3's, but for ``log_interval``: it counts trainings, as with on-policy algorithms."""
+        per_training = self.n_envs * self.train_freq.frequency // self.replay_buffer.steps
+        return super().learn(  # type: ignore[misc]
+            total_timesteps,
+            callback,
+            None if log_interval is None else log_interval * per_training,
+            tb_log_name,
+            reset_num_timesteps,
+            progress_bar,
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """SB3's; unless ``deterministic`` each episode on its own explores at the exploration rate, among the locations
+        not yet looked at."""
+        actions, state = self.policy.predict(observation, state, episode_start, True)
+        if not deterministic:
+            actions = self._exploring(observation, actions, self.exploration_rate)
+        return actions, state
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shown = self._last_obs
+        actions, _ = self.predict(shown, deterministic=False)
+        if self.num_timesteps < learning_starts:
+            actions = self._exploring(shown, actions, 1.0)
+        return actions, actions
+
+    def _exploring(self, observation: dict[str, np.ndarray], actions: np.ndarray, rate: float) -> np.ndarray:
+        """``actions``, each with probability ``rate`` replaced by any that is possible."""
+        masks = torch.from_numpy(np.atleast_2d(observation["mask"])) > 0.5  # (B, T)
+        locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (-1, 2))
+        visited = self.policy.torch_grid.visited(locations, masks).numpy()  # (B, L)
+        coins = self._rng.random(len(visited)) < rate
+        drawn = np.where(visited, -1.0, self._rng.random(visited.shape)).argmax(axis=1)
+        return np.where(coins.reshape(actions.shape), drawn.reshape(actions.shape), actions)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        total, callback = super()._setup_learn(*args, **kwargs)  # type: ignore[misc]
+        self.exploration_rate = self._epsilon()
+        return total, callback
+
+    def _on_step(self) -> None:
+        self.exploration_rate = self._epsilon()
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def _epsilon(self) -> float:
+        """The exploration rate now."""
+        done = min(1.0, self.num_timesteps / self.exploration_timesteps)
+        return self.exploration_initial_eps + done * (self.exploration_final_eps - self.exploration_initial_eps)
+
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: np.ndarray,
+        new_obs: Any,
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """SB3's, without its copies of observations: the replay reads those in the infos."""
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[has-type]
+        self._last_obs = new_obs
+
+    def _episodes(self, batch_size: int) -> int:
+        """How many make about ``batch_size`` transitions."""
+        return max(1, batch_size // self.replay_buffer.steps)
+
+    def _descend(self, batch: EpisodeSamples) -> tuple[float, float]:
+        """A gradient step; J(Q) and J_E(Q)."""
+        loss, margin = self.losses(batch)
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.policy.net.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        self._n_updates += 1
+        if self._n_updates % self.target_update_interval == 0:
+            self.policy.update_target(self.tau)
+        return loss.item(), margin.item()
+
+    def losses(self, batch: EpisodeSamples) -> tuple[Tensor, Tensor]:
+        """J(Q) and J_E(Q) on E whole episodes, scalars with gradients.
+
+        States at which a location was looked at that had been looked at before count in neither.
+        """
+        net, steps = self.policy.net, batch.actions.shape[1]
+        observations = dict(batch.observations)
+        if self.policy.encodes_once:
+            observations[ENCODED] = self.policy.encode(observations)
+            del observations["glimpses"]
+        taken = batch.actions.flatten()  # (E * T,)
+        values = net(observations)  # (E * T, [n_quantiles,] L)
+        q = net.expected(values)  # (E * T, L)
+        with torch.no_grad():
+            later = _of(self.policy.target(observations), q.argmax(-1)).unflatten(0, (-1, steps))  # (E, T, ...)
+            targets = batch.rewards.reshape(*batch.rewards.shape, *[1] * (later.ndim - 2)).expand_as(later).clone()
+            targets[:, :-1] += self.gamma * later[:, 1:]
+            possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
+        difference = self._difference(_of(values, taken)[possible], targets.flatten(0, 1)[possible])
+        k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
+        shown = possible[:k]
+        margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[shown])
+        margin = margin_loss(q[:k][shown], taken[:k][shown], margins)
+        return difference + self.margin_weight * margin, margin
+
+    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
+        """The temporal-difference loss J_DQ, a mean over n transitions."""
+        raise NotImplementedError
+
+
+class GlimpseDQN(_FromDemonstrations, DQN):  # type: ignore[misc]
+    """Double DQN from demonstrations, with the Huber loss."""
+
+    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
+        return F.smooth_l1_loss(values, targets)  # (n,) both
+
+
+class GlimpseQRDQN(_FromDemonstrations, QRDQN):  # type: ignore[misc]
+    """Quantile-regression DQN (Dabney et al. 2018) from demonstrations, with the quantile Huber loss."""
+
+    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
+        return quantile_huber_loss(values, targets, sum_over_quantiles=False)  # (n, n_quantiles) both
+
+
+def _of(values: Tensor, actions: Tensor) -> Tensor:
+    """(n, ...) of values (n, ..., L): those of actions (n,)."""
+    index = actions.reshape(-1, *[1] * (values.ndim - 1)).expand(*values.shape[:-1], 1)
+    return values.gather(-1, index)[..., 0]

@@ -1,0 +1,229 @@
+"""SB3 policies for glimpse histories, with and without the action masks of sb3-contrib."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.torch_layers import MlpExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor, locations_in, seen_in
+from agents.networks.extractors import RecurrentExtractor
+from agents.networks.torch_grid import TorchGrid
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensing.geometry import LocationGrid
+
+NEVER = -1e8
+"""Logit of an impossible action; finite, so that entropies and gradients stay so."""
+
+
+class _HistoryPolicyMixin:
+    """What the two policies share; it goes before an SB3 policy in the bases.
+
+    Actor and critic have extractors of their own, so that the value loss cannot move what was cloned. A
+    frozen glimpse encoder is one module in both and runs once a forward pass.
+    """
+
+    observation_space: spaces.Space
+    action_space: spaces.Space
+    normalize_images: bool
+    pi_features_extractor: HistoryExtractor
+    vf_features_extractor: HistoryExtractor
+    mlp_extractor: MlpExtractor
+    action_net: nn.Module
+    value_net: nn.Module
+    action_dist: Any
+    _get_action_dist_from_latent: Any
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        grid: Mapping[str, Any] | None = None,
+        mask_visited: bool = True,
+        features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
+        share_features_extractor: bool = False,
+        net_arch: dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            observation_space: of ``observation="history"`` or ``"embedding"``.
+            action_space: ``Discrete`` grid locations or ``Box`` coordinates.
+            lr_schedule: SB3's.
+            grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
+            mask_visited: give grid locations that were looked at before no probability. Without effect on
+                ``Box`` actions.
+            features_extractor_class: one of :data:`agents.networks.extractors.ARCHITECTURES`, or another one derived from
+                :class:`HistoryExtractor`.
+            share_features_extractor: must stay False.
+            net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic
+                by default.
+            activation_fn: of those layers; with ReLU, demonstrations are learned far better than with SB3's tanh.
+            **kwargs: of the SB3 policy.
+
+        Raises:
+            ConfigurationError: if the grid is missing or has another number of locations than the action
+                space.
+        """
+        if share_features_extractor:
+            raise ConfigurationError(
+                "share_features_extractor=True would let the value loss move a cloned actor; leave it False."
+            )
+        self._constructor = {"grid": None if grid is None else dict(grid), "mask_visited": mask_visited}
+        located = grid_to_mask(action_space, grid) if mask_visited else None
+        super().__init__(  # type: ignore[call-arg]
+            observation_space,
+            action_space,
+            lr_schedule,
+            features_extractor_class=features_extractor_class,
+            share_features_extractor=False,
+            net_arch={"pi": [128], "vf": [64]} if net_arch is None else net_arch,
+            activation_fn=activation_fn,
+            **kwargs,
+        )
+        self.torch_grid = located
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        return parameters | self._constructor
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        actor, critic = self.pi_features_extractor, self.vf_features_extractor
+        if actor.frozen and actor.encoder is not None:
+            critic.encoder = actor.encoder
+        critic.scores_locations = False
+        super()._build(lr_schedule)  # type: ignore[misc]
+
+    def forward(
+        self, obs: dict[str, Tensor], deterministic: bool = False, action_masks: Any = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Actions (B, ...), values (B, 1) and log-probabilities (B,) for raw observations of B episodes."""
+        distribution, values = self._act_and_judge(obs, action_masks)
+        actions = distribution.get_actions(deterministic=deterministic)
+        shape = (-1, *self.action_space.shape)  # type: ignore[misc]
+        return actions.reshape(shape), values, distribution.log_prob(actions)
+
+    def evaluate_actions(
+        self, obs: dict[str, Tensor], actions: Tensor, action_masks: Any = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Values (B, 1), log-probabilities (B,) and entropies (B,) of given actions."""
+        distribution, values = self._act_and_judge(obs, action_masks)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(self, obs: dict[str, Tensor], action_masks: Any = None) -> Any:
+        """SB3's distribution over the actions of B episodes."""
+        observations = self._preprocess(obs)
+        return self._distribution(self.pi_features_extractor(observations), observations, action_masks)
+
+    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
+        """(B, 1)."""
+        return self._values(self.vf_features_extractor(self._preprocess(obs)))
+
+    @property
+    def encodes_once(self) -> bool:
+        """Whether there is a glimpse encoder, one for actor and critic and never trained."""
+        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
+
+    @property
+    def actor_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on actions."""
+        return self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net
+
+    @property
+    def critic_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on values."""
+        return self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net
+
+    def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
+        """log pi(l | s_t) up to a constant, for the T states of n demonstrations.
+
+        Args:
+            features: (n, T - 1, F) of the actor's encoder, for all glimpses but the last.
+            locations: (n, T - 1, 2) normalised, where they were.
+
+        Returns:
+            (n, T, L) float32.
+        """
+        states = self.pi_features_extractor.states(features, locations)  # (n, T, H)
+        return self._logits(states, None if self.torch_grid is None else self.torch_grid.visited_before(locations))
+
+    @torch.no_grad()
+    def encode(self, obs: dict[str, Tensor]) -> Tensor:
+        """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
+        return self.pi_features_extractor.encode(self._preprocess(obs)).flatten(1)
+
+    def _logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
+        """(..., L) of the actor's features (..., H), for ``Discrete`` actions; ``visited`` (..., L) bool masks."""
+        logits = self.action_net(self.mlp_extractor.forward_actor(states))
+        if self.pi_features_extractor.maps:
+            logits = logits + states[..., -self.pi_features_extractor.maps :]
+        return logits if visited is None else logits.masked_fill(visited, NEVER)
+
+    def _act_and_judge(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
+        """The distribution over actions and the values (B, 1)."""
+        observations = self._preprocess(obs)
+        actor, critic = self.pi_features_extractor, self.vf_features_extractor
+        encoded = actor.encode(observations)  # (B, T, F)
+        shared = critic.encoder is actor.encoder
+        encoded_for_critic = encoded if shared else critic.encode(observations)
+        distribution = self._distribution(actor.read_observed(encoded, observations), observations, action_masks)
+        return distribution, self._values(critic.read_observed(encoded_for_critic, observations))
+
+    def _preprocess(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
+        raw = {key: value for key, value in obs.items() if key not in kept}
+        prepared: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
+        return prepared | kept
+
+    def _distribution(self, states: Tensor, observations: dict[str, Tensor], action_masks: Any) -> Any:
+        if isinstance(self.action_space, spaces.Box):
+            return self._get_action_dist_from_latent(self.mlp_extractor.forward_actor(states))
+        logits = self._logits(states, visited_in(observations, self.torch_grid))
+        distribution = self.action_dist.proba_distribution(action_logits=logits)
+        if action_masks is not None:
+            distribution.apply_masking(action_masks)
+        return distribution
+
+    def _values(self, states: Tensor) -> Tensor:
+        return self.value_net(self.mlp_extractor.forward_critic(states))
+
+
+class GlimpseHistoryPolicy(_HistoryPolicyMixin, MultiInputActorCriticPolicy):  # type: ignore[misc]
+    """For PPO and A2C."""
+
+
+class MaskableGlimpseHistoryPolicy(  # type: ignore[misc]
+    _HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy
+):
+    """For MaskablePPO."""
+
+
+def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Tensor | None:
+    """(B, L) bool: which locations were looked at, of whole episodes (:data:`WHOLE`) (B * T, L); None without grid."""
+    if grid is None:
+        return None
+    locations = locations_in(observations)
+    if WHOLE in observations:
+        return grid.visited_before(locations[:, :-1]).flatten(0, 1)
+    return grid.visited(locations, seen_in(observations))
+
+
+def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, Any] | None) -> TorchGrid | None:
+    """The grid of ``Discrete`` actions; None for others, which are not masked."""
+    if not isinstance(action_space, spaces.Discrete):
+        return None
+    if grid is None:
+        raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
+    located = LocationGrid(**grid)
+    if len(located) != action_space.n:
+        raise ConfigurationError(f"{located} has {len(located)} locations, which is not {action_space}.")
+    return TorchGrid(located)

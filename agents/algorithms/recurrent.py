@@ -1,0 +1,168 @@
+"""RecurrentPPO on glimpse episodes: it is shown the newest glimpse only, and what it remembers is its LSTM's."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentMultiInputActorCriticPolicy
+from stable_baselines3.common.preprocessing import preprocess_obs
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from agents.algorithms.policies import NEVER, grid_to_mask, visited_in
+from agents.networks.encoders import HistoryExtractor
+
+
+class NewestGlimpseExtractor(HistoryExtractor):
+    """token(y_t, l_t) of the newest glimpse, and zeros before the first one."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        *,
+        posterior: Mapping[str, Any],
+        frozen: bool = False,
+        tokens: int = 128,
+    ):
+        """Arguments as of :class:`HistoryExtractor`; there are as many features as numbers in a token."""
+        super().__init__(observation_space, features_dim=tokens, posterior=posterior, frozen=frozen, tokens=tokens)
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        newest = (counts - 1).clamp(min=0)[:, None, None]
+        glimpse = features.gather(1, newest.expand(-1, 1, features.shape[2]))[:, 0]
+        place = locations.gather(1, newest.expand(-1, 1, 2))[:, 0]
+        return self.tokens(glimpse, place) * (counts > 0)[:, None]
+
+    def states(self, features: Tensor, locations: Tensor) -> Tensor:
+        return F.pad(self.tokens(features, locations), (0, 0, 1, 0))
+
+
+class GlimpseRecurrentPolicy(RecurrentMultiInputActorCriticPolicy):
+    """For RecurrentPPO: actor and critic have extractors and LSTMs of their own.
+
+    Environments show the history; all but the newest glimpse is left to memory. Locations that were looked at get no
+    probability, as in the other policies.
+    """
+
+    pi_features_extractor: NewestGlimpseExtractor
+    vf_features_extractor: NewestGlimpseExtractor
+    encodes_once = False
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        *,
+        grid: Mapping[str, Any] | None = None,
+        mask_visited: bool = True,
+        lstm_hidden_size: int = 128,
+        net_arch: dict[str, list[int]] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        **kwargs: Any,
+    ):
+        """
+        Args:
+            observation_space, action_space, lr_schedule, activation_fn: see :class:`GlimpseHistoryPolicy`.
+            grid, mask_visited, net_arch: likewise.
+            lstm_hidden_size: width of the LSTMs.
+            **kwargs: of the sb3-contrib policy.
+
+        Raises:
+            ConfigurationError: if the grid is missing or has another number of locations than the action space.
+        """
+        self._constructor = {
+            "grid": None if grid is None else dict(grid),
+            "mask_visited": mask_visited,
+            "lstm_hidden_size": lstm_hidden_size,
+        }
+        located = grid_to_mask(action_space, grid) if mask_visited else None
+        self._visited: Tensor | None = None
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            **{
+                "features_extractor_class": NewestGlimpseExtractor,
+                "share_features_extractor": False,
+                "lstm_hidden_size": lstm_hidden_size,
+                "net_arch": {"pi": [128], "vf": [64]} if net_arch is None else net_arch,
+                "activation_fn": activation_fn,
+                **kwargs,
+            },
+        )
+        self.torch_grid = located
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._get_constructor_parameters()
+        return parameters | self._constructor
+
+    def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As sb3-contrib's."""
+        with self._masking(obs):
+            return super().forward(obs, *args, **kwargs)
+
+    def evaluate_actions(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As sb3-contrib's."""
+        with self._masking(obs):
+            return super().evaluate_actions(obs, *args, **kwargs)
+
+    def get_distribution(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
+        """As sb3-contrib's."""
+        with self._masking(obs):
+            return super().get_distribution(obs, *args, **kwargs)
+
+    @property
+    def actor_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on actions."""
+        return self.pi_features_extractor, self.lstm_actor, self.mlp_extractor.policy_net, self.action_net
+
+    @property
+    def critic_modules(self) -> tuple[nn.Module, ...]:
+        """What decides on values."""
+        assert self.lstm_critic is not None
+        return self.vf_features_extractor, self.lstm_critic, self.mlp_extractor.value_net, self.value_net
+
+    def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
+        """log pi(l | s_t) up to a constant, (n, T, L), for the T states of n demonstrations, see
+        :meth:`GlimpseHistoryPolicy.demonstration_logits`."""
+        tokens = self.pi_features_extractor.states(features, locations)  # (n, T, tokens)
+        states, _ = self.lstm_actor(tokens.transpose(0, 1))  # (T, n, H)
+        logits = self.action_net(self.mlp_extractor.forward_actor(states.transpose(0, 1)))
+        if self.torch_grid is None:
+            return logits
+        return logits.masked_fill(self.torch_grid.visited_before(locations), NEVER)
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
+        if isinstance(self.action_space, spaces.Box):
+            return super()._get_action_dist_from_latent(latent_pi)
+        logits = self.action_net(latent_pi)
+        if self._visited is not None:
+            logits = logits.masked_fill(self._visited, NEVER)
+        return self.action_dist.proba_distribution(action_logits=logits)
+
+    @contextmanager
+    def _masking(self, obs: dict[str, Tensor]) -> Iterator[None]:
+        """Locations looked at in ``obs`` are masked in the block."""
+        prepared: Any = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
+        self._visited = visited_in(prepared, self.torch_grid)
+        try:
+            yield
+        finally:
+            self._visited = None
+
+
+class GlimpseRecurrentPPO(RecurrentPPO):
+    """RecurrentPPO."""
+
+
+def values_of(policy: Any, batch: Any) -> tuple[Tensor, Tensor]:
+    """Values and returns (n,) of a minibatch of any on-policy algorithm's buffer."""
+    if not hasattr(batch, "lstm_states"):
+        return policy.predict_values(batch.observations).flatten(), batch.returns
+    values = policy.predict_values(batch.observations, batch.lstm_states.vf, batch.episode_starts).flatten()
+    real = batch.mask > 0.5  # sequences are padded
+    return values[real], batch.returns[real]

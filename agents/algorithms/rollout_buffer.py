@@ -1,0 +1,87 @@
+"""A rollout buffer that hands out whole episodes, each once, in place of their states one by one."""
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.buffers import DictRolloutBuffer
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
+from torch import Tensor
+
+from agents.networks.encoders import ENCODED, WHOLE
+
+
+class EpisodeRolloutBuffer(DictRolloutBuffer):
+    """SB3's buffer, but for minibatches: they are of whole episodes where the rollout holds nothing else.
+
+    What is shown before the last glimpse holds what was shown before: one pass over it gives a policy all T states,
+    and each glimpse is read once in place of up to T times. Observations of such a minibatch are those E last ones,
+    marked with :data:`WHOLE`; all else has E * T rows, an episode's behind one another.
+    """
+
+    def share_baselines(self, group: int) -> None:
+        """Takes off each advantage the mean of the others' on the same image at the same step.
+
+        Their returns tell how hard an image is, which the critic cannot see before it was looked at. As they do not
+        depend on what this episode does, the policy's gradient stays unbiased and only its noise falls (leave-one-out,
+        as in Kool et al. 2019).
+
+        Args:
+            group: neighbouring environments that show the same images, at least 2.
+        """
+        split = self.advantages.reshape(self.buffer_size, -1, group)
+        others = (split.sum(axis=2, keepdims=True) - split) / (group - 1)
+        self.advantages = (split - others).reshape(self.advantages.shape)
+
+    def fold(self, encode: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None) -> None:
+        """Prepares a full buffer for :meth:`get`.
+
+        Args:
+            encode: a frozen encoder's features (E, T * F) of observations of E episodes, to be kept in place of their
+                glimpses for all epochs.
+        """
+        mask = self.observations["mask"]  # (n_steps, n_envs, T)
+        steps = mask.shape[2]
+        self.whole = self.buffer_size % steps == 0 and not mask[::steps].any()
+        self.steps = steps if self.whole else 1
+        last = {
+            key: self._by_episode(values[self.steps - 1 :: self.steps], 1)[:, 0]
+            for key, values in self.observations.items()
+        }
+        if encode is not None:
+            last[ENCODED] = encode(last)
+            del last["glimpses"]
+        self.folded = last
+
+    def get(self, batch_size: int | None = None) -> Generator[DictRolloutBufferSamples, None, None]:  # type: ignore[override]
+        """Minibatches of about ``batch_size`` transitions in an order drawn anew, default one of all."""
+        assert self.full, "the buffer is not full yet"
+        rows = {
+            name: self._by_episode(getattr(self, name), self.steps)
+            for name in ("actions", "values", "log_probs", "advantages", "returns")
+        }
+        episodes = len(rows["returns"])
+        order = np.random.permutation(episodes)  # noqa: NPY002 - SB3 draws from this one too, and seeds it
+        per_batch = episodes if batch_size is None else max(1, batch_size // self.steps)
+        for start in range(0, episodes, per_batch):
+            chosen = order[start : start + per_batch]
+
+            def flat(name: str, chosen: np.ndarray = chosen) -> Tensor:
+                return self.to_torch(rows[name][chosen].reshape(-1, *rows[name].shape[2:]))
+
+            observations: dict[str, Any] = {key: self.to_torch(values[chosen]) for key, values in self.folded.items()}
+            if self.steps > 1:
+                observations[WHOLE] = observations["mask"]
+            yield DictRolloutBufferSamples(
+                observations=observations,
+                actions=flat("actions"),
+                old_values=flat("values").flatten(),
+                old_log_prob=flat("log_probs").flatten(),
+                advantages=flat("advantages").flatten(),
+                returns=flat("returns").flatten(),
+            )
+
+    def _by_episode(self, values: np.ndarray, steps: int) -> np.ndarray:
+        """(n_steps, n_envs, ...) to (E, steps, ...)."""
+        split = values.reshape(-1, steps, *values.shape[1:])  # (n_steps / steps, steps, n_envs, ...)
+        return split.swapaxes(1, 2).reshape(-1, steps, *values.shape[2:])

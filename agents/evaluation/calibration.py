@@ -1,0 +1,141 @@
+"""How far a judge is to be believed on the histories that a policy visits: its confidence beside its accuracy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.evaluate import TITLES
+from agents.evaluation.statistics import Estimate, wilson_interval
+from glimpse_env.errors import ConfigurationError
+
+BINS = 15
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Of one policy after one number of glimpses. Confidence is the probability of the most probable class."""
+
+    confidence: np.ndarray
+    """(N,) float64: the judge's, for each image."""
+    right: np.ndarray
+    """(N,) bool: whether it named the class."""
+    error: Estimate
+    """Expected calibration error with its 95 % interval."""
+    perfect: Estimate
+    """The calibration error of a perfect judge that is as confident, on as many images: its mean and the middle 95 % of
+    it. The plug-in estimate is never zero, so an error in there says nothing against the judge."""
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.right.mean())
+
+    @property
+    def mean_confidence(self) -> float:
+        return float(self.confidence.mean())
+
+    @property
+    def over_confidence(self) -> float:
+        """Mean confidence less accuracy; below zero the judge is too modest."""
+        return self.mean_confidence - self.accuracy
+
+    def bins(self) -> list[tuple[float, float, float, float, int]]:
+        """(mean confidence, accuracy, low, high, images) of the bins behind the error, which hold equally many images.
+
+        Low and high are Wilson's 95 % interval of the accuracy.
+        """
+        order = np.argsort(self.confidence, kind="stable")
+        rows = [rows for rows in np.array_split(order, BINS) if len(rows)]
+        return [
+            (
+                float(self.confidence[chosen].mean()),
+                float(self.right[chosen].mean()),
+                *wilson_interval(int(self.right[chosen].sum()), len(chosen)),
+                len(chosen),
+            )
+            for chosen in rows
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures without the images."""
+        return {
+            "calibration_error": self.error.to_json(),
+            "calibration_error_of_a_perfect_judge": self.perfect.to_json(),
+            "mean_confidence": self.mean_confidence,
+            "accuracy": self.accuracy,
+            "over_confidence": self.over_confidence,
+            "images": len(self.right),
+        }
+
+
+def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Calibration:
+    """The calibration of class probabilities (N, classes) against labels (N,).
+
+    The interval is the basic bootstrap's over images, 2 e - (97.5 % and 2.5 % quantiles of the resampled errors), cut
+    off at zero: resampling adds noise to the error as sampling did, and reflecting takes it off again where the
+    percentile interval would add it twice. Next to zero it does not hold; compare with ``perfect`` there.
+
+    Raises:
+        ConfigurationError: if there are fewer than two images.
+    """
+    if len(labels) < 2:
+        raise ConfigurationError(f"calibration of {len(labels)} images is nothing; take at least 2.")
+    confidence = probabilities.max(axis=-1).astype(np.float64)
+    right = probabilities.argmax(axis=-1) == labels
+    rng = np.random.default_rng(seed)
+    error = float(_errors(confidence, right))
+    rows = rng.integers(len(right), size=(RESAMPLES, len(right)))
+    resampled = _errors(confidence[rows], right[rows])
+    perfect = _errors(np.broadcast_to(confidence, rows.shape), rng.random(rows.shape) < confidence)
+    low, high = 2 * error - np.quantile(resampled, [0.975, 0.025])
+    interval = Estimate(error, max(0.0, float(low)), max(0.0, float(high)))
+    middle = np.quantile(perfect, [0.025, 0.975])
+    return Calibration(
+        confidence, right, interval, Estimate(float(np.mean(perfect)), float(middle[0]), float(middle[1]))
+    )
+
+
+def calibration_table(found: Mapping[str, list[Calibration]]) -> str:
+    """Markdown: a row for each policy and number of glimpses; ``found`` has T calibrations a policy."""
+    rows = [
+        [
+            "policy",
+            "glimpses",
+            "ECE (95 % interval)",
+            "of a perfect judge",
+            "confidence",
+            "accuracy",
+            "over-confidence",
+        ],
+        ["---"] * 7,
+    ]
+    for name, steps in found.items():
+        for t, step in enumerate(steps, start=1):
+            rows.append(
+                [
+                    TITLES.get(name, name),
+                    str(t),
+                    _percent(step.error),
+                    _percent(step.perfect),
+                    f"{100 * step.mean_confidence:.1f} %",
+                    f"{100 * step.accuracy:.1f} %",
+                    f"{100 * step.over_confidence:+.1f} %",
+                ]
+            )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _percent(estimate: Estimate) -> str:
+    value, low, high = (100 * (number or 0.0) for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """:func:`oracles.training.posterior.calibration_error` of samples (..., N): (...)."""
+    count = right.shape[-1]
+    order = np.argsort(confidence, axis=-1, kind="stable")
+    gaps = np.take_along_axis(confidence - right, order, axis=-1)
+    starts = [rows[0] for rows in np.array_split(np.arange(count), BINS) if len(rows)]
+    return np.abs(np.add.reduceat(gaps, starts, axis=-1)).sum(axis=-1) / count

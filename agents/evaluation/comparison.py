@@ -1,0 +1,122 @@
+"""Policies on the same images: evaluations kept as they end, and how they differ image by image."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.evaluate import BATCH, Evaluation, cached, evaluate
+from agents.evaluation.statistics import Estimate, gap_closed, mean_difference
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.errors import ArtifactError
+from glimpse_env.files import cache_folder, digest
+from glimpse_env.judge.judge import Judge
+from oracles.boed.oracle import OracleConfig
+from oracles.demonstrations import manifest_of
+from oracles.registry import PEEKING, make_policy
+
+
+def kept_evaluation(
+    name: str,
+    source: DataSource,
+    judge: Judge,
+    dataset: GlimpseDataset,
+    indices: np.ndarray,
+    *,
+    config: OracleConfig | None = None,
+    folder: Path | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """The policy called ``name`` on images that no network of the judge was trained on, played where it was not yet.
+
+    Args:
+        name, source, judge, config: see :func:`oracles.registry.make_policy`.
+        dataset: a split of the source.
+        indices: (N,) int64, images of it.
+        folder: where evaluations are kept; default in the cache.
+        progress: whether to show a bar.
+
+    Raises:
+        ArtifactError: if the one that is kept is damaged.
+    """
+    manifest = manifest_of(name, source, judge, len(indices), config=config)
+    key = digest(manifest, dataset.split, indices, BATCH)
+    folder = cache_folder() / "evaluations" if folder is None else folder
+
+    def make() -> Evaluation:
+        policy = make_policy(name, source, judge, config=config)
+        scales = judge.card.scales
+        return evaluate(policy, dataset, judge, source.geometry, indices, name=name, scales=scales, progress=progress)
+
+    return cached(folder / f"{source.name}-{name}-{key}.json", make)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One policy less another, image by image, with 95 % bootstrap intervals over images."""
+
+    success: Estimate
+    """Of the success rates, as shares; more is better."""
+    log_loss: Estimate
+    """Of the mean log-losses after the last glimpse in nats; less is better."""
+
+    @classmethod
+    def of(cls, ours: Evaluation, theirs: Evaluation) -> "Difference":
+        """Raises ArtifactError unless both are of the same images and judge."""
+        for field in ("fingerprint", "split", "judge", "images"):
+            if getattr(ours, field) != getattr(theirs, field):
+                raise ArtifactError(
+                    f"{ours.policy} and {theirs.policy} differ in {field} ({getattr(ours, field)}, "
+                    f"{getattr(theirs, field)}) and cannot be compared image by image; evaluate both again."
+                )
+        return cls(
+            mean_difference(ours.outcomes, theirs.outcomes),
+            mean_difference(ours.final_log_loss, theirs.final_log_loss),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"success": self.success.to_json(), "log_loss": self.log_loss.to_json()}
+
+
+@dataclass(frozen=True)
+class Closed:
+    """How much of the way from the best fixed sequence to the clairvoyant policy a policy has come, 1 for all."""
+
+    success: Estimate
+    log_loss: Estimate
+
+    @classmethod
+    def of(cls, policy: Evaluation, fixed: Evaluation, clairvoyant: Evaluation) -> "Closed":
+        three = (policy, fixed, clairvoyant)
+        return cls(
+            gap_closed(*(evaluation.outcomes for evaluation in three)),
+            gap_closed(*(-evaluation.final_log_loss for evaluation in three)),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"success": self.success.to_json(), "log_loss": self.log_loss.to_json()}
+
+
+def standing(differences: Mapping[str, Difference]) -> dict[str, dict[str, list[str]]]:
+    """How a policy stands among those that do not peek: for success and log-loss the names of the others it is
+    ``above``, ``below`` or ``beside``, where the interval of the difference holds zero.
+
+    Args:
+        differences: the policy less each other.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for measure, better in (("success", 1), ("log_loss", -1)):
+        places: dict[str, list[str]] = {"above": [], "beside": [], "below": []}
+        for name, difference in differences.items():
+            if name not in PEEKING:
+                places[_place(getattr(difference, measure), better)].append(name)
+        found[measure] = places
+    return found
+
+
+def _place(estimate: Estimate, better: int) -> str:
+    if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
+        return "beside"
+    return "above" if better * estimate.low > 0 else "below"

@@ -1,0 +1,371 @@
+"""How well anything with Stable-Baselines3's ``predict`` chooses glimpses: one deterministic rollout an image."""
+
+import functools
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.statistics import wilson_interval
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.episodes import ActionMode
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import digest, write_json
+from glimpse_env.judge.judge import Judge
+from glimpse_env.rollout import play
+from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.sensor import Sensor
+
+FORMAT = 2
+BATCH = 128
+"""Episodes that a policy plays at once."""
+
+TITLES: dict[str, str] = {
+    "random": "random",
+    "centre": "centre-out",
+    "saliency": "saliency (sees all pixels)",
+    "fixed": "best fixed sequence",
+    "hgs": "hand-crafted (parts)",
+    "boed-paper": "BOED as in the paper",
+    "boed": "BOED",
+    "oracle": "oracle",
+    "amortised": "amortised oracle",
+    "lookahead": "non-myopic oracle",
+    "clairvoyant": "clairvoyant (sees all)",
+    "agent_cloned": "agent, cloned",
+    "agent": "agent, fine-tuned",
+}
+"""What policies are called in tables and pictures."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one policy did on the images of one split, one deterministic rollout an image.
+
+    Raises:
+        ConfigurationError: if the shapes disagree or there is no image.
+    """
+
+    policy: str
+    dataset: str
+    """Name of the data set that was really played, e.g. ``birds`` where it stood in for CUB."""
+    fingerprint: str
+    """Of the data set."""
+    split: str
+    judge: str
+    """The judge's identity; "none" where the policy classified itself."""
+    images: str
+    """A digest of the indices of the images, in order: evaluations with the same one can be compared image by image."""
+    outcomes: np.ndarray
+    """(N,) bool: whether the judge, or the policy that classifies, was right after the last glimpse."""
+    log_loss: np.ndarray
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where nobody told it."""
+    entropy: np.ndarray
+    """(T,) float64: of the judge's posterior in nats after each glimpse, a mean over images."""
+    final_log_loss: np.ndarray
+    """(N,) float32: -log p(true label) in nats after the last glimpse."""
+    final_entropy: np.ndarray
+    """(N,) float32: of the judge's posterior in nats after the last glimpse."""
+    seconds: float
+    """Wall time of the rollouts, environment and judge among it."""
+    policy_seconds: float
+    """Wall time of the policy's own ``start`` and ``predict``, :data:`BATCH` episodes at once."""
+
+    def __post_init__(self) -> None:
+        if self.outcomes.ndim != 1 or len(self.outcomes) == 0 or self.log_loss.shape != self.entropy.shape:
+            raise ConfigurationError(
+                f"an evaluation needs outcomes (N,), log_loss (T,) and entropy (T,), N >= 1, not "
+                f"{self.outcomes.shape}, {self.log_loss.shape} and {self.entropy.shape}."
+            )
+        if not self.outcomes.shape == self.final_log_loss.shape == self.final_entropy.shape:
+            raise ConfigurationError(
+                f"an evaluation of {len(self.outcomes)} images needs as many final_log_loss and final_entropy, not "
+                f"{self.final_log_loss.shape} and {self.final_entropy.shape}."
+            )
+
+    @property
+    def success_rate(self) -> float:
+        """Share of the images that the judge got right."""
+        return float(self.outcomes.mean())
+
+    @property
+    def milliseconds(self) -> float:
+        """Of the policy's own time a sequence."""
+        return 1000 * self.policy_seconds / len(self.outcomes)
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Wilson's interval of the success rate."""
+        return wilson_interval(int(self.outcomes.sum()), len(self.outcomes), confidence)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; what there is for each image as one text, a character or a number an image."""
+        return {
+            "success_rate": self.success_rate,
+            "interval": list(self.interval()),
+            "successes": int(self.outcomes.sum()),
+            "num_images": len(self.outcomes),
+            "log_loss": [float(value) for value in self.log_loss],
+            "entropy": [float(value) for value in self.entropy],
+            "policy": self.policy,
+            "dataset": self.dataset,
+            "fingerprint": self.fingerprint,
+            "split": self.split,
+            "judge": self.judge,
+            "images": self.images,
+            "seconds": self.seconds,
+            "policy_seconds": self.policy_seconds,
+            "outcomes": "".join("1" if success else "0" for success in self.outcomes),
+            "final_log_loss": " ".join(str(value) for value in self.final_log_loss),
+            "final_entropy": " ".join(str(value) for value in self.final_entropy),
+            "format": FORMAT,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Evaluation":
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ArtifactError: if something is missing or of another format.
+        """
+        try:
+            if content["format"] != FORMAT:
+                raise ArtifactError(f"an evaluation has format {content['format']}, not {FORMAT}; evaluate again.")
+            return cls(
+                outcomes=np.array([character == "1" for character in content["outcomes"]]),
+                log_loss=np.array(content["log_loss"], dtype=np.float64),
+                entropy=np.array(content["entropy"], dtype=np.float64),
+                final_log_loss=np.array(content["final_log_loss"].split(), dtype=np.float32),
+                final_entropy=np.array(content["final_entropy"].split(), dtype=np.float32),
+                **{
+                    key: content[key]
+                    for key in (
+                        "policy",
+                        "dataset",
+                        "fingerprint",
+                        "split",
+                        "judge",
+                        "images",
+                        "seconds",
+                        "policy_seconds",
+                    )
+                },
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ArtifactError(f"an evaluation lacks something ({error!r}); evaluate again.") from error
+
+
+def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
+    """(min(count, N),) int64, ascending: which images of a split are played, the same for every policy and run.
+
+    Raises:
+        ConfigurationError: if ``count`` is not positive.
+    """
+    if count < 1:
+        raise ConfigurationError(f"{count} images of {dataset.name}/{dataset.split} were asked for; need at least 1.")
+    chosen = np.random.default_rng(0).permutation(len(dataset))[:count]
+    return np.sort(chosen).astype(np.int64)
+
+
+def evaluate(
+    policy: Any,
+    dataset: GlimpseDataset,
+    judge: Judge | None,
+    geometry: Geometry,
+    indices: np.ndarray,
+    *,
+    name: str,
+    scales: int = 1,
+    action: ActionMode = "discrete",
+    observation: ObservationMode = "history",
+    progress: bool = True,
+) -> Evaluation:
+    """Plays one deterministic episode on each image.
+
+    Args:
+        policy: anything with ``predict(observation, state, episode_start, deterministic)``, e.g. a
+            Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
+        dataset: the split to play on.
+        judge: decides on success; None for a policy that classifies, see :func:`play`.
+        geometry: of the data set.
+        indices: (N,) int, images of the split.
+        name: of the policy, for tables.
+        scales: of the sensor.
+        action, observation: the policy's, see :class:`glimpse_env.env.GlimpseEnv`.
+        progress: whether to show a bar.
+    """
+    began = time.perf_counter()
+    timed = _Timed(policy)
+    rollouts = play(
+        timed,
+        dataset,
+        judge,
+        geometry,
+        indices,
+        scales=scales,
+        action=action,
+        observation=observation,
+        batch_size=BATCH,
+        progress=progress,
+        start=start_on(timed, dataset),
+    )
+    return Evaluation(
+        policy=name,
+        dataset=dataset.name,
+        fingerprint=dataset.fingerprint,
+        split=dataset.split,
+        judge="none" if judge is None else judge.identity,
+        images=digest(np.asarray(indices, dtype=np.int64)),
+        outcomes=np.asarray(rollouts.success, dtype=bool),
+        log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),
+        entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
+        final_log_loss=rollouts.log_loss[:, -1],
+        final_entropy=rollouts.entropy[:, -1],
+        seconds=time.perf_counter() - began,
+        policy_seconds=timed.seconds,
+    )
+
+
+class _Timed:
+    """A policy whose own time is taken: ``predict``, and ``start`` where it has one, with their signatures."""
+
+    def __init__(self, policy: Any):
+        self.policy = policy
+        self.seconds = 0.0
+        self.predict = self._taking_time(policy.predict)
+        self.start = self._taking_time(policy.start) if hasattr(policy, "start") else None
+
+    @property
+    def last_probabilities(self) -> np.ndarray | None:
+        """The policy's own, of its last ``predict``, where it classifies and tells them."""
+        return getattr(self.policy, "last_probabilities", None)
+
+    def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = method(*args, **kwargs)
+            self.seconds += time.perf_counter() - began
+            return result
+
+        return timed
+
+
+def format_table(evaluations: Mapping[str, Evaluation]) -> str:
+    """The evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy at the end."""
+    rows = [("policy", "success", "95 % interval", "log-loss", "entropy")]
+    for name, evaluation in evaluations.items():
+        low, high = evaluation.interval()
+        rows.append(
+            (
+                TITLES.get(name, name),
+                f"{100 * evaluation.success_rate:.1f} %",
+                f"{100 * low:.1f} to {100 * high:.1f}",
+                f"{evaluation.log_loss[-1]:.3f}",
+                f"{evaluation.entropy[-1]:.3f}",
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def start_on(policy: Any, dataset: GlimpseDataset) -> Callable[[np.ndarray], Any] | None:
+    """What gives the state that ``policy`` begins episodes on ``dataset`` with; None where it needs none."""
+    start = getattr(policy, "start", None)
+    return None if start is None else lambda indices: start(dataset, indices)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of one policy with all that a picture of them shows."""
+
+    indices: np.ndarray
+    """(N,) int64: images of the split."""
+    corners: np.ndarray
+    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    probabilities: np.ndarray
+    """(N, T, classes) float32: the judge's after each glimpse."""
+    maps: np.ndarray | None
+    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
+    map_title: str
+    """What the maps show."""
+    success: np.ndarray
+    """(N,) bool."""
+
+
+def record(
+    policy: Any,
+    dataset: GlimpseDataset,
+    judge: Judge,
+    geometry: Geometry,
+    indices: np.ndarray,
+    *,
+    scales: int = 1,
+    observation: ObservationMode = "history",
+) -> Recording:
+    """Plays one deterministic episode on each of a few images and keeps what pictures need.
+
+    Arguments as in :func:`evaluate`.
+    """
+    seen: list[list[np.ndarray]] = [[] for _ in range(geometry.num_glimpses)]
+
+    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
+        maps = getattr(policy, "last_maps", None)
+        if maps is not None:
+            seen[t].append(np.array(maps, dtype=np.float32))
+
+    rollouts = play(
+        policy,
+        dataset,
+        judge,
+        geometry,
+        indices,
+        scales=scales,
+        observation=observation,
+        progress=False,
+        start=start_on(policy, dataset),
+        on_step=keep,
+    )
+    count, steps = rollouts.corners.shape[:2]
+    sensor = Sensor(geometry.glimpse_size, scales)
+    glimpses = sensor(dataset.images, np.repeat(rollouts.indices, steps), rollouts.corners.reshape(-1, 2))
+    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
+    folds = np.asarray(dataset.folds[rollouts.indices])
+    after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
+    return Recording(
+        indices=rollouts.indices,
+        corners=rollouts.corners,
+        probabilities=np.stack(after, axis=1),
+        maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
+        map_title=getattr(policy, "map_title", ""),
+        success=rollouts.success,
+    )
+
+
+def cached(path: Path, make: Callable[[], Evaluation]) -> Evaluation:
+    """The evaluation kept for ``path``, else the one that ``make`` gives, which is kept.
+
+    The file has the format in its name, ``fixed.json`` is kept as ``fixed-v2.json``: one of an older format is not met.
+
+    Raises:
+        ArtifactError: if the file is damaged.
+    """
+    path = path.with_name(f"{path.stem}-v{FORMAT}{path.suffix}")
+    if path.is_file():
+        try:
+            return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, ArtifactError) as error:
+            raise ArtifactError(f"the evaluation at {path} cannot be read ({error}); delete it.") from error
+    evaluation = make()
+    write_json(path, evaluation.to_json())
+    return evaluation

@@ -1,0 +1,322 @@
+"""Published sequences beside ours on the same images, under the same judge, and what the oracle thinks of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.evaluate import TITLES, start_on
+from agents.evaluation.statistics import Estimate, paired_bootstrap, wilson_interval
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.datasets.cub import CUB200
+from glimpse_env.episodes import Assessment
+from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.sequences import replayed
+from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import LocationGrid
+from oracles.base import GlimpsePolicy, Observations
+from oracles.boed.oracle import BOEDOracle
+from oracles.registry import make_policy
+
+PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
+EXCHANGED = ", row and column exchanged"
+NAMES = {**TITLES, PUBLISHED: "published", SHUFFLED: "published, shuffled"}
+MEASURES = ("success", "log_loss", "entropy")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judge made of sequences on N images, after each of T glimpses; means over draws where there are some."""
+
+    success: np.ndarray
+    """(N, T) float64: whether it named the class."""
+    log_loss: np.ndarray
+    """(N, T) float64 nats: of the label."""
+    entropy: np.ndarray
+    """(N, T) float64 nats: of the judge's posterior."""
+    draws: int
+    """Random sequences an image that these are means over; 1 for those of one sequence."""
+
+    @classmethod
+    def of(cls, dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, draws: np.ndarray) -> "Judged":
+        """Of grid locations (S, N, T), S draws an image, on the images ``indices`` (N,) of a split."""
+        labels, found = np.asarray(dataset.labels[indices]), []
+        for locations in draws:
+            probabilities = replayed(dataset, judge, indices, judge.grid.corners[locations])
+            steps = [Assessment.of(probabilities[:, t], labels) for t in range(locations.shape[1])]
+            found.append([np.stack([getattr(step, name) for step in steps], axis=1) for name in MEASURES])
+        success, log_loss, entropy = np.array(found, dtype=np.float64).mean(axis=0)
+        return cls(success, log_loss, entropy, len(draws))
+
+
+def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(N, T) grid locations of policy ``name`` on training images, with the network that never saw each image."""
+    train = source.load("train")
+    folds = np.asarray(train.folds[indices])
+    locations = np.empty((len(indices), source.geometry.num_glimpses), dtype=np.int64)
+    policy: GlimpsePolicy | None = None
+    for fold in np.unique(folds):
+        if policy is None or name != "fixed":  # that one is slow to find and the same for every network
+            policy = make_policy(name, source, judge, network=int(fold), seed=seed * len(judge.networks) + int(fold))
+        locations[folds == fold] = play(
+            policy,
+            train,
+            judge,
+            source.geometry,
+            indices[folds == fold],
+            scales=judge.card.scales,
+            progress=False,
+            start=start_on(policy, train),
+        ).locations
+    return locations
+
+
+def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(draws, N, T): every image has the sequence of another one, no sequence is there twice in a draw."""
+    count = len(sequences)
+    mixed = np.empty((draws, *sequences.shape), dtype=sequences.dtype)
+    for draw in mixed:
+        circle = rng.permutation(count)
+        draw[circle] = sequences[np.roll(circle, 1)]
+    return mixed
+
+
+class Follower(GlimpsePolicy):
+    """Looks where given sequences look, while the oracle draws its maps of what was seen so far."""
+
+    def __init__(self, oracle: BOEDOracle, sequences: Mapping[int, np.ndarray]):
+        """
+        Args:
+            oracle: whose maps.
+            sequences: (T,) grid locations for each image.
+        """
+        self.oracle, self.sequences = oracle, sequences
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[Any, np.ndarray]:
+        return self.oracle.start(dataset, indices), np.stack([self.sequences[int(index)] for index in indices])
+
+    def predict(
+        self,
+        observation: Observations,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+    ) -> tuple[np.ndarray, Any]:
+        inner, sequences = state
+        _, inner = self.oracle.predict(observation, inner, episode_start, deterministic)
+        self.last_maps = self.oracle.last_maps
+        taken = observation["mask"].sum(axis=1).astype(np.int64)
+        return sequences[np.arange(len(sequences)), taken], (inner, sequences)
+
+
+def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences: np.ndarray) -> np.ndarray:
+    """(N, T, L) float32: the oracle's map before each glimpse of given sequences (N, T) on training images.
+
+    The oracle asks the network that never saw the image, and the image is not in its bank.
+    """
+    train = source.load("train")
+    folds = np.asarray(train.folds[indices])
+    maps = np.empty((*sequences.shape, len(judge.grid)), dtype=np.float32)
+    for fold in np.unique(folds):
+        rows = np.flatnonzero(folds == fold)
+        oracle = make_policy(OURS, source, judge, network=int(fold))
+        assert isinstance(oracle, BOEDOracle)
+        follower = Follower(oracle, dict(zip(indices[rows].tolist(), sequences[rows], strict=True)))
+
+        def keep(batch: np.ndarray, t: int, policy: Any, rows: np.ndarray = rows) -> None:
+            maps[rows[batch], t] = policy.last_maps
+
+        play(
+            follower,
+            train,
+            judge,
+            source.geometry,
+            indices[rows],
+            scales=judge.card.scales,
+            progress=False,
+            start=start_on(follower, train),
+            on_step=keep,
+        )
+    return maps
+
+
+def ranks(maps: np.ndarray, history: np.ndarray, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where choices stand on maps, among the locations not yet seen.
+
+    Args:
+        maps: (N, T, L), lower is better, before each glimpse.
+        history: (N, T) locations that were really looked at.
+        choices: (N, T) locations to rank, each on the map of its step.
+
+    Returns:
+        (N, T) int64 ranks, 1 for the lowest, and (N, T) float64 percentiles: the share in percent of the other
+        locations that are worse, equals counting half. 100 is the oracle's own choice, 50 what chance gives.
+    """
+    seen = np.zeros(maps.shape, dtype=bool)
+    for t in range(1, maps.shape[1]):
+        np.put_along_axis(seen[:, t], history[:, :t], True, axis=1)
+    np.put_along_axis(seen, choices[..., None], True, axis=2)  # the choice is none of the others
+    own = np.take_along_axis(maps, choices[..., None], axis=2)
+    better, equal = (maps < own) & ~seen, (maps == own) & ~seen
+    others = (~seen).sum(axis=2)
+    worse = others - better.sum(axis=2) - 0.5 * equal.sum(axis=2)
+    return 1 + better.sum(axis=2), 100 * worse / others
+
+
+def transposed(locations: np.ndarray, grid: LocationGrid) -> np.ndarray:
+    """Grid locations (...) int64 with row and column exchanged."""
+    row, col = np.divmod(locations, grid.side)
+    return col * grid.side + row
+
+
+def official_training_images(source: CUB200, ids: np.ndarray) -> dict[int, int]:
+    """How many of the images with ``ids`` (N,) int, and with ids off by a little, are for training in CUB's own split.
+
+    Returns:
+        A count by what is added to the ids.
+    """
+    official = np.concatenate([source.image_ids("train"), source.image_ids("val")])
+    return {shift: int(np.isin(ids + shift, official).sum()) for shift in range(-2, 3)}
+
+
+def reach(dataset: GlimpseDataset, grid: LocationGrid, indices: np.ndarray, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """How much of N images sequences (S, N, T) show, whatever a judge makes of it; means over the S draws.
+
+    Returns:
+        ``pixels``: (N,) float64, share of the image inside some glimpse; ``parts``: (N,) float64, share of its visible
+        annotated parts, NaN where none is.
+    """
+    parts = np.asarray(dataset.parts[indices])
+    pixels, covered = np.zeros((2, len(indices)))
+    for locations in draws:
+        seen = np.zeros((len(indices), grid.image_size, grid.image_size), dtype=bool)
+        for n, corners in enumerate(grid.corners[locations]):
+            for top, left in corners:
+                seen[n, top : top + grid.glimpse_size, left : left + grid.glimpse_size] = True
+        rows, cols = parts[..., 0].astype(np.int64), parts[..., 1].astype(np.int64)
+        inside = seen[np.arange(len(indices))[:, None], rows, cols] & (parts[..., 2] > 0)
+        pixels += seen.mean(axis=(1, 2)) / len(draws)
+        covered += inside.sum(axis=1) / len(draws)
+    visible = (parts[..., 2] > 0).sum(axis=1)
+    return {"pixels": pixels, "parts": np.where(visible > 0, covered / np.maximum(visible, 1), np.nan)}
+
+
+def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
+    """Mean of (N,) values with its 95 % bootstrap interval over images; NaN are left out."""
+    values = values[np.isfinite(values)]
+    if np.ptp(values) == 0:  # nothing to resample
+        return Estimate(float(values[0]), float(values[0]), float(values[0]))
+    return paired_bootstrap(lambda sample, axis: sample.mean(axis=axis), (values,), seed=seed)
+
+
+def success_interval(judged: Judged) -> Estimate:
+    """Success after the last glimpse: Wilson's interval, or over several draws the bootstrap's over images."""
+    last = judged.success[:, -1]
+    if judged.draws > 1:
+        return mean_estimate(last)
+    return Estimate(float(last.mean()), *wilson_interval(int(last.sum()), len(last)))
+
+
+def differences(judged: Judged, ours: Judged) -> dict[str, list[Estimate]]:
+    """By measure, after each glimpse: ``judged`` less ``ours``, paired by image."""
+    return {
+        name: [mean_estimate(column) for column in (getattr(judged, name) - getattr(ours, name)).T] for name in MEASURES
+    }
+
+
+def to_json(found: Mapping[str, Judged]) -> dict[str, Any]:
+    """Every measure after each glimpse, with intervals, and the differences to ours."""
+    return {
+        name: {
+            "draws": judged.draws,
+            "success_after_last": success_interval(judged).to_json(),
+            **{
+                measure: [mean_estimate(column).to_json() for column in getattr(judged, measure).T]
+                for measure in MEASURES
+            },
+            "less_ours": {
+                measure: [estimate.to_json() for estimate in estimates]
+                for measure, estimates in differences(judged, found[OURS]).items()
+            },
+        }
+        for name, judged in found.items()
+    }
+
+
+def success_table(found: Mapping[str, Judged]) -> str:
+    """Markdown: what each came to after the last glimpse, and how that differs from ours."""
+    rows = [["sequences", "success", "less ours", "log-loss, nats", "less ours", "entropy, nats", "less ours"]]
+    for name, judged in found.items():
+        less = {measure: steps[-1] for measure, steps in differences(judged, found[OURS]).items()}
+        rows.append(
+            [
+                NAMES.get(name, name),
+                _shown(success_interval(judged), 100, 1, " %"),
+                "–" if name == OURS else _shown(less["success"], 100, 1, " %", sign=True),
+                _shown(mean_estimate(judged.log_loss[:, -1]), 1, 2),
+                "–" if name == OURS else _shown(less["log_loss"], 1, 2, sign=True),
+                _shown(mean_estimate(judged.entropy[:, -1]), 1, 2),
+                "–" if name == OURS else _shown(less["entropy"], 1, 2, sign=True),
+            ]
+        )
+    return _markdown(rows)
+
+
+def steps_table(found: Mapping[str, Judged], measure: str) -> str:
+    """Markdown: ``log_loss`` or ``entropy`` after each glimpse, with intervals."""
+    steps = found[OURS].entropy.shape[1]
+    rows = [[f"{measure.replace('_', '-')}, nats, after", *(str(t + 1) for t in range(steps))]]
+    for name, judged in found.items():
+        rows.append(
+            [NAMES.get(name, name), *(_shown(mean_estimate(column), 1, 2) for column in getattr(judged, measure).T)]
+        )
+    return _markdown(rows)
+
+
+def last_differences(apart: Mapping[str, list[Estimate]]) -> str:
+    """:func:`differences` after the last glimpse, in words."""
+    success, log_loss, entropy = (apart[name][-1] for name in MEASURES)
+    return (
+        f"success {_shown(success, 100, 1, ' %', sign=True)}, log-loss {_shown(log_loss, 1, 2, sign=True)}, "
+        f"entropy {_shown(entropy, 1, 2, sign=True)} nats"
+    )
+
+
+def reach_table(reached: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """Markdown: what :func:`reach` found, by origin of the sequences."""
+    rows = [["sequences", "of the image seen", "of its visible parts seen"]]
+    for name, measured in reached.items():
+        rows.append(
+            [
+                NAMES.get(name, name),
+                *(_shown(mean_estimate(measured[what]), 100, 1, " %") for what in ("pixels", "parts")),
+            ]
+        )
+    return _markdown(rows)
+
+
+def percentile_table(own: np.ndarray, others: np.ndarray) -> str:
+    """Markdown: percentiles (N, T) of the published choices on our maps, and of other images' published choices."""
+    steps = own.shape[1]
+    rows = [["percentile on our map of glimpse", *(str(t + 1) for t in range(steps))]]
+    for title, values, sign in (
+        ("published for this image", own, False),
+        ("published for other images", others, False),
+        ("difference", own - others, True),
+    ):
+        rows.append([title, *(_shown(mean_estimate(column), 1, 1, sign=sign) for column in values.T)])
+    return _markdown(rows)
+
+
+def _shown(estimate: Estimate, factor: float, digits: int, unit: str = "", *, sign: bool = False) -> str:
+    value, low, high = (
+        round(factor * (number or 0.0), digits) + 0.0 for number in (estimate.value, estimate.low, estimate.high)
+    )  # no minus before a zero
+    plus = "+" if sign else ""
+    return f"{value:{plus}.{digits}f}{unit} ({low:{plus}.{digits}f} to {high:{plus}.{digits}f})"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -1,0 +1,463 @@
+"""The benchmark: a grid of agents on environments, each cell a run of its own that can be stopped and gone on with."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from agents.evaluation.comparison import kept_evaluation
+from agents.evaluation.evaluate import Evaluation, choose_images
+from agents.evaluation.statistics import Estimate, mean_of
+from agents.experiments.grid import GridProgress
+from agents.experiments.train import NUM_ENVS, Experiment, State
+from agents.presets import DEMONSTRATORS, Args, json_object
+from agents.recording import record_agent
+from agents.registry import algorithm_of
+from glimpse_env import ENV_IDS
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
+from glimpse_env.episodes import EpisodeBatch
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
+from glimpse_env.judge.judge import Judge
+from glimpse_env.registration import scales_of, source_of
+from oracles.demonstrations import Demonstrations, generate
+from oracles.parallel import make_shards
+from oracles.training.judge import ensure_judge
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+logger = logging.getLogger(__name__)
+
+RECORDED = "ps-ram"
+"""The demonstrator that is an agent trained without demonstrations: the cell beside this one."""
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no_warm_up": {"warm_up": 0},
+    "no_kept_loss": {"demo_coefficient": 0.0},
+    "neither": {"warm_up": 0, "demo_coefficient": 0.0},
+    "argmax": {"target_temperature": 0.0},
+    "sparse_reward": {"reward": "classification"},
+}
+"""What differs from scripts/train_agent.py's defaults, for ablations."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: an agent on an environment with a seed."""
+
+    env: str
+    algo: str
+    architecture: str
+    demos: str
+    num_demos: int
+    """0 without demonstrations."""
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
+        return f"{self.env}-{Path(self.algo).stem}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def size(self) -> str:
+        """See :class:`oracles.parallel.Piece`."""
+        return "one training run"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which cells there are, and what all of them have in common.
+
+    Raises:
+        ConfigurationError: if an axis is empty or holds what there is not.
+    """
+
+    envs: tuple[str, ...]
+    algos: tuple[str, ...]
+    demos: tuple[str, ...]
+    architectures: tuple[str, ...]
+    seeds: int
+    """Seeds 0 to this less one."""
+    timesteps: int
+    """Environment steps of each run."""
+    num_demos: tuple[int, ...] = (1000,)
+    variants: tuple[str, ...] = ("default",)
+    observation: Literal["history", "embedding"] = "embedding"
+    validations: int = 16
+    val_images: int = 2000
+    eval_images: int = 4000
+    root: str | None = None
+    options: str = "{}"
+    """Further settings of scripts/train_agent.py, the same for all cells, as JSON."""
+
+    def __post_init__(self) -> None:
+        own = {"env", "algo", "architecture", "demos", "num_demos", "seed", "out", "resume"} | vars(self).keys()
+        known_settings = {item.name for item in fields(Args)} - own
+        unknown_settings = [name for name in self.train_settings if name not in known_settings]
+        if unknown_settings:
+            raise ConfigurationError(
+                f"--options {self.options} sets {', '.join(unknown_settings)}; what it can set is "
+                f"{', '.join(sorted(known_settings))}."
+            )
+        known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
+        for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
+            members = getattr(self, axis)
+            unknown = [member for member in members if axis in known and member not in known[axis]]
+            if unknown or not members or len(set(members)) < len(members):
+                raise ConfigurationError(
+                    f"--{axis.replace('_', '-')} {' '.join(map(str, members))} must name one or more, each once"
+                    f"{', of ' + ', '.join(known[axis]) if axis in known else ''}."
+                )
+        if self.seeds < 1:
+            raise ConfigurationError(f"--seeds {self.seeds} must be at least 1.")
+        for cell in self.cells():
+            self.settings(cell, Path())  # what a run would refuse is refused now
+
+    def cells(self) -> list[Cell]:
+        """All of them, seed by seed, so that what is finished early can be compared."""
+        found: dict[Cell, None] = {}
+        for seed in range(self.seeds):
+            for env in self.envs:
+                for algo in self.algos:
+                    core = algorithm_of(algo).core
+                    for architecture in self.architectures if core is None else (core,):
+                        own = (env, algo, architecture)
+                        if "none" in self.demos or RECORDED in self.demos:
+                            found[Cell(*own, "none", 0, _without_demos(self.variants), seed)] = None
+                        for demos in (demos for demos in self.demos if demos != "none"):
+                            for num in self.num_demos:
+                                for variant in self.variants:
+                                    found[Cell(*own, demos, num, variant, seed)] = None
+        return list(found)
+
+    def settings(self, cell: Cell, out: Path) -> Args:
+        """Those of a cell's run; its demonstrations are a file below ``out``."""
+        given = {
+            "env": cell.env,
+            "root": self.root,
+            "algo": cell.algo,
+            "architecture": cell.architecture,
+            "observation": self.observation,
+            "demos": "none",
+            "timesteps": self.timesteps,
+            "seed": cell.seed,
+            "val_images": self.val_images,
+            "eval_images": self.eval_images,
+            "validations": self.validations,
+            "out": out / "cells" / cell.name,
+        }
+        args = Args(**{**given, **self.train_settings, **VARIANTS[cell.variant]})
+        if cell.demos == "none":
+            return args
+        return replace_demos(args, self.demonstrations_path(cell, out), cell.num_demos)
+
+    @property
+    def train_settings(self) -> dict[str, Any]:
+        """As :class:`Args` takes them: what is an object there is text."""
+        return {
+            name: json.dumps(value) if isinstance(value, dict) else value
+            for name, value in json_object("--options", self.options).items()
+        }
+
+    def demonstrations_path(self, cell: Cell, out: Path) -> Path:
+        """Of the file that a cell's demonstrations are in."""
+        if cell.demos == RECORDED:
+            return out / "cells" / cell.name / "recorded.npz"
+        return out / "demonstrations" / f"{cell.env}-{cell.demos}-{max(self.num_demos)}.npz"
+
+
+def replace_demos(args: Args, path: Path, num_demos: int) -> Args:
+    """``args`` with the demonstrations in the file at ``path``, which need not be there yet."""
+    changed = replace(args, num_demos=num_demos)
+    object.__setattr__(changed, "demos", str(path))  # frozen; and Args would look for the file
+    return changed
+
+
+def _without_demos(variants: Sequence[str]) -> str:
+    """The variant of the cells without demonstrations: what most variants are about concerns demonstrations only."""
+    return "sparse_reward" if tuple(variants) == ("sparse_reward",) else "default"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the results of an environment are measured by."""
+
+    random: dict[str, float]
+    """Success of the random policy by split."""
+    oracle: dict[str, float]
+    """Success of the oracle by split."""
+    images: dict[str, int]
+    """How many, by split."""
+    num_glimpses: int
+    making_s: dict[str, float] = field(default_factory=dict)
+    """Seconds that a demonstration took, by demonstrator."""
+
+
+class Benchmark:
+    """A grid below a folder. Calling :meth:`run` again goes on with what is unfinished."""
+
+    def __init__(self, grid: Grid, out: Path):
+        self.grid, self.out = grid, out
+
+    @cached_property
+    def sources(self) -> dict[str, DataSource]:
+        """By environment."""
+        return {env: source_of(env, self.grid.root) for env in self.grid.envs}
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """By environment; trained where there is none."""
+        return {env: ensure_judge(source, scales=scales_of(env)) for env, source in self.sources.items()}
+
+    def prepare(self) -> dict[str, Reference]:
+        """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
+
+        Kept in ``references.json``.
+
+        Raises:
+            ConfigurationError: if more demonstrations are asked for than an environment has training images.
+        """
+        wanted = max(self.grid.num_demos) if set(self.grid.demos) != {"none"} else 0
+        for env, source in self.sources.items():
+            if wanted > source.size("train"):
+                raise ConfigurationError(
+                    f"--num-demos {wanted} is more than the {source.size('train')} training images of {env}; "
+                    "ask for fewer."
+                )
+        path = self.out / "references.json"
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        references = {env: Reference(**entry) for env, entry in kept.items()}
+        for env, source in self.sources.items():
+            judge = self.judges[env]
+            known = references.get(env)
+            if known is None or known.images != self._images(source):
+                references[env] = self._reference(source, judge, known.making_s if known else {})
+            if self.grid.observation == "embedding":
+                for split in PUBLIC_SPLITS:
+                    EpisodeBatch(source.load(split), judge, source.geometry, 1, observation="embedding")
+            for demos in self.grid.demos:
+                if demos not in ("none", RECORDED):
+                    self._demonstrate(env, demos, references[env])
+                write_json(path, {env: asdict(entry) for env, entry in references.items()})
+        return references
+
+    def run(self, workers: int = 1, ray: str | None = None) -> None:
+        """Makes all cells, each in a process of its own.
+
+        Args:
+            workers: processes at a time.
+            ray: address of a Ray cluster whose nodes share the folder, or "local".
+
+        Raises:
+            ConfigurationError: if the folder holds cells that were begun with other settings.
+        """
+        cells = self.grid.cells()
+        self._check(cells)
+        self.prepare()
+        todo = [cell for cell in cells if not self._finished(cell)]
+        logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
+        waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
+        progress = GridProgress(cells, self._done, lambda _: self.grid.timesteps, self._finished, unit="step")
+        with progress:
+            for wave in waves:  # the second records what the first has trained
+                for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
+                    pass
+
+    def results(self) -> "DataFrame":
+        """A row an evaluation, of the cells that are finished; see :mod:`agents.evaluation.scores` for the columns."""
+        import pandas  # an optional package
+
+        references = self.prepare()
+        rows: list[dict[str, Any]] = []
+        for cell in self.grid.cells():
+            path = self._folder(cell) / "cell.json"
+            if path.is_file():
+                rows += _rows(cell, json.loads(path.read_text(encoding="utf-8")), references[cell.env])
+        if not rows:
+            raise ArtifactError(f"{self.out} holds no finished cell yet; run the benchmark first.")
+        return pandas.DataFrame(rows)
+
+    def against(self, name: str) -> dict[str, dict[str, Any]]:
+        """For each environment the method that is best on validation images beside the policy called ``name``, image
+        by image on test images, its seeds averaged."""
+        frame = self.results()
+        found = {}
+        for env, source in self.sources.items():
+            curves = frame[(frame.env == env) & (frame.split == "val")]
+            keys = ["algo", "architecture", "demos", "num_demos", "variant"]
+            best = curves.groupby([*keys, "seed"]).success.max().groupby(keys).mean().idxmax()
+            cells = [cell for cell in self.grid.cells() if cell.env == env and _method(cell) == best]
+            tested = [
+                Evaluation.from_json(json.loads((self._folder(cell) / "cell.json").read_text())["test"])
+                for cell in cells
+                if (self._folder(cell) / "cell.json").is_file()
+            ]
+            test = source.load("test")
+            indices = choose_images(test, self.grid.eval_images)
+            theirs = kept_evaluation(name, source, self.judges[env], test, indices)
+            if any(one.images != theirs.images or one.judge != theirs.judge for one in tested):
+                raise ArtifactError(f"{name} and the agents on {env} were tested on other images; run the grid anew.")
+            ours = np.mean([one.outcomes for one in tested], axis=0)
+            difference: Estimate = mean_of(ours - theirs.outcomes)
+            log_loss = np.mean([one.final_log_loss for one in tested], axis=0) - theirs.final_log_loss
+            found[env] = {
+                "method": {**dict(zip(keys, best, strict=True)), "num_demos": int(best[3])},
+                "seeds": len(tested),
+                "success": float(ours.mean()),
+                "reference": name,
+                "reference_success": theirs.success_rate,
+                "difference": difference.to_json(),
+                "log_loss_difference": mean_of(log_loss).to_json(),
+                "images": len(indices),
+            }
+        return found
+
+    def _folder(self, cell: Cell) -> Path:
+        return self.out / "cells" / cell.name
+
+    def _finished(self, cell: Cell) -> bool:
+        return (self._folder(cell) / "cell.json").is_file()
+
+    def _done(self, cell: Cell) -> int:
+        """Environment steps of a cell so far."""
+        try:
+            curve = State.load(self._folder(cell) / "checkpoint" / "state.json").curve
+        except ArtifactError:  # of an older version; the run itself will say so
+            return 0
+        return curve[-1].env_steps if curve else 0
+
+    def _check(self, cells: Sequence[Cell]) -> None:
+        """Refuses to go on with what was begun, or finished, with other settings."""
+        paths = {"algo", "demos", "root", "out", "resume"}  # one grid's may be written in many ways
+        names = sorted({item.name for item in fields(Args)} - paths)
+        for cell in cells:
+            path = self._folder(cell) / "config.json"
+            if not path.is_file():
+                continue
+            begun, wanted = json.loads(path.read_text(encoding="utf-8"))["args"], self.grid.settings(cell, self.out)
+            for name in names:
+                ours, theirs = getattr(wanted, name), begun.get(name)
+                if ours is None and name == "target_temperature":  # a run takes its data set's when it begins
+                    continue
+                if ours != theirs:
+                    raise ConfigurationError(
+                        f"{self._folder(cell)} was begun with {name}={theirs}, not {ours}; choose another --out."
+                    )
+
+    def _images(self, source: DataSource) -> dict[str, int]:
+        """How many images agents are measured on, by split."""
+        return {
+            "val": min(self.grid.val_images, source.size("val")),
+            "test": min(self.grid.eval_images, source.size("test")),
+        }
+
+    def _reference(self, source: DataSource, judge: Judge, making_s: dict[str, float]) -> Reference:
+        success: dict[str, dict[str, float]] = {"random": {}, "oracle": {}}
+        images = self._images(source)
+        for split, count in images.items():
+            dataset = source.load(split)  # type: ignore[arg-type]
+            indices = choose_images(dataset, count)
+            for name, found in success.items():
+                found[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
+        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses, making_s)
+
+    def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
+        source, judge = self.sources[env], self.judges[env]
+        cell = Cell(env, "", "", demos, 0, "default", 0)
+        path = self.grid.demonstrations_path(cell, self.out)
+        if path.with_suffix(".json").is_file():
+            Demonstrations.load(path).check_fits(source, judge)
+            return
+        num = max(self.grid.num_demos)
+        began = time.perf_counter()
+        generate(demos, source, judge, min(num, source.size("train")), out=path)
+        reference.making_s[demos] = (time.perf_counter() - began) / num
+
+
+@dataclass(frozen=True)
+class CellRunner:
+    """Makes cells; what a process that makes them is sent."""
+
+    grid: Grid
+    out: Path
+
+    def __call__(self, cell: Cell) -> dict[str, Any]:
+        """Begins or goes on with a cell's run, and keeps what came of it in ``cell.json``."""
+        if cell.demos == RECORDED:
+            self._record(cell)
+        args = self.grid.settings(cell, self.out)
+        assert args.out is not None
+        if (args.out / "config.json").is_file():
+            experiment = Experiment.resumed(replace(Args(), resume=args.out))
+        else:
+            experiment = Experiment.started(args)
+        experiment.progress = experiment.examples = False
+        experiment.train()
+        test = experiment.test()
+        experiment.log_hparams(test.success_rate)
+        write_json(
+            args.out / "cell.json",
+            {
+                "cell": asdict(cell),
+                "curve": [asdict(point) for point in experiment.state.curve],
+                "selected": experiment.state.selected,
+                "test": test.to_json(),
+                "cloning": experiment.state.cloning,
+                "wall_time_s": experiment.state.wall_time,
+                "num_envs": NUM_ENVS,
+            },
+        )
+        return {}
+
+    def _record(self, cell: Cell) -> None:
+        path = self.grid.demonstrations_path(cell, self.out)
+        if path.with_suffix(".json").is_file():
+            return
+        without = replace(cell, demos="none", num_demos=0, variant=_without_demos((cell.variant,)))
+        source = source_of(cell.env, self.grid.root)
+        judge = ensure_judge(source, scales=scales_of(cell.env))
+        agent = self.out / "cells" / without.name / "model.zip"
+        record_agent(agent, source, judge, max(self.grid.num_demos), seed=cell.seed).save(path)
+
+
+def _method(cell: Cell) -> tuple[Any, ...]:
+    return cell.algo, cell.architecture, cell.demos, cell.num_demos, cell.variant
+
+
+def _rows(cell: Cell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
+    """The evaluations of a finished cell."""
+    demo_steps = cell.num_demos * reference.num_glimpses
+    shared = asdict(cell) | {
+        "cell": cell.name,
+        "demo_steps": demo_steps,
+        "making_s": reference.making_s.get(cell.demos, 0.0) * cell.num_demos,
+    }
+    chosen = next(point for point in content["curve"] if point["env_steps"] == content["selected"])
+    tested = {**chosen, "success": content["test"]["success_rate"], "log_loss": content["test"]["log_loss"][-1]}
+    for split, point in [*(("val", point) for point in content["curve"]), ("test", tested)]:
+        random, oracle = reference.random[split], reference.oracle[split]
+        yield {
+            **shared,
+            "split": split,
+            "env_steps": point["env_steps"],
+            "total_steps": point["env_steps"] + demo_steps,
+            "wall_s": point["seconds"],
+            "success": point["success"],
+            "log_loss": point["log_loss"],
+            "random": random,
+            "oracle": oracle,
+            "normalised": (point["success"] - random) / (oracle - random) if oracle != random else float("nan"),
+            "images": reference.images[split],
+        }

@@ -1,0 +1,246 @@
+"""How the tokens of a glimpse history become features: a GRU, a set transformer, a CNN on the canvas, or an MLP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from agents.networks.encoders import HistoryExtractor
+from agents.networks.torch_grid import TorchGrid
+from glimpse_env.sensing.geometry import LocationGrid
+
+
+class RecurrentExtractor(HistoryExtractor):
+    """h_t = GRU(h_t-1, token(y_t, l_t)), with a learned h_0 for the empty history: RAM's core."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        *,
+        posterior: Mapping[str, Any],
+        frozen: bool = False,
+        tokens: int = 128,
+        hidden: int = 128,
+    ):
+        """
+        Args:
+            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            hidden: H, width of the recurrent state and of the features.
+        """
+        super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
+        self.core = nn.GRU(tokens, hidden, batch_first=True)
+        self.start = nn.Parameter(torch.zeros(hidden))  # h_0
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        states = self.start.repeat(len(counts), 1)  # (B, H)
+        begun = counts > 0
+        if begun.any():
+            tokens = self.tokens(features[begun], locations[begun])  # (b, t, tokens)
+            packed = pack_padded_sequence(tokens, counts[begun].cpu(), batch_first=True, enforce_sorted=False)
+            _, last = self.core(packed, states[begun][None])  # (1, b, H)
+            states[begun] = last[0]
+        return states
+
+    def states(self, features: Tensor, locations: Tensor) -> Tensor:
+        first = self.start.repeat(1, len(features), 1)  # (1, B, H)
+        if features.shape[1] == 0:
+            return first.transpose(0, 1)
+        states, _ = self.core(self.tokens(features, locations), first)  # (B, t, H)
+        return torch.cat([first.transpose(0, 1), states], dim=1)
+
+
+class AttentionExtractor(HistoryExtractor):
+    """A set transformer (Lee et al. 2019): self-attention among the tokens, then a learned seed that attends to them,
+    whose output is the features. Without positions: the order of the glimpses does not matter, as it does not to the
+    judge."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        *,
+        posterior: Mapping[str, Any],
+        frozen: bool = False,
+        tokens: int = 64,
+        heads: int = 4,
+    ):
+        """
+        Args:
+            observation_space, posterior, frozen: see :class:`HistoryExtractor`.
+            tokens: H, width of the tokens and of the features.
+            heads: of attention; a divisor of ``tokens``.
+        """
+        super().__init__(observation_space, features_dim=tokens, posterior=posterior, frozen=frozen, tokens=tokens)
+        self.seed = nn.Parameter(0.1 * torch.randn(tokens))
+        self.among = AttentionBlock(tokens, heads)
+        self.pool = AttentionBlock(tokens, heads)
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        longest = int(counts.max()) if len(counts) else 0
+        tokens = self.tokens(features[:, :longest], locations[:, :longest])  # (B, t, H)
+        seen = torch.arange(longest, device=counts.device) < counts[:, None]
+        tokens = self.among(tokens, tokens, seen)
+        return self.pool(self.seed.expand(len(counts), 1, -1), tokens, seen)[:, 0]
+
+
+class AttentionBlock(nn.Module):
+    """MAB(X, Y) = Z + rFF(norm(Z)), Z = X + Attention(norm(X), norm(Y)); of an empty set Y nothing is added to X."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm, self.norm_set, self.norm_hidden = (nn.LayerNorm(width) for _ in range(3))
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
+        self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
+        """(B, n, H) of x (B, n, H) and the set y (B, m, H), of whose members those count that are ``seen``: (B, m), or
+        (B or 1, n, m) where each of x sees others."""
+        return self.attend(x, self.keys_and_values(y), seen)
+
+    def keys_and_values(self, y: Tensor) -> Tensor:
+        """What :meth:`attend` needs of each member of the set y (B, m, H), whatever the others are: (B, m, 2 H)."""
+        return self.key_value(self.norm_set(y))
+
+    def attend(self, x: Tensor, keys_and_values: Tensor, seen: Tensor) -> Tensor:
+        """See :meth:`forward`."""
+        seen = seen[:, None] if seen.ndim == 2 else seen  # (B, n, m)
+        if keys_and_values.shape[1]:
+            query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, n, heads, H / heads)
+            key, value = keys_and_values.unflatten(-1, (2 * self.heads, -1)).chunk(2, dim=-2)
+            scores = torch.einsum("bnhd,bmhd->bhnm", query, key) / query.shape[-1] ** 0.5
+            weights = scores.masked_fill(~seen[:, None], -1e9).softmax(-1)
+            attended = self.out(torch.einsum("bhnm,bmhd->bnhd", weights, value).flatten(2))
+            x = x + attended * seen.any(-1, keepdim=True)
+        return x + self.feed(self.norm_hidden(x))
+
+
+class MLPExtractor(HistoryExtractor):
+    """relu(W sum_i token(y_i, l_i) + b_t): no more than a sum and a layer (Deep Sets, Zaheer et al. 2017)."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        *,
+        posterior: Mapping[str, Any],
+        frozen: bool = False,
+        tokens: int = 256,
+        hidden: int = 128,
+    ):
+        """
+        Args:
+            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            hidden: H, width of the features.
+        """
+        super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
+        self.core = nn.Linear(tokens, hidden)
+        self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        seen = torch.arange(features.shape[1], device=counts.device) < counts[:, None]  # (B, t)
+        summed = (self.tokens(features, locations) * seen[..., None]).sum(1)
+        return torch.relu(self.core(summed) + self.by_step[counts])
+
+    def states(self, features: Tensor, locations: Tensor) -> Tensor:
+        summed = F.pad(self.tokens(features, locations).cumsum(1), (0, 0, 1, 0))  # (B, t + 1, tokens)
+        return torch.relu(self.core(summed) + self.by_step[: summed.shape[1]])
+
+
+class CanvasExtractor(HistoryExtractor):
+    """A convolution on the canvas of the grid's locations, which holds a glimpse's channels where it was taken, and
+    zeros elsewhere.
+
+    Its kernels span the canvas twice over, so that each location hears of every glimpse and how far off it is; as the
+    canvas is empty but for t places, the map is computed from these alone:
+
+        score(l) = b(l) + sum_i c(y_i, l_i, s) . k(l - l_i),  s = relu(W sum_i token(y_i, l_i) + b_t)
+
+    The channels c of a glimpse are a small network's, which knows the summary s of all of them. The summary makes up
+    the other features.
+    """
+
+    needs_grid = True
+
+    def __init__(
+        self,
+        observation_space: spaces.Dict,
+        *,
+        posterior: Mapping[str, Any],
+        grid: Mapping[str, Any],
+        frozen: bool = False,
+        tokens: int = 256,
+        hidden: int = 128,
+        channels: int = 64,
+    ):
+        """
+        Args:
+            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            grid: the fields of the environment's :class:`LocationGrid`.
+            hidden: width of the summary; there are as many features, and one more for each location.
+            channels: of the canvas.
+        """
+        self.side = LocationGrid(**grid).side
+        count = self.side**2
+        super().__init__(
+            observation_space, features_dim=hidden + count, posterior=posterior, frozen=frozen, tokens=tokens
+        )
+        self.maps = count
+        self.torch_grid = TorchGrid(LocationGrid(**grid))
+        self.summary = nn.Linear(tokens, hidden)
+        self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))
+        self.speak, self.context = nn.Linear(tokens, 2 * channels), nn.Linear(hidden, 2 * channels)
+        self.channels = nn.Linear(2 * channels, channels)
+        self.kernels = nn.Linear(channels, (2 * self.side - 1) ** 2, bias=False)
+        self.places = nn.Parameter(torch.zeros(count))
+
+    def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
+        seen = torch.arange(features.shape[1], device=counts.device) < counts[:, None]  # (B, t)
+        tokens = self.tokens(features, locations)
+        summary = torch.relu(self.summary((tokens * seen[..., None]).sum(1)) + self.by_step[counts])
+        return self._with_scores(summary[:, None], tokens, locations, seen[:, None])[:, 0]
+
+    def states(self, features: Tensor, locations: Tensor) -> Tensor:
+        steps = features.shape[1]
+        tokens = self.tokens(features, locations)
+        summed = F.pad(tokens.cumsum(1), (0, 0, 1, 0))  # (B, t + 1, tokens)
+        summary = torch.relu(self.summary(summed) + self.by_step[: steps + 1])
+        seen = torch.ones(steps + 1, steps, dtype=torch.bool, device=features.device).tril(-1)
+        return self._with_scores(summary, tokens, locations, seen.expand(len(features), -1, -1))
+
+    def _with_scores(self, summary: Tensor, tokens: Tensor, locations: Tensor, seen: Tensor) -> Tensor:
+        """(B, n, H + L): summaries (B, n, H) of n sets of glimpses, and their scores of all locations.
+
+        Args:
+            summary: of each set.
+            tokens: (B, t, tokens) of all glimpses.
+            locations: (B, t, 2) normalised.
+            seen: (B, n, t) bool: which glimpses are in which set.
+        """
+        if not self.scores_locations:
+            return F.pad(summary, (0, self.maps))
+        which, of_set, glimpse = seen.nonzero(as_tuple=True)  # (m,) each: a glimpse in a set
+        hidden = torch.relu(self.speak(tokens)[which, glimpse] + self.context(summary)[which, of_set])
+        spoken = self.kernels(torch.relu(self.channels(hidden)))  # (m, (2 side - 1)^2): for each offset
+        index, every = self.torch_grid.nearest(locations)[which, glimpse], torch.arange(self.maps, device=tokens.device)
+        down = every // self.side - index[:, None] // self.side + self.side - 1  # (m, L)
+        right = every % self.side - index[:, None] % self.side + self.side - 1
+        scores = spoken.gather(1, down * (2 * self.side - 1) + right)  # (m, L)
+        flat = summary.new_zeros(summary.shape[0] * summary.shape[1], self.maps)
+        flat = flat.index_add(0, which * summary.shape[1] + of_set, scores) + self.places
+        return torch.cat([summary, flat.unflatten(0, summary.shape[:2])], dim=-1)
+
+
+ARCHITECTURES: dict[str, type[HistoryExtractor]] = {
+    "gru": RecurrentExtractor,
+    "attention": AttentionExtractor,
+    "canvas": CanvasExtractor,
+    "mlp": MLPExtractor,
+}
+"""By the name that scripts call them."""

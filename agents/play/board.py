@@ -1,0 +1,329 @@
+"""What a person sees of a game: a picture of any size, and what lies where in it."""
+
+import math
+
+import numpy as np
+
+from agents.play.game import Attempt, Game, Score
+from glimpse_env.rendering.canvas import (
+    BACKGROUND,
+    BEST,
+    FAINT,
+    INK,
+    RIGHT,
+    TRACK,
+    WRONG,
+    Canvas,
+    Colour,
+    draw_bars,
+    draw_ramp,
+    heat,
+    heat_cell,
+)
+
+WIDTH, HEIGHT = 1040, 704
+"""Of the picture in units; drawn as large as the window allows."""
+PERSON: Colour = (70, 205, 255)
+ORACLE: Colour = BEST
+
+_LEFT, _TOP, _SIDE = 32, 64, 576
+"""Place and side of the image."""
+_PANEL, _PANEL_RIGHT = 644, 1008
+"""Left and right of what stands beside the image."""
+_BUTTON = (_PANEL, 596, _PANEL_RIGHT, 640)
+_LEAST_ZOOM = 0.4
+
+_HELP = (
+    ("Click", "take the glimpse at the pointer"),
+    ("M", "the oracle's map; the image then"),
+    ("", "counts as assisted"),
+    ("Space", "next image, after the last glimpse"),
+    ("H", "hide or show this"),
+    ("Esc", "stop; prints the score"),
+)
+
+
+class Board:
+    """The picture of a game in a window, the same shape at every size.
+
+    Args:
+        width, height: of the window in pixels.
+    """
+
+    def __init__(self, width: int, height: int):
+        self.width, self.height = width, height
+        self.zoom = max(_LEAST_ZOOM, min(width / WIDTH, height / HEIGHT))
+        self.left = max(0, round(width - WIDTH * self.zoom) // 2)
+        self.top = max(0, round(height - HEIGHT * self.zoom) // 2)
+
+    def pixel_at(self, pointer: tuple[int, int], game: Game) -> tuple[float, float] | None:
+        """The (row, col) of the image in its pixels at a pixel (x, y) of the window; None beside the image."""
+        x, y = self._units(pointer)
+        scale = game.grid.image_size / _SIDE
+        row, col = (y - _TOP) * scale, (x - _LEFT) * scale
+        inside = 0 <= row < game.grid.image_size and 0 <= col < game.grid.image_size
+        return (row, col) if inside and not game.finished else None
+
+    def on_button(self, pointer: tuple[int, int], game: Game) -> bool:
+        """Whether a pixel (x, y) of the window lies on the button for the next image, which is there after the end."""
+        x, y = self._units(pointer)
+        left, top, right, bottom = _BUTTON
+        return game.over and left <= x < right and top <= y < bottom
+
+    def draw(self, game: Game, pointer: tuple[int, int] | None = None, *, help_shown: bool = True) -> np.ndarray:
+        """The game at present.
+
+        Args:
+            game: whose hidden image has no part in the picture until the episode is over.
+            pointer: pixel (x, y) of the window; the glimpse that a click there would take is outlined.
+            help_shown: whether to say what the keys do.
+
+        Returns:
+            (height, width, 3) uint8.
+        """
+        canvas = Canvas(WIDTH, HEIGHT, self.zoom)
+        if game.finished:
+            _draw_end(canvas, game)
+        elif game.over:
+            _draw_verdict(canvas, game)
+        else:
+            aimed = None if pointer is None else self.pixel_at(pointer, game)
+            _draw_play(canvas, game, None if aimed is None else game.locate(*aimed), help_shown)
+        if game.over:
+            last = game.number + 1 == len(game.indices)
+            said = "Close" if game.finished else "See the score" if last else "Next image"
+            lit = pointer is not None and self.on_button(pointer, game)
+            _draw_button(canvas, said, lit)
+        _draw_status(canvas, game)
+        picture = canvas.finished()[: self.height, : self.width]
+        frame = np.full((self.height, self.width, 3), BACKGROUND, dtype=np.uint8)
+        frame[self.top : self.top + len(picture), self.left : self.left + picture.shape[1]] = picture
+        return frame
+
+    def _units(self, pointer: tuple[int, int]) -> tuple[float, float]:
+        return (pointer[0] - self.left) / self.zoom, (pointer[1] - self.top) / self.zoom
+
+
+def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) -> None:
+    """An episode that goes on: what was seen, and of the map what is shown; ``aimed`` is a location."""
+    steps, count = game.geometry.num_glimpses, len(game.corners)
+    _draw_heading(canvas, game)
+    canvas.text((_LEFT + _SIDE - 25 * steps - 6, 37), f"{count} of {steps} glimpses", 15, FAINT, "rm")
+    for t in range(steps):
+        x = _LEFT + _SIDE - 25 * (steps - t) + 6
+        canvas.box((x, 27, x + 19, 46), fill=PERSON if t < count else TRACK, radius=5)
+    epe_map, choice, grid = game.epe_map, game.choice, game.grid
+    painted = game.canvas
+    seen = painted[..., -1:] > 0
+    picture = np.where(seen, painted[..., :-1], np.array(TRACK))  # (H, W, 3)
+    if epe_map is not None:
+        shown, inside = heat(epe_map, grid.image_size, grid.glimpse_size, grid.stride)
+        opacity = inside * np.where(seen, 0.3, 0.8)
+        picture = opacity * shown + (1 - opacity) * picture
+    canvas.image((_LEFT, _TOP), np.rint(picture).astype(np.uint8), _SIDE)
+    _draw_glimpses(canvas, game, game.corners, PERSON)
+    if choice is not None:
+        _outline(canvas, _cell(game, choice) + np.array([-3, -3, 3, 3]), ORACLE, 3)
+    if aimed is not None:
+        box, colour = _window(game, grid.corners[aimed]), FAINT if game.taken(aimed) else INK
+        _outline(canvas, box, colour, 2)
+        if epe_map is not None:
+            _outline(canvas, _cell(game, aimed), colour, 2)
+            middle, bottom = (box[0] + box[2]) / 2, box[3] - 4
+            canvas.box((middle - 24, bottom - 22, middle + 24, bottom), fill=BACKGROUND, radius=4)
+            canvas.text((middle, bottom - 11), f"{epe_map[aimed]:.2f}", 14, INK, "mm")
+    y = _TOP
+    if epe_map is not None and choice is not None:
+        _draw_legend(canvas, game, epe_map, choice, aimed)
+        y += 150
+    if help_shown:
+        _draw_help(canvas, y)
+
+
+def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, aimed: int | None) -> None:
+    """What the colours of the map stand for."""
+    low, high = float(epe_map.min()), float(epe_map.max())
+    canvas.text((_PANEL, _TOP), "The oracle's map", 18, INK)
+    canvas.text((_PANEL_RIGHT, _TOP + 3), game.oracle.map_title, 14, FAINT, "ra")
+    draw_ramp(canvas, _PANEL, _TOP + 36, _PANEL_RIGHT, _TOP + 52)
+    canvas.text((_PANEL, _TOP + 58), f"{low:.2f}", 14, FAINT)
+    canvas.text((_PANEL_RIGHT, _TOP + 58), f"{high:.2f}", 14, FAINT, "ra")
+    if aimed is not None:
+        x = _PANEL + (_PANEL_RIGHT - _PANEL) * (float(epe_map[aimed]) - low) / max(high - low, 1e-12)
+        _outline(canvas, np.array([x - 3, _TOP + 32, x + 3, _TOP + 56]), INK, 2)
+    canvas.box((_PANEL, _TOP + 92, _PANEL + 18, _TOP + 110), outline=ORACLE, width=3)
+    said = f"the oracle would look here: {epe_map[choice]:.2f}"
+    canvas.text((_PANEL + 28, _TOP + 101), said, 15, INK, "lm")
+
+
+def _draw_help(canvas: Canvas, y: float) -> None:
+    """What to do and how."""
+    canvas.text((_PANEL, y), "Look where the class can be told", 18, INK)
+    for line in ("A judge names it from your glimpses alone.", "The oracle has played the same image."):
+        y += 25
+        canvas.text((_PANEL, y + 6), line, 15, FAINT)
+    y += 50
+    for key, what in _HELP:
+        if key:
+            canvas.box((_PANEL, y, _PANEL + 58, y + 24), fill=TRACK, radius=5)
+            canvas.text((_PANEL + 29, y + 12), key, 14, INK, "mm")
+        else:
+            y -= 10
+        canvas.text((_PANEL + 74, y + 12), what, 15, FAINT, "lm")
+        y += 34
+
+
+def _draw_verdict(canvas: Canvas, game: Game) -> None:
+    """An episode that has ended: the image, both players' glimpses, and what the judge made of them."""
+    played = game.rounds[-1]
+    _draw_heading(canvas, game)
+    x = float(_LEFT + _SIDE)
+    for name, colour in (("the oracle's", ORACLE), ("your glimpses", PERSON)):
+        canvas.text((x, 37), name, 15, FAINT, "rm")
+        x -= canvas.text_width(name, 15) + 26
+        canvas.box((x, 28, x + 18, 46), outline=colour, width=3)
+        x -= 20
+    canvas.image((_LEFT, _TOP), _rgb(game.dataset.images[played.index]), _SIDE)
+    _draw_glimpses(canvas, game, played.oracle.corners, ORACLE, last_corner=True)
+    _draw_glimpses(canvas, game, played.person.corners, PERSON)
+    canvas.text((_PANEL, _TOP), "True class", 14, FAINT)
+    name = canvas.fitted(game.dataset.class_names[played.label], 22, _PANEL_RIGHT - _PANEL)
+    canvas.text((_PANEL, _TOP + 20), name, 22, INK)
+    for who, colour, attempt, y in (
+        ("You", PERSON, played.person, _TOP + 74),
+        ("The oracle", ORACLE, played.oracle, _TOP + 300),
+    ):
+        _draw_judgement(canvas, game, who, colour, attempt, played.label, y)
+
+
+def _draw_judgement(
+    canvas: Canvas, game: Game, who: str, colour: Colour, attempt: Attempt, label: int, y: float
+) -> None:
+    """The judge's three most probable classes after one player's glimpses."""
+    canvas.box((_PANEL, y, _PANEL + 5, y + 28), fill=colour, radius=2)
+    canvas.text((_PANEL + 15, y + 14), who, 18, INK, "lm")
+    said = "right" if attempt.success else "wrong"
+    canvas.box((_PANEL_RIGHT - 66, y + 1, _PANEL_RIGHT, y + 27), fill=RIGHT if attempt.success else WRONG, radius=5)
+    canvas.text((_PANEL_RIGHT - 33, y + 14), said, 15, BACKGROUND, "mm")
+    canvas.text((_PANEL_RIGHT - 80, y + 14), f"log-loss {attempt.log_loss:.2f}", 14, FAINT, "rm")
+    names = game.dataset.class_names
+    draw_bars(canvas, (_PANEL, y + 46), _PANEL_RIGHT - _PANEL, attempt.probabilities, names, label, 3)
+
+
+def _draw_end(canvas: Canvas, game: Game) -> None:
+    """The whole game: every image with who was right, and the score."""
+    count = len(game.rounds)
+    canvas.text((_LEFT, 37), f"{count} image{'s' if count > 1 else ''} played", 22, INK, "lm")
+    across = math.ceil(math.sqrt(count))
+    cell = (_SIDE + 12) / across
+    for place, played in enumerate(game.rounds):
+        left, top = _LEFT + place % across * cell, _TOP + place // across * cell
+        side = cell - 12
+        canvas.image((left, top), _rgb(game.dataset.images[played.index]), side)
+        for attempt, colour, x in (
+            (played.person, PERSON, left),
+            (played.oracle, ORACLE, left + side / 2),
+        ):
+            canvas.box((x, top + side - 8, x + side / 2, top + side), fill=colour if attempt.success else TRACK)
+    score = game.score()
+    for y, who, colour, successes, loss in (
+        (_TOP, "You", PERSON, score.person_successes, score.person_log_loss),
+        (_TOP + 150, "The oracle", ORACLE, score.oracle_successes, score.oracle_log_loss),
+    ):
+        canvas.box((_PANEL, y, _PANEL + 5, y + 100), fill=colour, radius=2)
+        canvas.text((_PANEL + 24, y - 2), who, 18, INK)
+        canvas.text((_PANEL + 24, y + 24), f"{successes} of {score.images}", 40, colour)
+        canvas.text((_PANEL + 24, y + 78), f"mean log-loss {loss:.2f} nats", 15, FAINT)
+    canvas.text((_PANEL, _TOP + 300), "Below an image: who was right on it.", 15, FAINT)
+    for line, text in enumerate(_assistance(game)):
+        canvas.text((_PANEL, _TOP + 330 + 24 * line), text, 15, FAINT)
+
+
+def _assistance(game: Game) -> list[str]:
+    """Lines that say how often the map was shown, and the score without it."""
+    alone, helped = game.score(assisted=False), game.score(assisted=True)
+    if not helped.images:
+        return ["You played without the oracle's map."]
+    return [
+        f"The oracle's map was shown on {helped.images}.",
+        f"Without it: {_ratio(alone)} on {alone.images}; with it: {_ratio(helped)}.",
+    ]
+
+
+def _draw_heading(canvas: Canvas, game: Game) -> None:
+    title = f"Image {game.number + 1} of {len(game.indices)}"
+    canvas.text((_LEFT, 37), title, 22, INK, "lm")
+    if game.assisted:
+        canvas.text((_LEFT + canvas.text_width(title, 22) + 16, 38), "assisted", 15, FAINT, "lm")
+
+
+def _draw_button(canvas: Canvas, said: str, lit: bool) -> None:
+    left, top, right, bottom = _BUTTON
+    canvas.box(_BUTTON, fill=INK if lit else TRACK, radius=8)
+    middle = (top + bottom) / 2
+    canvas.text(((left + right) / 2, middle), said, 17, BACKGROUND if lit else INK, "mm")
+    canvas.text((right - 16, middle), "Space", 13, FAINT, "rm")
+
+
+def _draw_status(canvas: Canvas, game: Game) -> None:
+    """The score so far, and what the keys do."""
+    score, y = game.score(), HEIGHT - 32
+    helped = game.score(assisted=True).images
+    parts = [
+        ("You ", PERSON),
+        (_ratio(score), INK),
+        (" Oracle", ORACLE),
+    ]
+    if score.images:
+        losses = f"log-loss {score.person_log_loss:.2f} : {score.oracle_log_loss:.2f}"
+        assisted = f", {helped} assisted" if helped else ""
+        parts.append((f"     {losses}     {score.images} played{assisted}", FAINT))
+    x = float(_LEFT)
+    for text, colour in parts:
+        canvas.text((x, y), text, 17, colour, "lm")
+        x += canvas.text_width(text, 17)
+    keys = "Esc  close" if game.finished else "Esc  stop" if game.over else "M  map     H  help     Esc  stop"
+    canvas.text((_PANEL_RIGHT, y), keys, 14, FAINT, "rm")
+
+
+def _ratio(score: Score) -> str:
+    return f"{score.person_successes} : {score.oracle_successes}"
+
+
+def _draw_glimpses(
+    canvas: Canvas, game: Game, corners: np.ndarray, colour: Colour, *, last_corner: bool = False
+) -> None:
+    """Numbered outlines over the image; ``last_corner`` puts the numbers bottom right, else they are top left."""
+    for number, corner in enumerate(corners, start=1):
+        box = _window(game, corner)
+        if last_corner:  # inside another's glimpse at the same place
+            box = box + np.array([4, 4, -4, -4])
+        _outline(canvas, box, colour, 2)
+        left, top = (box[2] - 21, box[3] - 21) if last_corner else (box[0], box[1])
+        canvas.box((left, top, left + 21, top + 21), fill=colour, radius=2)
+        canvas.text((left + 10.5, top + 11), str(number), 14, INK if last_corner else BACKGROUND, "mm")
+
+
+def _cell(game: Game, location: int) -> np.ndarray:
+    """(4,) left, top, right, bottom of a location's cell in the map, in units of the picture."""
+    grid = game.grid
+    cell = heat_cell(location, grid.side, grid.glimpse_size, grid.stride)
+    return cell * (_SIDE / grid.image_size) + np.array([_LEFT, _TOP] * 2)
+
+
+def _window(game: Game, corner: np.ndarray) -> np.ndarray:
+    """(4,) left, top, right, bottom of a glimpse in units of the picture."""
+    scale, (row, col) = _SIDE / game.grid.image_size, corner
+    side = game.grid.glimpse_size
+    return np.array([col, row, col + side, row + side]) * scale + np.array([_LEFT, _TOP] * 2)
+
+
+def _outline(canvas: Canvas, box: np.ndarray, colour: Colour, width: float) -> None:
+    """A frame with a dark rim, to be seen on any image."""
+    canvas.box((box + np.array([-1, -1, 1, 1])).tolist(), outline=BACKGROUND, width=width + 2)
+    canvas.box(box.tolist(), outline=colour, width=width)
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of (H, W, 1 or 3)."""
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))

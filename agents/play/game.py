@@ -1,0 +1,276 @@
+"""A person plays the environment against the oracle, on the same images and before the same judge; needs no window."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.evaluate import record
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.env import GlimpseEnv
+from glimpse_env.episodes import Assessment
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.observations import Histories, unpack_history
+from oracles.base import GlimpsePolicy
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where one player looked on an image, and what the judge made of it."""
+
+    corners: np.ndarray
+    """(T, 2) int64 pixels: top-left corners (row, col) of the glimpses, in order."""
+    probabilities: np.ndarray
+    """(classes,) float32: the judge's after the last glimpse."""
+    success: bool
+    """Whether the judge named the class."""
+    log_loss: float
+    """Nats: -log p(true label) after the last glimpse."""
+
+    @classmethod
+    def of(cls, corners: np.ndarray, probabilities: np.ndarray, label: int) -> "Attempt":
+        """From what the judge said in the end."""
+        verdict = Assessment.of(probabilities[None], np.array([label]))
+        log_loss = max(0.0, float(verdict.log_loss[0]))  # in this order: it may be -0.0, or a hair below by rounding
+        return cls(corners, probabilities, bool(verdict.success[0]), log_loss)
+
+
+@dataclass(frozen=True)
+class Round:
+    """An image that was played to the end."""
+
+    index: int
+    """Of the image in its split."""
+    label: int
+    assisted: bool
+    """Whether the person was shown the oracle's map at any time."""
+    person: Attempt
+    oracle: Attempt
+
+
+@dataclass(frozen=True)
+class Score:
+    """The person against the oracle over some images."""
+
+    images: int
+    person_successes: int
+    oracle_successes: int
+    person_log_loss: float | None
+    """Nats, a mean over the images; None where there is none."""
+    oracle_log_loss: float | None
+
+    @classmethod
+    def of(cls, rounds: Sequence[Round]) -> "Score":
+        """Of rounds, no matter how they were played."""
+
+        def mean(losses: list[float]) -> float | None:
+            return float(np.mean(losses)) if losses else None
+
+        return cls(
+            images=len(rounds),
+            person_successes=sum(played.person.success for played in rounds),
+            oracle_successes=sum(played.oracle.success for played in rounds),
+            person_log_loss=mean([played.person.log_loss for played in rounds]),
+            oracle_log_loss=mean([played.oracle.log_loss for played in rounds]),
+        )
+
+
+class Game:
+    """A row of images, one episode on each. The oracle plays an image before the person does, who learns of it after.
+
+    Until the last glimpse all that a player is shown comes from the environment's ``history`` observation.
+
+    Attributes:
+        indices: (N,) int64, the images in the order they are played.
+        number: which of them is played now, 0..N-1.
+        rounds: those played to the end.
+        map_shown: whether the oracle's map is on view.
+        assisted: whether it was at any time on the present image.
+        finished: whether the player left the last image.
+    """
+
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        geometry: Geometry,
+        oracle: GlimpsePolicy,
+        indices: np.ndarray,
+        scales: int = 1,
+    ):
+        """
+        Args:
+            dataset: a split that no network of the judge was trained on.
+            judge: decides on success, the person's and the oracle's.
+            geometry: of the data set.
+            oracle: the opponent, whose map may be shown.
+            indices: (N,) int, images of the split.
+            scales: concentric windows of a glimpse.
+
+        Raises:
+            ConfigurationError: if there is no image or an index is out of range.
+        """
+        if len(indices) == 0:
+            raise ConfigurationError("a game of 0 images cannot be played; take at least 1.")
+        self.dataset, self.judge, self.geometry, self.oracle = dataset, judge, geometry, oracle
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.grid, self.scales = judge.grid, scales
+        self.rounds: list[Round] = []
+        self.number = 0
+        self.finished = False
+        self.map_shown = self.assisted = False
+        self._env = GlimpseEnv(dataset, judge, geometry, scales=self.scales)
+        self._begin()
+
+    @property
+    def over(self) -> bool:
+        """Whether the last glimpse at the present image was taken, so that all may be shown."""
+        return len(self.rounds) > self.number
+
+    @property
+    def corners(self) -> np.ndarray:
+        """(t, 2) int64 pixels: top-left corners of the person's glimpses so far."""
+        return self._history.corners[0, : self._history.counts[0]]
+
+    @property
+    def canvas(self) -> np.ndarray:
+        """(H, W, C + 1) uint8: what the person saw in its place, zero elsewhere; the last channel 255 where seen.
+
+        Of several scales the wider lie under the narrower, their pixels as blocks.
+        """
+        side, channels = self.grid.image_size, self.dataset.images.shape[-1]
+        margin = self.grid.glimpse_size * 2 ** (self.scales - 1)  # for what reaches over the image's rim
+        canvas = np.zeros((side + 2 * margin, side + 2 * margin, channels + 1), dtype=np.uint8)
+        glimpses = self._history.glimpses[0, : len(self.corners)]  # (t, g, g, C * scales)
+        for scale in reversed(range(self.scales)):
+            pixels = glimpses[..., scale * channels : (scale + 1) * channels]
+            blocks = pixels.repeat(2**scale, axis=1).repeat(2**scale, axis=2)
+            width = blocks.shape[1]
+            for block, corner in zip(blocks, self.corners, strict=True):
+                top, left = corner + margin - (width - self.grid.glimpse_size) // 2
+                canvas[top : top + width, left : left + width, :channels] = block
+                canvas[top : top + width, left : left + width, channels] = 255
+        return canvas[margin:-margin, margin:-margin]
+
+    @property
+    def epe_map(self) -> np.ndarray | None:
+        """(L,) float32: what the oracle expects of each next location, given the person's glimpses; None if hidden."""
+        return self._advice[0] if self._advice is not None and self.map_shown else None
+
+    @property
+    def choice(self) -> int | None:
+        """Where the oracle would look next, a grid location; None while the map is hidden."""
+        return self._advice[1] if self._advice is not None and self.map_shown else None
+
+    def locate(self, row: float, col: float) -> int:
+        """The grid location whose glimpse is centred nearest to a point of the image, in pixels from its corner."""
+        middle = self.grid.glimpse_size / 2
+        return int(self.grid.nearest(np.array([row - middle, col - middle])))
+
+    def taken(self, location: int) -> bool:
+        """Whether the person looked there already."""
+        return location in self.grid.nearest(self.corners)
+
+    def click(self, row: float, col: float) -> bool:
+        """Takes the glimpse at :meth:`locate`.
+
+        Returns:
+            Whether one was taken: not after the episode's end, and not a second time at one location, which the
+            oracle does not do either.
+        """
+        location = self.locate(row, col)
+        if self.over or self.taken(location):
+            return False
+        observation, _, ended, _, info = self._env.step(location)
+        self._observe(observation)
+        if ended:
+            index, label = int(info["index"]), int(info["label"])
+            person = Attempt.of(self.corners, info["probabilities"], label)
+            self.rounds.append(Round(index, label, self.assisted, person, self._opponent))
+        self._consult()
+        return True
+
+    def toggle_map(self) -> None:
+        """Shows or hides the oracle's map for the next glimpse; the image counts as assisted from then on."""
+        if self.over:
+            return
+        self.map_shown = not self.map_shown
+        self.assisted |= self.map_shown
+        self._consult()
+
+    def next(self) -> bool:
+        """Goes to the next image, the map hidden, or ends the game after the last one.
+
+        Returns:
+            False if the episode is not over, in which case nothing happens.
+        """
+        if not self.over:
+            return False
+        if self.number + 1 == len(self.indices):
+            self.finished = True
+        else:
+            self.number += 1
+            self._begin()
+        return True
+
+    def score(self, assisted: bool | None = None) -> Score:
+        """Over all rounds, or only over those with or without the map."""
+        return Score.of([played for played in self.rounds if assisted in (None, played.assisted)])
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values: what was played, the scores with and without the map, and every round."""
+        return {
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "split": self.dataset.split,
+            "judge": self.judge.identity,
+            "images": len(self.indices),
+            "score": {
+                "all": asdict(self.score()),
+                "unassisted": asdict(self.score(assisted=False)),
+                "assisted": asdict(self.score(assisted=True)),
+            },
+            "rounds": [
+                {
+                    "index": played.index,
+                    "class": self.dataset.class_names[played.label],
+                    "assisted": played.assisted,
+                    "person": self._attempt_to_json(played.person),
+                    "oracle": self._attempt_to_json(played.oracle),
+                }
+                for played in self.rounds
+            ],
+        }
+
+    def _attempt_to_json(self, attempt: Attempt) -> dict[str, Any]:
+        return {
+            "success": attempt.success,
+            "log_loss": attempt.log_loss,
+            "judged": self.dataset.class_names[int(attempt.probabilities.argmax())],
+            "locations": self.grid.nearest(attempt.corners).tolist(),
+        }
+
+    def _begin(self) -> None:
+        """The oracle plays the image, then the person's episode begins."""
+        image = self.indices[[self.number]]
+        played = record(self.oracle, self.dataset, self.judge, self.geometry, image, scales=self.scales)
+        label = int(self.dataset.labels[image[0]])
+        self._opponent = Attempt.of(played.corners[0], played.probabilities[0, -1], label)
+        self._state: Any = self.oracle.start(self.dataset, image)
+        self.assisted = self.map_shown = False
+        observation, _ = self._env.reset(options={"index": int(image[0])})
+        self._observe(observation)
+
+    def _observe(self, observation: Any) -> None:
+        self._observation = observation
+        self._history: Histories = unpack_history(observation, self.grid)
+        self._advice: tuple[np.ndarray, int] | None = None
+
+    def _consult(self) -> None:
+        """Asks the oracle, where its map is to be shown."""
+        if self.map_shown and not self.over and self._advice is None:
+            action, self._state = self.oracle.predict(self._observation, self._state)
+            assert self.oracle.last_maps is not None, "the opponent has no map"
+            self._advice = self.oracle.last_maps[0].copy(), int(action)

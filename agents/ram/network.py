@@ -1,0 +1,226 @@
+"""The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014): it looks and it classifies."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from agents.networks.extractors import AttentionBlock
+from glimpse_env.checks import one_of
+from glimpse_env.judge.posterior import Plan, PosteriorConfig, encoder_plan
+
+Memory = TypeVar("Memory")
+ENCODERS = ("conv", "spatial", "linear")
+
+
+class GlimpseNetwork(nn.Module):
+    """token(y, l) = relu(norm(A encoder(y) + B loc(l))): what is seen, and where.
+
+    The encoder has the judge's convolutions, which are *valid*, with batch normalisation; or two, and a layer on all
+    they give, which tells shapes apart better; or it is RAM's own layer on the pixels. Without the normalisation RAM
+    takes several times as long to find what to look for. Its statistics have to be of the glimpses of all steps
+    together: at one step all episodes may look at the same place, and then the network would be another when it acts.
+    """
+
+    def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv"):
+        """
+        Args:
+            config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
+            tokens: width of a token.
+            encoder: ``"conv"``, ``"spatial"`` or ``"linear"``.
+
+        Raises:
+            ConfigurationError: if there is no such encoder.
+        """
+        super().__init__()
+        self.shape = (config.glimpse_size, config.glimpse_size, config.channels)
+        one_of("encoder", encoder, ENCODERS)
+        layers: list[nn.Module] = []
+        channels = config.channels
+        if encoder == "linear":
+            channels = config.features
+            pixels = config.glimpse_size**2 * config.channels
+            layers = [nn.Flatten(), nn.Linear(pixels, channels), nn.BatchNorm1d(channels), nn.ReLU()]
+        plan: Plan = ()
+        if encoder == "conv":
+            plan = encoder_plan(config.glimpse_size, config.stride)
+        elif encoder == "spatial":
+            plan = spatial_plan(config.glimpse_size)
+        side = config.glimpse_size
+        for kernel, stride, share in plan:
+            width = max(8, round(config.features * share / 8) * 8)
+            if kernel == side:  # the same as a convolution, in half the time
+                linear = nn.Linear(channels * side**2, width, bias=False)
+                layers += [nn.Flatten(), linear, nn.BatchNorm1d(width), nn.ReLU()]
+            else:
+                layers += [nn.Conv2d(channels, width, kernel, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels, side = width, (side - kernel) // stride + 1
+        # glimpses are (g, g, C) in memory; with weights alike, no layer has to reorder them
+        self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.glimpse_projection = nn.Linear(channels, tokens)
+        self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+
+    def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
+        """(B, g * g * C * scales) in [0, 1] and (B, 2) normalised to (B, tokens)."""
+        pixels = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
+        features = self.encoder(pixels).flatten(1)
+        return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
+
+
+def spatial_plan(glimpse_size: int) -> Plan:
+    """A convolution that halves a glimpse, one of 2 x 2 pixels, and a layer on all the places that are left.
+
+    A dense pass does not agree with it, as one does with :func:`encoder_plan`'s, whose total stride is the grid's.
+    """
+    shapes, side = [], glimpse_size
+    for kernel, stride in ((3 + (side + 1) % 2, 2), (2, 1)):  # no pixel is left out
+        if side > kernel:
+            shapes.append((kernel, stride))
+            side = (side - kernel) // stride + 1
+    shapes.append((side, 1))
+    return tuple((kernel, stride, 0.5 ** (len(shapes) - 1 - i)) for i, (kernel, stride) in enumerate(shapes))
+
+
+class Core(nn.Module, ABC, Generic[Memory]):
+    """Reads tokens one by one."""
+
+    @abstractmethod
+    def begin(self, batch: int) -> tuple[Tensor, Memory]:
+        """h_0 (B, H) of ``batch`` episodes, and what is remembered of them."""
+
+    @abstractmethod
+    def step(self, token: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """h_t (B, H) once a token (B, tokens) more has been read, and what is remembered then."""
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        state, memory = self.begin(len(tokens))
+        states = [state]
+        for token in tokens.unbind(1):
+            state, memory = self.step(token, memory)
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+
+class GRUCore(Core[Tensor]):
+    """h_t = GRU(h_t-1, token_t), with a learned h_0."""
+
+    def __init__(self, tokens: int, hidden: int):
+        super().__init__()
+        self.cell = nn.GRUCell(tokens, hidden)
+        self.start = nn.Parameter(torch.zeros(hidden))
+
+    def begin(self, batch: int) -> tuple[Tensor, Tensor]:
+        first = self.start.expand(batch, -1)
+        return first, first
+
+    def step(self, token: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.cell(token, memory)
+        return state, state
+
+
+class TransformerCore(Core[tuple[Tensor, ...]]):
+    """Causal self-attention over the tokens so far, a learned one before them; no positions but the locations'.
+
+    What is remembered of a token is its keys and values in each layer, (B, t, 2 H), so that none is read twice.
+    """
+
+    def __init__(self, tokens: int, hidden: int, heads: int = 4, layers: int = 2):
+        super().__init__()
+        self.start = nn.Parameter(0.1 * torch.randn(hidden))
+        self.project = nn.Linear(tokens, hidden)
+        self.blocks = nn.ModuleList(AttentionBlock(hidden, heads) for _ in range(layers))
+
+    def begin(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        empty = tuple(self.start.new_zeros(batch, 0, 2 * len(self.start)) for _ in self.blocks)
+        return self._read(self.start.expand(batch, -1), empty)
+
+    def step(self, token: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self._read(self.project(token), memory)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """All steps in one pass, in which each sees no later one."""
+        x = torch.cat([self.start.expand(len(tokens), 1, -1), self.project(tokens)], dim=1)  # (B, t + 1, H)
+        earlier = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        for block in cast(Iterable[AttentionBlock], self.blocks):
+            x = block(x, x, earlier)
+        return x
+
+    def _read(self, newest: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        kept, x = [], newest[:, None]  # (B, 1, H)
+        for block, before in zip(cast(Iterable[AttentionBlock], self.blocks), memory, strict=True):
+            kept.append(torch.cat([before, block.keys_and_values(x)], dim=1))  # (B, t + 1, 2 H)
+            x = block.attend(x, kept[-1], torch.ones(kept[-1].shape[:2], dtype=torch.bool, device=x.device))
+        return x[:, 0], tuple(kept)
+
+
+CORES: dict[str, type[Core[Any]]] = {"gru": GRUCore, "transformer": TransformerCore}
+"""By name."""
+
+
+class RAMNetwork(nn.Module):
+    """Glimpse network, core, and what is read off the core's state h_t.
+
+    Attributes:
+        locator: logits of pi(l_t+1 | h_t).
+        classifier: logits of p(theta | h_t), trained after the last glimpse, or after each.
+        baseline: b(h_t), the return that is expected; reads h_t without moving it.
+        foresight: the entropy in nats that p(theta | h_t+1) is expected to have; reads h_t without moving it.
+    """
+
+    def __init__(
+        self,
+        posterior: Mapping[str, Any],
+        num_locations: int,
+        *,
+        core: str = "gru",
+        encoder: str = "conv",
+        tokens: int = 192,
+        hidden: int = 192,
+    ):
+        """
+        Args:
+            posterior: the fields of the :class:`PosteriorConfig` that shapes the glimpse encoder; plain values, so that
+                SB3 stores them with the model.
+            num_locations: L, of the grid.
+            core: a key of :data:`CORES`.
+            encoder: see :class:`GlimpseNetwork`.
+            tokens: width of a glimpse's token.
+            hidden: H, width of the core's state.
+
+        Raises:
+            ConfigurationError: if there is no such core or encoder.
+        """
+        super().__init__()
+        one_of("core", core, CORES)
+        config = PosteriorConfig(**posterior)
+        self.glimpse_network = GlimpseNetwork(config, tokens, encoder)
+        self.core = CORES[core](tokens, hidden)
+        self.locator = _head(hidden, num_locations)
+        self.classifier = _head(hidden, config.num_classes)
+        self.baseline = _head(hidden, 1)
+        self.foresight = _head(hidden, 1)
+
+    def read(self, observation: Mapping[str, Any]) -> Tensor:
+        """Tokens (B, tokens) of the newest glimpses in observations of B episodes."""
+        device = next(self.parameters()).device
+        glimpses, locations = (torch.as_tensor(observation[key], device=device) for key in ("glimpse", "location"))
+        return self.glimpse_network(glimpses, locations)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        return self.core.states(tokens)
+
+    def expected_return(self, state: Tensor) -> Tensor:
+        """b(h) of states (..., H): (...)."""
+        return self.baseline(state.detach())[..., 0]
+
+    def expected_entropy(self, state: Tensor) -> Tensor:
+        """What the classifier's entropy is expected to be a glimpse later, of states (..., H): (...) nats."""
+        return torch.relu(self.foresight(state.detach())[..., 0])
+
+
+def _head(hidden: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out))

@@ -1,0 +1,73 @@
+"""Glimpse sequences that supervise a part of the training images: where they come from does not matter."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensing.geometry import LocationGrid
+from oracles.baselines import HandCraftedPolicy
+from oracles.demonstrations import Demonstrations
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Where to look on N training images.
+
+    Raises:
+        ConfigurationError: if there is no sequence, an image has two, or the shapes disagree.
+    """
+
+    indices: np.ndarray
+    """(N,) int64: images of the training split, each once."""
+    locations: np.ndarray
+    """(N, T) int64: grid locations in the order they are looked at."""
+
+    def __post_init__(self) -> None:
+        count = len(self.indices)
+        if count == 0 or self.locations.ndim != 2 or len(self.locations) != count:
+            raise ConfigurationError(
+                f"sequences need indices (N,) and locations (N, T), N >= 1, not {self.indices.shape} and "
+                f"{self.locations.shape}."
+            )
+        if len(np.unique(self.indices)) < count:
+            raise ConfigurationError(f"{count} sequences are of {len(np.unique(self.indices))} images; give each one.")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def first(self, num: int | None = None, num_glimpses: int | None = None) -> "Sequences":
+        """The first ``num`` of them, and of each its first ``num_glimpses`` locations; None for all.
+
+        Raises:
+            ConfigurationError: if there are fewer.
+        """
+        wanted, steps = num or len(self), num_glimpses or self.locations.shape[1]
+        if wanted > len(self) or steps > self.locations.shape[1]:
+            raise ConfigurationError(
+                f"{wanted} sequences of {steps} glimpses are wanted of {len(self)} of {self.locations.shape[1]}."
+            )
+        return Sequences(self.indices[:wanted], self.locations[:wanted, :steps])
+
+    @classmethod
+    def demonstrated(cls, demonstrations: Demonstrations) -> "Sequences":
+        """Those of demonstrations, whoever demonstrated."""
+        return cls(demonstrations.indices, demonstrations.locations)
+
+    @classmethod
+    def hand_crafted(
+        cls, dataset: GlimpseDataset, grid: LocationGrid, num_glimpses: int, indices: np.ndarray, *, seed: int = 0
+    ) -> "Sequences":
+        """HGS: the parts of the images ``indices`` (N,), see :class:`HandCraftedPolicy`.
+
+        Raises:
+            ConfigurationError: if the data set has no parts.
+        """
+        return cls(indices, HandCraftedPolicy(grid, num_glimpses, seed).start(dataset, indices))
+
+    @classmethod
+    def recorded(cls, model: Any, dataset: GlimpseDataset, indices: np.ndarray) -> "Sequences":
+        """PS-RAM: where a trained :class:`agents.ram.algorithm.RAM` looks on the images ``indices`` (N,), with no sampling."""
+        return cls(indices, model.look(dataset, indices).locations)

@@ -1,0 +1,88 @@
+"""Stopping early with a network that looks and classifies: what it names after each glimpse, and at what cost.
+
+After t glimpses the network expects of the next one, which it would choose itself, the information gain
+
+    EIG_t = H[ p(theta | h_t) ] - e(h_t),   e(h_t) ~ E[ H[ p(theta | h_t+1) ] ]
+
+with e its foresight, trained on the entropies that came (:class:`agents.ram.algorithm.RAM` with ``every_step=True``). It stops as
+soon as that falls under a threshold.
+"""
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from agents.ram.algorithm import RAM
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensing.sensor import Sensor
+from oracles.boed.stopping import PlayedOut
+
+CHUNK = 256
+"""Images at a time."""
+
+
+@torch.no_grad()
+def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> PlayedOut:
+    """All T glimpses on each of the images ``indices`` (N,), one deterministic episode an image.
+
+    Args:
+        model: trained after every glimpse, with an environment.
+        dataset: the split.
+        indices: images of it.
+
+    Raises:
+        ConfigurationError: if the network was trained after the last glimpse only, or there is none to leave out.
+    """
+    if not model.every_step:
+        raise ConfigurationError("this network classifies after its last glimpse only; train one with every_step=True.")
+    episodes, network = model._episodes, model.policy.acting
+    if episodes.geometry.num_glimpses < 2:
+        raise ConfigurationError("num_glimpses=1 leaves none to save; play at least 2.")
+    looked = model.look(dataset, indices)
+    sensor = Sensor(episodes.geometry.glimpse_size, episodes.sensor.scales)
+    success, entropy, gain = [], [], []
+    for start in range(0, len(indices), CHUNK):
+        rows = slice(start, start + CHUNK)
+        corners, images = looked.corners[rows], np.asarray(indices)[rows]
+        count, steps = corners.shape[:2]
+        glimpses = sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
+        shown = {
+            "glimpse": glimpses.reshape(count * steps, -1).astype(np.float32) / 255,
+            "location": episodes.grid.normalise(corners.reshape(-1, 2)),
+        }
+        states = network.states(network.read(shown).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
+        posterior = torch.distributions.Categorical(logits=network.classifier(states))
+        present = posterior.entropy()
+        success.append(posterior.logits.argmax(-1).cpu().numpy() == looked.labels[rows, None])
+        entropy.append(present.cpu().numpy().astype(np.float64))
+        gain.append((present - network.expected_entropy(states))[:, :-1].cpu().numpy().astype(np.float64))
+    return PlayedOut(np.concatenate(success), np.concatenate(entropy), np.concatenate(gain))
+
+
+def flops(model: RAM, *, rule: bool) -> np.ndarray:
+    """Floating-point operations (T,) of an episode that stops after 1..T glimpses, counted as torch executes them.
+
+    Args:
+        model: whose network.
+        rule: whether classifier and foresight are asked after every glimpse, as a stopping rule does, or the
+            classifier after the last one only.
+    """
+    network, space = model.policy.acting, model.observation_space
+    shown = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]
+    totals = []
+    model.policy.set_training_mode(False)
+    state, memory = network.core.begin(1)
+    spent = 0
+    for _ in range(model.policy.num_glimpses):
+        with FlopCounterMode(display=False) as counter:
+            network.locator(state)
+            state, memory = network.core.step(network.read(shown), memory)
+            if rule:
+                network.classifier(state)
+                network.expected_entropy(state)
+        spent += counter.get_total_flops()
+        with FlopCounterMode(display=False) as answer:
+            network.classifier(state)
+        totals.append(spent if rule else spent + answer.get_total_flops())
+    return np.array(totals)

@@ -1,0 +1,76 @@
+"""Demonstrations recorded from a trained agent: what the paper calls PS-RAM where it had none itself."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.networks.encoders import EMBEDDING_KEYS
+from agents.registry import algorithm_of
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import digest
+from glimpse_env.judge.judge import Judge
+from glimpse_env.rollout import play
+from oracles.demonstrations import Demonstrations, manifest_of
+
+
+def is_agent(path: str) -> bool:
+    """Whether ``path`` names a saved agent."""
+    return Path(path).suffix == ".zip"
+
+
+def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The agent that a run of scripts/train_agent.py saved at ``path``, and that run's settings.
+
+    Raises:
+        ArtifactError: if the agent, or ``config.json`` of its run beside it, cannot be read.
+    """
+    try:
+        settings = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["args"]
+        return algorithm_of(settings["algo"]).model.load(path, device="cpu"), settings
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give the model.zip in a folder of "
+            "scripts/train_agent.py."
+        ) from error
+
+
+def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
+    """One deterministic sequence of a saved agent on each of ``num`` training images; there are no maps.
+
+    Args:
+        path: of the agent, see :func:`load_agent`.
+        source, judge: of its environment.
+        num: images, chosen at random.
+        seed: which ones.
+
+    Raises:
+        ArtifactError: if there is no agent.
+        ConfigurationError: if more images are asked for than there are.
+    """
+    train = source.load("train")
+    if not 1 <= num <= len(train):
+        raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
+    model, settings = load_agent(path)
+    images = np.random.default_rng(seed).permutation(len(train))[:num]
+    embedded = set(model.observation_space.spaces) == EMBEDDING_KEYS
+    rollouts = play(
+        model,
+        train,
+        judge,
+        source.geometry,
+        images,
+        scales=judge.card.scales,
+        observation="embedding" if embedded else "history",
+        progress=False,
+    )
+    manifest = manifest_of("random", source, judge, num, seed=seed) | {
+        "policy": "agent",
+        "agent": {
+            name: settings.get(name) for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
+        },
+        "weights": digest(*(value.numpy() for value in model.policy.state_dict().values())),
+    }
+    return Demonstrations(images, rollouts.locations, rollouts.entropy, None, manifest)

@@ -1,0 +1,437 @@
+"""Pictures of a benchmark: learning curves, sample efficiency, performance profiles and steps to a threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
+
+from agents.evaluation.scores import (
+    RESAMPLES,
+    Arrival,
+    Curve,
+    Method,
+    arrivals,
+    checked,
+    curves_of,
+    efficiency,
+    envs_of,
+    mean_curve,
+    methods_of,
+    profiles,
+    reached,
+    told,
+)
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import whole_file
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C7A00")
+"""Okabe and Ito's, safe for the colour-blind, with a darker yellow."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHED = (0, (5, 2.2))
+CROWD = 8
+"""More methods than this are drawn in a panel an architecture."""
+REFERENCES: dict[str, str] = {"oracle": "#333333", "random": "#6B6B6B"}
+STEPS = "environment steps, those of demonstrations included"
+TAUS = np.linspace(0.0, 1.1, 111)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn: its colour and marker with its counterpart's, solid with demonstrations."""
+
+    colour: str
+    marker: str
+    dashed: bool
+
+    def line(self) -> dict[str, Any]:
+        """Keyword arguments of a matplotlib line."""
+        return {
+            "color": self.colour,
+            "marker": self.marker,
+            "markersize": 4.2,
+            "linewidth": 1.7,
+            "linestyle": DASHED if self.dashed else "-",
+            "markerfacecolor": "white" if self.dashed else self.colour,
+        }
+
+
+def styles(methods: Sequence[Method], *, by_architecture: bool) -> dict[Method, Style]:
+    """A style for each method; one without demonstrations has the colour of the first with them.
+
+    Args:
+        methods: all that a figure shows.
+        by_architecture: whether architectures have panels of their own, and so share their styles.
+    """
+
+    def group(method: Method) -> tuple[Any, ...]:
+        architecture = "" if by_architecture else method.architecture
+        if not method.has_demos and method.variant == "default":
+            partners = [other for other in methods if other.family == method.family and other.has_demos]
+            if partners:
+                method = min(partners, key=lambda other: other.rank)
+        return method.algo, architecture, method.demos, method.num_demos, method.variant
+
+    groups = list(dict.fromkeys(group(method) for method in sorted(methods, key=lambda method: method.rank)))
+    found = {}
+    for method in methods:
+        rank = groups.index(group(method))
+        marker = MARKERS[(rank + rank // len(PALETTE)) % len(MARKERS)]
+        found[method] = Style(PALETTE[rank % len(PALETTE)], marker, dashed=not method.has_demos)
+    return found
+
+
+def _panels(methods: Sequence[Method]) -> list[tuple[str, list[Method]]]:
+    """(title, methods) of each panel: one an architecture where there are more than :data:`CROWD` methods."""
+    if len(methods) <= CROWD:
+        return [("", list(methods))]
+    architectures = sorted({method.architecture for method in methods})
+    return [
+        (told(architecture), [method for method in methods if method.architecture == architecture])
+        for architecture in architectures
+    ]
+
+
+def _new(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of panels (rows, columns) of ``width`` x ``height`` inches, all plainly dressed."""
+    figure = Figure(figsize=(width * columns, height * rows), dpi=130, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **shared)
+    for each in axes.flat:
+        each.grid(color="#e6e6e6", linewidth=0.8)
+        each.set_axisbelow(True)
+        each.spines[["top", "right"]].set_visible(False)
+        each.tick_params(labelsize=9)
+    return figure, axes
+
+
+def _label(axes: np.ndarray, used: int, x: str, y: str) -> None:
+    """Labels the lowest panel of each column and the first of each row; hides all after the first ``used``."""
+    columns = axes.shape[1]
+    for index, each in enumerate(axes.flat):
+        each.set_visible(index < used)
+        if used - columns <= index < used:
+            each.set_xlabel(x, fontsize=9)
+            each.tick_params(labelbottom=True)
+        if index % columns == 0:
+            each.set_ylabel(y, fontsize=9)
+
+
+def _legend(figure: Figure, shown: dict[Method, Style], *, by_architecture: bool) -> None:
+    """One legend below all panels, in as many columns as fit; the figure grows by its height."""
+    entries: dict[str, Line2D] = {}
+    for method, style in shown.items():
+        label = method.recipe if by_architecture else method.label
+        entries.setdefault(label, Line2D([], [], **style.line()))
+    width, height = figure.get_size_inches()
+    longest = max(map(len, entries))
+    most = max(1, int(width / (0.075 * longest + 0.75)))
+    rows = math.ceil(len(entries) / most)
+    figure.set_size_inches(width, height + 0.2 * rows + 0.1)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=math.ceil(len(entries) / rows),
+        fontsize=9,
+        frameon=False,
+        handlelength=3.2,
+    )
+
+
+def _counted(value: float, _: object = None) -> str:
+    """A number of steps in few signs: 500, 20k, 1.5M."""
+    for unit, sign in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{sign}"
+    return f"{value:.3g}"
+
+
+def _round_steps(low: float, high: float, most: int) -> list[float]:
+    """At most ``most`` ticks of a log axis inside [low, high]: 1, 2, 5 times powers of ten, or the powers alone."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / most)]
+
+
+def _steps_axis(axes: Axes, steps: np.ndarray, most: int = 6) -> None:
+    """A logarithmic x-axis over ``steps`` that has room for 0: linear up to the first step, or the last hundredth."""
+    last = max(float(steps.max(initial=1.0)), 1.0)
+    first = max(float(steps[steps > 0].min(initial=last)), last / 100)
+    linear = min(first, last / 2)
+    axes.set_xscale("symlog", linthresh=linear, linscale=0.35)
+    axes.xaxis.set_major_locator(FixedLocator([0.0, *_round_steps(linear, last, most)]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(_counted))
+    axes.set_xlim(-0.15 * linear, 1.1 * last)
+
+
+def _draw(axes: Axes, xs: np.ndarray, values: np.ndarray, style: Style, *, stairs: bool = False) -> None:
+    """A line with its band; ``values`` (3, N) are the line, the band's lower end and its upper one."""
+    if len(xs) == 0:
+        return
+    line, low, high = values
+    settings = style.line()
+    if stairs:
+        settings["drawstyle"] = "steps-post"
+    axes.fill_between(xs, low, high, step="post" if stairs else None, color=style.colour, alpha=0.13, linewidth=0)
+    axes.plot(xs, line, markevery=max(1, len(xs) // 7), zorder=3 if style.dashed else 4, **settings)
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes ``stem``.png and ``stem``.svg whole; the SVG's ids depend on its name and content alone."""
+    written = []
+    for suffix in (".png", ".svg"):
+        path = stem.with_name(stem.name + suffix)
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type") if suffix == ".svg" else ("Software",))
+        with whole_file(path) as temporary, matplotlib.rc_context({"svg.hashsalt": stem.name}):
+            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
+        written.append(path)
+    return written
+
+
+def _references(axes: Axes, curves: Iterable[tuple[str, float]]) -> None:
+    """Horizontal lines with their names, each where curves seldom are: above at the left, below at the right."""
+    for name, success in curves:
+        axes.axhline(100 * success, color=REFERENCES[name], linewidth=1.2, linestyle=(0, (1, 1.6)), zorder=2)
+        above = name == "oracle"
+        axes.annotate(
+            f"{name} {success:.1%}",
+            (0.01 if above else 0.99, 100 * success),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 2 if above else -2),
+            textcoords="offset points",
+            ha="left" if above else "right",
+            va="bottom" if above else "top",
+            fontsize=8.5,
+            color=REFERENCES[name],
+        )
+
+
+def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
+    """Draws validation success against total steps, a panel an environment, between oracle and random.
+
+    Lines are means over seeds with 95 % bootstrap bands. More than :data:`CROWD` methods get a row of panels an
+    environment, one an architecture.
+
+    Args:
+        stem: path without ``.png`` and ``.svg``; both are written, whole.
+        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        resamples: of the seeds.
+        seed: of the resampling.
+
+    Returns:
+        The paths.
+
+    Raises:
+        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no curve.
+    """
+    results = checked(results)
+    curves = _curves(results)
+    val = results[results["split"] == "val"]
+    envs, methods = envs_of(val), methods_of(val)
+    panels = _panels(methods)
+    crowded = len(panels) > 1
+    drawn = styles(methods, by_architecture=crowded)
+    if crowded:
+        places = [(env, title, of_panel) for env in envs for title, of_panel in panels]
+        rows, columns = len(envs), len(panels)
+    else:
+        places = [(env, "", methods) for env in envs]
+        columns = min(3, len(envs))
+        rows = math.ceil(len(envs) / columns)
+    figure, axes = _new(rows, columns, 3.7 if columns > 1 else 6.4, 2.9 if columns > 1 else 3.6)
+    for each, (env, title, of_panel) in zip(axes.flat, places, strict=False):
+        here = val[val["env"] == env]
+        for method in of_panel:
+            own = [curve for curve in curves if curve.env == env and curve.method == method]
+            if own:
+                grid, values = mean_curve(own, resamples=resamples, seed=seed)
+                _draw(each, grid, 100 * values, drawn[method])
+        oracle, random = 100 * here["oracle"].mean(), 100 * here["random"].mean()
+        room = oracle - random
+        lowest, highest = 100 * here["success"].min(), 100 * here["success"].max()
+        each.set_ylim(min(random - 0.13 * room, lowest - 0.03 * room), max(oracle + 0.13 * room, highest + 0.03 * room))
+        _references(each, [("oracle", oracle / 100), ("random", random / 100)])
+        _steps_axis(each, here["total_steps"].to_numpy(dtype=np.float64))
+        name = f"{env}, {title}" if title else env
+        each.set_title(name, loc="left", fontsize=10, fontweight="bold")
+    _label(axes, len(places), STEPS, "judged right on validation (%)")
+    _legend(figure, drawn, by_architecture=crowded)
+    return _save(figure, stem)
+
+
+def _curves(results: DataFrame) -> list[Curve]:
+    curves = curves_of(results)
+    if not curves:
+        raise ConfigurationError("the results hold no evaluation on validation images; a curve needs some.")
+    return curves
+
+
+def _over_methods(
+    stem: Path, xs: np.ndarray, lines: dict[Method, np.ndarray], *, steps: bool, labels: tuple[str, str]
+) -> list[Path]:
+    """Lines of all methods in one panel, or in one an architecture where there are many.
+
+    Args:
+        stem: of the files.
+        xs: (N,) of all lines.
+        lines: (3, N) each, with NaN where a line or its band is not drawn.
+        steps: whether x are environment steps.
+        labels: of the two axes.
+    """
+    panels = _panels(list(lines))
+    crowded = len(panels) > 1
+    drawn = styles(list(lines), by_architecture=crowded)
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    size = (4.6, 3.2) if columns > 1 else (7.2, 4.0)
+    figure, axes = _new(rows, columns, *size, sharey=True)
+    for each, (title, of_panel) in zip(axes.flat, panels, strict=False):
+        for method in of_panel:
+            inside = np.isfinite(lines[method][0])
+            _draw(each, xs[inside], lines[method][:, inside], drawn[method], stairs=True)
+        if steps:
+            _steps_axis(each, xs)
+        else:
+            each.set_xlim(xs[0], xs[-1])
+        each.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    _label(axes, len(panels), *labels)
+    _legend(figure, drawn, by_architecture=crowded)
+    return _save(figure, stem)
+
+
+def sample_efficiency(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
+    """Draws the IQM of normalised validation scores over environments and seeds against total steps.
+
+    Arguments, return value and errors as of :func:`learning_curves`.
+    """
+    grid, lines = efficiency(results, resamples=resamples, seed=seed)
+    labels = (STEPS, "IQM of the normalised score")
+    return _over_methods(stem, grid, lines, steps=True, labels=labels)
+
+
+def performance_profiles(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
+    """Draws which share of the runs has a normalised test score above each value.
+
+    Arguments and return value as of :func:`learning_curves`.
+
+    Raises:
+        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no test row.
+    """
+    lines = profiles(results, TAUS, resamples=resamples, seed=seed)
+    if not lines:
+        raise ConfigurationError("the results hold no evaluation on test images; a profile needs some.")
+    labels = ("normalised score on test images", "share of runs above it")
+    return _over_methods(stem, TAUS, lines, steps=False, labels=labels)
+
+
+def steps_to_threshold(
+    stem: Path, results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAMPLES, seed: int = 0
+) -> list[Path]:
+    """Draws the total steps to a normalised validation score, a panel an environment and a row a method.
+
+    Small marks are seeds, large ones medians with 95 % bootstrap intervals; hollow marks with an arrow are lower
+    bounds, of what did not get there inside its budget.
+
+    Args:
+        stem: path without ``.png`` and ``.svg``; both are written, whole.
+        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        threshold: in (0, 1].
+        resamples: of the seeds.
+        seed: of the resampling.
+
+    Returns:
+        The paths.
+
+    Raises:
+        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no curve.
+    """
+    curves = _curves(results)
+    medians = arrivals(results, threshold, resamples=resamples, seed=seed)
+    methods = sorted({arrival.method for arrival in medians}, key=lambda method: method.rank)
+    envs = sorted({arrival.env for arrival in medians})
+    drawn = styles(methods, by_architecture=len(methods) > CROWD)
+    heights = {method: -rank for rank, method in enumerate(methods)}
+    columns = min(3, len(envs))
+    rows = math.ceil(len(envs) / columns)
+    figure, axes = _new(rows, columns, 3.2, 0.8 + 0.26 * len(methods), sharey=True)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + 0.075 * max(len(method.label) for method in methods), height)
+    ends = [max(curve.total_steps[-1], 1.0) for curve in curves]
+    places = [reached(curve.total_steps, curve.normalised, threshold) for curve in curves]
+    begins = [place for place in places if place is not None]
+    low, high = max(min([*begins, *ends]), 1.0) / 1.4, max(ends) * 2.0
+    for each, env in zip(axes.flat, envs, strict=False):
+        for curve in curves:
+            if curve.env == env:
+                _seed_mark(each, curve, threshold, heights[curve.method], drawn[curve.method])
+        for arrival in medians:
+            if arrival.env == env:
+                _median_mark(each, arrival, heights[arrival.method], drawn[arrival.method])
+        each.set_xscale("log")
+        each.set_xlim(low, high)
+        each.xaxis.set_major_locator(FixedLocator(_round_steps(low, high, 6)))
+        each.xaxis.set_minor_locator(NullLocator())
+        each.xaxis.set_major_formatter(FuncFormatter(_counted))
+        each.set_yticks(list(heights.values()), [method.label for method in heights], fontsize=9)
+        each.set_ylim(-len(methods) + 0.4, 0.6)
+        each.set_title(env, loc="left", fontsize=10, fontweight="bold")
+    _label(axes, len(envs), f"environment steps to {threshold:.0%} of the gap", "")
+    return _save(figure, stem)
+
+
+def _seed_mark(axes: Axes, curve: Curve, threshold: float, height: float, style: Style) -> None:
+    """A small mark where one seed reaches the threshold, a hollow triangle where its budget ends before."""
+    place = reached(curve.total_steps, curve.normalised, threshold)
+    x = max(float(curve.total_steps[-1]) if place is None else place, 1.0)
+    fill = "none" if place is None else style.colour
+    axes.plot(
+        [x],
+        [height],
+        marker=">" if place is None else "o",
+        markersize=4,
+        markerfacecolor=fill,
+        markeredgecolor=style.colour,
+        alpha=0.45,
+        zorder=3,
+    )
+
+
+def _median_mark(axes: Axes, arrival: Arrival, height: float, style: Style) -> None:
+    """A large mark at the median with its interval; hollow, and with an arrow, where it is a lower bound."""
+    median = arrival.median
+    assert median.value is not None
+    x = max(median.value, 1.0)
+    if median.low is not None and median.high is not None:
+        axes.plot([max(median.low, 1.0), max(median.high, 1.0)], [height, height], color=style.colour, linewidth=2)
+    if arrival.at_least:
+        arrow = {"arrowstyle": "-|>", "color": style.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+        tip = offset_copy(axes.transData, axes.get_figure(root=True), x=22, units="points")
+        axes.annotate("", (x, height), (x, height), xycoords=tip, textcoords="data", arrowprops=arrow, zorder=4)
+    axes.plot(
+        [x],
+        [height],
+        marker=style.marker,
+        markersize=7.5,
+        markerfacecolor="white" if arrival.at_least else style.colour,
+        markeredgecolor=style.colour,
+        markeredgewidth=1.5,
+        zorder=5,
+    )

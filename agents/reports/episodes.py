@@ -1,0 +1,232 @@
+"""Pictures of a run: its learning curve, and example episodes of several policies side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from PIL import Image, ImageDraw, ImageFont
+from scipy.optimize import isotonic_regression
+
+from agents.evaluation.evaluate import TITLES, Evaluation, Recording
+from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.files import whole_file
+from glimpse_env.rendering.frames import draw_episode
+
+COLOURS: dict[str, str] = {
+    # Okabe and Ito's palette, safe for the colour-blind
+    "agent": "#0072B2",
+    "agent_cloned": "#56B4E9",
+    "oracle": "#D55E00",
+    "clairvoyant": "#CC79A7",
+    "fixed": "#009E73",
+    "centre": "#8C7A00",
+    "hgs": "#E69F00",
+    "random": "#6B6B6B",
+}
+BANNER = 56
+"""Height of the title over the episodes in pixels."""
+MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
+"""Policies whose maps are drawn beside their episodes."""
+BANDS = ("random", "fixed", "oracle", "clairvoyant")
+
+
+def learning_curve(
+    path: Path,
+    curve: Sequence[tuple[int, float]],
+    evaluations: Mapping[str, Evaluation],
+    *,
+    selected: int | None,
+    validation_images: int,
+    title: str,
+) -> None:
+    """Draws validation success against environment steps among the reference policies.
+
+    Args:
+        path: of the PNG, written whole.
+        curve: (environment steps, success rate on validation images); the first point is where fine-tuning began.
+        evaluations: on test images; references among them become horizontal lines with their 95 % intervals.
+        selected: environment steps of the weights that were kept; None leaves the mark out.
+        validation_images: number of images behind each point of the curve.
+        title: names the environment and the data set.
+    """
+    steps = np.array([point[0] for point in curve], dtype=np.float64)
+    success = 100 * np.array([point[1] for point in curve])
+    figure = Figure(figsize=(8.6, 5.0), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    right = max(float(steps[-1]), 1.0)
+    labels: list[tuple[float, str, str]] = []
+    for name in BANDS:
+        if name not in evaluations:
+            continue
+        evaluation, colour = evaluations[name], COLOURS[name]
+        low, high = evaluation.interval()
+        axes.axhspan(100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+        axes.axhline(100 * evaluation.success_rate, color=colour, linewidth=1.4, linestyle=(0, (6, 2)))
+        labels.append((100 * evaluation.success_rate, f"{TITLES[name]}  {evaluation.success_rate:.1%}", colour))
+    axes.plot(steps, success, color=COLOURS["agent"], linewidth=2.2, marker="o", markersize=5, zorder=4)
+    if "agent_cloned" in evaluations:
+        axes.plot(
+            steps[:1],
+            success[:1],
+            "D",
+            color=COLOURS["agent_cloned"],
+            markeredgecolor="white",
+            markersize=10,
+            zorder=5,
+        )
+        if selected != steps[0]:
+            _remark(axes, "after cloning", (steps[0], success[0]), (8, -14))
+    if selected is not None and len(steps) > 1:
+        chosen = success[np.flatnonzero(steps == selected)[0]]
+        axes.plot([selected], [chosen], "o", markersize=13, fillstyle="none", color=COLOURS["agent"], zorder=5)
+    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", COLOURS["agent"]))
+    if "agent" in evaluations and selected is not None:
+        tested = 100 * evaluations["agent"].success_rate
+        low, high = evaluations["agent"].interval()
+        axes.errorbar(
+            [selected],
+            [tested],
+            [[tested - 100 * low], [100 * high - tested]],
+            fmt="*",
+            markersize=13,
+            color=COLOURS["agent"],
+            ecolor=COLOURS["agent_cloned"],
+            elinewidth=2,
+            zorder=3,
+        )
+        kept = "cloned, and kept" if selected == steps[0] else "kept"
+        place = (selected, min(tested, success[np.flatnonzero(steps == selected)[0]]))
+        near_the_first = 0 < selected - steps[0] < 0.2 * right
+        _remark(axes, f"{kept}; on test images {tested:.1f}%", place, (8, -46 if near_the_first else -24))
+    axes.set_xlim(-0.03 * right, 1.02 * right)
+    bottom = min([float(success.min()), *(entry[0] for entry in labels)])
+    axes.set_ylim(max(0.0, bottom - 8), 101.5)
+    _label_right(axes, labels)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+    axes.set_xlabel("environment steps (glimpses) of training")
+    axes.set_ylabel("judged right after the last glimpse (%)")
+    note = f"Curve: {validation_images} validation images."
+    if evaluations:
+        count = len(next(iter(evaluations.values())).outcomes)
+        note += f" Lines and star: {count} test images, with 95 % intervals."
+    axes.text(0.0, -0.16, note, transform=axes.transAxes, fontsize=8.5, color="#555555", va="top")
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
+    """Text beside a point of the curve, ``offset`` in points."""
+    axes.annotate(text, place, xytext=offset, textcoords="offset points", color=COLOURS["agent"], fontsize=9, zorder=6)
+
+
+def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Writes labels (height, text, colour) to the right of the axes, moved apart where they would overlap."""
+    bottom, top = axes.get_ylim()
+    labels = sorted(labels)
+    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
+    for (_, text, colour), height in zip(labels, heights, strict=True):
+        axes.annotate(
+            text,
+            (1.015, height),
+            xycoords=("axes fraction", "data"),
+            color=colour,
+            fontsize=9.5,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Ascending heights moved apart to be at least ``gap`` from each other, inside [low, high] and as little as can be.
+
+    The moved heights minimise the sum of squared moves: an isotonic regression, once the gaps are taken off.
+    """
+    offsets = gap * np.arange(len(heights))
+    moved = isotonic_regression(np.asarray(heights) - offsets).x
+    return list(np.clip(moved, low, max(low, high - offsets[-1])) + offsets)
+
+
+def episode_frames(
+    recording: Recording, row: int, dataset: GlimpseDataset, geometry: Geometry, *, name: str, scales: int = 1
+) -> list[np.ndarray]:
+    """An episode step by step: T pictures, after each glimpse one, the true class told in the last.
+
+    Args:
+        recording: of one policy.
+        row: which of its episodes.
+        dataset: the split that was played on.
+        geometry: of the data set.
+        name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
+        scales: of the sensor.
+
+    Returns:
+        (h, w, 3) uint8 pictures of one size.
+    """
+    index, steps = int(recording.indices[row]), geometry.num_glimpses
+    maps = recording.maps if name in MAPPED else None
+    return [
+        draw_episode(
+            np.asarray(dataset.images[index]),
+            recording.corners[row, : t + 1],
+            geometry.glimpse_size,
+            recording.probabilities[row, t],
+            dataset.class_names,
+            label=int(dataset.labels[index]) if t == steps - 1 else None,
+            epe_map=None if maps is None else maps[row, t],
+            stride=geometry.stride,
+            map_title=recording.map_title,
+            num_glimpses=steps,
+            scales=scales,
+            title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
+        )
+        for t in range(steps)
+    ]
+
+
+def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Pictures (h, w, 3) uint8 of one height, row by row, edge to edge; all rows must be of one width."""
+    rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
+    missing = rows[0].shape[1] - rows[-1].shape[1]
+    rows[-1] = np.pad(rows[-1], ((0, 0), (0, missing), (0, 0)), mode="edge")
+    return np.concatenate(rows)
+
+
+def episodes(
+    path: Path,
+    recordings: Mapping[str, Recording],
+    dataset: GlimpseDataset,
+    geometry: Geometry,
+    *,
+    title: str,
+    scales: int = 1,
+) -> None:
+    """Draws finished episodes, images from top to bottom and policies from left to right.
+
+    Args:
+        path: of the PNG, written whole.
+        recordings: of the same images, by policy.
+        dataset: the split that was played on.
+        geometry: of the data set.
+        title: names the environment and the data set.
+        scales: of the sensor.
+    """
+    count = len(next(iter(recordings.values())).indices)
+    pictures = [
+        episode_frames(recording, row, dataset, geometry, name=name, scales=scales)[-1]
+        for row in range(count)
+        for name, recording in recordings.items()
+    ]
+    grid = Image.fromarray(tile(pictures, len(recordings)))
+    picture = Image.new("RGB", (grid.width, grid.height + BANNER), grid.getpixel((0, 0)))
+    picture.paste(grid, (0, BANNER))
+    font = ImageFont.load_default(26)
+    ImageDraw.Draw(picture).text((24, BANNER // 2 + 6), title, "white", font, anchor="lm")
+    with whole_file(path) as temporary:
+        picture.save(temporary)

@@ -1,0 +1,284 @@
+"""Pictures about the oracle: how its estimate converges, how far its judge is to be believed, and where it looks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.ndimage import gaussian_filter
+
+from agents.evaluation.calibration import Calibration
+from agents.evaluation.evaluate import TITLES
+from agents.evaluation.published import NAMES, PUBLISHED, SHUFFLED, Judged, mean_estimate, ranks
+from agents.reports.episodes import COLOURS
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.files import whole_file
+from glimpse_env.sensing.geometry import LocationGrid
+
+CRITERION_COLOURS = {"entropy": "#0072B2", "log_loss": "#D55E00", "error": "#009E73"}
+COMPARISON_COLOURS = {**COLOURS, PUBLISHED: "#0072B2", SHUFFLED: "#56B4E9"}
+GLIMPSE_COLOURS = LinearSegmentedColormap.from_list("order", ["#ffd15c", "#ff7a5c", "#ec4899", "#966eff"])
+"""Of the first to the last glimpse, as in episodes."""
+LABELLED_PARTS = ("beak", "tail", "belly", "left leg", "right leg")
+GREY = "#555555"
+
+
+def convergence(
+    path: Path, sizes: Sequence[int], squared: Mapping[str, np.ndarray], slopes: Mapping[str, float], *, note: str
+) -> None:
+    """Draws root-mean-square errors of the estimators against the number of samples, on logarithmic axes.
+
+    Args:
+        path: of the PNG, written whole.
+        sizes: (S,) numbers of samples.
+        squared: (S, R) squared errors by estimator, ``"criterion, weights"`` as in
+            :data:`oracles.validation.convergence.ESTIMATORS`; others are drawn in grey.
+        slopes: of log error against log N, by estimator.
+        note: under the picture.
+    """
+    figure = Figure(figsize=(8.6, 5.2), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for name, errors in squared.items():
+        mean = errors.mean(axis=1)
+        root = np.sqrt(mean)
+        # of the root, from that of the mean square
+        standard_error = errors.std(axis=1, ddof=1) / np.sqrt(errors.shape[1]) / (2 * root)
+        criterion, _, weights = name.partition(", ")
+        known = criterion in CRITERION_COLOURS
+        colour = CRITERION_COLOURS.get(criterion, GREY)
+        style = {"pixels": "-", "labels": (0, (5, 2))}.get(weights, (0, (1, 1.5)))
+        label = f"{name}: {slopes[name]:.2f}" if known else name
+        axes.fill_between(sizes, root - standard_error, root + standard_error, color=colour, alpha=0.25, linewidth=0)
+        axes.plot(sizes, root, color=colour, linestyle=style, linewidth=1.8, marker="o", markersize=4, label=label)
+    ends = np.array([sizes[0], sizes[-1]], dtype=np.float64)
+    top = 1.35 * max(float(np.sqrt(errors.mean(axis=1)).max()) for errors in squared.values())
+    axes.plot(ends, top * np.sqrt(ends[0] / ends), color="black", linewidth=1.0, label="1 / √N: −0.50")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(list(sizes), [str(size) for size in sizes])
+    axes.set_xlabel("N, images drawn from the world")
+    axes.set_ylabel("root-mean-square error (nats; a probability for error)")
+    axes.legend(
+        title="criterion, completions weighted by: slope",
+        fontsize=8.5,
+        title_fontsize=8.5,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        frameon=False,
+    )
+    axes.set_title(
+        "The oracle's expected criterion nears the exact one as 1 / √N", loc="left", fontsize=12, fontweight="bold"
+    )
+    _finish(axes, "both")
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, note: str) -> None:
+    """Draws a reliability diagram for each policy, with a histogram of the confidences below it.
+
+    Args:
+        path: of the PNG, written whole.
+        found: calibration after the last glimpse, by policy.
+        title, note: over and under the picture.
+    """
+    figure = Figure(figsize=(2.75 * len(found) + 0.5, 4.6), dpi=150, layout="constrained")
+    grid = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
+    for column, (name, calibration) in enumerate(found.items()):
+        axes, counts = grid[:, column]
+        colour = COLOURS.get(name, GREY)
+        axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
+        confidence, accuracy, low, high, _ = np.array(calibration.bins()).T
+        spread = np.abs(np.stack([accuracy - low, high - accuracy]))
+        axes.errorbar(confidence, accuracy, spread, color=colour, fmt="o-", markersize=4, linewidth=1.2, elinewidth=0.8)
+        error = calibration.error
+        axes.text(
+            0.04,
+            0.97,
+            f"ECE {100 * (error.value or 0):.1f} %\nconfidence {100 * calibration.mean_confidence:.1f} %"
+            f"\naccuracy {100 * calibration.accuracy:.1f} %",
+            transform=axes.transAxes,
+            va="top",
+            fontsize=8.5,
+        )
+        axes.set_title(TITLES.get(name, name), fontsize=10.5)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        counts.hist(calibration.confidence, bins=np.linspace(0, 1, 21).tolist(), color=colour, alpha=0.6)
+        counts.set_xlabel("confidence")
+        for part in (axes, counts):
+            _finish(part, "both")
+    grid[0, 0].set_ylabel("accuracy")
+    grid[1, 0].set_ylabel("images")
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: str) -> None:
+    """Draws log-loss and entropy after each glimpse for sequences of several origins, with their intervals.
+
+    Args:
+        path: of the PNG, written whole.
+        found: what the judge made of them, by origin.
+        title, note: over and under the picture.
+    """
+    figure = Figure(figsize=(9.6, 4.4), dpi=150, layout="constrained")
+    for axes, measure, label in zip(
+        figure.subplots(1, 2), ("log_loss", "entropy"), ("log-loss of the label", "entropy of the judge"), strict=True
+    ):
+        for number, (name, judged) in enumerate(found.items()):
+            values = getattr(judged, measure)
+            steps = np.arange(1, values.shape[1] + 1) + 0.05 * (number - len(found) / 2)
+            estimates = [mean_estimate(column) for column in values.T]
+            mean, low, high = (
+                np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
+            )
+            style = "--" if name == SHUFFLED else "-"
+            axes.errorbar(
+                steps,
+                mean,
+                [mean - low, high - mean],
+                color=COMPARISON_COLOURS.get(name, GREY),
+                fmt="o",
+                linestyle=style,
+                markersize=4,
+                linewidth=1.6,
+                elinewidth=0.7,
+                label=NAMES.get(name, name),
+            )
+        axes.set_xticks(range(1, values.shape[1] + 1))
+        axes.set_xlabel("glimpses")
+        axes.set_ylabel(f"{label}, nats")
+        _finish(axes, "y")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9, frameon=False)
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def coverage(
+    path: Path, sequences: Mapping[str, np.ndarray], grid: LocationGrid, *, parts: np.ndarray, title: str, note: str
+) -> None:
+    """Draws where the t-th glimpse lies, over all images: sequences of each origin in a row, t from left to right.
+
+    Args:
+        path: of the PNG, written whole.
+        sequences: (N, T) grid locations, by origin.
+        grid: of the locations.
+        parts: (M, 2) rows and columns of the images' visible parts, whose outline is drawn.
+        title, note: over and under the picture.
+    """
+    size, steps = grid.image_size, next(iter(sequences.values())).shape[1]
+    figure = Figure(figsize=(1.9 * steps + 1.2, 1.75 * len(sequences) + 0.9), dpi=150, layout="constrained")
+    grid_axes = figure.subplots(len(sequences), steps, squeeze=False)
+    crowd = gaussian_filter(np.histogram2d(parts[:, 0], parts[:, 1], bins=32, range=[[0, size], [0, size]])[0], 1.5)
+    places = (np.arange(32) + 0.5) * size / 32
+    for row, (name, locations) in enumerate(sequences.items()):
+        for t in range(steps):
+            share = np.zeros((size, size))
+            for top, left in grid.corners[locations[:, t]]:
+                share[top : top + grid.glimpse_size, left : left + grid.glimpse_size] += 100 / len(locations)
+            axes = grid_axes[row, t]
+            image = axes.imshow(share, cmap="magma", vmin=0, vmax=60)
+            axes.contour(places, places, crowd, levels=[0.25 * crowd.max()], colors="#7fd0ff", linewidths=0.9)
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(f"glimpse {t + 1}", fontsize=10)
+        grid_axes[row, 0].set_ylabel(NAMES.get(name, name), fontsize=10)
+    figure.colorbar(image, ax=grid_axes, label="images that saw it (%)", shrink=0.8, extend="max")
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def disagreement(
+    path: Path,
+    dataset: GlimpseDataset,
+    indices: np.ndarray,
+    published: np.ndarray,
+    ours: np.ndarray,
+    maps: np.ndarray,
+    grid: LocationGrid,
+    *,
+    photographs: bool,
+    note: str,
+) -> None:
+    """Draws, an image a row: the published sequence, ours, and our map before each published glimpse.
+
+    Args:
+        path: of the PNG, written whole.
+        dataset: the split.
+        indices: (N,) images of it.
+        published, ours: (N, T) grid locations.
+        maps: (N, T, L), lower is better, given the published glimpses before.
+        grid: of the locations.
+        photographs: whether the images are shown; else only where their annotated parts are.
+        note: under the picture.
+    """
+    count, steps = published.shape
+    rank, percentile = ranks(maps, published, published)
+    figure = Figure(figsize=(1.75 * (steps + 2), 1.95 * count + 0.6), dpi=130, layout="constrained")
+    grid_axes = figure.subplots(count, steps + 2, squeeze=False)
+    for row in range(count):
+        for axes, sequence, title in zip(grid_axes[row], (published, ours), ("published", "ours"), strict=False):
+            _show_image(axes, dataset, int(indices[row]), photographs)
+            for t, (top, left) in enumerate(grid.corners[sequence[row]]):
+                colour = GLIMPSE_COLOURS(t / max(steps - 1, 1))
+                axes.add_patch(
+                    Rectangle((left, top), grid.glimpse_size, grid.glimpse_size, fill=False, color=colour, lw=1.6)
+                )
+                axes.text(left + 2, top + 2, str(t + 1), color=colour, fontsize=9, va="top", fontweight="bold")
+            if row == 0:
+                axes.set_title(title, fontsize=10)
+        grid_axes[row, 0].set_ylabel(dataset.class_names[int(dataset.labels[indices[row]])], fontsize=8)
+        for t in range(steps):
+            axes, scores = grid_axes[row, t + 2], maps[row, t].copy()
+            axes.imshow(scores.reshape(grid.side, grid.side), cmap="viridis_r")
+            scores[published[row, :t]] = np.inf
+            best, taken = int(scores.argmin()), int(published[row, t])
+            for location, colour, width in ((best, "white", 2.2), (taken, "#ff3030", 1.6)):
+                top, left = divmod(location, grid.side)
+                axes.add_patch(Rectangle((left - 0.5, top - 0.5), 1, 1, fill=False, color=colour, lw=width))
+            axes.set_xlabel(f"rank {rank[row, t]}, percentile {percentile[row, t]:.0f}", fontsize=7.5, labelpad=2)
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(f"our map {t + 1}", fontsize=10)
+    figure.suptitle(
+        "Published choices (red) on our maps of the expected criterion (yellow: low; white: our choice)",
+        fontsize=11.5,
+        fontweight="bold",
+        x=0.01,
+        ha="left",
+    )
+    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
+    _save(figure, path)
+
+
+def _show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bool) -> None:
+    """The photograph, or the annotated parts that are visible in it."""
+    size = dataset.images.shape[1]
+    if photographs:
+        axes.imshow(np.asarray(dataset.images[index]))
+    else:
+        axes.imshow(np.full((size, size, 3), 38, dtype=np.uint8))
+        parts = dataset.parts[index]
+        for name, (top, left, visible) in zip(dataset.part_names, parts, strict=True):
+            if visible:
+                axes.plot(left, top, ".", color="#bbbbbb", markersize=4)
+                if name in LABELLED_PARTS:
+                    axes.text(left, top, name, color="#dddddd", fontsize=6.5, ha="center", va="bottom")
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])
+
+
+def _finish(axes: Axes, grid: str) -> None:
+    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)

@@ -1,0 +1,213 @@
+"""What the paper's experiment came to: tables with intervals over seeds beside the published figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.statistics import Estimate, mean_of
+from agents.experiments.ram import METHODS
+from agents.reports.tables import estimated, markdown
+
+Cells = Sequence[Mapping[str, Any]]
+"""Contents of ``cell.json``."""
+
+PUBLISHED: dict[str, dict[str, tuple[int, float]]] = {
+    "CUB": {
+        "ram+": (5690, 53.7),
+        "ws-ram": (11800, 55.7),
+        "hgs": (1790, 50.5),
+        "ps-ram": (1980, 53.2),
+        "ps-nogs": (3530, 54.4),
+    },
+    "CelebA-HQ": {"ram": (25100, 87.1), "ws-ram": (40700, 88.1), "ps-ram": (4750, 87.0), "ps-nogs": (3820, 87.0)},
+}
+"""Iterations to convergence and test accuracy in % (Harvey et al. 2019): 200 species, and the mean of 40 attributes."""
+RAM_ON_MNIST = {"mnist-4": 4.96, "mnist-6": 4.08, "mnist-8": 4.04}
+"""Test error in % of RAM itself by data set (Mnih et al. 2014)."""
+RESAMPLES = 5000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A method on a data set, over its seeds."""
+
+    method: str
+    seeds: int
+    convergence: np.ndarray
+    """(seeds,) iterations."""
+    accuracy: np.ndarray
+    """(seeds,) on test images."""
+    budget: int
+    """Iterations of training, of the longest run."""
+    seconds: np.ndarray
+    """(seeds,) of training."""
+    iterations: np.ndarray
+    """(points,) of the validations."""
+    scores: np.ndarray
+    """(seeds, points) of the validations, the larger the better: accuracies, or cross-entropies in nats times -1. A run
+    that has ended keeps its best."""
+
+    @property
+    def best(self) -> float:
+        """Best validation, a mean over seeds."""
+        return float(self.scores.max(axis=1).mean())
+
+    def reaches(self, score: float) -> np.ndarray:
+        """(seeds,) iterations up to the first validation that is at least ``score``; NaN where none is."""
+        there = self.scores >= score
+        return np.where(there.any(axis=1), self.iterations[there.argmax(axis=1)], np.nan)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the iterations to convergence over seeds; NaN for one seed."""
+        return float(self.convergence.std(ddof=1)) if self.seeds > 1 else float("nan")
+
+
+def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
+    """By method, in the paper's order."""
+    found = {}
+    for method in METHODS:
+        mine = [
+            cell
+            for cell in cells
+            if (cell["cell"]["data"], cell["cell"]["method"], cell["cell"]["architecture"])
+            == (data, method, architecture)
+        ]
+        if mine:
+            curves = validations(mine)
+            found[method] = Summary(
+                method,
+                len(mine),
+                np.array([cell["convergence"] for cell in mine]),
+                np.array([cell["test_accuracy"] for cell in mine]),
+                int(curves[0][-1]["iterations"]),
+                np.array([cell["seconds"] for cell in mine]),
+                np.array([point["iterations"] for point in curves[0]]),
+                np.array([[_score(point, mine[0]["criterion"]) for point in curve] for curve in curves]),
+            )
+    return found
+
+
+def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
+    """The curves of runs, as long as the longest: what a run that has ended shows of itself then is its best."""
+    longest = max((cell["curve"] for cell in cells), key=len)
+    curves = []
+    for cell in cells:
+        best = max(cell["curve"], key=lambda point: _score(point, cell["criterion"]))
+        rest = longest[len(cell["curve"]) :]
+        curves.append([*cell["curve"], *({**best, "iterations": point["iterations"]} for point in rest)])
+    return curves
+
+
+def _score(point: Mapping[str, float], criterion: str) -> float:
+    return point["accuracy"] if criterion == "accuracy" else -point["cross_entropy"]
+
+
+def over_seeds(values: np.ndarray) -> Estimate:
+    """Their mean with its bootstrap interval over seeds; without interval for one seed."""
+    values = np.asarray(values, dtype=np.float64)
+    return mean_of(values) if len(values) > 1 else Estimate(float(values[0]), None, None)
+
+
+def ratio(ours: np.ndarray, theirs: np.ndarray, statistic: Any = np.mean, *, seed: int = 0) -> Estimate:
+    """statistic(theirs) / statistic(ours), and its bootstrap interval over the seeds of both, which are not paired.
+
+    Args:
+        ours, theirs: (seeds,) each.
+        statistic: of each, with an ``axis``.
+        seed: of the bootstrap.
+    """
+    value = float(statistic(theirs, axis=-1) / statistic(ours, axis=-1)) if statistic(ours, axis=-1) > 0 else None
+    if min(len(ours), len(theirs)) < 2 or value is None:
+        return Estimate(value, None, None)
+    rng = np.random.default_rng(seed)
+    drawn = [
+        statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=-1)
+        for values in (np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64))
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = np.nanquantile(drawn[1] / drawn[0], [0.025, 0.975])
+    return Estimate(value, float(low), float(high))
+
+
+def table(found: Mapping[str, Summary], published: str | None = None) -> str:
+    """Markdown: a row a method.
+
+    Args:
+        found: see :func:`summaries`.
+        published: key of :data:`PUBLISHED`, whose figures stand beside; None leaves them out.
+    """
+    base = found.get("ram")
+    head = ["method", "iterations to convergence", "their spread", "test accuracy, %"]
+    if base is not None:
+        head += ["faster than RAM", "as good as RAM's best validation after"]
+    if published is not None:
+        head += [f"published on {published}: iterations", "accuracy, %"]
+    rows = [head]
+    for method, one in found.items():
+        row = [
+            METHODS[method].title,
+            estimated(over_seeds(one.convergence), 0),
+            "–" if one.seeds < 2 else f"{one.spread:.0f}",
+            estimated(over_seeds(one.accuracy), 1, scale=100),
+        ]
+        if base is not None:
+            faster = estimated(ratio(one.convergence, base.convergence), 1)
+            row += ["–", "–"] if one is base else [f"{faster} times", arrival(one, base.best)]
+        if published is not None:
+            known = PUBLISHED[published].get(method)
+            row += ["–", "–"] if known is None else [f"{known[0]}", f"{known[1]:.1f}"]
+        rows.append(row)
+    return markdown(rows)
+
+
+def error_beside(data: str, one: Summary) -> str:
+    """A method's test error beside RAM's published one, as a sentence; empty where none is published."""
+    if data not in RAM_ON_MNIST:
+        return ""
+    error = estimated(over_seeds(1 - one.accuracy), 2, scale=100)
+    title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
+    return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
+
+
+def arrival(one: Summary, score: float) -> str:
+    """After how many iterations runs reach a score, or how many do."""
+    iterations = one.reaches(score)
+    missing = int(np.isnan(iterations).sum())
+    if missing:
+        return f"reached by {one.seeds - missing} of {one.seeds} seeds"
+    return f"{estimated(over_seeds(iterations), 0)} iterations"
+
+
+def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:
+    """What the experiment is to show of PS-NOGS, as numbers; empty without it or without RAM."""
+    if not {"ram", "ps-nogs"} <= found.keys():
+        return {}
+    ours, ram = found["ps-nogs"], found["ram"]
+    best = max(found.values(), key=lambda one: float(one.accuracy.mean()))
+    return {
+        "speed_up": ratio(ours.convergence, ram.convergence).to_json(),
+        "below_best_points": 100 * float(best.accuracy.mean() - ours.accuracy.mean()),
+        "best_method": best.method,
+        "spread_ratio": ours.spread / ram.spread if ram.seeds > 1 and ram.spread > 0 else None,
+        "seeds": min(ours.seeds, ram.seeds),
+    }
+
+
+def told(verdict: Mapping[str, Any]) -> str:
+    """:func:`verdicts` in a sentence."""
+    faster = verdict["speed_up"]
+    interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
+    spread = verdict["spread_ratio"]
+    spreads = "" if spread is None else f" The spread of its iterations over seeds is {spread:.2f} of RAM's."
+    return (
+        f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
+        f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
+        f"{spreads} ({_seeds(verdict['seeds'])}.)"
+    )
+
+
+def _seeds(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
