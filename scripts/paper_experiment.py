@@ -34,7 +34,7 @@ class Args:
     """Data sets: birds, birds-19200 with four times the images, mnist, digits, cub; birds-eye-ring and celeba-hq with a
     binary attribute; mnist-4, mnist-6 and mnist-8 in RAM's published setting."""
     methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
-    """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/stopping_curve.py can stop early."""
+    """ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/measure/stopping.py can stop early."""
     architectures: tuple[str, ...] = ("gru",)
     """gru, wide and narrow (other widths of its glimpse CNN), transformer."""
     seeds: int = 5

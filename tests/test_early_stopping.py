@@ -10,7 +10,7 @@ from PIL import Image
 from agents.ram.stopping import flops, play_out
 from glimpse_env.errors import ConfigurationError
 from oracles.boed.stopping import glimpses_used
-from scripts import stopping_curve
+from scripts.measure import stopping as stopping_curve
 from tests.test_ram import CLASSES, LOCATIONS, SMALL, marked, ram, to_the_corner, train
 
 

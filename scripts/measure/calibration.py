@@ -1,6 +1,6 @@
 """How well calibrated the judge is where each policy looks.
 
-python scripts/calibrate_policies.py --env GlimpseBirds-v0 --picture docs/images/calibration_birds.png
+python scripts/measure/calibration.py --env GlimpseBirds-v0 --picture docs/images/calibration_birds.png
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Measures what a sequence of the oracle costs, by the size of its bank, and beside the published way.
 
-python scripts/benchmark_oracle.py
-python scripts/benchmark_oracle.py --banks 1000 10000 --out a.json --page a.md --picture a.png
+python scripts/measure/oracle_cost.py
+python scripts/measure/oracle_cost.py --banks 1000 10000 --out a.json --page a.md --picture a.png
 """
 
 import itertools
@@ -167,7 +167,7 @@ def begun(args: Args) -> dict[str, Any]:
 
 def command(args: Args) -> str:
     """The command line that measures this, written where it is by default."""
-    words, usual = ["python", "scripts/benchmark_oracle.py"], Args().settings
+    words, usual = ["python", "scripts/measure/oracle_cost.py"], Args().settings
     for name, value in args.settings.items():
         if value != usual[name]:
             words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]

@@ -1,7 +1,7 @@
 """Measures how fast the environments step, beside their rivals and the machine's limits.
 
-python scripts/benchmark_env.py
-python scripts/benchmark_env.py --num-envs 256 --observations glimpse --images
+python scripts/measure/env_speed.py
+python scripts/measure/env_speed.py --num-envs 256 --observations glimpse --images
 """
 
 import copy

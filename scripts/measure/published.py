@@ -1,6 +1,6 @@
 """Puts the glimpse sequences that the paper's authors published beside ours, on the same images.
 
-python scripts/compare_published.py $GLIMPSE_DATA/nogs_sequences_cub --out docs/published_cub.json
+python scripts/measure/published.py $GLIMPSE_DATA/nogs_sequences_cub --out docs/published_cub.json
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Draws how fast the oracle's estimates near the exact ones in toy worlds: python scripts/plot_epe_convergence.py"""
+"""Draws how fast the oracle's estimates near the exact ones in toy worlds: python scripts/measure/epe_convergence.py"""
 
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What it costs to stop looking early, by the paper's rule and by simpler ones.
 
-python scripts/stopping_curve.py --env GlimpseBirds-v0
-python scripts/stopping_curve.py --env GlimpseBirdsClassify-v0 --network runs/paper/cells/<run>/best.zip
+python scripts/measure/stopping.py --env GlimpseBirds-v0
+python scripts/measure/stopping.py --env GlimpseBirdsClassify-v0 --network runs/paper/cells/<run>/best.zip
 """
 
 import json

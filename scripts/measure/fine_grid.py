@@ -1,6 +1,6 @@
 """Measures judge and oracle on CelebA-HQ's 2500 locations, with drawn birds of its size in its place.
 
-python scripts/benchmark_fine_grid.py
+python scripts/measure/fine_grid.py
 """
 
 import logging
