@@ -1,6 +1,6 @@
 """Every registered id in the tools that users bring: Gymnasium's wrappers and vector modes, SB3's algorithms.
 
-Checkers, specs and copies of every id are in tests/test_env.py and tests/test_vector_env.py.
+Checkers, specs and copies of every id are in tests/glimpse_env/test_env.py and tests/glimpse_env/test_vector_env.py.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 
 from glimpse_env import ENV_IDS, GlimpseVectorEnv
 from glimpse_env.sensing.observations import ObservationMode
-from tests.toy import write_toy_world
+from tests.support.toy import write_toy_world
 
 World = dict[str, dict[str, Any]]
 SMALL, RGB = "GlimpseDigits-v0", "GlimpseBirds-v0"

@@ -11,8 +11,8 @@ import tyro
 
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import DatasetFallbackWarning
-from tests.tiny_data import write_tiny_folder
-from tests.toy import write_toy_judge
+from tests.support.tiny_data import write_tiny_folder
+from tests.support.toy import write_toy_judge
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,266 @@
+"""The paper's experiment: its arithmetic on made-up runs, and the command at toy size, killed and gone on with."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents.experiments.ram import (
+    DATA_SETS,
+    METHODS,
+    Cell,
+    Grid,
+    PaperExperiment,
+    Run,
+    Validation,
+    best_of,
+    convergence,
+    exhausted,
+    settings_of,
+)
+from agents.reports.ram import error_beside, ratio, summaries, table, told, verdicts
+from agents.reports.ram_plots import covered
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
+from glimpse_env.sensing.geometry import LocationGrid
+from tests.support.commands import ROOT, begun, finish
+
+GRID = Grid(
+    data=("digits",),
+    methods=("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs"),
+    seeds=1,
+    iterations=6,
+    num_sequences=20,
+    val_images=40,
+    eval_images=40,
+)
+FLAGS = (
+    "--data digits --methods ram ram+ ws-ram hgs ps-ram ps-nogs --seeds 1 --iterations 6 --num-sequences 20 "
+    "--val-images 40 --eval-images 40"
+)
+
+
+def curve(*accuracies: float, losses: tuple[float, ...] = ()) -> list[Validation]:
+    losses = losses or (1.0,) * len(accuracies)
+    return [
+        Validation(100 * (i + 1), accuracy, loss, 1.0)
+        for i, (accuracy, loss) in enumerate(zip(accuracies, losses, strict=True))
+    ]
+
+
+def cell(method: str, seed: int, arrived: int, accuracy: float, data: str = "birds") -> dict[str, Any]:
+    return {
+        "cell": {"data": data, "method": method, "architecture": "gru", "seed": seed},
+        "convergence": arrived,
+        "test_accuracy": accuracy,
+        "criterion": "accuracy",
+        "curve": [{"iterations": arrived, "accuracy": accuracy}, {"iterations": 2000, "accuracy": accuracy - 0.1}],
+        "seconds": 60.0,
+    }
+
+
+# Arithmetic
+
+
+def test_convergence_is_the_first_validation_near_the_best() -> None:
+    assert convergence(curve(0.2, 0.5, 0.895, 0.905, 0.9), "accuracy") == 300  # a hundredth, the bound among it
+    assert convergence(curve(0.2, 0.5, 0.894, 0.905, 0.9), "accuracy") == 400
+    assert convergence(curve(0.9, 0.2), "accuracy") == 100
+    assert convergence(curve(0.1, 0.1, 0.1, losses=(0.5, 0.345, 0.34)), "cross_entropy") == 200
+    assert best_of(curve(0.2, 0.9, 0.9), "accuracy") == 1
+    assert best_of(curve(0.9, 0.1, losses=(2.0, 1.0)), "cross_entropy") == 1
+
+
+def test_a_ratio_has_an_interval_over_the_seeds_of_both() -> None:
+    estimate = ratio(np.array([100, 120, 80]), np.array([400, 360, 440]))
+    assert estimate.value == pytest.approx(4.0)
+    assert estimate.low is not None
+    assert estimate.high is not None
+    assert 3 < estimate.low < 4 < estimate.high < 5.5
+    assert ratio(np.array([100]), np.array([300])).to_json() == {"value": 3.0, "interval": None}
+    same = ratio(np.array([100, 100]), np.array([300, 300]))
+    assert (same.low, same.high) == (3.0, 3.0)
+
+
+def test_the_table_and_the_verdict_of_known_runs() -> None:
+    cells = [cell("ram", seed, 1000 + 200 * seed, 0.80) for seed in range(3)]
+    cells += [cell("ps-nogs", seed, 200 + 50 * seed, 0.79) for seed in range(3)]
+    cells += [cell("ps-nogs", 0, 1, 0.1, data="mnist")]
+    found = summaries(cells, "birds", "gru")
+    assert list(found) == ["ram", "ps-nogs"]
+    assert (found["ram"].spread, found["ps-nogs"].spread) == (200.0, 50.0)
+    verdict = verdicts(found)
+    assert verdict["speed_up"]["value"] == pytest.approx(1200 / 250)
+    assert verdict["below_best_points"] == pytest.approx(1.0)
+    assert verdict["spread_ratio"] == pytest.approx(0.25)
+    assert "4.8 times" in told(verdict)
+    assert "1.0 points below the best method's (RAM)" in told(verdict)
+    written = table(found, "CUB")
+    assert "| PS-NOGS | 250 (" in written
+    assert "| 3530 | 54.4 |" in written
+    assert "| reached by 0 of 3 seeds |" in written
+    assert found["ps-nogs"].best == pytest.approx(0.79)
+    assert found["ps-nogs"].reaches(0.7).tolist() == [200, 200, 200]
+    assert verdicts(summaries(cells, "mnist", "gru")) == {}
+    alone = summaries(cells, "mnist", "gru")
+    assert "RAM" not in table(alone)
+    assert (
+        error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %. (1 seed.)"
+    )
+    assert error_beside("mnist", alone["ps-nogs"]) == ""
+
+
+def test_a_run_ends_once_its_best_validation_is_old() -> None:
+    patient = replace(DATA_SETS["birds"], patience=200)
+    assert not exhausted([], patient)
+    assert not exhausted(curve(0.5, 0.4), patient)
+    assert exhausted(curve(0.5, 0.4, 0.5), patient)  # as good is not better
+    assert not exhausted(curve(0.5, 0.4, 0.6), patient)
+    assert not exhausted(curve(0.5, 0.4, 0.3, 0.2), replace(patient, patience=None))
+
+
+def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
+    short, long = cell("ram", 0, 1000, 0.5), cell("ram", 1, 1000, 0.4)
+    long["curve"].append({"iterations": 3000, "accuracy": 0.45})
+    found = summaries([short, long], "birds", "gru")["ram"]
+    assert found.budget == 3000
+    assert found.iterations.tolist() == [1000, 2000, 3000]
+    np.testing.assert_allclose(found.scores, [[0.5, 0.4, 0.5], [0.4, 0.3, 0.45]])
+
+
+def test_what_glimpses_cover() -> None:
+    grid = LocationGrid(8, 4, 2)  # 3 x 3 locations
+    shares = covered(np.array([0, 0, 4, 8]), grid)
+    assert shares.shape == (8, 8)
+    assert shares[0, 0] == 0.5
+    assert shares[3, 3] == 0.75
+    assert shares[7, 7] == 0.25
+    assert shares.sum() == pytest.approx(16)
+
+
+def test_hand_crafted_glimpses_are_only_where_parts_are() -> None:
+    methods = {one.method for one in GRID.cells()}
+    assert methods == set(METHODS) - {"hgs", "ps-nogs-steps"}
+    alone = replace(GRID, methods=("ps-ram",)).cells()
+    assert [one.method for one in alone] == ["ram", "ps-ram"]  # which records what RAM has trained
+
+
+def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) -> None:
+    def of(data: str, method: str, architecture: str = "gru") -> dict[str, Any]:
+        return Run(Grid((data,), (method,)), Cell(data, method, architecture, 0), tmp_path).settings()
+
+    assert of("mnist-8", "ps-nogs")["weights"] == {"imitation": 0.05, "entropy": 0.0}
+    assert of("mnist-8", "ram")["weights"] == {"imitation": 0.05}
+    assert of("birds-19200", "ps-nogs")["learning_rate"] == 2 * of("birds-19200", "ram")["learning_rate"]
+    for data in ("birds", "birds-19200"):
+        assert of(data, "ram")["weights"]["entropy"] > of(data, "ps-nogs")["weights"]["entropy"] == 0.0
+    assert of("mnist", "ps-nogs", "transformer") == of("mnist", "ps-nogs")
+    assert of("mnist", "ram", "transformer")["learning_rate"] < of("mnist", "ram")["learning_rate"]
+    assert of("cub", "ram+")["pretraining"] == 1000
+    grid = Grid(("birds",), ("ps-nogs",))
+    assert grid.sequences_of("birds") == len(grid.source("birds").load("train"))  # all images have one
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"data": ("cifar",)}, "cifar"),
+        ({"methods": ()}, "--methods"),
+        ({"methods": ("ram", "ram")}, "each once"),
+        ({"architectures": ("lstm",)}, "lstm"),
+        ({"seeds": 0}, "--seeds"),
+        ({"iterations": 0}, "--iterations"),
+        ({"device": "abacus"}, "--device abacus"),
+    ],
+)
+def test_grids_refuse_what_there_is_not(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        replace(GRID, **changes)
+
+
+# Runs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Digits with the judge and the oracle that come with the package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grid that was killed once a run was under way, and gone on with."""
+    out = tmp_path_factory.mktemp("paper") / "out"
+    process = begun("paper_experiment", FLAGS, out)
+    while not list(out.glob("cells/*/state.json")):
+        assert process.poll() is None, process.stdout.read()  # type: ignore[union-attr]
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(begun("paper_experiment", FLAGS, out))
+    return out
+
+
+def test_every_method_leaves_its_results(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text(encoding="utf-8"))
+    assert [one["cell"]["method"] for one in results["cells"]] == ["ram", "ram+", "ws-ram", "ps-ram", "ps-nogs"]
+    for one in results["cells"]:
+        assert one["curve"][-1]["iterations"] == 6
+        assert 0 <= one["test_accuracy"] <= 1
+        assert one["test_images"] == 40
+    text = (finished / "results.md").read_text(encoding="utf-8")
+    assert all(METHODS[one["cell"]["method"]].title in text for one in results["cells"])
+    assert "--data digits" in text
+    for picture in ("curves_gru.png", "looks_digits.png"):
+        with Image.open(finished / picture) as shown:
+            assert shown.size[0] > 300
+
+
+def test_a_killed_run_ends_as_one_that_was_not(finished: Path, tmp_path: Path) -> None:
+    for method in ("ram", "ps-nogs"):
+        whole = Run(GRID, Cell("digits", method, "gru", 0), tmp_path)
+        whole.train()
+        kept = json.loads((finished / "cells" / f"digits-{method}-gru-s0" / "cell.json").read_text(encoding="utf-8"))
+        for ours, theirs in zip(whole.curve, kept["curve"], strict=True):
+            assert (ours.accuracy, ours.cross_entropy) == (theirs["accuracy"], theirs["cross_entropy"])
+        assert float(whole.test().success.mean()) == kept["test_accuracy"]
+
+
+def test_supervised_images_are_the_same_for_every_method(finished: Path) -> None:
+    kept = {}
+    for method in ("ps-nogs", "ps-ram"):
+        sequences = Run(GRID, Cell("digits", method, "gru", 0), finished).sequences()
+        assert sequences is not None
+        kept[method] = sequences
+    assert np.array_equal(kept["ps-nogs"].indices, kept["ps-ram"].indices)
+    assert not np.array_equal(kept["ps-nogs"].locations, kept["ps-ram"].locations)
+    assert len(kept["ps-nogs"]) == 20
+
+
+def test_other_settings_are_refused(finished: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"other settings \(iterations\)"):
+        PaperExperiment(replace(GRID, iterations=7), finished).run()
+
+
+def test_ps_ram_needs_a_trained_network(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="not trained yet"):
+        Run(GRID, Cell("digits", "ps-ram", "gru", 0), tmp_path).sequences()
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    one = Cell("digits", "ram", "gru", 0)
+    write_json(tmp_path / "cells" / one.name / "state.json", {"curve": [{"iterations": 3}]})
+    with pytest.raises(ArtifactError, match=r"state\.json"):
+        Run(GRID, one, tmp_path)
+    assert settings_of(GRID, one)["num_sequences"] == 0

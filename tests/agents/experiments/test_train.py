@@ -1,0 +1,474 @@
+"""The main job at toy size: what it leaves behind, and that stopping and going on changes nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stable_baselines3 import PPO
+
+from agents.evaluation.statistics import wilson_interval
+from agents.experiments import train as experiment
+from agents.experiments.train import Experiment, State, format_times, run
+from agents.presets import Args
+from agents.registry import algorithm_of
+from agents.reports.episodes import spread
+from glimpse_env.datasets import make_source
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.sensing.observations import HistoryObserver
+from oracles import registry as policies
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.oracle import OracleConfig
+from oracles.demonstrations import generate
+from tests.support.tiny_data import write_tiny_folder
+from tests.support.toy import SMALL_FOLDER, write_toy_judge
+
+TOY = Args(
+    env="GlimpseDigits-v0",
+    num_demos=24,
+    timesteps=4608,
+    rollout=1536,
+    eval_images=12,
+    val_images=10,
+    validations=2,
+    clone_passes=2,
+    warm_up=500,
+    demo_fade=8000,
+    seed=3,
+)
+OWN_ALGORITHM = """
+from agents.registry import Algorithm, GlimpsePPO
+from agents.algorithms.policies import GlimpseHistoryPolicy
+
+class Mine(GlimpsePPO):
+    pass
+
+ALGORITHM = Algorithm(Mine, GlimpseHistoryPolicy, rollout=1536, minibatch=512, hyperparameters={"n_epochs": 3})
+"""
+FILES = {"config.json", "metrics.json", "model.zip", "learning_curve.png", "episodes.png", "checkpoint", "tensorboard"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache with an untrained judge of the digits and oracles, BOED with few completions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
+        patch.setattr(policies, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
+        write_toy_judge(make_source("digits"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was not interrupted."""
+    return run(replace(TOY, out=tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def read(folder: Path, name: str = "metrics.json") -> dict:
+    return json.loads((folder / name).read_text())
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return PPO.load(path, device="cpu").policy.state_dict()
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def without_times(curve: list[dict]) -> list[dict]:
+    return [{name: value for name, value in point.items() if name != "seconds"} for point in curve]
+
+
+def interrupt_at(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Presses Ctrl-C in fine-tuning, once ``steps`` environment steps are done."""
+
+    def on_step(self: experiment._Progress) -> bool:
+        if self.model.num_timesteps >= steps:
+            raise KeyboardInterrupt
+        return True
+
+    patch.setattr(experiment._Progress, "_on_step", on_step)
+
+
+def test_a_run_leaves_its_files_and_nothing_else(finished):
+    assert {path.name for path in finished.iterdir()} == FILES
+    assert {path.name for path in (finished / "checkpoint").iterdir()} == {"state.json", "cloned.zip", "chunk-2.zip"}
+
+
+def test_config_is_resolved(finished):
+    config = read(finished, "config.json")
+    assert config["args"]["timesteps"] == 4608
+    assert config["args"]["algo"] == "ppo"
+    assert config["dataset"] == "digits"
+    # the metadata of some builds leave out the part behind the plus
+    assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert config["command"].startswith(
+        "python scripts/train_agent.py --env GlimpseDigits-v0 --demos oracle --num-demos 24"
+    )
+
+
+def test_metrics_tell_everything(finished):
+    metrics = read(finished)
+    source = make_source("digits")
+    assert metrics["dataset"]["name"] == "digits"
+    assert metrics["dataset"]["fingerprint"] == source.fingerprint
+    assert metrics["dataset"]["splits"] == {split: source.size(split) for split in ("train", "val", "test")}
+    assert list(metrics["policies"]) == [
+        *("random", "centre", "fixed", "oracle", "clairvoyant", "agent_cloned", "agent")
+    ]
+    for entry in metrics["policies"].values():
+        assert entry["split"] == "test"
+        assert entry["num_images"] == 12 == len(entry["outcomes"])
+        assert entry["successes"] == entry["outcomes"].count("1")
+        assert entry["success_rate"] == entry["successes"] / 12
+        assert entry["interval"] == list(wilson_interval(entry["successes"], 12))
+        assert len(entry["log_loss"]) == len(entry["entropy"]) == 6
+        assert entry["judge"] == metrics["judge"]["identity"]
+    assert len({entry["images"] for entry in metrics["policies"].values()}) == 1
+    assert set(metrics["gap_closed"]) == {"value", "interval"}
+    assert metrics["demonstrations"]["num"] == 24
+    assert set(metrics["wall_time_s"]) >= {"judge", "demonstrations", "cloning", "critic warm-up", "fine-tuning"}
+    assert metrics["versions"]["gymnasium"]
+    assert metrics["seed"] == 3
+
+
+def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(finished):
+    metrics = read(finished)
+    steps = [point["env_steps"] for point in metrics["curve"]]
+    success = [point["success"] for point in metrics["curve"]]
+    # whole rollouts of 128 environments x 12 steps; the critic's warm-up takes the first
+    assert steps == [0, 3072, 4608]
+    seconds = [point["seconds"] for point in metrics["curve"]]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    learning = ("cloning", "critic warm-up", "fine-tuning")
+    assert seconds[2] == pytest.approx(sum(metrics["wall_time_s"][stage] for stage in learning))
+    assert all(point["log_loss"] > 0 for point in metrics["curve"])
+    best = max(range(3), key=lambda i: (success[i], i))
+    assert metrics["selection"]["env_steps"] == steps[best]
+    if best == 2:
+        assert same(weights(finished / "model.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+
+
+def test_fine_tuning_changes_the_agent_and_cloning_changed_it_before(finished):
+    cloned, last = weights(finished / "checkpoint" / "cloned.zip"), weights(finished / "checkpoint" / "chunk-2.zip")
+    assert not same(cloned, last)
+    encoder = [name for name in cloned if ".encoder." in name]
+    assert encoder
+    assert all(torch.equal(cloned[name], last[name]) for name in encoder)  # the judge's, frozen
+
+
+def test_pictures_can_be_opened(finished):
+    for name in ("learning_curve.png", "episodes.png"):
+        with Image.open(finished / name) as picture:
+            assert min(picture.size) > 500
+            assert len(np.unique(np.asarray(picture))) > 50
+
+
+def test_tensorboard_holds_curves_and_pictures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    scalars, images = set(events.Tags()["scalars"]), set(events.Tags()["images"])
+    assert scalars >= {
+        *("rollout/ep_rew_mean", "rollout/success_rate", "train/entropy_loss", "demonstrations/loss"),
+        *("validation/success_rate", "cloning/held_out_loss"),
+    }
+    assert images == {"episodes/agent-0", "episodes/agent-1", "episodes/oracle-0", "episodes/oracle-1"}
+    assert [event.step for event in events.Scalars("validation/success_rate")] == [0, 3072, 4608]
+    assert any(name.startswith("_hparams_") for name in events.summary_metadata)
+
+
+def test_the_kept_model_needs_nothing_but_its_file(finished):
+    model = PPO.load(finished / "model.zip", device="cpu")
+    judge = Experiment(TOY, finished, make_source("digits"), "").judge
+    observation = HistoryObserver(judge.grid, 6, 1).blank(2)
+    actions, _ = model.predict(observation, deterministic=True)
+    assert actions.shape == (2,)
+
+
+def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path, monkeypatch, caplog):
+    """Ctrl-C in the first chunk of fine-tuning, and after going on again in the second."""
+    caplog.set_level("INFO")
+    out = tmp_path / "stopped"
+    for steps, args in ((2000, replace(TOY, out=out)), (4000, Args(resume=out))):
+        with monkeypatch.context() as patch:
+            interrupt_at(steps, patch)
+            with pytest.raises(KeyboardInterrupt):
+                run(args)
+        assert f"python scripts/train_agent.py --resume {out}" in caplog.text
+        assert not (out / "metrics.json").exists()
+        PPO.load(out / "model.zip", device="cpu")
+
+    assert run(Args(resume=out)) == out
+    before, after = read(finished), read(out)
+    for key in before.keys() - {"wall_time_s", "policies", "command", "curve"}:
+        assert before[key] == after[key], key
+    assert without_times(before["curve"]) == without_times(after["curve"])
+    for name, entry in before["policies"].items():
+        times = {"seconds": 0, "policy_seconds": 0}
+        assert entry | times == after["policies"][name] | times
+    for name in ("model.zip", "checkpoint/chunk-2.zip"):
+        assert same(weights(finished / name), weights(out / name))
+
+
+@pytest.mark.parametrize("stage", ["clone", "warm_up_critic"])
+def test_interrupted_before_fine_tuning_a_model_is_kept_all_the_same(stage, finished, tmp_path, monkeypatch):
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(replace(TOY, out=out))
+    cloned = weights(finished / "checkpoint" / "cloned.zip")
+    assert same(weights(out / "model.zip"), cloned) == (stage == "warm_up_critic")
+    Experiment.resumed(Args(resume=out)).train()
+    assert same(weights(out / "checkpoint" / "chunk-2.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+
+
+@pytest.mark.parametrize(
+    ("algo", "architecture", "observation", "demos"),
+    [
+        ("ppo", "attention", "embedding", "oracle"),
+        ("a2c", "mlp", "history", "none"),
+        ("reinforce", "canvas", "embedding", "oracle"),
+        ("recurrent_ppo", None, "history", "oracle"),
+        ("dqn", "canvas", "history", "oracle"),
+        ("dqn", "gru", "embedding", "none"),
+        ("qrdqn", "gru", "embedding", "oracle"),
+        ("my_algorithm.py", "gru", "embedding", "oracle"),
+    ],
+)
+def test_every_kind_of_agent_goes_on_as_if_never_stopped(algo, architecture, observation, demos, tmp_path, monkeypatch):
+    """Ctrl-C in the second chunk, whose start has to be restored."""
+    if algo.endswith(".py"):
+        (tmp_path / algo).write_text(OWN_ALGORITHM)
+        algo = str(tmp_path / algo)
+    given = {"algo": algo, "architecture": architecture, "observation": observation, "demos": demos}
+    small = {"num_demos": 24 if demos == "oracle" else None, "warm_up": 100, "timesteps": 3840}
+    small["rollout"] = None if algo in ("dqn", "qrdqn") else 768  # off-policy ones have none
+    model = algorithm_of(algo).model
+    trained = []
+    for name in ("whole", "stopped"):
+        out = tmp_path / name
+        training = Experiment.started(replace(TOY, **given, **small, out=out))
+        if name == "stopped":
+            with monkeypatch.context() as patch:
+                interrupt_at(2000, patch)
+                with pytest.raises(KeyboardInterrupt):
+                    training.train()
+            assert training.state.chunk == 1
+            training = Experiment.resumed(Args(resume=out))
+        training.train()
+        curve = without_times([asdict(point) for point in training.state.curve])
+        best, last = (
+            model.load(path, device="cpu").policy.state_dict()
+            for path in (out / "model.zip", out / "checkpoint" / "chunk-2.zip")
+        )
+        trained.append((curve, training.state.selected, best, last, training.test().to_json()["outcomes"]))
+        names = {path.name for path in (out / "checkpoint").iterdir()}
+        replay = {"chunk-2.npz"} if algo in ("dqn", "qrdqn") else set()
+        cloned = {"cloned.zip"} if demos == "oracle" else set()
+        assert names == {"state.json", "chunk-2.zip"} | cloned | replay
+    (curve, selected, best, last, outcomes), (*other, other_best, other_last, other_outcomes) = trained
+    assert [curve, selected, outcomes] == [*other, other_outcomes]
+    assert curve[-1]["env_steps"] == 3840
+    assert same(best, other_best)
+    assert same(last, other_last)
+
+
+def test_an_algorithm_of_a_file_is_named_and_trained(tmp_path):
+    path = tmp_path / "my_algorithm.py"
+    path.write_text(OWN_ALGORITHM)
+    args = replace(TOY, algo=str(path), demos="none", num_demos=None, timesteps=1000, out=tmp_path / "run")
+    assert replace(args, out=None).folder == Path("runs/GlimpseDigits-v0-my_algorithm-none-s3")
+    assert read(run(args))["algorithm"] == str(path)
+    assert algorithm_of(str(path)).model.__name__ == "Mine"
+    assert PPO.load(args.out / "model.zip", device="cpu").n_epochs == 3
+    for content in ("", "ALGORITHM = 'ppo'"):
+        other = tmp_path / f"other-{len(content)}.py"
+        other.write_text(content)
+        with pytest.raises(ConfigurationError, match=f"{other} sets no ALGORITHM"):
+            Args(algo=str(other))
+    with pytest.raises(ConfigurationError, match=r"absent.py' must be one of ppo, .*or a Python file"):
+        Args(algo="absent.py")
+
+
+def test_files_given_relatively_are_found_again_from_elsewhere(tmp_path, monkeypatch):
+    """An algorithm's, and one of demonstrations."""
+    (tmp_path / "my_algorithm.py").write_text(OWN_ALGORITHM)
+    monkeypatch.chdir(tmp_path)
+    source = make_source("digits")
+    generate("random", source, Experiment(TOY, tmp_path, source, "").judge, 10, out="mine.npz")
+    args = replace(TOY, algo="my_algorithm.py", demos="mine.npz", num_demos=10, timesteps=0, out=Path("run"))
+    Experiment.started(args).train()
+    monkeypatch.chdir("/")
+    again = Experiment.resumed(Args(resume=tmp_path / "run"))
+    again.train()
+    assert again.demonstrations is not None
+    assert len(again.demonstrations) == 10
+
+
+def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
+    """Recorded once more when the run is gone on with, and the same."""
+    out, agent = tmp_path / "run", str(finished / "model.zip")
+    args = replace(TOY, demos=agent, out=out)
+    with monkeypatch.context() as patch:
+        interrupt_at(4000, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(args)
+    metrics = read(run(Args(resume=out)))
+    assert metrics["demonstrations"]["policy"] == "agent"
+    assert metrics["demonstrations"]["num"] == 24
+    assert "agent_cloned" in metrics["policies"]
+    demonstrations = Experiment(args, out, make_source("digits"), "").demonstrations
+    assert demonstrations is not None
+    assert len(demonstrations) == 24
+    assert demonstrations.manifest["agent"]["seed"] == 3
+    started = Experiment.started(replace(args, num_demos=None, out=tmp_path / "other"))
+    assert started.args.num_demos == 1000  # the data set's
+    with pytest.raises(ArtifactError, match="is no agent of a run"):
+        Experiment(replace(args, demos=str(out / "checkpoint" / "cloned.zip")), out, make_source("digits"), "").train()
+
+
+def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
+    """Ctrl-C in fine-tuning, and on from another folder; the class folders lie below a root given relatively."""
+    photos = write_tiny_folder(tmp_path / "photos", images=12)
+    source = make_source("folder", root=str(photos), **SMALL_FOLDER)
+    write_toy_judge(source)
+    options = json.dumps(SMALL_FOLDER)
+    small = {"num_demos": 12, "timesteps": 3072, "eval_images": 4, "val_images": 3, "clone_passes": 1, "warm_up": 100}
+    given = {"env": "GlimpseFolder-v0", "root": "photos", "dataset_options": options}
+    args = replace(TOY, **given, **small, validations=1, out=tmp_path / "run")
+    assert '--root photos --dataset-options \'{"size": 60' in args.command
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_at(1600, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run(args)
+    monkeypatch.chdir("/")
+    metrics = read(run(Args(resume=tmp_path / "run")))
+    assert metrics["dataset"]["fingerprint"] == source.fingerprint
+    config = read(tmp_path / "run", "config.json")["args"]
+    assert (config["root"], config["dataset_options"]) == (str(photos), options)
+
+
+def test_windows_of_a_glimpse_are_those_of_the_environment():
+    whole = Experiment(replace(TOY, env="GlimpseCUBFull-v0"), Path("nowhere"), make_source("digits"), "")
+    assert whole.scales == 2
+    assert Experiment(TOY, Path("nowhere"), make_source("digits"), "").scales == 1
+    assert Experiment(replace(TOY, scales=3), Path("nowhere"), make_source("digits"), "").scales == 3
+
+
+def test_hand_crafted_demonstrations_need_parts(tmp_path):
+    with pytest.raises(ConfigurationError, match="needs parts"):
+        run(replace(TOY, demos="hgs", out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_demonstrations_and_without_fine_tuning(tmp_path):
+    out = run(replace(TOY, demos="none", num_demos=None, timesteps=0, algo="a2c", out=tmp_path / "scratch"))
+    metrics = read(out)
+    assert metrics["demonstrations"] is None
+    assert "agent_cloned" not in metrics["policies"]
+    assert [point["env_steps"] for point in metrics["curve"]] == [0]
+    assert metrics["selection"]["env_steps"] == 0
+
+
+def test_demonstrations_from_a_file(finished, tmp_path):
+    """The file may hold more than are asked for, and is refused where it holds fewer."""
+    whole = Experiment(TOY, finished, make_source("digits"), "").demonstrations
+    path = tmp_path / "mine.npz"
+    whole.save(path)
+    args = replace(TOY, demos=str(path), num_demos=10, out=tmp_path / "run")
+    fewer = Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+    np.testing.assert_array_equal(fewer.taken, whole.locations[:10])
+    with pytest.raises(ArtifactError, match="fewer than --num-demos 25"):
+        Experiment(replace(args, num_demos=25), tmp_path / "run", make_source("digits"), "").cloning_data()
+    path.with_suffix(".json").write_text(json.dumps(whole.manifest | {"judge": "another"}))
+    with pytest.raises(ArtifactError, match="judge"):
+        Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+
+
+def test_reference_policies_come_from_the_cache_the_second_time(finished, monkeypatch):
+    monkeypatch.setattr(experiment, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    again = Experiment(TOY, finished, make_source("digits"), "").references()
+    assert [entry.to_json() for entry in again.values()] == list(read(finished)["policies"].values())[:5]
+
+
+def test_a_run_is_never_overwritten(finished, tmp_path):
+    with pytest.raises(ConfigurationError, match="finished run; choose another --out"):
+        run(replace(TOY, out=finished))
+    with pytest.raises(ConfigurationError, match="nothing to go on with"):
+        run(Args(resume=finished))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigurationError, match=f"--resume {tmp_path}"):
+        run(replace(TOY, out=tmp_path))
+
+
+def test_resume_refuses_what_it_cannot_obey(tmp_path):
+    with pytest.raises(ConfigurationError, match="leave out --timesteps, --seed"):
+        run(Args(resume=tmp_path, timesteps=5, seed=1))
+    with pytest.raises(ConfigurationError, match="holds no run"):
+        run(Args(resume=tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"config\.json"):
+        run(Args(resume=tmp_path))
+
+
+def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
+    config = read(finished, "config.json")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"fingerprint": "other"}))
+    with pytest.raises(ArtifactError, match="was begun on data set digits other"):
+        run(Args(resume=tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    State(identity={"judge": "other"}).save(tmp_path / "checkpoint" / "state.json")
+    with pytest.raises(ArtifactError, match="other judge"):
+        run(Args(resume=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"env": "GlimpseFish-v0"}, "GlimpseFish-v0 must be one of"),
+        ({"algo": "trpo"}, "'trpo' must be one of ppo"),
+        ({"architecture": "lstm"}, "'lstm' must be one of gru"),
+        ({"algo": "recurrent_ppo", "architecture": "gru"}, "'gru' cannot be had with recurrent_ppo"),
+        ({"algo": "dqn", "group": 2}, "--group 2 does nothing with dqn"),
+        ({"hyperparameters": "[1]"}, r"--hyperparameters \[1\] must be a JSON object"),
+        ({"hyperparameters": "{1}"}, "is no JSON"),
+        ({"demos": "orakle"}, "--demos orakle is no file"),
+        ({"timesteps": -1}, "--timesteps -1 must be at least 0"),
+        ({"eval_images": 0}, "--eval-images 0"),
+    ],
+)
+def test_settings_out_of_range_are_named(change, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Args(**change)
+
+
+def test_default_folder_tells_runs_apart():
+    assert Args().folder == Path("runs/GlimpseBirds-v0-ppo-oracle-s0")
+    assert Args(demos="none", algo="a2c", seed=2).folder == Path("runs/GlimpseBirds-v0-a2c-none-s2")
+
+
+def test_labels_are_moved_apart_as_little_as_can_be():
+    assert spread([10.0, 50.0], 5, 0, 100) == [10.0, 50.0]
+    assert spread([10.0, 10.0, 50.0], 4, 0, 100) == pytest.approx([8.0, 12.0, 50.0])
+    assert spread([99.0, 99.5, 100.0], 5, 0, 100) == pytest.approx([90.0, 95.0, 100.0])
+    assert spread([0.0, 0.0], 5, 0, 100) == pytest.approx([0.0, 5.0])
+
+
+def test_times_are_told_by_stage_and_part() -> None:
+    told = format_times({"judge": 1.0, "fine-tuning": 3.0, "fine-tuning: environment steps": 0.6}).splitlines()
+    assert [line.split() for line in told] == [
+        ["judge", "1.0", "s", "25.0", "%"],
+        ["fine-tuning", "3.0", "s", "75.0", "%"],
+        ["of", "which", "environment", "steps", "0.6", "s", "20.0", "%"],
+        ["total", "4.0", "s"],
+    ]

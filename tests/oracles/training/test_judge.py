@@ -1,0 +1,192 @@
+"""Training the judge: it learns, resumes exactly, is calibrated, and never sees what it will judge."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
+from glimpse_env.datasets.birds.source import Birds
+from glimpse_env.errors import ArtifactError, JudgeNotFoundError
+from glimpse_env.files import digest
+from glimpse_env.judge.judge import find_judge
+from glimpse_env.sensing.sensor import Sensor
+from oracles.training.judge import ensure_judge, train_judge
+from oracles.training.posterior import (
+    JudgePlan,
+    NetworkTrainer,
+    calibration_error,
+    fit_temperatures,
+    one_cycle,
+    prefix_sums,
+)
+from tests.support.toy import toy_dataset, toy_judge
+
+PLAN = JudgePlan(
+    passes=3, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16, heldout_images=64
+)
+
+
+class Stripes(DataSource):
+    """Class k has a bright column at a quarter of the width times k; any glimpse in the right place tells."""
+
+    name = "stripes"
+    geometry = Geometry(12, 4, 3)
+    image_shape = (28, 28, 1)
+    num_folds = 2
+    class_names = ("left", "right")
+    fingerprint = digest("stripes")
+    options: ClassVar[dict[str, Any]] = {}
+
+    def size(self, split: Split) -> int:
+        return 128
+
+    def fill(self, split, images, labels, folds, parts, progress):  # type: ignore[no-untyped-def]
+        rng = np.random.default_rng(["train", "val", "test"].index(split))
+        labels[:] = np.arange(len(labels)) % 2
+        images[:] = rng.integers(0, 60, images.shape)
+        for image, label in zip(images, labels, strict=True):
+            image[:, 4 + 16 * label : 8 + 16 * label] = 255
+        folds[:] = np.arange(len(labels)) // 2 % 2 if split == "train" else -1
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        train = self.load("train")
+        rows = rng.permutation(np.flatnonzero(train.folds != fold))
+        return LabelledImages(train.images[rows], train.labels[rows], train.parts[rows])
+
+
+def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
+    source = Stripes()
+    with pytest.raises(JudgeNotFoundError, match=r"scripts/train_judge\.py"):
+        find_judge(source)
+    plan = JudgePlan(passes=40, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16)
+    judge = train_judge(source, plan, seed=0, command="the command")
+    assert judge.card.num_networks == 2
+    assert judge.card.scores["random_accuracy"][-1] > 0.9
+    assert judge.card.scores["random_accuracy"][0] < judge.card.scores["random_accuracy"][-1]
+    assert judge.card.command == "the command"
+    assert not list((fresh_cache / "judge-training").glob("*")), "the finished run's checkpoints are gone"
+
+
+def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("oracles.training.judge").judging.PLANS, "stripes", PLAN)
+    first = ensure_judge(Stripes())
+    monkeypatch.setattr("oracles.training.judge.train_judge", lambda *a, **k: pytest.fail("trained again"))
+    assert ensure_judge(Stripes()).identity == first.identity
+
+
+def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
+    def visit(judge, fold, rng):  # type: ignore[no-untyped-def]
+        from oracles.training.posterior import VisitedHistories
+
+        images = Stripes().judge_images(fold, rng)
+        return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
+
+    def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
+        trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
+        trainer.run(visit, checkpoint)
+        return trainer.network.state_dict()
+
+    whole = trained(tmp_path / "whole.pt")
+    stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
+    one_pass, passes = stopped._one_pass, []
+
+    def dies(rng: np.random.Generator) -> dict[str, str]:
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        passes.append(1)
+        return one_pass(rng)
+
+    stopped._one_pass = dies  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(visit, tmp_path / "stopped.pt")
+    torch.manual_seed(123)
+    resumed = trained(tmp_path / "stopped.pt")
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+
+
+def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
+    NetworkTrainer(Stripes(), 0, PLAN, seed=0).run(checkpoint=tmp_path / "a.pt")
+    with pytest.raises(ArtifactError, match="belongs to another"):
+        NetworkTrainer(Stripes(), 1, PLAN, seed=0).run(checkpoint=tmp_path / "a.pt")
+
+
+def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
+    """By exact content; tests/glimpse_env/datasets/test_cub.py and tests/glimpse_env/datasets/test_digits.py have the like for folds."""
+    source = Birds(num_train=96, num_val=48, num_test=48, num_judge=96)
+    fed = source.judge_images(0, np.random.default_rng(0)).images
+    assert len(fed) == 96
+    trained_on = {image.tobytes() for image in (*fed, *fed[:, :, ::-1])}
+    for split in ("train", "val", "test"):
+        judged = source.load(split)
+        assert not trained_on & {image.tobytes() for image in judged.images}
+    own = {image.tobytes() for image in source.load("judge").images}
+    assert own <= trained_on, "the comparison would find an image that is in both"
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
+    """Whether the whole grid is encoded, as for one scale, or only what was looked at."""
+    judge = toy_judge(scales=scales)
+    images = toy_dataset(4).images
+    locations = np.random.default_rng(0).integers(len(judge.grid), size=(4, 3, 5))
+    with torch.inference_mode():
+        summed = prefix_sums(judge.networks[0], images, locations, judge.grid, scales)
+        whole = judge.embed_grid(0, images)  # (N, L, D)
+    assert whole.shape == (4, len(judge.grid), 32)
+    for image in range(4):
+        for history in range(3):
+            chosen = whole[image, locations[image, history]]
+            assert torch.equal(summed[image, history, 0], torch.zeros(32))
+            torch.testing.assert_close(summed[image, history, 1:], chosen.cumsum(0), atol=1e-4, rtol=1e-4)
+    corners = judge.grid.corners
+    cut = Sensor(12, scales)(images, np.full(len(corners), 2), corners)
+    torch.testing.assert_close(whole[2], judge.embed_glimpses(0, cut, corners), atol=1e-5, rtol=1e-5)
+
+
+class Few(Stripes):
+    """Fewer images than a minibatch, and as many glimpses as there are places."""
+
+    geometry = Geometry(12, 16, 4)
+
+    def size(self, split: Split) -> int:
+        return 8
+
+
+def test_few_images_and_all_places_are_trained_on() -> None:
+    trainer = NetworkTrainer(Few(), 0, replace(PLAN, passes=1), seed=0)
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    trainer.run()
+    after = trainer.network.state_dict()
+    assert not torch.equal(before["encoder.0.weight"], after["encoder.0.weight"])
+    rng = np.random.default_rng(0)
+    assert (np.sort(trainer._random_locations(np.zeros((5, 0, 3)), rng), axis=-1) == np.arange(4)).all()
+
+
+def test_temperature_is_recovered() -> None:
+    """Labels drawn from softmax(z) with logits handed in as 2.5 z: the best temperature is 2.5."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(20_000, 4)) * 2
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    labels = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
+    found = fit_temperatures(np.stack([z, 2.5 * z], axis=1).astype(np.float32), labels)
+    assert found == pytest.approx([1.0, 2.5], rel=0.05)
+
+
+def test_calibration_error_by_hand() -> None:
+    confident = np.tile([0.9, 0.1], (100, 1))
+    labels = np.r_[np.zeros(60), np.ones(40)].astype(np.int64)
+    assert calibration_error(confident, labels, bins=1) == pytest.approx(0.3)
+    assert calibration_error(confident, np.r_[np.zeros(90), np.ones(10)].astype(np.int64), bins=1) == pytest.approx(0)
+
+
+def test_one_cycle_rises_and_falls_to_zero() -> None:
+    rates = [one_cycle(x) for x in np.linspace(0, 1, 101)]
+    assert max(rates) == pytest.approx(1, abs=0.02)
+    assert int(np.argmax(rates)) in (5, 6)
+    assert rates[-1] == pytest.approx(0, abs=1e-6)
+    assert rates[0] < 0.1

@@ -1,0 +1,144 @@
+"""The scripts that compare policies without an agent, on a tiny folder of images with an untrained judge."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents.evaluation.evaluate import comparison
+from glimpse_env.datasets import make_source
+from glimpse_env.errors import ConfigurationError
+from oracles.registry import POLICIES
+from tests.scripts.test_scripts import call
+from tests.support.tiny_data import write_tiny_folder
+from tests.support.toy import SMALL_FOLDER, write_toy_judge
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The flags that name a folder of 8 test images; the working folder is empty."""
+    photos = write_tiny_folder(tmp_path / "photos", classes=4, images=8)
+    write_toy_judge(make_source("folder", root=str(photos), **SMALL_FOLDER))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return ["--env", "GlimpseFolder-v0", "--root", str(photos), "--dataset-options", json.dumps(SMALL_FOLDER)]
+
+
+def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, capsys, monkeypatch):
+    words = ["random", "fixed", "oracle", "clairvoyant"]
+    call("compare_policies", *folder, "--policies", *words)
+    told = capsys.readouterr().out
+    page, entry = Path("docs/oracle.md").read_text(), json.loads(Path("docs/policies.json").read_text())["folder"]
+    table = page.split("<!-- table:folder -->\n")[1].split("\n<!-- /table:folder -->")[0]
+    assert table in told
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
+        "| random",
+        "| best fixed sequence",
+        "| **BOED** (default oracle)",
+        "| clairvoyant (sees all) †",
+    ]
+    assert list(entry["policies"]) == ["random", "fixed", "boed", "clairvoyant"]
+    assert list(entry["oracle_less"]) == ["random", "fixed", "clairvoyant"]
+    assert entry["num_images"] == 8
+    for name, content in entry["policies"].items():
+        assert content["final_log_loss"]["value"] == pytest.approx(content["log_loss"][-1], rel=1e-5)
+        assert content["peeks"] == (name == "clairvoyant")
+        assert content["milliseconds"] * 8 / 1000 == pytest.approx(content["policy_seconds"])
+        assert content["policy_seconds"] < content["seconds"]
+    assert entry["policies"]["boed"]["settings"]["criterion"] == "log_loss"
+    assert entry["command"].startswith("python scripts/compare_policies.py --env GlimpseFolder-v0 --policies random")
+
+    monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
+    call("compare_policies", *folder, "--policies", *words)
+    assert Path("docs/oracle.md").read_text() == page
+    monkeypatch.undo()
+
+
+def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
+    caplog.set_level(logging.INFO)
+    call("compare_policies", *folder, "--images", "2", "--into", "None")
+    assert "hand-crafted (parts) is left out: data set 'folder' has no parts" in caplog.text
+    played = json.loads(Path("docs/policies.json").read_text())["folder"]["policies"]
+    assert list(played) == [name for name in POLICIES if name not in ("hgs", "oracle")]
+    assert not Path("docs/oracle.md").exists()
+    with pytest.raises(SystemExit, match="has no parts"):
+        call("compare_policies", *folder, "--policies", "random", "hgs")
+    with pytest.raises(SystemExit, match="policy 'psychic' must be one of random"):
+        call("compare_policies", *folder, "--policies", "psychic")
+
+
+def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, monkeypatch):
+    values = ["--matches", "pixels", "embedding", "--effective-samples", "2", "100", "--label-weights", "1"]
+    values += ["--mirrored", "False", "--shifts", "0"]
+    call("tune_oracle", *folder, *values)
+    entry = json.loads(Path("docs/oracle_ablation.json").read_text())["folder"]
+    assert list(entry["configurations"]) == [
+        "default",
+        "criterion: entropy",
+        "criterion: error",
+        "horizon: last",
+        "history: seen",
+        "match: pixels",
+        "label weight: 1",
+        "effective samples: 2",
+        "the paper's form",
+    ]
+    configs = {name: row["config"] for name, row in entry["configurations"].items()}
+    for name, config in configs.items():
+        changed = [key for key in ("criterion", "horizon", "history") if config[key] != configs["default"][key]]
+        changed += [
+            key for key, value in config["completion"].items() if value != configs["default"]["completion"][key]
+        ]
+        assert name == "the paper's form" or len(changed) == (name != "default"), name
+    assert entry["configurations"]["default"]["less_default"]["log_loss"]["interval"] == [0.0, 0.0]
+    page = Path("docs/oracle.md").read_text()
+    told = (
+        "criterion log_loss, horizon next, history completion, match embedding, label weight 0, effective samples 100"
+    )
+    assert f"| default: {told} |" in page
+    losses = {name: row["final_log_loss"]["value"] for name, row in entry["configurations"].items()}
+    best = min(losses, key=losses.__getitem__)
+    line = next(line for line in page.splitlines() if line.startswith(f"| {best}"))
+    assert f"**{losses[best]:.3f}" in line
+    monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
+    call("tune_oracle", *folder, *values)
+    assert Path("docs/oracle.md").read_text() == page
+
+
+def test_tune_oracle_names_settings_that_are_not_there(folder):
+    with pytest.raises(ConfigurationError, match="--criteria surprise must be of entropy"):
+        call("tune_oracle", *folder, "--criteria", "surprise")
+    with pytest.raises(ConfigurationError, match="match='smell' must be one of"):
+        call("tune_oracle", *folder, "--matches", "smell")
+
+
+def test_stopping_curve_draws_all_rules_between_one_glimpse_and_all(folder, capsys):
+    call("stopping_curve", *folder, "--policy", "boed-paper")
+    figures = json.loads(Path("docs/stopping_folder.json").read_text())
+    assert list(figures["rules"]) == ["fixed", "entropy", "gain"]
+    for name, rule in figures["rules"].items():
+        used = np.array(rule["mean_glimpses"])
+        assert (used[0], used[-1]) == (1, 6)
+        assert (np.diff(used) >= 0).all()
+        assert rule["success_rate"][0] == figures["rules"]["fixed"]["success_rate"][0], name
+        assert rule["success_rate"][-1] == figures["rules"]["fixed"]["success_rate"][-1], name
+        if name != "fixed":
+            assert (np.diff(rule["thresholds_nats"]) <= 0).all()
+    assert [row["glimpses"] for row in figures["at_equal_glimpses"]] == [2, 3, 4, 5]
+    for row in figures["at_equal_glimpses"]:
+        assert row["gain_less_fixed"]["value"] == pytest.approx(row["gain"]["value"] - row["fixed"]["value"])
+        assert row["fixed"]["value"] == pytest.approx(figures["rules"]["fixed"]["success_rate"][row["glimpses"] - 1])
+    with Image.open("docs/images/stopping_folder.png") as picture:
+        assert picture.width > 800
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20)}
+        assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colours
+    assert len(re.findall(r"^\| [2-5] \|", capsys.readouterr().out, flags=re.MULTILINE)) == 4
+
+
+def test_stopping_curve_needs_an_oracle_that_expects_entropies(folder):
+    with pytest.raises(SystemExit, match="--policy random expects no entropies"):
+        call("stopping_curve", *folder, "--policy", "random")

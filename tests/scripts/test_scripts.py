@@ -1,0 +1,303 @@
+"""The scripts as a user runs them, at toy size."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+from stable_baselines3 import PPO
+
+from glimpse_env.datasets import make_source
+from glimpse_env.errors import ConfigurationError, JudgeNotFoundError
+from glimpse_env.judge.judge import Judge, judge_path
+from oracles.demonstrations import Demonstrations
+from oracles.training.judge import PLANS
+from oracles.training.posterior import JudgePlan
+from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
+from tests.support.toy import SMALL_FOLDER, write_toy_judge
+
+ROOT = Path(__file__).parent.parent
+REQUIRED = {"compare_published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
+"""What a script cannot do without."""
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache with an untrained judge of the digits and oracles, for subprocesses too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        write_toy_judge(make_source("digits"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an agent: what a run that Ctrl-C stopped in fine-tuning leaves behind."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    flags = "--env GlimpseDigits-v0 --demos random --num-demos 10 --clone-passes 1 --warm-up 100 --val-images 4"
+    command = [sys.executable, "scripts/train_agent.py", *flags.split(), "--timesteps", "1000000", "--out", str(out)]
+    lines = []
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with (
+        (out.parent / "stderr.txt").open("w") as errors,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            # a shell that runs the tests in the background has them ignore Ctrl-C, and this process would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            if "on validation images" in line:  # the next thing is fine-tuning
+                process.send_signal(signal.SIGINT)
+    assert process.returncode == 130, "".join(lines) + (out.parent / "stderr.txt").read_text()
+    assert lines[-1].strip() == f"python scripts/train_agent.py --resume {out}"
+    return out / "model.zip"
+
+
+def load(name: str) -> ModuleType:
+    """A script as a module; importing it must do nothing."""
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name: str, *words: str) -> None:
+    """Runs a script in this process with a command line."""
+    module = load(name)
+    module.main(tyro.cli(module.Args, args=list(words)))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
+    module = load(name)
+    assert is_dataclass(module.Args)
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(module.Args, args=["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    source = Path(sys.modules[module.Args.__module__].__file__ or "").read_text()
+    for field in fields(module.Args):
+        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in told
+        assert re.search(rf'\n    {field.name}: .*\n    """', source), f"--{field.name} has no docstring"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_unknown_flags_fail(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(load(name).Args, args=[*REQUIRED.get(name, []), "--no-such-flag", "1"])
+    assert ended.value.code == 2
+    assert "no-such-flag" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_an_agent_that_can_be_loaded(model):
+    assert PPO.load(model, device="cpu").num_timesteps == 0
+    assert (model.parent / "config.json").is_file()
+
+
+def test_train_agent_names_mistakes(capsys):
+    with pytest.raises(SystemExit, match="ConfigurationError: nowhere holds no run"):
+        call("train_agent", "--resume", "nowhere")
+    with pytest.raises(SystemExit):
+        call("train_agent", "--demos", "orakle")
+    assert "--demos orakle is no file" in "".join(capsys.readouterr())
+
+
+def test_render_episode_as_png_has_a_picture_for_every_glimpse(tmp_path):
+    out = tmp_path / "episode.png"
+    call("render_episode", "--env", "GlimpseDigits-v0", "--policy", "centre", "--index", "2", "--out", str(out))
+    with Image.open(out) as picture:
+        assert picture.size == (2 * 640, 3 * 384)
+
+
+def test_render_episode_as_gif_puts_policies_side_by_side(tmp_path):
+    out = tmp_path / "episode.gif"
+    words = ["--env", "GlimpseDigits-v0", "--policies", "oracle", "random", "--width", "500"]
+    call("render_episode", *words, "--split", "val", "--out", str(out))
+    with Image.open(out) as picture:
+        assert (picture.n_frames, picture.width) == (6, 500)
+        first = np.asarray(picture.convert("RGB"))
+        picture.seek(5)
+        assert (np.asarray(picture.convert("RGB")) != first).any()
+
+
+def test_render_episode_of_an_agent(tmp_path, model):
+    out = tmp_path / "agent.png"
+    call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(model), "--out", str(out))
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policies", "nobody"], "policy nobody is no file"),
+        (["--index", "99999"], "--index 99999 must lie in 0.."),
+        (["--out", "episode.bmp"], "must end in .png or .gif"),
+        (["--policies", "hgs"], "has no parts"),
+    ],
+)
+def test_render_episode_names_mistakes(words, message):
+    with pytest.raises(SystemExit, match=re.escape(message)):
+        call("render_episode", "--env", "GlimpseDigits-v0", *words)
+
+
+def test_generate_demos_writes_what_can_be_loaded(tmp_path, capsys):
+    out = tmp_path / "demos.npz"
+    call("generate_demos", "--env", "GlimpseDigits-v0", "--policy", "random", "--num", "7", "--out", str(out))
+    assert Demonstrations.load(out).locations.shape == (7, 6)
+    assert "7 sequences of random" in capsys.readouterr().out
+
+
+def test_train_judge_writes_a_judge_that_fits(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "judge.safetensors"
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=64, part_weight=0.0)
+    monkeypatch.setitem(PLANS, "digits", small)
+    call("train_judge", "--env", "GlimpseDigits-v0", "--passes", "1", "--rounds", "0", "--out", str(out))
+    assert Judge.load(out).card.fingerprint == make_source("digits").fingerprint
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The flags that name a tiny folder of images, of which there is an untrained judge."""
+    photos = write_tiny_folder(tmp_path / "photos")
+    write_toy_judge(make_source("folder", root=str(photos), **SMALL_FOLDER))
+    monkeypatch.chdir(tmp_path)
+    return ["--env", "GlimpseFolder-v0", "--root", "photos", "--dataset-options", json.dumps(SMALL_FOLDER)]
+
+
+def test_a_folder_of_images_in_every_script(folder, tmp_path, capsys):
+    call("generate_demos", *folder, "--policy", "oracle", "--num", "4", "--out", "demos.npz")
+    assert Demonstrations.load(tmp_path / "demos.npz").epe.shape == (4, 6, 169)
+    call("render_episode", *folder, "--policy", "centre", "--out", "episode.png")
+    assert (tmp_path / "episode.png").is_file()
+    only = ["--criteria", "entropy", "--matches", "pixels", "--effective-samples", "2", "--label-weights", "0"]
+    call("tune_oracle", *folder, "--images", "2", *only, "--out", "tuned.json")
+    assert (tmp_path / "tuned.json").is_file()
+
+
+def test_the_judge_of_a_folder_is_found_by_the_environment(folder, tmp_path, monkeypatch):
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=2, visited_images=4)
+    monkeypatch.setitem(PLANS, "folder", small)
+    path = judge_path(make_source("folder", root="photos", **SMALL_FOLDER))
+    path.unlink()
+    call("train_judge", *folder, "--passes", "2", "--rounds", "1")
+    env = gym.make("GlimpseFolder-v0", root=str(tmp_path / "photos"), **SMALL_FOLDER)
+    assert env.unwrapped.batch.judge.card.command.startswith("python scripts/train_judge.py")
+    assert Judge.load(path).card.num_networks == 3
+
+
+def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypatch):
+    root = str(write_tiny_cub(tmp_path))
+    small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=4)
+    monkeypatch.setitem(PLANS, "cub-full", small)
+    call("train_judge", "--env", "GlimpseCUBFull-v0", "--root", root, "--passes", "1", "--rounds", "0")
+    env = gym.make("GlimpseCUBFull-v0", root=root)
+    assert env.unwrapped.batch.sensor.scales == 2
+    assert env.unwrapped.batch.judge.card.config.channels == 6
+    with pytest.raises(JudgeNotFoundError, match="--scales 1"):
+        gym.make("GlimpseCUBFull-v0", root=root, scales=1)
+
+
+@pytest.mark.parametrize("script", ["train_judge", "generate_demos", "tune_oracle"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--env", "GlimpseFish-v0"], "GlimpseFolder-v0"),
+        (["--env", "GlimpseFolder-v0"], "--root photos"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", "{seed: 1}"], "is no JSON"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", "[1]"], "must be a dict"),
+        (["--env", "GlimpseDigits-v0", "--dataset-options", '{"sead": 1}'], "sead"),
+        (["--env", "GlimpseDigits-v0", "--scales", "0"], "scales=0"),
+    ],
+)
+def test_data_that_are_not_there_are_named(script, words, message):
+    with pytest.raises(ConfigurationError, match=message):
+        call(script, *words, *REQUIRED.get(script, []))
+
+
+def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
+    def evaluated(success_rate):
+        return {"success_rate": success_rate, "interval": [success_rate - 0.05, success_rate + 0.05], "num_images": 80}
+
+    folders = []
+    for env, policies in (("A-v0", {"random": 0.25, "agent": 0.5}), ("B-v0", {"random": 0.125, "oracle": 0.75})):
+        folders.append(tmp_path / env)
+        metrics = {
+            "env": env,
+            "dataset": {"fingerprint": f"{env}0"},
+            "policies": {name: evaluated(rate) for name, rate in policies.items()},
+            "gap_closed": {"value": 0.5, "interval": [0.4, 0.6]},
+            **dict.fromkeys(("command", "seed", "wall_time_s", "versions")),
+        }
+        folders[-1].mkdir()
+        (folders[-1] / "metrics.json").write_text(json.dumps(metrics))
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table -->\nold\n<!-- /table -->\nafter\n")
+    out = tmp_path / "out.json"
+    call("compare_runs", *map(str, folders), "--into", str(page), "--out", str(out))
+    told = capsys.readouterr().out.strip()
+    assert told.splitlines()[:3] == [
+        "| success on test images | A-v0 | B-v0 |",
+        "|---|---|---|",
+        "| random | 25.0 % (20.0 to 30.0) | 12.5 % (7.5 to 17.5) |",
+    ]
+    assert "| oracle | – | 75.0 % (70.0 to 80.0) |" in told
+    assert "| test images | 80 | 80 |" in told
+    assert page.read_text() == f"before\n<!-- table -->\n{told}\n<!-- /table -->\nafter\n"
+    assert [run["env"] for run in json.loads(out.read_text())] == ["A-v0", "B-v0"]
+    with pytest.raises(SystemExit, match="ArtifactError: nowhere holds no finished run"):
+        call("compare_runs", "nowhere")
+    page.write_text("no marks")
+    with pytest.raises(SystemExit, match="has no part between"):
+        call("compare_runs", str(folders[0]), "--into", str(page))
+
+
+def test_benchmark_env_measures_every_contender(tmp_path, capsys):
+    out, picture = tmp_path / "figures.json", tmp_path / "figures.png"
+    words = ["--env", "GlimpseDigits-v0", "--num-envs", "1", "2", "--observations", "glimpse", "embedding"]
+    words += ["--rounds", "2", "--seconds", "0.001", "--images", "20", "40", "--async-up-to", "0"]
+    call("benchmark_env", *words, "--out", str(out), "--picture", str(picture))
+    figures = json.loads(out.read_text())
+    assert [(row["observation"], row["num_envs"]) for row in figures["results"]] == [
+        ("glimpse", 1),
+        ("glimpse", 2),
+        ("embedding", 1),
+        ("embedding", 2),
+    ]
+    first = figures["results"][0]
+    assert {"native vector", "single", "SyncVectorEnv", "SB3 adapter", "limit: numpy gather"} <= set(
+        first["steps_per_second"]
+    )
+    ours, gather = (np.array(first["steps_per_second"][name]) for name in ("native vector", "limit: numpy gather"))
+    assert first["native_to"]["limit: numpy gather"] == pytest.approx(np.median(ours / gather))
+    assert [row["images"] for row in figures["data_set_size"]] == [20, 40]
+    assert figures["data_set_size"][0]["relative"] == 1
+    with Image.open(picture) as shown:
+        assert shown.width > 500
+    assert "| embedding | 2 |" in capsys.readouterr().out
