@@ -17,7 +17,7 @@ from PIL import Image
 
 from agents.evaluation.evaluate import record
 from agents.registry import ALGORITHMS
-from agents.reports.tables import episodes as figures
+from agents.reports import episodes as figures
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file

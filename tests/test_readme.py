@@ -59,8 +59,8 @@ def test_commands_exist_with_their_flags(command: str) -> None:
 
 
 def test_every_script_is_in_the_table_of_commands() -> None:
-    for script in (ROOT / "scripts").glob("*.py"):
-        assert f"| `scripts/{script.name}` |" in README
+    for script in (ROOT / "scripts").rglob("*.py"):
+        assert f"| `{script.relative_to(ROOT)}` |" in README
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ class _HistoryQPolicy:
             lr_schedule: SB3's.
             grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never chosen.
             temperature: of :meth:`demonstration_logits`, in the unit of the rewards.
-            features_extractor_class: one of :data:`agents.networks.extractors.ARCHITECTURES`, or another one derived from
+            features_extractor_class: one of :data:`ARCHITECTURES`, or another one derived from
                 :class:`HistoryExtractor`.
             net_arch: hidden layers behind the features; one of 128 by default.
             **kwargs: of the SB3 policy.

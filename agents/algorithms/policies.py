@@ -62,7 +62,7 @@ class _HistoryPolicyMixin:
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
             mask_visited: give grid locations that were looked at before no probability. Without effect on
                 ``Box`` actions.
-            features_extractor_class: one of :data:`agents.networks.extractors.ARCHITECTURES`, or another one derived from
+            features_extractor_class: one of :data:`ARCHITECTURES`, or another one derived from
                 :class:`HistoryExtractor`.
             share_features_extractor: must stay False.
             net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic

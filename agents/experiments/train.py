@@ -46,7 +46,7 @@ from agents.registry import (
     tuned,
     warm_up_critic,
 )
-from agents.reports.tables import episodes as figures
+from agents.reports import episodes as figures
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError

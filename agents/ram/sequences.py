@@ -69,5 +69,5 @@ class Sequences:
 
     @classmethod
     def recorded(cls, model: Any, dataset: GlimpseDataset, indices: np.ndarray) -> "Sequences":
-        """PS-RAM: where a trained :class:`agents.ram.algorithm.RAM` looks on the images ``indices`` (N,), with no sampling."""
+        """PS-RAM: where a trained :class:`RAM` looks on the images ``indices`` (N,), with no sampling."""
         return cls(indices, model.look(dataset, indices).locations)

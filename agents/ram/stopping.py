@@ -4,7 +4,7 @@ After t glimpses the network expects of the next one, which it would choose itse
 
     EIG_t = H[ p(theta | h_t) ] - e(h_t),   e(h_t) ~ E[ H[ p(theta | h_t+1) ] ]
 
-with e its foresight, trained on the entropies that came (:class:`agents.ram.algorithm.RAM` with ``every_step=True``). It stops as
+with e its foresight, trained on the entropies that came (:class:`RAM` with ``every_step=True``). It stops as
 soon as that falls under a threshold.
 """
 

@@ -140,7 +140,7 @@ def write_report(
         The paths of what was written, the page and the tables first.
 
     Raises:
-        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, have no row on
+        ConfigurationError: if the results are not as :func:`checked` wants them, have no row on
             validation or none on test images, or rliable or Jinja are missing.
     """
     results = checked(results)

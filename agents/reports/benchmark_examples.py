@@ -3,7 +3,7 @@
 from agents.evaluation.evaluate import choose_images, record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
-from agents.reports.tables import episodes as figures
+from agents.reports import episodes as figures
 from glimpse_env.registration import scales_of
 from oracles.registry import make_policy
 

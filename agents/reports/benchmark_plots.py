@@ -240,7 +240,7 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
         The paths.
 
     Raises:
-        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no curve.
+        ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
     """
     results = checked(results)
     curves = _curves(results)
@@ -333,7 +333,7 @@ def performance_profiles(stem: Path, results: DataFrame, *, resamples: int = RES
     Arguments and return value as of :func:`learning_curves`.
 
     Raises:
-        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no test row.
+        ConfigurationError: if the results are not as :func:`checked` wants them, or hold no test row.
     """
     lines = profiles(results, TAUS, resamples=resamples, seed=seed)
     if not lines:
@@ -361,7 +361,7 @@ def steps_to_threshold(
         The paths.
 
     Raises:
-        ConfigurationError: if the results are not as :func:`agents.evaluation.scores.checked` wants them, or hold no curve.
+        ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
     """
     curves = _curves(results)
     medians = arrivals(results, threshold, resamples=resamples, seed=seed)

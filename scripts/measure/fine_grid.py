@@ -78,7 +78,7 @@ def main(args: Args) -> None:
     for split in ("train", "val", "judge"):
         source.load(split)  # painted before anything is timed
     plan = replace(plan_for(source), passes=args.passes, rounds=args.rounds)
-    command = command_line("benchmark_fine_grid", args)
+    command = command_line("measure/fine_grid", args)
     report: dict[str, Any] = {
         "command": command,
         "out": str(args.out),

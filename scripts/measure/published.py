@@ -33,7 +33,7 @@ from agents.evaluation.published import (
     to_json,
     transposed,
 )
-from agents.reports.tables import oracle_plots as oracle_figures
+from agents.reports import oracle_plots as oracle_figures
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of

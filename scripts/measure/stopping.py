@@ -18,8 +18,8 @@ import tyro
 import glimpse_env  # noqa: F401 - registers the ids
 from agents.evaluation.evaluate import TITLES, choose_images
 from agents.evaluation.statistics import Estimate, percentile_estimates, success_by_budget
+from agents.ram import stopping as early_stopping
 from agents.ram.algorithm import RAM
-from agents.ram.algorithm import stopping as early_stopping
 from agents.reports.stopping_plots import StoppingCurve, stopping_curves
 from agents.reports.tables import command_line, estimated, markdown
 from agents.vec_env import GlimpseVecEnv
@@ -103,7 +103,7 @@ def measure(args: Args) -> None:
         out,
         {
             "env": args.env,
-            "command": command_line("stopping_curve", args),
+            "command": command_line("measure/stopping", args),
             "dataset": {"name": source.name, "fingerprint": source.fingerprint},
             **who,
             "split": args.split,

@@ -20,7 +20,7 @@ from tests.scripts.test_scripts import call
 from tests.support.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
 from tests.support.toy_shards import CONFIG, SHARD, TroubledJudge, loaded
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from tests.scripts.test_scripts import load
 def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = load("benchmark_oracle")
+    module = load("measure/oracle_cost")
     out, page, picture = tmp_path / "figures.json", tmp_path / "page.md", tmp_path / "plot.png"
     words = ["--quick", "--threads", "1", "--work", str(tmp_path), "--out", str(out), "--page", str(page)]
     args = tyro.cli(module.Args, args=[*words, "--picture", str(picture)])
@@ -67,7 +67,7 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
 
 
 def test_masked_images_show_the_history_and_the_completions_glimpse(tmp_path: Path) -> None:
-    module = load("benchmark_oracle")
+    module = load("measure/oracle_cost")
     args = module.quickened(module.Args(work=tmp_path))
     with module.cache_in(tmp_path) as folder:
         setting = module.Setting(module.World(args, folder), 100)
@@ -86,7 +86,7 @@ def test_masked_images_show_the_history_and_the_completions_glimpse(tmp_path: Pa
 
 
 def test_a_larger_bank_holds_different_copies(tmp_path: Path) -> None:
-    module = load("benchmark_oracle")
+    module = load("measure/oracle_cost")
     with module.cache_in(tmp_path) as folder:
         world = module.World(module.quickened(module.Args(work=tmp_path)), folder)
         images, labels = world.train.images, world.train.labels

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.evaluation.evaluate import comparison
+from agents.evaluation import comparison
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
 from oracles.registry import POLICIES
@@ -117,7 +117,7 @@ def test_tune_oracle_names_settings_that_are_not_there(folder):
 
 
 def test_stopping_curve_draws_all_rules_between_one_glimpse_and_all(folder, capsys):
-    call("stopping_curve", *folder, "--policy", "boed-paper")
+    call("measure/stopping", *folder, "--policy", "boed-paper")
     figures = json.loads(Path("docs/stopping_folder.json").read_text())
     assert list(figures["rules"]) == ["fixed", "entropy", "gain"]
     for name, rule in figures["rules"].items():
@@ -141,4 +141,4 @@ def test_stopping_curve_draws_all_rules_between_one_glimpse_and_all(folder, caps
 
 def test_stopping_curve_needs_an_oracle_that_expects_entropies(folder):
     with pytest.raises(SystemExit, match="--policy random expects no entropies"):
-        call("stopping_curve", *folder, "--policy", "random")
+        call("measure/stopping", *folder, "--policy", "random")

@@ -28,10 +28,10 @@ from oracles.training.posterior import JudgePlan
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
-ROOT = Path(__file__).parent.parent
-REQUIRED = {"compare_published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
+ROOT = Path(__file__).parents[2]
+REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
 """What a script cannot do without."""
-SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in (ROOT / "scripts").rglob("*.py"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -282,7 +282,7 @@ def test_benchmark_env_measures_every_contender(tmp_path, capsys):
     out, picture = tmp_path / "figures.json", tmp_path / "figures.png"
     words = ["--env", "GlimpseDigits-v0", "--num-envs", "1", "2", "--observations", "glimpse", "embedding"]
     words += ["--rounds", "2", "--seconds", "0.001", "--images", "20", "40", "--async-up-to", "0"]
-    call("benchmark_env", *words, "--out", str(out), "--picture", str(picture))
+    call("measure/env_speed", *words, "--out", str(out), "--picture", str(picture))
     figures = json.loads(out.read_text())
     assert [(row["observation"], row["num_envs"]) for row in figures["results"]] == [
         ("glimpse", 1),

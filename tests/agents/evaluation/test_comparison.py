@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from agents.evaluation import comparison
 from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
-from agents.evaluation.evaluate import Evaluation, comparison
+from agents.evaluation.evaluate import Evaluation
 from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
 from oracles.registry import PAPER_CONFIG

@@ -157,7 +157,7 @@ def test_script_writes_tables_pictures_and_figures(
 ) -> None:
     write_sequences(source, tmp_path / "sequences")
     words = [str(tmp_path / "sequences"), "--pictures", str(tmp_path), "--out", str(tmp_path / "figures.json")]
-    call("compare_published", *words, "--draws", "2", "--shown", "2", "--policies", "centre", "random", photographs)
+    call("measure/published", *words, "--draws", "2", "--shown", "2", "--policies", "centre", "random", photographs)
     told = capsys.readouterr().out
     assert "| published, shuffled |" in told
     assert "| difference |" in told
@@ -173,38 +173,38 @@ def test_script_writes_tables_pictures_and_figures(
 
 def test_script_names_mistakes(source: CUB200, judge: Judge, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"ArtifactError: .*nowhere cannot be read"):
-        call("compare_published", str(tmp_path / "nowhere"))
+        call("measure/published", str(tmp_path / "nowhere"))
     write_sequences(source, tmp_path / "sequences")
     with pytest.raises(SystemExit, match="1 sequence of a training image"):
-        call("compare_published", str(tmp_path / "sequences" / "0.txt"))
+        call("measure/published", str(tmp_path / "sequences" / "0.txt"))
     with pytest.raises(SystemExit, match="--draws 0"):
-        call("compare_published", str(tmp_path / "sequences"), "--draws", "0")
+        call("measure/published", str(tmp_path / "sequences"), "--draws", "0")
 
 
 def test_calibration_script_writes_table_picture_and_figures(
     source: CUB200, judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--env", "GlimpseCUB-v0", "--picture", str(tmp_path / "one.png"), "--out", str(tmp_path / "one.json")]
-    call("calibrate_policies", *words, "--policies", "centre", "hgs")
+    call("measure/calibration", *words, "--policies", "centre", "hgs")
     assert "| centre-out | 5 | " in capsys.readouterr().out
     figures = json.loads((tmp_path / "one.json").read_text())
     assert [len(steps) for steps in figures["policies"].values()] == [5, 5]
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.width > 500
-    call("calibrate_policies", *words, "--policies", "centre", "--network", "1")
+    call("measure/calibration", *words, "--policies", "centre", "--network", "1")
     alone = json.loads((tmp_path / "one.json").read_text())["policies"]["centre"]
     assert alone[4]["mean_confidence"] != figures["policies"]["centre"][4]["mean_confidence"]
     with pytest.raises(SystemExit, match=r"--network 3 must lie in 0\.\.2"):
-        call("calibrate_policies", *words, "--network", "3")
+        call("measure/calibration", *words, "--network", "3")
 
 
 def test_convergence_script_writes_picture_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--picture", str(tmp_path / "one.png"), "--out", str(tmp_path / "one.json")]
-    call("plot_epe_convergence", *words, "--sizes", "16", "64", "--repetitions", "4", "--worlds", "1")
+    call("measure/epe_convergence", *words, "--sizes", "16", "64", "--repetitions", "4", "--worlds", "1")
     assert "entropy, pixels" in capsys.readouterr().out
     figures = json.loads((tmp_path / "one.json").read_text())
     assert len(figures["error, labels"]["rmse"]) == 2
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.width > 500
     with pytest.raises(SystemExit, match="--sizes must be"):
-        call("plot_epe_convergence", "--sizes", "4")
+        call("measure/epe_convergence", "--sizes", "4")

@@ -9,7 +9,8 @@ import pytest
 
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
-from agents import algorithms, tuning
+from agents import registry as algorithms
+from agents.experiments import tuning
 from agents.experiments.train import CurvePoint, State
 from agents.experiments.tuning import STARTS, Trial, keep_tuned, score_of, search
 from agents.presets import Args

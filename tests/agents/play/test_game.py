@@ -12,8 +12,8 @@ from glimpse_env.rollout import play
 from oracles.baselines import FixedPolicy
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
-from tests import toy, toy_problem
 from tests.oracles.boed.test_oracle import observe
+from tests.support import toy, toy_problem
 from tests.support.toy_problem import IMAGES, ToyJudge, exact_epe
 
 EVERY = np.arange(len(IMAGES))

@@ -10,7 +10,7 @@ from PIL import Image
 from agents.ram.stopping import flops, play_out
 from glimpse_env.errors import ConfigurationError
 from oracles.boed.stopping import glimpses_used
-from scripts.measure import stopping as stopping_curve
+from scripts.measure import stopping
 from tests.agents.ram.test_algorithm import CLASSES, LOCATIONS, SMALL, marked, ram, to_the_corner, train
 
 
@@ -62,9 +62,7 @@ def test_the_script_draws_glimpses_and_operations(tmp_path: Path, monkeypatch: p
     run = Run(grid, Cell("digits", "ps-nogs-steps", "gru", 0), tmp_path)
     run.train()
     monkeypatch.chdir(tmp_path)
-    stopping_curve.main(
-        stopping_curve.Args(env="GlimpseDigitsClassify-v0", network=run.best_path, images=40, split="val")
-    )
+    stopping.main(stopping.Args(env="GlimpseDigitsClassify-v0", network=run.best_path, images=40, split="val"))
     figures = json.loads(Path("docs/stopping_network_digits.json").read_text(encoding="utf-8"))
     rules, whole = figures["rules"], figures["flops_by_glimpses"]
     assert len(whole["fixed"]) == 6

@@ -119,7 +119,7 @@ class Killed(Digits):
 
 Killed().load("val")
 """
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[3]
     killed = subprocess.run(
         [sys.executable, "-c", script], cwd=root, env=os.environ, stderr=subprocess.PIPE, check=False
     )

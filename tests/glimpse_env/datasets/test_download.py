@@ -314,7 +314,7 @@ def test_unknown_data_sets_are_refused() -> None:
 
 
 def script() -> ModuleType:
-    path = Path(__file__).parents[1] / "scripts" / "download_data.py"
+    path = Path(__file__).parents[3] / "scripts" / "download_data.py"
     spec = importlib.util.spec_from_file_location("download_data", path)
     assert spec is not None
     assert spec.loader is not None

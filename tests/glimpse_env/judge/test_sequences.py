@@ -3,7 +3,7 @@
 import numpy as np
 
 from glimpse_env.episodes import Assessment
-from glimpse_env.judge.judge import sequences as replay
+from glimpse_env.judge import sequences as replay
 from glimpse_env.judge.sequences import replayed
 from glimpse_env.rollout import play
 from oracles.baselines import RandomPolicy

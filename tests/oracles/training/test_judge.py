@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_plan_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
-    """By exact content; tests/glimpse_env/datasets/test_cub.py and tests/glimpse_env/datasets/test_digits.py have the like for folds."""
+    """Compared by exact content; test_cub.py and test_digits.py check folds."""
     source = Birds(num_train=96, num_val=48, num_test=48, num_judge=96)
     fed = source.judge_images(0, np.random.default_rng(0)).images
     assert len(fed) == 96
