@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast, get_args
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.datasets.registry import SOURCES, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Task
@@ -20,7 +20,6 @@ from glimpse_env.errors import (
 )
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.presets import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
-from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 DatasetName = Literal["auto", "cub", "cub-full", "celeba-hq", "birds", "mnist", "digits", "folder"]
@@ -46,7 +45,8 @@ def make_env(
         dataset_options: further keyword arguments of the data set's class.
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
         task: ``"look"``, or ``"classify"`` without a judge.
-        scales, options: keyword arguments of :class:`GlimpseEnv`.
+        scales: concentric windows of a glimpse, see :class:`GlimpseEnv`.
+        options: keyword arguments of :class:`GlimpseEnv`.
 
     Raises:
         ConfigurationError: if an argument is out of range.
@@ -57,7 +57,7 @@ def make_env(
     """
     _check_known(options, GlimpseEnv)
     parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
-    return GlimpseEnv(*parts, task=task, scales=scales, **options)
+    return GlimpseEnv(*parts, task=task, **options)
 
 
 def make_flat_env(**arguments: Any) -> GlimpseEnv:
@@ -90,7 +90,7 @@ def make_vector_env(
     _check_known(options, GlimpseVectorEnv)
     num_envs = whole_number("num_envs", num_envs, 1)
     parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
-    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, scales=scales, **options)
+    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, **options)
     steps = env.batch.num_steps
     if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
         raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the steps of an episode.")
@@ -109,16 +109,18 @@ make_env.metadata = make_flat_env.metadata = GlimpseEnv.metadata  # type: ignore
 _DATASETS = ENV_IDS | CLASSIFY_IDS
 
 
-def source_of(env: str, root: str | None = None, dataset_options: str = "{}") -> DataSource:
+def source_of(env: str, root: str | None = None, dataset_options: str = "{}", scales: int | None = None) -> DataSource:
     """The data set that the flags of a script name.
 
     Args:
         env: an environment id, of either task, or the name of a data set.
         root: see :func:`make_env`.
         dataset_options: as JSON.
+        scales: concentric windows of a glimpse; None for the environment's own.
 
     Raises:
-        ConfigurationError: if there is no such id, the options are no JSON object or the data set does not take one.
+        ConfigurationError: if there is no such id, the options are no JSON object, the data set does not take one, or
+            scales are out of range.
         DatasetNotFoundError: if its files are missing.
     """
     if env not in (*_DATASETS, *SOURCES):
@@ -129,23 +131,19 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}") ->
         raise ConfigurationError(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
-    return find_source(cast(DatasetName, _DATASETS.get(env, env)), root, options)
+    name = _DATASETS.get(env, env)
+    return find_source(
+        cast(DatasetName, name), root, options, DEFAULT_SCALES.get(name, 1) if scales is None else scales
+    )
 
 
-def scales_of(env: str, scales: int | None = None) -> int:
-    """``scales``, or where it is None those of the environment ``env`` (an id, or a data set's name).
-
-    Raises:
-        ConfigurationError: if they are not a whole number of at least 1.
-    """
-    return DEFAULT_SCALES.get(_DATASETS.get(env, env), 1) if scales is None else whole_number("scales", scales, 1)
-
-
-def find_source(dataset: DatasetName, root: str | None = None, options: dict[str, Any] | None = None) -> DataSource:
-    """The data set called ``dataset``.
+def find_source(
+    dataset: DatasetName, root: str | None = None, options: dict[str, Any] | None = None, scales: int = 1
+) -> DataSource:
+    """The data set called ``dataset``, its glimpses of ``scales`` concentric windows.
 
     Raises:
-        ConfigurationError: if there is none of that name or it does not take an option.
+        ConfigurationError: if there is none of that name, it does not take an option, or scales are out of range.
         DatasetNotFoundError: if its files are missing.
 
     Warns:
@@ -154,9 +152,9 @@ def find_source(dataset: DatasetName, root: str | None = None, options: dict[str
     arguments = ({} if root is None else {"root": root}) | _checked(options)
     one_of("dataset", dataset, ("auto", *SOURCES))
     if dataset != "auto":
-        return make_source(dataset, **arguments)
+        return make_source(dataset, **arguments).with_scales(scales)
     try:
-        return make_source("cub", **arguments)
+        return make_source("cub", **arguments).with_scales(scales)
     except DatasetNotFoundError as error:
         if options:
             raise  # they are CUB's options, the birds would not obey them
@@ -166,7 +164,7 @@ def find_source(dataset: DatasetName, root: str | None = None, options: dict[str
             DatasetFallbackWarning,
             stacklevel=2,
         )
-        return make_source("birds")
+        return make_source("birds").with_scales(scales)
 
 
 def _parts(
@@ -177,26 +175,25 @@ def _parts(
     judge: str | None,
     task: Task,
     scales: int,
-) -> tuple[GlimpseDataset, Judge | None, Geometry]:
+) -> tuple[GlimpseDataset, Judge | None]:
     one_of("split", split, PUBLIC_SPLITS)
     one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
-    source = find_source(dataset, root, dataset_options)
-    Sensor(source.geometry.glimpse_size, whole_number("scales", scales, 1))  # refuses what it cannot show
+    source = find_source(dataset, root, dataset_options, scales)
     if task == "classify":
         if path is not None:
             raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
-        return source.load(split), None, source.geometry
+        return source.load(split), None
     if path is None:
-        found = find_judge(source, scales)  # before the images are made, which takes longer
-        return source.load(split), found, source.geometry
+        found = find_judge(source)  # before the images are made, which takes longer
+        return source.load(split), found
     chosen = Judge.load(path)
     if (chosen.card.fingerprint, chosen.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
             f"the judge at {path} was trained on {chosen.card.dataset} {chosen.card.fingerprint} with "
             f"scales={chosen.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
-    return source.load(split), chosen, source.geometry
+    return source.load(split), chosen
 
 
 def _with_dataset_options(arguments: dict[str, Any]) -> dict[str, Any]:

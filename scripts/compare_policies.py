@@ -19,7 +19,7 @@ from agents.reports.tables import command_line, estimated, insert, keep_entry, m
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.registry import PEEKING, POLICIES, default_oracle, policy_settings, why_not
 from oracles.training.judge import ensure_judge
@@ -66,9 +66,9 @@ def main(args: Args) -> None:
 
 def compare(env: str, args: Args) -> None:
     """The table of one data set."""
-    source = source_of(env, args.root, args.dataset_options)
+    source = source_of(env, args.root, args.dataset_options, args.scales)
     names = choose_policies(source, args.policies)
-    judge = ensure_judge(source, scales=scales_of(env, args.scales))
+    judge = ensure_judge(source)
     dataset = source.load(args.split)
     indices = choose_images(dataset, args.images)
     evaluations = {}

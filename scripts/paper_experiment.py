@@ -19,7 +19,6 @@ from agents.reports.ram_plots import Curves, look_maps, validation_curves
 from agents.reports.tables import command_line, insert
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.versions import versions
 
 BESIDE = {"cub": "CUB", "birds": "CUB", "birds-19200": "CUB"}
@@ -131,8 +130,7 @@ def draw(args: Args, experiment: PaperExperiment, cells: Cells) -> Iterator[Path
         looks = looks_of(args, experiment, data)
         if looks:
             source = experiment.grid.source(data)
-            test, geometry = source.load("test"), source.geometry
-            grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+            test, grid = source.load("test"), source.geometry.grid
             some = np.asarray(test.images[:: max(1, len(test) // 1000)])
             look_maps(path, looks, grid, some.mean(axis=(0, 3)), f"{data}: share of test images that show each place")
             yield path

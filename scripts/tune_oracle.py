@@ -14,7 +14,7 @@ from agents.evaluation.statistics import mean_of
 from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.boed.completion import CompletionConfig, Match
 from oracles.boed.criteria import Criterion, Horizon
@@ -67,10 +67,9 @@ class Args:
 
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    source = source_of(args.env, args.root, args.dataset_options)
-    scales = scales_of(args.env, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     configs = configurations(source, args)
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     evaluations = {}

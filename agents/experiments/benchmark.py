@@ -25,7 +25,7 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.demonstrations import Demonstrations, generate
 from oracles.parallel import make_shards
 from oracles.training.judge import ensure_judge
@@ -219,7 +219,7 @@ class Benchmark:
     @cached_property
     def judges(self) -> dict[str, Judge]:
         """By environment; trained where there is none."""
-        return {env: ensure_judge(source, scales=scales_of(env)) for env, source in self.sources.items()}
+        return {env: ensure_judge(source) for env, source in self.sources.items()}
 
     def prepare(self) -> dict[str, Reference]:
         """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
@@ -246,7 +246,7 @@ class Benchmark:
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 for split in PUBLIC_SPLITS:
-                    EpisodeBatch(source.load(split), judge, source.geometry, 1, observation="embedding")
+                    EpisodeBatch(source.load(split), judge, 1, observation="embedding")
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])
@@ -427,7 +427,7 @@ class CellRunner:
             return
         without = replace(cell, demos="none", num_demos=0, variant=_without_demos((cell.variant,)))
         source = source_of(cell.env, self.grid.root)
-        judge = ensure_judge(source, scales=scales_of(cell.env))
+        judge = ensure_judge(source)
         agent = self.out / "cells" / without.name / "model.zip"
         record_agent(agent, source, judge, max(self.grid.num_demos), seed=cell.seed).save(path)
 

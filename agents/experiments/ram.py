@@ -310,7 +310,7 @@ class Grid:
     def source(self, data: str) -> DataSource:
         """The data set called ``data``."""
         spec = DATA_SETS[data]
-        return source_of(spec.env, self.root, json.dumps(spec.dataset_options))
+        return source_of(spec.env, self.root, json.dumps(spec.dataset_options), spec.scales)
 
     def iterations_of(self, cell: Cell) -> int:
         """Of a cell's run."""
@@ -489,8 +489,8 @@ def folder_of(out: Path, cell: Cell) -> Path:
 def demonstrate_for(grid: Grid, data: str) -> Any:
     """The oracle's demonstrations for a data set, made first, and the judge before them, where there are none."""
     spec = DATA_SETS[data]
-    source = source_of(spec.env, grid.root, json.dumps(spec.demonstrator))
-    judge = ensure_judge(source, scales=spec.scales)
+    source = source_of(spec.env, grid.root, json.dumps(spec.demonstrator), spec.scales)
+    judge = ensure_judge(source)
     return demonstrate(spec.oracle, source, judge, grid.sequences_of(data))
 
 

@@ -52,7 +52,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset,
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge, judge_command
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from glimpse_env.versions import versions
 from oracles.base import GlimpsePolicy
@@ -160,7 +160,7 @@ class Experiment:
             command: that the run was started with.
         """
         self.args, self.out, self.source, self.command = args, out, source, command
-        self.geometry, self.scales = source.geometry, scales_of(args.env, args.scales)
+        self.geometry = source.geometry
         self.model_path = out / "model.zip"
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
@@ -180,7 +180,7 @@ class Experiment:
             raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
         if (out / "config.json").exists():
             raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-        source = source_of(args.env, args.root, args.dataset_options)
+        source = source_of(args.env, args.root, args.dataset_options, args.scales)
         if args.demos == "hgs" and not source.part_names:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
@@ -240,7 +240,7 @@ class Experiment:
             raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
         if (args.resume / "metrics.json").exists():
             raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-        source = source_of(own.env, own.root, own.dataset_options)
+        source = source_of(own.env, own.root, own.dataset_options, own.scales)
         if (source.name, source.fingerprint) != (name, fingerprint):
             raise ArtifactError(
                 f"{args.resume} was begun on data set {name} {fingerprint}; {own.env} now finds {source.name} "
@@ -284,7 +284,7 @@ class Experiment:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        return ensure_judge(self.source, scales=self.scales, command=judge_command(self.source, self.scales))
+        return ensure_judge(self.source, command=judge_command(self.source))
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -329,8 +329,6 @@ class Experiment:
         data = CloningData.from_demonstrations(
             demonstrations,
             self.dataset("train"),
-            self.geometry,
-            scales=self.scales,
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
@@ -361,10 +359,8 @@ class Experiment:
             GlimpseVectorEnv(
                 train,
                 self.judge,
-                self.geometry,
                 num_envs=NUM_ENVS,
                 observation=self.args.observation,
-                scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
                 tabulated=self._tabulated,
@@ -435,7 +431,6 @@ class Experiment:
                 self.dataset("train"),
                 self.judge,
                 self.args.reward,
-                scales=self.scales,
                 tabulated=self._tabulated,
             )
             rewards = np.tile(rewards, (len(data) // len(shown), 1))  # mirror images pay the same
@@ -496,7 +491,7 @@ class Experiment:
                 policy = self.oracle if name == "oracle" else model
                 recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
-                    frames = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)
+                    frames = figures.episode_frames(recording, row, val, name=name)
                     self.tensorboard.record(
                         f"episodes/{name}-{row}",
                         Image(frames[-1], "HWC"),
@@ -567,9 +562,7 @@ class Experiment:
                     )
                 },
                 test,
-                self.geometry,
                 title=title,
-                scales=self.scales,
             )
         self.log_hparams(evaluations["agent"].success_rate)
         write_json(self.out / "metrics.json", self._metrics(evaluations))
@@ -691,10 +684,8 @@ class Experiment:
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
             name=name,
-            scales=self.scales,
             observation=self._shown_to(name),
             progress=progress,
         )
@@ -704,9 +695,7 @@ class Experiment:
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
-            scales=self.scales,
             observation=self._shown_to(name),
         )
 
