@@ -219,5 +219,5 @@ def _check_known(options: Mapping[str, Any], kind: type) -> None:
     if unknown:
         raise UnknownArgumentError(
             f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
-            f"dataset_options and judge there are {', '.join(known)}."
+            f"dataset_options, judge and scales there are {', '.join(known)}."
         )

@@ -1,6 +1,7 @@
 """Whatever comes in, what goes wrong is one named exception, and the environment can be used afterwards."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from glimpse_env import GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError, InvalidActionError
-from tests.support.toy import CountingJudge, toy_dataset, toy_judge
+from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
 
 LOCATIONS = 64
 JUNK = st.recursive(
@@ -132,12 +133,9 @@ def test_resets_refuse_wrong_options_and_seeds(kind: str) -> None:
 
 @QUICK
 @given(
-    name=st.sampled_from(["observation", "action", "reward", "scales", "posterior_info", "tabulated", "render_mode"]),
+    name=st.sampled_from(["observation", "action", "reward", "posterior_info", "tabulated", "render_mode"]),
     value=JUNK,
 )
-@example(name="scales", value=2.0)
-@example(name="scales", value=7)
-@example(name="scales", value=True)
 @example(name="posterior_info", value="yes")
 @example(name="tabulated", value=1)
 def test_constructors_refuse_wrong_arguments(name: str, value: Any) -> None:
@@ -149,9 +147,23 @@ def test_constructors_refuse_wrong_arguments(name: str, value: Any) -> None:
         except ConfigurationError as error:
             refusal = str(error)
         else:
-            assert value in (None, "history", "canvas", "discrete", "rgb_array", True, False) or value in range(1, 7)
+            assert value in (None, "history", "canvas", "discrete", "rgb_array", True, False)
             continue
         assert repr(value) in refusal or "tabulate" in refusal
+
+
+@QUICK
+@given(scales=JUNK)
+@example(scales=2.0)
+@example(scales=7)
+@example(scales=True)
+def test_geometries_refuse_wrong_scales(scales: Any) -> None:
+    try:
+        replace(GEOMETRY, scales=scales)
+    except ConfigurationError as error:
+        assert f"scales={scales!r}" in str(error)
+    else:
+        assert scales in range(1, 7)
 
 
 @QUICK

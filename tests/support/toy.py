@@ -114,6 +114,7 @@ def toy_judge(
 def write_toy_judge(source: DataSource) -> Path:
     """Puts an untrained judge for a data set into the cache, where ``find_judge`` finds it, and amortised oracles."""
     judge = toy_judge(
+        source.geometry,
         channels=source.image_shape[2],
         num_classes=len(source.class_names),
         num_networks=source.num_folds,

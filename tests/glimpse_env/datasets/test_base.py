@@ -153,6 +153,7 @@ def valid_dataset() -> GlimpseDataset:
         part_names=(),
         parts=np.zeros((2, 0, 3), np.float32),
         fingerprint="0",
+        geometry=Counted.geometry,
     )
 
 

@@ -59,9 +59,7 @@ def test_a_location_seen_does_not_count() -> None:
 def test_an_exact_posterior_stops_when_there_is_no_information_left_and_not_before() -> None:
     """Two glimpses tell the class: the first halves the world, the second what is left, the others tell nothing."""
     oracle = BOEDOracle(toy_dataset(EVERY), ToyJudge(), SHARP)
-    played = play_out(
-        oracle, replace(toy_dataset(EVERY, "test"), geometry=WORLD), ToyJudge(), WORLD, EVERY, progress=False
-    )
+    played = play_out(oracle, replace(toy_dataset(EVERY, "test"), geometry=WORLD), ToyJudge(), EVERY, progress=False)
     np.testing.assert_allclose(played.gain, np.broadcast_to([np.log(2), 0.0, 0.0], (8, 3)), atol=1e-5)
     np.testing.assert_allclose(played.entropy, np.broadcast_to([np.log(2), 0, 0, 0], (8, 4)), atol=1e-5)
     assert (glimpses_used(played.gain, 0.0) >= 2).all()
