@@ -176,6 +176,7 @@ class EpisodeBatch:
                 "use one that was trained on this data set."
             )
         size = whole_number("num_envs", size, 1, MOST)
+        one_of("observation", observation, get_args(ObservationMode))
         one_of("action", action, get_args(ActionMode))
         one_of("reward", reward, get_args(RewardMode))
         self.task = task
