@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import Estimate, mean_of
-from agents.experiments.ram import METHODS
+from agents.experiments.ram_tasks import METHODS
 from agents.reports.tables import estimated, markdown
 
 Cells = Sequence[Mapping[str, Any]]
