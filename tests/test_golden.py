@@ -29,6 +29,7 @@ from glimpse_env.judge import Judge, find_judge
 from oracles.amortised import AmortisedOracle, find_oracle
 from oracles.demonstrations import Demonstrations
 from oracles.policies import POLICIES
+from oracles.saliency import saliency_installed
 from tests.commands import ROOT
 from tests.test_scripts import call
 from tests.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
@@ -263,8 +264,8 @@ def summary(value: Any) -> Any:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("env_id", sorted(SEEDS))
 def test_demonstrations(env_id: str, policy: str, tmp_path: Path) -> None:
-    if policy == "saliency":
-        pytest.importorskip("cv2.saliency", reason="pip install opencv-contrib-python-headless")
+    if policy == "saliency" and not saliency_installed():
+        pytest.skip("pip install opencv-contrib-python-headless")
     out, name = tmp_path / "demos.npz", f"{env_id} {policy}"
     options = json.dumps(BIRDS) if "Birds" in env_id else "{}"
     words = ["--num", str(IMAGES), "--seed", str(SEEDS[env_id]), "--dataset-options", options, "--out", str(out)]
@@ -297,6 +298,10 @@ def test_demonstrations(env_id: str, policy: str, tmp_path: Path) -> None:
         else [rows[: count + 1, ::EVERY].tolist() for rows, count in zip(maps[:MAPS], kept, strict=False)],
     }
     check("demonstrations", name, found)
+
+
+def test_no_policy_is_gone() -> None:
+    assert set(recorded("demonstrations")) == {f"{env_id} {policy}" for env_id in SEEDS for policy in POLICIES}
 
 
 def glimpses_decided(maps: np.ndarray, locations: np.ndarray) -> np.ndarray:
