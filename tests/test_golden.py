@@ -21,19 +21,19 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from agents.benchmark_report import ReportContext, summary_table, write_report
-from agents.evaluation import evaluate
+from agents.evaluation.evaluate import evaluate
+from agents.reports.benchmark import ReportContext, summary_table, write_report
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge import Judge, find_judge
-from oracles.amortised import AmortisedOracle, find_oracle
+from glimpse_env.judge.judge import Judge, find_judge
+from oracles.amortised.oracle import AmortisedOracle, find_oracle
 from oracles.demonstrations import Demonstrations
-from oracles.policies import POLICIES
+from oracles.registry import POLICIES
 from oracles.saliency import saliency_installed
-from tests.commands import ROOT
-from tests.test_scripts import call
-from tests.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
-from tests.toy import GEOMETRY, SMALL_CELEBA, SMALL_FOLDER, toy_dataset
+from tests.scripts.test_scripts import call
+from tests.support.commands import ROOT
+from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
+from tests.support.toy import GEOMETRY, SMALL_CELEBA, SMALL_FOLDER, toy_dataset
 
 FOLDER = Path(__file__).parent / "golden"
 ARTEFACTS = FOLDER / "v0.1"
@@ -338,7 +338,7 @@ def test_metrics_of_a_training_run(tmp_path: Path) -> None:
 def test_report_of_a_benchmark(tmp_path: Path) -> None:
     pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benchmark]'")
     pytest.importorskip("jinja2", reason="pip install -c constraints.txt -e '.[benchmark]'")
-    from tests.toy_results import grid  # needs pandas
+    from tests.support.toy_results import grid  # needs pandas
 
     results = grid(envs=("GlimpseDigits-v0", "GlimpseMNIST-v0"), algos=("ppo",), architectures=("gru",), seeds=2)
     context = ReportContext("Toy results", "python scripts/benchmark.py", protocol={"budget": "50,000 steps"})
