@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
-from agents.evaluation.statistics import Estimate, paired_bootstrap, wilson_interval
+from agents.evaluation.statistics import Estimate, mean_of, wilson_interval
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
@@ -207,7 +207,7 @@ def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
     values = values[np.isfinite(values)]
     if np.ptp(values) == 0:  # nothing to resample
         return Estimate(float(values[0]), float(values[0]), float(values[0]))
-    return paired_bootstrap(lambda sample, axis: sample.mean(axis=axis), (values,), seed=seed)
+    return mean_of(values, seed=seed)
 
 
 def success_interval(judged: Judged) -> Estimate:
