@@ -15,7 +15,7 @@ from agents.evaluation.results import checked
 from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
 from agents.evaluation.statistics import Estimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
-from agents.reports.tables import estimated, markdown
+from agents.reports.tables import format_estimate, markdown
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -232,7 +232,7 @@ def _summary(numbers: Statistics) -> list[str]:
         if broad > 1:
             sentences.append(
                 f"Over {broad} environments {top.method.label} has the highest interquartile mean of normalised test "
-                f"scores, {estimated(top.iqm, 2)}, where 0 is random and 1 the oracle."
+                f"scores, {format_estimate(top.iqm, 2)}, where 0 is random and 1 the oracle."
             )
     if any(ratio.at_least for ratio in numbers.speed_ups["total_steps"]["ratio"]):
         sentences.append(
@@ -280,7 +280,7 @@ def _seeds(count: int) -> str:
 
 def _percent(estimate: Estimate) -> str:
     """``90.0 % (88.1 to 91.7)``."""
-    value, bracket, interval = estimated(estimate, 1, scale=100).partition(" (")
+    value, bracket, interval = format_estimate(estimate, 1, scale=100).partition(" (")
     return value if value == NONE else f"{value} %{bracket}{interval}"
 
 
@@ -338,9 +338,9 @@ def _sections(
         ("method", "judged right, %", "gap closed, %", "std over seeds, points", "seeds"),
         lambda final: (
             final.method.label,
-            estimated(final.success, 1, scale=100),
-            estimated(final.normalised, 1, scale=100),
-            estimated(final.std, 1, scale=100),
+            format_estimate(final.success, 1, scale=100),
+            format_estimate(final.normalised, 1, scale=100),
+            format_estimate(final.std, 1, scale=100),
             str(final.seeds),
         ),
     )
@@ -348,9 +348,9 @@ def _sections(
     across += [
         (
             each.method.label,
-            estimated(each.iqm, 3),
-            estimated(each.mean, 3),
-            estimated(each.std, 3),
+            format_estimate(each.iqm, 3),
+            format_estimate(each.mean, 3),
+            format_estimate(each.std, 3),
             str(each.seeds),
             str(len(each.envs)),
         )
@@ -445,12 +445,12 @@ def _sections(
                 ),
                 lambda each: (
                     each.method.label,
-                    estimated(each.success_without, 1, scale=100),
-                    estimated(each.success_with, 1, scale=100),
-                    estimated(each.success_ratio, 2),
-                    estimated(each.steps_without, 0),
-                    estimated(each.steps_with, 0),
-                    estimated(each.steps_ratio, 2),
+                    format_estimate(each.success_without, 1, scale=100),
+                    format_estimate(each.success_with, 1, scale=100),
+                    format_estimate(each.success_ratio, 2),
+                    format_estimate(each.steps_without, 0),
+                    format_estimate(each.steps_with, 0),
+                    format_estimate(each.steps_ratio, 2),
                 ),
             ),
         ),
@@ -465,7 +465,7 @@ def _sections(
                     [
                         ("method", "probability", "environments"),
                         *(
-                            (each.method.label, estimated(each.probability, 2), str(len(each.envs)))
+                            (each.method.label, format_estimate(each.probability, 2), str(len(each.envs)))
                             for each in numbers.improvements.itertuples()
                         ),
                     ],
