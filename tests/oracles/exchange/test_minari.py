@@ -123,7 +123,8 @@ def test_policies_without_maps_come_back_too(world: World, tmp_path: Path) -> No
 
 
 def test_an_export_that_fails_leaves_no_data_set(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played, play = [], module._played
+    played: list[object] = []
+    play = module._played
 
     def fails_at_the_second(*arguments):  # type: ignore[no-untyped-def]
         if played:
