@@ -10,7 +10,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy", "sklearn", "pandas", "PIL")
 NOT_YET_LIGHT = (
     "benchmark",
-    "calibration",
+    "env_speed",
+    "generate_demos",
+    "paper_experiment",
+    "render_episode",
+    "stopping",
+    "train_agent",
+    "tune_agents",
 )
 """Scripts whose ``--help`` still imports Stable-Baselines3."""
 PROGRAM = """
