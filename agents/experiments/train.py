@@ -34,6 +34,7 @@ from agents.evaluation.evaluate import (
     record,
 )
 from agents.evaluation.statistics import gap_closed
+from agents.experiments.grid import refuse_other_settings
 from agents.presets import DEFAULTS, DEMONSTRATORS, Args, json_object
 from agents.recording import is_agent, record_agent
 from agents.registry import (
@@ -73,6 +74,8 @@ HELD_OUT = 0.1
 """Share of the demonstrated images that tell how well the others were learnt."""
 PRETRAINING = 15
 """Gradient steps of Q-learning that stand for a pass of cloning."""
+PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
+"""Settings that are or may be paths, which can be written in many ways."""
 TRAINING = ("cloning", "critic warm-up", "fine-tuning")
 """The stages in which the agent learns."""
 
@@ -247,6 +250,15 @@ class Experiment:
                 f"{source.fingerprint}. Bring the data back or start a run of its own."
             )
         return cls(own, args.resume, source, command)
+
+    @classmethod
+    def opened(cls, args: Args) -> "Experiment":
+        """The run in ``args.out``, begun if there is none yet; without bars and example episodes."""
+        assert args.out is not None
+        begun = (args.out / "config.json").is_file()
+        experiment = cls.resumed(Args(resume=args.out)) if begun else cls.started(args)
+        experiment.progress = experiment.examples = False
+        return experiment
 
     def run(self) -> None:
         """All stages."""
@@ -768,6 +780,25 @@ class Experiment:
             "wall_time_s": self.state.wall_time,
             "versions": versions(),
         }
+
+
+def refuse_other_args(args: Args) -> None:
+    """Raises ConfigurationError if the run in ``args.out`` was begun with other settings; paths are not compared."""
+    assert args.out is not None
+    path = args.out / "config.json"
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+    wanted = {item.name: getattr(args, item.name) for item in fields(args) if item.name not in PATHS}
+    if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
+        del wanted["target_temperature"]
+    refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+
+
+def steps_done(folder: Path) -> int:
+    """Returns the environment steps that the run in ``folder`` has done; raises ArtifactError as :meth:`State.load`."""
+    curve = State.load(folder / "checkpoint" / "state.json").curve
+    return curve[-1].env_steps if curve else 0
 
 
 class _Progress(BaseCallback):

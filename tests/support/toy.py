@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from glimpse_env import ENV_IDS
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import DEFAULT_SCALES, FLAT
-from glimpse_env.registration import find_source
+from glimpse_env.presets import PRESETS
 from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
@@ -178,8 +178,8 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA
     for env_id, dataset in ENV_IDS.items():
         given = arguments[env_id]
-        options = given if dataset in FLAT else given.get("dataset_options")
-        write_toy_judge(find_source(dataset, options=options, scales=DEFAULT_SCALES.get(dataset, 1)))
+        options = given if PRESETS[dataset].flat else given.get("dataset_options")
+        write_toy_judge(make_source(dataset, **(options or {})).with_scales(PRESETS[dataset].scales))
     return arguments
 
 
