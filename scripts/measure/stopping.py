@@ -21,7 +21,7 @@ from agents.evaluation.statistics import Estimate, percentile_estimates, success
 from agents.ram import stopping as early_stopping
 from agents.ram.algorithm import RAM
 from agents.reports.stopping_plots import StoppingCurve, stopping_curves
-from agents.reports.tables import command_line, estimated, markdown
+from agents.reports.tables import command_line, format_estimate, markdown
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
@@ -209,7 +209,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown of :func:`comparisons`."""
 
     def told(content: dict[str, Any], signed: bool = False) -> str:
-        return estimated(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
+        return format_estimate(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
 
     head = ["mean glimpses", "fixed number, %", "by entropy, %", "less fixed, points", "by information gain, %"]
     lines = [[*head, "less fixed, points"]]
