@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from agents.evaluation.evaluate import record
+from agents.evaluation.recordings import episode_frames, record
 from agents.registry import algorithm_of
 from agents.reports import episodes as figures
 from glimpse_env.datasets.base import DataSource
@@ -81,7 +81,7 @@ def draw(args: Args) -> None:
         recording = record(policy, dataset, judge, source.geometry, image, scales=scales)
         title = Path(name).parent.name or name
         columns.append(
-            figures.episode_frames(
+            episode_frames(
                 recording, 0, dataset, source.geometry, name=name if name in POLICIES else title, scales=scales
             )
         )

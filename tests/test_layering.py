@@ -37,7 +37,6 @@ LAYERS = (
     ("agents.recording",),
     ("agents.evaluation",),
     ("agents.ram",),
-    ("agents.reports.episodes",),
     ("agents.experiments",),
     ("agents.reports",),
     ("agents.play",),
