@@ -3,19 +3,15 @@
 python scripts/benchmark.py --envs GlimpseBirds-v0 --algos ppo a2c --demos none oracle --out runs/benchmark
 """
 
-import logging
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from agents.experiments.benchmark import Benchmark, Grid
 from agents.reports.benchmark import ReportContext, summary_table, write_report
 from agents.reports.benchmark_examples import example_figures
-from agents.reports.tables import command_line, insert
-from glimpse_env.errors import GlimpseError
+from agents.reports.tables import insert
+from glimpse_env import cli
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.versions import versions
 
@@ -65,17 +61,10 @@ class Args:
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        grid = Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)})
-        benchmark = Benchmark(grid, args.out)
-        benchmark.run(args.workers, args.ray)
-        report(args, benchmark)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with\n  {command_line('benchmark', args)}")
-        sys.exit(130)
+    grid = Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)})
+    benchmark = Benchmark(grid, args.out)
+    benchmark.run(args.workers, args.ray)
+    report(args, benchmark)
 
 
 def report(args: Args, benchmark: Benchmark) -> None:
@@ -83,7 +72,7 @@ def report(args: Args, benchmark: Benchmark) -> None:
     results, against = benchmark.results(), benchmark.against(args.against)
     with whole_file(args.out / "results.parquet") as temporary:
         results.to_parquet(temporary, index=False)
-    grid, command = benchmark.grid, command_line("benchmark", args)
+    grid, command = benchmark.grid, cli.command_line("benchmark", args)
     write_json(
         args.out / "results.json", {"command": command, "seeds": grid.seeds, "against": against, "versions": versions()}
     )
@@ -126,4 +115,4 @@ def _sentence(env: str, entry: dict) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

@@ -4,20 +4,19 @@ python scripts/compare_policies.py --env GlimpseBirds-v0 GlimpseMNIST-v0 Glimpse
 """
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
 from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
 from agents.evaluation.evaluate import BATCH, TITLES, Evaluation, choose_images
 from agents.evaluation.statistics import mean_of
-from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import estimated, insert, keep_entry, markdown, percent
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
@@ -26,11 +25,11 @@ from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Plays every policy once on the same images and sets them side by side; a run that was stopped goes on when called
     again."""
 
-    env: tuple[str, ...] = ("GlimpseBirds-v0",)
+    env: tuple[str, ...] = ("GlimpseBirds-v0",)  # type: ignore[assignment] # a table for each
     """Environment ids, or names of data sets."""
     policies: tuple[str, ...] | None = None
     """Which; default all that the data set supports."""
@@ -38,13 +37,6 @@ class Args:
     """Images, at most."""
     split: Literal["val", "test"] = "test"
     """Whose images."""
-    root: str | None = None
-    """Folder of the data sets; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data sets as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a
-    folder."""
-    scales: int | None = None
-    """Concentric windows a glimpse; default the environment's."""
     evaluations: Path | None = None
     """Folder where what is finished is kept and met again; default in the cache. An empty one plays all policies anew,
     as after a change of their code or for their times on a quiet machine."""
@@ -54,14 +46,13 @@ class Args:
     """A page whose part between `<!-- table:NAME -->` and `<!-- /table:NAME -->` the table of data set NAME takes the
     place of; a page without it gets it at its end."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, images=1)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        for env in args.env:
-            compare(env, args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    for env in args.env:
+        compare(env, args)
 
 
 def compare(env: str, args: Args) -> None:
@@ -83,7 +74,7 @@ def compare(env: str, args: Args) -> None:
             args.split,
         )
         evaluations[name] = kept_evaluation(name, source, judge, dataset, indices, folder=args.evaluations)
-    report = Report(env, source, judge, evaluations, command_line("compare_policies", args))
+    report = Report(env, source, judge, evaluations, cli.command_line("compare_policies", args))
     text = report.markdown()
     print(f"\n{env}\n\n{text}\n")
     keep_entry(args.out, source.name, report.to_json())
@@ -222,4 +213,4 @@ class Report:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
+from glimpse_env import cli
 from glimpse_env.datasets import make_source
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.sensing.observations import ObservationMode
 from oracles.demonstrations import Demonstrations
@@ -30,13 +29,6 @@ class Args:
 
 
 def main(args: Args) -> None:
-    try:
-        _exchange(args)
-    except GlimpseError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
-
-
-def _exchange(args: Args) -> None:
     if (args.export_from is None) == (args.import_to is None):
         raise ConfigurationError("name one file: --export-from demos.npz or --import-to demos.npz.")
     if args.export_from is not None:
@@ -57,4 +49,4 @@ def _exchange(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -3,21 +3,18 @@
 python scripts/paper_experiment.py --data birds mnist --methods ram ps-nogs --out runs/paper
 """
 
-import logging
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from agents.experiments.ram import Grid, PaperExperiment, folder_of
 from agents.reports.ram import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
 from agents.reports.ram_plots import Curves, look_maps, validation_curves
-from agents.reports.tables import command_line, insert
-from glimpse_env.errors import GlimpseError
+from agents.reports.tables import insert
+from glimpse_env import cli
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.versions import versions
@@ -62,21 +59,14 @@ class Args:
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        experiment = PaperExperiment(Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)}), args.out)
-        experiment.run(args.workers, args.ray)
-        report(args, experiment)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with\n  {command_line('paper_experiment', args)}")
-        sys.exit(130)
+    experiment = PaperExperiment(Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)}), args.out)
+    experiment.run(args.workers, args.ray)
+    report(args, experiment)
 
 
 def report(args: Args, experiment: PaperExperiment) -> None:
     """Writes all that comes of a finished grid."""
-    cells, command = experiment.results(), command_line("paper_experiment", args)
+    cells, command = experiment.results(), cli.command_line("paper_experiment", args)
     parts, shown = [f"`{command}`"], {}
     for data in args.data:
         for architecture in args.architectures:
@@ -165,4 +155,4 @@ def looks_of(args: Args, experiment: PaperExperiment, data: str) -> dict[str, np
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

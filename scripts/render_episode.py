@@ -6,7 +6,6 @@ python scripts/render_episode.py --env GlimpseMNIST-v0 --policies runs/GlimpseMN
 """
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,25 +17,20 @@ from PIL import Image
 from agents.evaluation.evaluate import record
 from agents.registry import ALGORITHMS
 from agents.reports import episodes as figures
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import scales_of
 from oracles.registry import POLICIES, make_policy
 from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Draws an episode: after each glimpse what was seen, what the judge makes of it, and the oracle's EPE map."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id, or the name of a data set."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     policies: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--policy",))] = ("oracle",)
     """Whose episode: random, centre, fixed, hgs, oracle, clairvoyant, or the file of a model; several side by side."""
     algo: str = "ppo"
@@ -51,25 +45,18 @@ class Args:
     """Of an animation in pixels, at most."""
     seconds: float = 1.0
     """Each step of an animation stays; the last one three times as long."""
-    scales: int | None = None
-    """Concentric windows of a glimpse; default the environment's."""
     seed: int = 0
     """Of policies that are random."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, width=1, seconds=0.01, seed=0)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        draw(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def draw(args: Args) -> None:
     """Plays the episode and writes the picture."""
     if args.out.suffix not in (".png", ".gif"):
         raise ConfigurationError(f"--out {args.out} must end in .png or .gif.")
-    source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
+    source, scales = args.source(), scales_of(args.env, args.scales)
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
         raise ConfigurationError(f"--index {args.index} must lie in 0..{len(dataset) - 1} for {args.split}.")
@@ -121,4 +108,4 @@ def _animate(path: Path, pictures: list[np.ndarray], args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -6,25 +6,14 @@ python scripts/train_agent.py --env GlimpseCUB-v0 --demos nogs_sequences_cub
 python scripts/train_agent.py --resume runs/GlimpseBirds-v0-ppo-oracle-s0
 """
 
-import logging
-import sys
-
-import tyro
-
 from agents.experiments.train import run
 from agents.presets import Args
-from glimpse_env.errors import GlimpseError
+from glimpse_env import cli
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        run(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(args)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

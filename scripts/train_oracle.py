@@ -5,10 +5,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import tyro
-
 from agents.evaluation.evaluate import choose_images, evaluate
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env import cli
+from glimpse_env.registration import scales_of
 from oracles.amortised.oracle import oracle_path
 from oracles.boed.criteria import Criterion, Horizon
 from oracles.training.judge import ensure_judge
@@ -16,17 +15,9 @@ from oracles.training.scorer import criterion_for, plan_for, train_oracle
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Trains the networks of an amortised oracle, scores it on validation images and saves it with its card."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id, or the name of a data set."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
-    scales: int | None = None
-    """Concentric windows a glimpse; default the environment's."""
     horizon: Horizon = "next"
     """next: the criterion after the next glimpse, greedy; last: after the last one, looking ahead."""
     criterion: Criterion | None = None
@@ -40,9 +31,12 @@ class Args:
     out: Path | None = None
     """Where the weights go (.safetensors; the card beside them); default the cache, where the policies find them."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, images=1, val_images=1, seed=0)
+
 
 def main(args: Args) -> None:
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = args.source()
     scales = scales_of(args.env, args.scales)
     judge = ensure_judge(source, scales=scales)
     plan = plan_for(source, args.horizon)
@@ -71,4 +65,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -3,19 +3,14 @@
 python scripts/tune_agents.py --trials 10 --timesteps 100000
 """
 
-import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from agents.experiments.tuning import STARTS, keep_tuned, search
 from agents.presets import Args as TrainArgs
 from agents.registry import TUNED
-from agents.reports.tables import command_line
-from glimpse_env.errors import GlimpseError
+from glimpse_env import cli
 from glimpse_env.files import write_json
 from glimpse_env.versions import versions
 
@@ -47,9 +42,11 @@ class Args:
     out: Path = Path("runs/tuning")
     """Folder of tuning.json, the searches' journals and all runs."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, num_demos=10, trials=1, timesteps=1, workers=1)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     base = TrainArgs(
         env=args.env,
         architecture=args.architecture,
@@ -58,23 +55,17 @@ def main(args: Args) -> None:
         num_demos=args.num_demos,
         timesteps=args.timesteps,
     )
-    found: dict = {"command": command_line("tune_agents", args), "versions": versions()}
-    try:
-        for algo in args.algos:
-            for start in STARTS:
-                entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers)
-                found.setdefault(algo, {})[start] = entry
-                print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
-                if args.keep:
-                    keep_tuned(TUNED, algo, start, entry["best"])
-        write_json(args.out / "tuning.json", found)
-        print(f"Results: {args.out / 'tuning.json'}")
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with\n  {command_line('tune_agents', args)}")
-        sys.exit(130)
+    found: dict = {"command": cli.command_line("tune_agents", args), "versions": versions()}
+    for algo in args.algos:
+        for start in STARTS:
+            entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers)
+            found.setdefault(algo, {})[start] = entry
+            print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
+            if args.keep:
+                keep_tuned(TUNED, algo, start, entry["best"])
+    write_json(args.out / "tuning.json", found)
+    print(f"Results: {args.out / 'tuning.json'}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

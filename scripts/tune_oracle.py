@@ -1,20 +1,18 @@
 """Compares configurations of the oracle on validation images: python scripts/tune_oracle.py --env GlimpseBirds-v0"""
 
 import logging
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import tyro
-
 from agents.evaluation.comparison import Difference, kept_evaluation
 from agents.evaluation.evaluate import BATCH, Evaluation, choose_images
 from agents.evaluation.statistics import mean_of
-from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import estimated, insert, keep_entry, markdown, percent
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.registration import scales_of
 from glimpse_env.versions import versions
 from oracles.boed.completion import CompletionConfig, Match
 from oracles.boed.criteria import Criterion, Horizon
@@ -26,18 +24,10 @@ DEFAULT, PAPER = "default", "the paper's form"
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Plays the data set's default oracle with one setting changed at a time, and the paper's form, on the same
     validation images; a run that was stopped goes on when called again."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id, or the name of a data set."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
-    scales: int | None = None
-    """Concentric windows a glimpse; default the environment's."""
     images: int = 480
     """Validation images, at most."""
     criteria: tuple[str, ...] = get_args(Criterion)
@@ -64,29 +54,28 @@ class Args:
     """A page whose part between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` the table of data set NAME takes
     the place of; a page without it gets it at its end."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, images=1)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = args.source()
     scales = scales_of(args.env, args.scales)
     configs = configurations(source, args)
     judge = ensure_judge(source, scales=scales)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     evaluations = {}
-    try:
-        for number, (name, config) in enumerate(configs.items(), start=1):
-            logging.info("%s: %s (%d of %d), %d images", source.name, name, number, len(configs), len(images))
-            evaluations[name] = kept_evaluation(
-                "boed", source, judge, dataset, images, config=config, folder=args.evaluations
-            )
-        text = table(source, evaluations)
-        print(f"\n{args.env}\n\n{text}\n")
-        keep_entry(args.out, source.name, entry(args, source, judge.identity, configs, evaluations))
-        if args.into is not None:
-            insert(text, args.into, f"ablation:{source.name}")
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    for number, (name, config) in enumerate(configs.items(), start=1):
+        logging.info("%s: %s (%d of %d), %d images", source.name, name, number, len(configs), len(images))
+        evaluations[name] = kept_evaluation(
+            "boed", source, judge, dataset, images, config=config, folder=args.evaluations
+        )
+    text = table(source, evaluations)
+    print(f"\n{args.env}\n\n{text}\n")
+    keep_entry(args.out, source.name, entry(args, source, judge.identity, configs, evaluations))
+    if args.into is not None:
+        insert(text, args.into, f"ablation:{source.name}")
 
 
 def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
@@ -188,7 +177,7 @@ def entry(
         }
     return {
         "env": args.env,
-        "command": command_line("tune_oracle", args),
+        "command": cli.command_line("tune_oracle", args),
         "dataset": {"name": source.name, "fingerprint": source.fingerprint},
         "judge": judge,
         "configurations": rows,
@@ -197,4 +186,4 @@ def entry(
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

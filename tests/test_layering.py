@@ -16,6 +16,7 @@ LAYERS = (
     ("glimpse_env.rendering", "glimpse_env.rollout"),
     ("glimpse_env.env", "glimpse_env.vector_env"),
     ("glimpse_env.registration",),
+    ("glimpse_env.cli",),
     ("glimpse_env",),
     ("oracles.base", "oracles.parallel"),
     ("oracles.baselines", "oracles.saliency"),

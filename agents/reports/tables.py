@@ -1,9 +1,7 @@
 """How scripts hand in results: Markdown tables between marks of a page, JSON by data set, the command behind them."""
 
 import json
-import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,26 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
-def insert(text: str, path: Path, mark: str) -> None:
+def insert(text: str, path: Path, mark: str, *, begin: bool = True) -> None:
     """Writes ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->`` in the page at ``path``.
 
-    Where the page has no such marks a section with them is added at its end; where there is no page it is begun.
+    Args:
+        text: the new content.
+        path: the page.
+        mark: the name in the marks.
+        begin: a page without marks gets a section with them at its end, and a missing page is made.
 
     Raises:
-        ArtifactError: if the first mark is there and the second is missing.
+        ArtifactError: if a mark is missing.
     """
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if start not in content:
+    if start not in content and begin:
         content = f"{content.rstrip()}\n\n## {mark}\n\n{start}\n{end}\n".lstrip()
     before, _, rest = content.partition(start)
     _, closed, after = rest.partition(end)
     if not closed:
-        raise ArtifactError(f"{path} has {start} and no {end} behind it; put it where the table ends.")
+        raise ArtifactError(f"{path} has no part between {start} and {end}; put the marks where the table belongs.")
     with whole_file(path) as temporary:
         temporary.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
@@ -51,19 +53,9 @@ def keep_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
         raise ArtifactError(f"{path} holds no JSON object ({error}); move it away.") from error
 
 
-def command_line(script: str, args: Any) -> str:
-    """The command that runs a script with ``args``, its dataclass, without what is left at its default."""
-    words = ["python", f"scripts/{script}.py"]
-    for item in fields(args):
-        value, flag = getattr(args, item.name), f"--{item.name.replace('_', '-')}"
-        if value != item.default:
-            words += [flag, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return shlex.join(words)
-
-
-def percent(value: float, interval: tuple[float, float]) -> str:
-    """A share as ``90.0 % (88.1 to 91.7)``."""
-    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+def percent(value: float, interval: Sequence[float], digits: int = 1) -> str:
+    """Returns a share and its interval, both in 0..1, as ``90.0 % (88.1 to 91.7)``."""
+    return f"{100 * value:.{digits}f} % ({100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f})"
 
 
 def estimated(estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False) -> str:

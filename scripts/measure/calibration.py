@@ -4,21 +4,20 @@ python scripts/measure/calibration.py --env GlimpseBirds-v0 --picture docs/image
 """
 
 import logging
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import tyro
 from tqdm.auto import tqdm
 
 from agents.evaluation.calibration import Calibration, calibrate, calibration_table
 from agents.evaluation.evaluate import TITLES, choose_images, start_on
 from agents.reports.oracle_plots import reliability
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env import cli
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.sequences import replayed
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import scales_of
 from glimpse_env.rollout import play
 from glimpse_env.versions import versions
 from oracles.registry import make_policy
@@ -26,17 +25,9 @@ from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Plays policies on test images and holds the judge's confidence after each glimpse against its accuracy."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id, or the name of a data set."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
-    scales: int | None = None
-    """Concentric windows a glimpse; default the environment's."""
     policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "boed", "lookahead")
     """Whose histories; hgs is left out where there are no parts."""
     images: int = 2000
@@ -50,18 +41,13 @@ class Args:
     out: Path | None = None
     """Where the figures go as JSON; default nowhere."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, images=1, seed=0)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        run(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def run(args: Args) -> None:
     """Plays, measures, prints the table and draws the picture."""
-    source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
+    source, scales = args.source(), scales_of(args.env, args.scales)
     judge, test = ensure_judge(source, scales=scales), source.load("test")
     if args.network is not None:
         if not 0 <= args.network < len(judge.networks):
@@ -103,4 +89,4 @@ def run(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

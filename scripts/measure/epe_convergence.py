@@ -1,12 +1,10 @@
 """Draws how fast the oracle's estimates near the exact ones in toy worlds: python scripts/measure/epe_convergence.py"""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from agents.reports.oracle_plots import convergence
+from glimpse_env import cli
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from oracles.boed.completion import CompletionConfig
@@ -35,16 +33,13 @@ class Args:
     seed: int = 0
     """Of all that is random."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, sizes=8, repetitions=2, worlds=1, seed=0)
+
 
 def main(args: Args) -> None:
-    if len(args.sizes) < 2 or min(args.sizes) < 8 or args.repetitions < 2 or args.worlds < 1:
-        sys.exit(
-            str(
-                ConfigurationError(
-                    "--sizes must be two at least, each 8 or more; --repetitions 2, --worlds 1 at least."
-                )
-            )
-        )
+    if len(args.sizes) < 2:
+        raise ConfigurationError(f"--sizes {args.sizes} must be two or more numbers; a slope needs them.")
     squared = squared_errors(
         args.sizes, repetitions=args.repetitions, worlds=args.worlds, seed=args.seed, extra={AS_RUN: CONFIG}
     )
@@ -66,4 +61,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

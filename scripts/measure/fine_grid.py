@@ -3,7 +3,6 @@
 python scripts/measure/fine_grid.py
 """
 
-import logging
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,15 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.evaluation.evaluate import TITLES, choose_images, evaluate
 from agents.evaluation.memory import Memory
 from agents.evaluation.statistics import wilson_interval
-from agents.reports.tables import command_line, insert, markdown, percent
+from agents.reports.tables import insert, markdown, percent
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.birds.source import Birds
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge, judge_path
 from glimpse_env.versions import versions
@@ -60,8 +58,7 @@ class Args:
     """Where the table goes."""
 
     def __post_init__(self) -> None:
-        if min(self.num_train, self.num_judge, self.passes, self.images, self.threads) < 1 or self.rounds < 0:
-            raise ConfigurationError("--rounds must not be negative, all other numbers must be positive.")
+        cli.check_least(self, num_train=1, num_judge=1, passes=1, rounds=0, images=1, threads=1, seed=0)
 
 
 def main(args: Args) -> None:
@@ -78,7 +75,7 @@ def main(args: Args) -> None:
     for split in ("train", "val", "judge"):
         source.load(split)  # painted before anything is timed
     plan = replace(plan_for(source), passes=args.passes, rounds=args.rounds)
-    command = command_line("measure/fine_grid", args)
+    command = cli.command_line("measure/fine_grid", args)
     report: dict[str, Any] = {
         "command": command,
         "out": str(args.out),
@@ -150,5 +147,4 @@ def described(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from agents.evaluation.memory import Memory
+from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.datasets.copies import ImageCopy
@@ -93,9 +93,20 @@ class Args:
     """Where the plot goes."""
 
     def __post_init__(self) -> None:
-        counts = (*self.banks, self.drawn, self.sequences, self.rounds, self.threads, self.passes, self.samples)
-        if not self.banks or min(*counts, self.recall_sequences, *self.recall_dimensions, *self.recall_keep) < 1:
-            raise ConfigurationError("--banks and all other numbers must be positive.")
+        if not self.banks:
+            raise ConfigurationError("--banks must be one or more sizes.")
+        names = (
+            "banks",
+            "drawn",
+            "sequences",
+            "rounds",
+            "samples",
+            "short_list",
+            "threads",
+            "passes",
+            "recall_sequences",
+        )
+        cli.check_least(self, **dict.fromkeys((*names, "recall_sequences", "recall_dimensions", "recall_keep"), 1))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -697,4 +708,4 @@ def recall_table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

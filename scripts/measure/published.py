@@ -4,7 +4,6 @@ python scripts/measure/published.py $GLIMPSE_DATA/nogs_sequences_cub --out docs/
 """
 
 import logging
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,7 +33,8 @@ from agents.evaluation.published import (
     transposed,
 )
 from agents.reports import oracle_plots as oracle_figures
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env import cli
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
@@ -68,19 +68,12 @@ class Args:
     out: Path | None = None
     """Where the figures go as JSON; default nowhere."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, draws=1, shown=1, seed=0)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        run(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def run(args: Args) -> None:
     """Compares, prints the tables and draws the pictures."""
-    if args.draws < 1 or args.shown < 1:
-        raise ConfigurationError(f"--draws {args.draws} and --shown {args.shown} must be at least 1.")
     source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
     judge, train = ensure_judge(source), source.load("train")
     demonstrations = read_published(args.sequences, source, judge)
@@ -169,4 +162,4 @@ def run(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

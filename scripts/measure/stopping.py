@@ -5,15 +5,12 @@ python scripts/measure/stopping.py --env GlimpseBirdsClassify-v0 --network runs/
 """
 
 import json
-import logging
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
-import tyro
 
 import glimpse_env  # noqa: F401 - registers the ids
 from agents.evaluation.evaluate import TITLES, choose_images
@@ -21,12 +18,13 @@ from agents.evaluation.statistics import Estimate, percentile_estimates, success
 from agents.ram import stopping as early_stopping
 from agents.ram.algorithm import RAM
 from agents.reports.stopping_plots import StoppingCurve, stopping_curves
-from agents.reports.tables import command_line, estimated, markdown
+from agents.reports.tables import estimated, markdown
 from agents.vec_env import GlimpseVecEnv
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import scales_of
 from glimpse_env.versions import versions
 from oracles.boed.oracle import BOEDOracle
 from oracles.boed.stopping import PlayedOut, glimpses_used, play_out
@@ -38,12 +36,10 @@ THRESHOLDS = 200
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """Plays the oracle, or a network that classifies, to the end once on each image and works out where each rule would
     have stopped."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id, or the name of a data set."""
     policy: str = "boed"
     """boed, boed-paper or oracle."""
     network: Path | None = None
@@ -52,29 +48,18 @@ class Args:
     """Images, at most."""
     split: Literal["val", "test"] = "test"
     """Whose images."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
-    scales: int | None = None
-    """Concentric windows a glimpse; default the environment's."""
     picture: Path | None = None
     """Where the picture goes; default docs/images/stopping_<data set>.png."""
     out: Path | None = None
     """Where the figures go as JSON; default docs/stopping_<data set>.json."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, images=1)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        measure(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def measure(args: Args) -> None:
     """Plays, and writes picture and figures."""
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = args.source()
     indices = choose_images(source.load(args.split), args.images)
     played, who = played_by_network(args, source, indices) if args.network else played_by_oracle(args, source, indices)
     rules = rules_of(played)
@@ -103,7 +88,7 @@ def measure(args: Args) -> None:
         out,
         {
             "env": args.env,
-            "command": command_line("measure/stopping", args),
+            "command": cli.command_line("measure/stopping", args),
             "dataset": {"name": source.name, "fingerprint": source.fingerprint},
             **who,
             "split": args.split,
@@ -221,4 +206,4 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)
