@@ -228,7 +228,7 @@ class Judge:
                 networks.append(network)
         except FileNotFoundError as error:
             raise JudgeNotFoundError(f"no judge at {path} ({error}); train one with scripts/train_judge.py.") from error
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
             raise ArtifactError(f"the judge at {path} cannot be read ({error}); train it again.") from error
         return cls(networks, card)
 
