@@ -49,7 +49,8 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
         assert content["milliseconds"] * 8 / 1000 == pytest.approx(content["policy_seconds"])
         assert content["policy_seconds"] < content["seconds"]
     assert entry["policies"]["boed"]["settings"]["criterion"] == "log_loss"
-    assert entry["command"].startswith("python scripts/compare_policies.py --env GlimpseFolder-v0 --policies random")
+    assert entry["command"].startswith("python scripts/compare_policies.py --env GlimpseFolder-v0 --root ")
+    assert " --policies random fixed oracle clairvoyant" in entry["command"]
 
     monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
     call("compare_policies", *folder, "--policies", *words)
