@@ -40,11 +40,10 @@ class Args(cli.DatasetFlags):
     evaluations: Path | None = None
     """Folder where what is finished is kept and met again; default in the cache. An empty one plays all policies anew,
     as after a change of their code or for their times on a quiet machine."""
-    out: Path = Path("docs/policies.json")
-    """Where the figures go, an entry a data set; those of other data sets stay."""
-    into: Path | None = Path("docs/oracle.md")
-    """A page whose part between `<!-- table:NAME -->` and `<!-- /table:NAME -->` the table of data set NAME takes the
-    place of; a page without it gets it at its end."""
+    out: Path = Path("runs/policies.json")
+    """File of the figures, an entry for each data set; those of other data sets stay."""
+    into: Path | None = None
+    """Page that the tables go into, that of data set NAME between `<!-- table:NAME -->` and `<!-- /table:NAME -->`."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, images=1)

@@ -9,7 +9,6 @@ from typing import Literal
 
 from agents.experiments.tuning import STARTS, keep_tuned, search
 from agents.presets import Args as TrainArgs
-from agents.registry import TUNED
 from glimpse_env import cli
 from glimpse_env.files import write_json
 from glimpse_env.versions import versions
@@ -37,8 +36,8 @@ class Args:
     """Environment steps of each trial."""
     workers: int = 2
     """Trials side by side."""
-    keep: bool = True
-    """Whether the best become the defaults, in agents/tuned.json."""
+    into: Path | None = None
+    """JSON file that the best hyperparameters go into; agents/tuned.json makes them the defaults."""
     out: Path = Path("runs/tuning")
     """Folder of tuning.json, the searches' journals and all runs."""
 
@@ -61,8 +60,8 @@ def main(args: Args) -> None:
             entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers)
             found.setdefault(algo, {})[start] = entry
             print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
-            if args.keep:
-                keep_tuned(TUNED, algo, start, entry["best"])
+            if args.into is not None:
+                keep_tuned(args.into, algo, start, entry["best"])
     write_json(args.out / "tuning.json", found)
     print(f"Results: {args.out / 'tuning.json'}")
 

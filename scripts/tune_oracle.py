@@ -48,11 +48,11 @@ class Args(cli.DatasetFlags):
     """Pixels by which further copies in the bank are shifted, up, down, left and right."""
     evaluations: Path | None = None
     """Folder where what is finished is kept and met again; default in the cache."""
-    out: Path = Path("docs/oracle_ablation.json")
-    """Where the figures go, an entry a data set; those of other data sets stay."""
-    into: Path | None = Path("docs/oracle.md")
-    """A page whose part between `<!-- ablation:NAME -->` and `<!-- /ablation:NAME -->` the table of data set NAME takes
-    the place of; a page without it gets it at its end."""
+    out: Path = Path("runs/oracle_ablation.json")
+    """File of the figures, an entry for each data set; those of other data sets stay."""
+    into: Path | None = None
+    """Page that the table goes into, that of data set NAME between `<!-- ablation:NAME -->` and
+    `<!-- /ablation:NAME -->`."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, images=1)

@@ -37,9 +37,9 @@ class Args(cli.DatasetFlags):
     seed: int = 0
     """Of what is random in policies and bootstrap."""
     picture: Path | None = None
-    """Where the reliability diagrams go (.png); default runs/calibration-<data set>.png."""
+    """File of the reliability diagrams (.png); default runs/calibration_<data set>.png."""
     out: Path | None = None
-    """Where the figures go as JSON; default nowhere."""
+    """File of the figures (.json); default runs/calibration_<data set>.json."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, images=1, seed=0)
@@ -67,25 +67,24 @@ def main(args: Args) -> None:
             for t in tqdm(range(source.geometry.num_glimpses), desc="Bootstrap", unit="glimpse")
         ]
     print(calibration_table(found))
-    picture = args.picture or Path("runs") / f"calibration-{source.name}.png"
+    picture = args.picture or Path(f"runs/calibration_{source.name}.png")
     reliability(
         picture,
         {name: steps[-1] for name, steps in found.items()},
         title=f"Judge of {source.name} after {source.geometry.num_glimpses} glimpses, by who chose them",
         note=f"{len(indices)} test images; points: bins of equally many images, with 95 % intervals.",
     )
-    logging.info("Picture: %s", picture)
-    if args.out is not None:
-        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
-        content = {
-            "args": settings,
-            "dataset": source.name,
-            "fingerprint": source.fingerprint,
-            "judge": judge.identity,
-            "policies": {name: [step.to_json() for step in steps] for name, steps in found.items()},
-            "versions": versions(),
-        }
-        write_json(args.out, content)
+    out = args.out or Path(f"runs/calibration_{source.name}.json")
+    content = {
+        "args": {name: value for name, value in asdict(args).items() if not isinstance(value, Path)},
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "judge": judge.identity,
+        "policies": {name: [step.to_json() for step in steps] for name, steps in found.items()},
+        "versions": versions(),
+    }
+    write_json(out, content)
+    print(f"Picture in {picture}, figures in {out}.")
 
 
 if __name__ == "__main__":

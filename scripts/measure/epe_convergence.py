@@ -20,10 +20,10 @@ CONFIG = OracleConfig(completion=CompletionConfig(match="embedding", effective_s
 class Args:
     """Estimates the criteria from more and more samples in random worlds of 3 x 3 pixels, where they are known."""
 
-    picture: Path = Path("docs/images/epe_convergence.png")
-    """Where the picture goes."""
-    out: Path | None = None
-    """Where the figures go as JSON; default nowhere."""
+    picture: Path = Path("runs/epe_convergence.png")
+    """File of the picture."""
+    out: Path = Path("runs/epe_convergence.json")
+    """File of the figures."""
     sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096)
     """Numbers of samples."""
     repetitions: int = 40
@@ -39,7 +39,7 @@ class Args:
 
 def main(args: Args) -> None:
     if len(args.sizes) < 2:
-        raise ConfigurationError(f"--sizes {args.sizes} must be two or more numbers; a slope needs them.")
+        raise ConfigurationError(f"--sizes {args.sizes[0]} must be two or more numbers, as a slope is fitted to them.")
     squared = squared_errors(
         args.sizes, repetitions=args.repetitions, worlds=args.worlds, seed=args.seed, extra={AS_RUN: CONFIG}
     )
@@ -52,12 +52,12 @@ def main(args: Args) -> None:
         "bands: one standard error."
     )
     convergence(args.picture, args.sizes, squared, slopes, note=note)
-    if args.out is not None:
-        figures = {
-            name: {"slope": slopes[name], "rmse": [float(value) for value in errors.mean(axis=1) ** 0.5]}
-            for name, errors in squared.items()
-        }
-        write_json(args.out, {"sizes": args.sizes, "repetitions": args.repetitions, "worlds": args.worlds} | figures)
+    figures = {
+        name: {"slope": slopes[name], "rmse": [float(value) for value in errors.mean(axis=1) ** 0.5]}
+        for name, errors in squared.items()
+    }
+    write_json(args.out, {"sizes": args.sizes, "repetitions": args.repetitions, "worlds": args.worlds} | figures)
+    print(f"Picture in {args.picture}, figures in {args.out}.")
 
 
 if __name__ == "__main__":

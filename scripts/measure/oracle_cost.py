@@ -1,7 +1,7 @@
 """Measures what a sequence of the oracle costs, by the size of its bank, and beside the published way.
 
 python scripts/measure/oracle_cost.py
-python scripts/measure/oracle_cost.py --banks 1000 10000 --out a.json --page a.md --picture a.png
+python scripts/measure/oracle_cost.py --banks 1000 10000 --out runs/a.json --page runs/a.md --picture runs/a.png
 """
 
 import itertools
@@ -85,12 +85,12 @@ class Args:
     """Where the temporary folder is made; default the system's."""
     quick: bool = False
     """A few images and sequences only, to see that it runs."""
-    out: Path = Path("docs/benchmark_oracle.json")
-    """Where the figures go."""
-    page: Path = Path("docs/oracle_cost.md")
-    """Where the tables go."""
-    picture: Path = Path("docs/images/oracle_cost.png")
-    """Where the plot goes."""
+    out: Path = Path("runs/oracle_cost.json")
+    """File of the figures."""
+    page: Path = Path("runs/oracle_cost.md")
+    """File of the page with the tables, written anew."""
+    picture: Path = Path("runs/oracle_cost.png")
+    """File of the plot."""
 
     def __post_init__(self) -> None:
         if not self.banks:
@@ -168,21 +168,13 @@ def main(args: Args) -> None:
 
 def begun(args: Args) -> dict[str, Any]:
     """The report of an unfinished run with the same settings, or a new one."""
-    fresh = {"command": command(args), "settings": args.settings, "complete": False, **circumstances(), "cells": {}}
+    command = cli.command_line("measure/oracle_cost", replace(args, work=None))
+    fresh = {"command": command, "settings": args.settings, "complete": False, **circumstances(), "cells": {}}
     if args.out.is_file():
         found: dict[str, Any] = json.loads(args.out.read_text(encoding="utf-8"))
         if not found.get("complete") and found.get("settings") == args.settings:
             return found
     return fresh
-
-
-def command(args: Args) -> str:
-    """The command line that measures this, written where it is by default."""
-    words, usual = ["python", "scripts/measure/oracle_cost.py"], Args().settings
-    for name, value in args.settings.items():
-        if value != usual[name]:
-            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-    return " ".join(words)
 
 
 def circumstances() -> dict[str, Any]:

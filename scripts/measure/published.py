@@ -65,8 +65,8 @@ class Args:
     """Of all that is random."""
     pictures: Path = Path("runs/published")
     """Folder for the pictures: published_steps.png, published_coverage.png and published_maps.png."""
-    out: Path | None = None
-    """Where the figures go as JSON; default nowhere."""
+    out: Path = Path("runs/published.json")
+    """File of the figures."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, draws=1, shown=1, seed=0)
@@ -134,31 +134,30 @@ def main(args: Args) -> None:
         note="Images by the mean percentile of their published choices, from the highest of all to the lowest.",
     )
     logging.info("Pictures in %s", args.pictures)
-    if args.out is not None:
-        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
-        content = {
-            "args": settings | {"sequences": args.sequences.name},
-            "dataset": source.name,
-            "fingerprint": source.fingerprint,
-            "judge": judge.identity,
-            "images": len(indices),
-            "sequences": to_json(found),
-            "official_training_images_by_shift_of_ids": shifts,
-            "published_less_shuffled": {
-                measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
-            },
-            "reach": {
-                name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
-                for name, measured in reached.items()
-            },
-            "percentiles": {
-                name: [mean_estimate(column).to_json() for column in values.T]
-                for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
-            },
-            "mean_rank": rank.mean(axis=0).tolist(),
-            "versions": versions(),
-        }
-        write_json(args.out, content)
+    settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
+    content = {
+        "args": settings | {"sequences": args.sequences.name},
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "judge": judge.identity,
+        "images": len(indices),
+        "sequences": to_json(found),
+        "official_training_images_by_shift_of_ids": shifts,
+        "published_less_shuffled": {
+            measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
+        },
+        "reach": {
+            name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
+            for name, measured in reached.items()
+        },
+        "percentiles": {
+            name: [mean_estimate(column).to_json() for column in values.T]
+            for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
+        },
+        "mean_rank": rank.mean(axis=0).tolist(),
+        "versions": versions(),
+    }
+    write_json(args.out, content)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ class Args(cli.DatasetFlags):
     split: Literal["val", "test"] = "test"
     """Whose images."""
     picture: Path | None = None
-    """Where the picture goes; default docs/images/stopping_<data set>.png."""
+    """File of the picture (.png); default runs/stopping_<data set>.png."""
     out: Path | None = None
-    """Where the figures go as JSON; default docs/stopping_<data set>.json."""
+    """File of the figures (.json); default runs/stopping_<data set>.json."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, images=1)
@@ -71,7 +71,7 @@ def main(args: Args) -> None:
         for name, (_, used) in rules.items()
     }
     name = f"network_{source.name}" if args.network else source.name
-    picture = args.picture or Path(f"docs/images/stopping_{name}.png")
+    picture = args.picture or Path(f"runs/stopping_{name}.png")
     stopping_curves(
         picture,
         curves,
@@ -83,7 +83,7 @@ def main(args: Args) -> None:
     )
     saved = comparisons(curves, steps)
     print(f"\n{table(saved)}\n\nPicture in {picture}")
-    out = args.out or Path(f"docs/stopping_{name}.json")
+    out = args.out or Path(f"runs/stopping_{name}.json")
     write_json(
         out,
         {

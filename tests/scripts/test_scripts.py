@@ -146,6 +146,12 @@ def test_the_only_entry_is_the_shared_one(name):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
+def test_no_default_is_a_committed_file(name):
+    for field in fields(load(name).Args):
+        assert not isinstance(field.default, Path) or field.default.parts[0] in ("runs", "episode.png"), field.name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_bad_value_ends_in_one_sentence(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
