@@ -75,7 +75,10 @@ def run(
         if error.filename is None:
             raise
         sys.exit(f"{type(error).__name__}: {error.filename}: {error.strerror}.")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # torch's writer of files turns a Ctrl-C into an error of its own
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
         if goes_on:
             command = shlex.join(["python", sys.argv[0], *(sys.argv[1:] if words is None else words)])
             print(f"\nStopped. Go on with\n  {command}")

@@ -10,7 +10,7 @@ from typing import Literal
 from agents.experiments.benchmark import Benchmark, Grid
 from agents.reports.benchmark import ReportContext, summary_table, write_report
 from agents.reports.benchmark_examples import example_figures
-from agents.reports.tables import insert
+from agents.reports.tables import replace_section
 from glimpse_env import cli
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.versions import versions
@@ -94,7 +94,7 @@ def report(args: Args, benchmark: Benchmark) -> None:
         print(f"Wrote {path}")
     if args.into is not None:
         told = [f"`{command}`", summary_table(results), *(f"- {note}" for note in context.notes)]
-        insert("\n\n".join(told), args.into, args.out.name)
+        replace_section("\n\n".join(told), args.into, args.out.name)
     for env, entry in against.items():
         print(_sentence(env, entry))
     print(f"Curves and hyperparameters: tensorboard --logdir {args.out / 'cells'}")

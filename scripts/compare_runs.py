@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from agents.evaluation.evaluate import TITLES
-from agents.reports.tables import insert, markdown, percent
+from agents.reports.tables import markdown_table, percent, replace_section
 from glimpse_env import cli
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import write_json
@@ -36,7 +36,7 @@ def main(args: Args) -> None:
     text = table(runs)
     print(text)
     if args.into is not None:
-        insert(text, args.into, "table", begin=False)
+        replace_section(text, args.into, "table", begin=False)
     if args.out is not None:
         names = ("env", "command", "seed", "dataset", "policies", "gap_closed", "wall_time_s", "versions")
         write_json(args.out, [{name: run[name] for name in names} for run in runs])
@@ -68,7 +68,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     )
     rows.append(["test images", *(str(run["policies"]["random"]["num_images"]) for run in runs)])
     rows.append(["fingerprint of the data", *(f"`{run['dataset']['fingerprint']}`" for run in runs)])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 if __name__ == "__main__":

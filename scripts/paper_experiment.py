@@ -13,7 +13,7 @@ import numpy as np
 from agents.experiments.ram import Grid, PaperExperiment, folder_of
 from agents.reports.ram import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
 from agents.reports.ram_plots import Curves, look_maps, validation_curves
-from agents.reports.tables import insert
+from agents.reports.tables import replace_section
 from glimpse_env import cli
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid
@@ -93,7 +93,7 @@ def report(args: Args, experiment: PaperExperiment) -> None:
     )
     pictures = list(draw(args, experiment, cells))
     if args.into is not None:
-        insert(text, args.into, args.out.name)
+        replace_section(text, args.into, args.out.name)
     print(f"\n{text}\n\nResults: {args.out / 'results.json'}, {', '.join(map(str, pictures))}")
     print(f"Curves: tensorboard --logdir {args.out / 'cells'}")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.evaluation.statistics import Estimate, mean_of
 from agents.experiments.ram import METHODS
-from agents.reports.tables import estimated, markdown
+from agents.reports.tables import format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -149,25 +149,25 @@ def table(found: Mapping[str, Summary], published: str | None = None) -> str:
     for method, one in found.items():
         row = [
             METHODS[method].title,
-            estimated(over_seeds(one.convergence), 0),
+            format_estimate(over_seeds(one.convergence), 0),
             "–" if one.seeds < 2 else f"{one.spread:.0f}",
-            estimated(over_seeds(one.accuracy), 1, scale=100),
+            format_estimate(over_seeds(one.accuracy), 1, scale=100),
         ]
         if base is not None:
-            faster = estimated(ratio(one.convergence, base.convergence), 1)
+            faster = format_estimate(ratio(one.convergence, base.convergence), 1)
             row += ["–", "–"] if one is base else [f"{faster} times", arrival(one, base.best)]
         if published is not None:
             known = PUBLISHED[published].get(method)
             row += ["–", "–"] if known is None else [f"{known[0]}", f"{known[1]:.1f}"]
         rows.append(row)
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def error_beside(data: str, one: Summary) -> str:
     """A method's test error beside RAM's published one, as a sentence; empty where none is published."""
     if data not in RAM_ON_MNIST:
         return ""
-    error = estimated(over_seeds(1 - one.accuracy), 2, scale=100)
+    error = format_estimate(over_seeds(1 - one.accuracy), 2, scale=100)
     title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
     return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
 
@@ -178,7 +178,7 @@ def arrival(one: Summary, score: float) -> str:
     missing = int(np.isnan(iterations).sum())
     if missing:
         return f"reached by {one.seeds - missing} of {one.seeds} seeds"
-    return f"{estimated(over_seeds(iterations), 0)} iterations"
+    return f"{format_estimate(over_seeds(iterations), 0)} iterations"
 
 
 def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:

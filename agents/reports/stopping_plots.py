@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from agents.evaluation.statistics import percentile_estimates
-from glimpse_env.files import whole_file
+from agents.reports.style import BLUE, GREY, ORANGE, dress, entitle, new_figure, save
 
-COLOURS = {"fixed": "#6B6B6B", "entropy": "#0072B2", "gain": "#D55E00"}
-"""By stopping rule; Okabe and Ito's, safe for the colour-blind."""
+COLOURS = {"fixed": GREY, "entropy": BLUE, "gain": ORANGE}
 TITLES = {
     "fixed": "the same number of glimpses for every image",
     "entropy": "stop when the posterior's entropy is low",
@@ -49,7 +47,7 @@ def stopping_curves(
         note: what was played, below the axes.
         flops: by rule the operations (T,) of an episode that stops after 1..T glimpses, for a second panel.
     """
-    figure = Figure(figsize=(8.0 if flops is None else 12.0, 5.0), dpi=150, layout="constrained")
+    figure = new_figure(8.0 if flops is None else 12.0, 5.0)
     panels = figure.subplots(1, 1 if flops is None else 2, sharey=True, squeeze=False)[0]
     whole = np.arange(1, num_glimpses + 1)
     for panel, axes in enumerate(panels):
@@ -65,13 +63,9 @@ def stopping_curves(
             if name == "fixed":
                 axes.plot(placed(whole), 100 * np.interp(whole, curve.budgets, value), "o", color=colour, markersize=6)
         axes.set_xlabel("glimpses, mean over images" if panel == 0 else "million operations, mean over images")
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_title(title, loc="left", fontsize=12, fontweight="bold")
+        dress(axes, title="" if panel else title)
     panels[0].set_ylabel("right when stopped (%)")
     panels[0].set_xticks(whole)
     panels[-1].legend(loc="lower right", frameon=False)
-    panels[0].text(0.0, -0.14, note, transform=panels[0].transAxes, fontsize=8.5, color="#555555", va="top")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
+    entitle(figure, "", note)
+    save(figure, path)

@@ -1,4 +1,4 @@
-"""How scripts hand in results: Markdown tables between marks of a page, JSON by data set, the command behind them."""
+"""How results are written down: Markdown tables between marks of a page, JSON by data set, numbers with intervals."""
 
 import json
 from collections.abc import Sequence
@@ -9,14 +9,24 @@ from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file, write_json
 
+MISSING = "–"
+"""Stands in a cell that has no value."""
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first row its head."""
+
+def markdown_table(rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """Returns a Markdown table.
+
+    Args:
+        rows: cells, the first row the head.
+        align: a letter for each column, ``l`` or ``r``, the last one for those after it too; default all to the left.
+    """
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    letters = (align or "l").ljust(len(rows[0]), (align or "l")[-1])
+    rule = "".join("---:|" if letter == "r" else "---|" for letter in letters)
+    return "\n".join([lines[0], f"|{rule}", *lines[1:]])
 
 
-def insert(text: str, path: Path, mark: str, *, begin: bool = True) -> None:
+def replace_section(text: str, path: Path, mark: str, *, begin: bool = True) -> None:
     """Writes ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->`` in the page at ``path``.
 
     Args:
@@ -40,7 +50,7 @@ def insert(text: str, path: Path, mark: str, *, begin: bool = True) -> None:
         temporary.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def keep_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
+def replace_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
     """Sets the entry ``name`` of the JSON object at ``path`` and leaves its others as they are.
 
     Raises:
@@ -55,18 +65,32 @@ def keep_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 def percent(value: float, interval: Sequence[float], digits: int = 1) -> str:
     """Returns a share and its interval, both in 0..1, as ``90.0 % (88.1 to 91.7)``."""
-    return f"{100 * value:.{digits}f} % ({100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f})"
+    return format_estimate(Estimate(value, *interval), digits, scale=100, unit=" %", always=True)
 
 
-def estimated(estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False) -> str:
-    """An estimate as ``0.31 (0.27 to 0.35)``, times ``scale``; a dash where it is not defined, and no interval where
-    there is none or nothing is uncertain."""
+def format_estimate(
+    estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False, unit: str = "", always: bool = False
+) -> str:
+    """Returns an estimate with its interval, like ``0.31 (0.27 to 0.35)``; a dash where it has no value.
+
+    Args:
+        estimate: what to write.
+        digits: decimals.
+        scale: factor of all numbers.
+        signed: numbers above zero get a plus sign.
+        unit: stands behind the value, with the space before it.
+        always: an interval of no width is written too.
+    """
     if estimate.value is None:
-        return "–"
+        return MISSING
 
-    def told(number: float) -> str:
-        return f"{round(scale * number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
+    def number(value: float) -> str:
+        return f"{round(scale * value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
 
-    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
-        return told(estimate.value)
-    return f"{told(estimate.value)} ({told(estimate.low)} to {told(estimate.high)})"
+    text = number(estimate.value) + unit
+    if estimate.low is None or estimate.high is None or (estimate.low == estimate.high and not always):
+        return text
+    return f"{text} ({number(estimate.low)} to {number(estimate.high)})"
+
+
+estimated, markdown = format_estimate, markdown_table

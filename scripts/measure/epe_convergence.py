@@ -39,7 +39,7 @@ class Args:
 
 def main(args: Args) -> None:
     if len(args.sizes) < 2:
-        raise ConfigurationError(f"--sizes {args.sizes[0]} must be two or more numbers, as a slope is fitted to them.")
+        raise ConfigurationError(f"--sizes {args.sizes} must be two or more numbers, as a slope is fitted to them.")
     squared = squared_errors(
         args.sizes, repetitions=args.repetitions, worlds=args.worlds, seed=args.seed, extra={AS_RUN: CONFIG}
     )

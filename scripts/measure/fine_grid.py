@@ -15,7 +15,7 @@ import torch
 from agents.evaluation.evaluate import TITLES, choose_images, evaluate
 from agents.evaluation.memory import Memory
 from agents.evaluation.statistics import wilson_interval
-from agents.reports.tables import insert, markdown, percent
+from agents.reports.tables import markdown_table, percent, replace_section
 from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.birds.source import Birds
@@ -93,7 +93,7 @@ def main(args: Args) -> None:
     text = described(report, os.path.relpath(args.out, args.out.parent if args.into is None else args.into.parent))
     print(f"{text}\n\nFigures in {args.out}.")
     if args.into is not None:
-        insert(text, args.into, MARK)
+        replace_section(text, args.into, MARK)
 
 
 def training_cost(source: DataSource, plan: JudgePlan, seed: int) -> dict[str, float]:
@@ -143,7 +143,7 @@ def described(report: dict[str, Any], figures: str) -> str:
         f'{settings["images"]} validation images, "{settings["attribute"]}" or not, five glimpses of 16 x 16, a bank '
         f"of {settings['num_train']} images. A pass of the judge's training over {training['images']:.0f} images takes "
         f"{training['pass_s']:.1f} s and {training.get('own', float('nan')):.0f} MB. All figures: "
-        f"[{Path(figures).name}]({figures}).\n\n{markdown(rows)}"
+        f"[{Path(figures).name}]({figures}).\n\n{markdown_table(rows)}"
     )
 
 

@@ -18,7 +18,7 @@ from agents.evaluation.statistics import Estimate, percentile_estimates, success
 from agents.ram import stopping as early_stopping
 from agents.ram.algorithm import RAM
 from agents.reports.stopping_plots import StoppingCurve, stopping_curves
-from agents.reports.tables import estimated, markdown
+from agents.reports.tables import format_estimate, markdown_table
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
@@ -193,7 +193,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown of :func:`comparisons`."""
 
     def told(content: dict[str, Any], signed: bool = False) -> str:
-        return estimated(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
+        return format_estimate(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
 
     head = ["mean glimpses", "fixed number, %", "by entropy, %", "less fixed, points", "by information gain, %"]
     lines = [[*head, "less fixed, points"]]
@@ -202,7 +202,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         for name in ("entropy", "gain"):
             cells += [told(row[name]), told(row[f"{name}_less_fixed"], signed=True)]
         lines.append([str(row["glimpses"]), *cells])
-    return markdown(lines)
+    return markdown_table(lines)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from agents.experiments.ram import (
     settings_of,
 )
 from agents.reports.ram import error_beside, ratio, summaries, table, told, verdicts
-from agents.reports.ram_plots import covered
+from agents.reports.style import covered
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agents.evaluation.statistics import Estimate
-from agents.reports.tables import estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import format_estimate, markdown_table, percent, replace_entry, replace_section
 from glimpse_env.errors import ArtifactError
 
 
@@ -14,18 +14,18 @@ def test_a_table_is_put_between_its_own_marks(tmp_path):
     page.write_text(
         "# Page\n\n<!-- table:a -->\nold\n<!-- /table:a -->\n\n<!-- table:b -->\nkept\n<!-- /table:b -->\nend\n"
     )
-    insert("| new |", page, "table:a")
+    replace_section("| new |", page, "table:a")
     first = "# Page\n\n<!-- table:a -->\n| new |\n<!-- /table:a -->\n\n"
     assert page.read_text() == first + "<!-- table:b -->\nkept\n<!-- /table:b -->\nend\n"
-    insert("other", page, "table:b")
+    replace_section("other", page, "table:b")
     assert page.read_text() == first + "<!-- table:b -->\nother\n<!-- /table:b -->\nend\n"
 
 
 def test_a_page_without_the_marks_gets_a_section(tmp_path):
     page = tmp_path / "docs" / "page.md"
-    insert("one", page, "table:a")
-    insert("two", page, "table:b")
-    insert("three", page, "table:a")
+    replace_section("one", page, "table:a")
+    replace_section("two", page, "table:b")
+    replace_section("three", page, "table:a")
     assert page.read_text() == (
         "## table:a\n\n<!-- table:a -->\nthree\n<!-- /table:a -->\n\n"
         "## table:b\n\n<!-- table:b -->\ntwo\n<!-- /table:b -->\n"
@@ -36,28 +36,28 @@ def test_half_a_pair_of_marks_is_refused_and_the_page_kept(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("<!-- table:a -->\nold\n")
     with pytest.raises(ArtifactError, match="no part between <!-- table:a --> and"):
-        insert("new", page, "table:a")
+        replace_section("new", page, "table:a")
     assert page.read_text() == "<!-- table:a -->\nold\n"
 
 
 def test_entries_of_other_data_sets_stay(tmp_path):
     path = tmp_path / "figures.json"
-    keep_entry(path, "b", {"x": 1})
-    keep_entry(path, "a", {"x": 2})
-    keep_entry(path, "b", {"x": 3})
+    replace_entry(path, "b", {"x": 1})
+    replace_entry(path, "a", {"x": 2})
+    replace_entry(path, "b", {"x": 3})
     assert json.loads(path.read_text()) == {"a": {"x": 2}, "b": {"x": 3}}
     for content in ("[]", "{"):
         path.write_text(content)
         with pytest.raises(ArtifactError, match="no JSON object"):
-            keep_entry(path, "b", {})
+            replace_entry(path, "b", {})
         assert path.read_text() == content
 
 
 def test_numbers_are_written_with_their_intervals():
     assert percent(0.5, (0.4, 0.625)) == "50.0 % (40.0 to 62.5)"
-    assert estimated(Estimate(0.25, -0.125, 0.5), 1, scale=100, signed=True) == "+25.0 (-12.5 to +50.0)"
-    assert estimated(Estimate(1.0, 1.0, 1.0), 0, scale=100) == "100"
-    assert estimated(Estimate(0.5, None, None), 2) == "0.50"
-    assert estimated(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
-    assert estimated(Estimate(None, None, None), 2) == "–"
-    assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+    assert format_estimate(Estimate(0.25, -0.125, 0.5), 1, scale=100, signed=True) == "+25.0 (-12.5 to +50.0)"
+    assert format_estimate(Estimate(1.0, 1.0, 1.0), 0, scale=100) == "100"
+    assert format_estimate(Estimate(0.5, None, None), 2) == "0.50"
+    assert format_estimate(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
+    assert format_estimate(Estimate(None, None, None), 2) == "–"
+    assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
