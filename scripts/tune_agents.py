@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.experiments.tuning import STARTS, keep_tuned, search
+from agents.experiments.tuning import STARTS, search, write_tuned
 from agents.presets import Args as TrainArgs
 from glimpse_env import cli
 from glimpse_env.files import write_json
@@ -36,6 +36,8 @@ class Args:
     """Environment steps of each trial."""
     workers: int = 2
     """Trials side by side."""
+    ray: str | None = None
+    """Address of a Ray cluster that runs the trials, its nodes sharing --out; or "local"."""
     into: Path | None = None
     """JSON file that the best hyperparameters go into; agents/tuned.json makes them the defaults."""
     out: Path = Path("runs/tuning")
@@ -57,11 +59,11 @@ def main(args: Args) -> None:
     found: dict = {"command": cli.command_line("tune_agents", args), "versions": versions()}
     for algo in args.algos:
         for start in STARTS:
-            entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers)
+            entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers, ray=args.ray)
             found.setdefault(algo, {})[start] = entry
             print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
             if args.into is not None:
-                keep_tuned(args.into, algo, start, entry["best"])
+                write_tuned(args.into, algo, start, entry["best"])
     write_json(args.out / "tuning.json", found)
     print(f"Results: {args.out / 'tuning.json'}")
 

@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HParam, Image, Logger, configure
 from tqdm.auto import tqdm
 
-from agents.algorithms.dqfd import demonstration_rewards
+from agents.algorithms.demonstrations import DemonstrationLossCallback, demonstration_rewards, warm_up_critic
 from agents.cloning import CloningData, DemonstrationLoss, agreement, clone
 from agents.evaluation.evaluate import (
     TITLES,
@@ -34,17 +34,16 @@ from agents.evaluation.evaluate import (
     record,
 )
 from agents.evaluation.statistics import gap_closed
-from agents.presets import DEFAULTS, DEMONSTRATORS, Args, json_object
+from agents.experiments.grid import refuse_other_settings
+from agents.presets import DEMONSTRATORS, Args, budget_of, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import (
     Algorithm,
-    KeepDemonstrations,
     algorithm_of,
     architecture_of,
     make_model,
+    short_name,
     steps_between_updates,
-    tuned,
-    warm_up_critic,
 )
 from agents.reports import episodes as figures
 from agents.vec_env import GlimpseVecEnv
@@ -73,6 +72,8 @@ HELD_OUT = 0.1
 """Share of the demonstrated images that tell how well the others were learnt."""
 PRETRAINING = 15
 """Gradient steps of Q-learning that stand for a pass of cloning."""
+PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
+"""Settings that are or may be paths, which can be written in many ways."""
 TRAINING = ("cloning", "critic warm-up", "fine-tuning")
 """The stages in which the agent learns."""
 
@@ -165,7 +166,7 @@ class Experiment:
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
         self.model: Any | None = None
-        self._kept: KeepDemonstrations | None = None
+        self._kept: DemonstrationLossCallback | None = None
         self.progress = True
         """Whether to show bars."""
         self.examples = True
@@ -185,7 +186,7 @@ class Experiment:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
             cropped_cub(source)  # said now, not once a judge has been trained
-        budget = DEFAULTS[source.name]
+        budget = budget_of(source.name)
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
         if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
             resolved["num_demos"] = min(budget.num_demos, source.size("train"))
@@ -247,6 +248,15 @@ class Experiment:
                 f"{source.fingerprint}. Bring the data back or start a run of its own."
             )
         return cls(own, args.resume, source, command)
+
+    @classmethod
+    def opened(cls, args: Args) -> "Experiment":
+        """The run in ``args.out``, begun if there is none yet; without bars and example episodes."""
+        assert args.out is not None
+        begun = (args.out / "config.json").is_file()
+        experiment = cls.resumed(Args(resume=args.out)) if begun else cls.started(args)
+        experiment.progress = experiment.examples = False
+        return experiment
 
     def run(self) -> None:
         """All stages."""
@@ -470,7 +480,7 @@ class Experiment:
         callbacks: list[BaseCallback] = [_Progress(title, target, shown=self.progress)]
         if data is not None and self.args.demo_coefficient > 0 and not self._algorithm.off_policy:
             if self._kept is None:
-                self._kept = KeepDemonstrations(
+                self._kept = DemonstrationLossCallback(
                     data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade
                 )
             self._kept.set_seed(seed)
@@ -544,7 +554,7 @@ class Experiment:
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
         demos = Path(self.args.demos).stem
-        algo = Path(self.args.algo).stem.upper()
+        algo = short_name(self.args.algo).upper()
         title = f"{self.args.env} · data set {self.source.name} · {algo}, demonstrations: {demos}"
         with self._stage("pictures"):
             figures.learning_curve(
@@ -779,6 +789,25 @@ class Experiment:
             "wall_time_s": self.state.wall_time,
             "versions": versions(),
         }
+
+
+def refuse_other_args(args: Args) -> None:
+    """Raises ConfigurationError if the run in ``args.out`` was begun with other settings; paths are not compared."""
+    assert args.out is not None
+    path = args.out / "config.json"
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+    wanted = {item.name: getattr(args, item.name) for item in fields(args) if item.name not in PATHS}
+    if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
+        del wanted["target_temperature"]
+    refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+
+
+def steps_done(folder: Path) -> int:
+    """Returns the environment steps that the run in ``folder`` has done; raises ArtifactError as :meth:`State.load`."""
+    curve = State.load(folder / "checkpoint" / "state.json").curve
+    return curve[-1].env_steps if curve else 0
 
 
 class _Progress(BaseCallback):

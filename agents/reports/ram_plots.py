@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.experiments.ram import METHODS
+from agents.experiments.ram_tasks import METHODS
 from agents.reports.style import PALETTE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
 from glimpse_env.sensing.geometry import LocationGrid
 

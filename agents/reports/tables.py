@@ -21,7 +21,8 @@ def markdown_table(rows: Sequence[Sequence[str]], align: str = "") -> str:
         align: a letter for each column, ``l`` or ``r``, the last one for those after it too; default all to the left.
     """
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    letters = (align or "l").ljust(len(rows[0]), (align or "l")[-1])
+    align = align or "l"
+    letters = align.ljust(len(rows[0]), align[-1])[: len(rows[0])]
     rule = "".join("---:|" if letter == "r" else "---|" for letter in letters)
     return "\n".join([lines[0], f"|{rule}", *lines[1:]])
 
@@ -91,6 +92,3 @@ def format_estimate(
     if estimate.low is None or estimate.high is None or (estimate.low == estimate.high and not always):
         return text
     return f"{text} ({number(estimate.low)} to {number(estimate.high)})"
-
-
-estimated, markdown = format_estimate, markdown_table

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from agents.evaluation.calibration import Calibration, calibrate, calibration_table
+from agents.evaluation.calibration import Calibration, calibrate
 from agents.evaluation.evaluate import TITLES, choose_images, start_on
 from agents.reports.oracle_plots import reliability
+from agents.reports.oracle_tables import calibration_table
 from glimpse_env import cli
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json

@@ -3,6 +3,7 @@
 import io
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Args:
     """A path."""
 
 
-def raising(error: BaseException):
+def raising(error: BaseException) -> Callable[[Args], None]:
     def main(args: Args) -> None:
         raise error
 

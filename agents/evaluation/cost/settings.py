@@ -54,7 +54,7 @@ class CostSettings:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
-QUICK = {
+QUICK: dict[str, Any] = {
     "banks": (60, 100),
     "drawn": 60,
     "sequences": 3,

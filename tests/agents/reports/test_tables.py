@@ -61,3 +61,5 @@ def test_numbers_are_written_with_their_intervals():
     assert format_estimate(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
     assert format_estimate(Estimate(None, None, None), 2) == "–"
     assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
+    assert markdown_table([["a", "b", "c"]], "lr") == "| a | b | c |\n|---|---:|---:|"
+    assert markdown_table([["a"]], "llr") == "| a |\n|---|"

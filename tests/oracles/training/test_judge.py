@@ -92,7 +92,8 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
 
     whole = trained(tmp_path / "whole.pt")
     stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
-    one_pass, passes = stopped._one_pass, []
+    one_pass = stopped._one_pass
+    passes: list[int] = []
 
     def dies(rng: np.random.Generator) -> dict[str, str]:
         if len(passes) == 2:
