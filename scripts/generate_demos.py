@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.recording import is_agent, record_agent
 from glimpse_env import cli
-from glimpse_env.registration import scales_of
-from oracles.demonstrations import generate
-from oracles.parallel import check_means
-from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)
@@ -18,13 +13,13 @@ class Args(cli.DatasetFlags):
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
     policy: str = "oracle"
-    """oracle, hgs, fixed, centre, random or clairvoyant, or the model.zip of a run of scripts/train_agent.py."""
+    """Name of a policy, e.g. oracle, hgs, fixed or random, or the model.zip of a run of scripts/train_agent.py."""
     num: int = 1000
-    """Sequences, each on an image of its own."""
+    """Number of sequences, each on an image of its own."""
     seed: int = 0
-    """Of the choice of images and all else that is random."""
+    """Seed of the choice of images and all else that is random."""
     workers: int = 1
-    """Processes that make sequences side by side; the file is the same for any number."""
+    """Number of processes that make sequences side by side; the file is the same for any number."""
     ray: str | None = None
     """Address of a Ray cluster that makes them in place of workers, or "local" for one on this machine."""
 
@@ -33,6 +28,12 @@ class Args(cli.DatasetFlags):
 
 
 def main(args: Args) -> None:
+    from agents.recording import is_agent, record_agent
+    from glimpse_env.registration import scales_of
+    from oracles.demonstrations import generate
+    from oracles.parallel import check_means
+    from oracles.training.judge import ensure_judge
+
     check_means(args.workers, args.ray)
     source = args.source()
     judge = ensure_judge(source, scales=scales_of(args.env, args.scales))

@@ -6,12 +6,13 @@ python scripts/train_agent.py --env GlimpseCUB-v0 --demos nogs_sequences_cub
 python scripts/train_agent.py --resume runs/GlimpseBirds-v0-ppo-oracle-s0
 """
 
-from agents.experiments.train import run
 from agents.presets import Args
 from glimpse_env import cli
 
 
 def main(args: Args) -> None:
+    from agents.experiments.train import run
+
     run(args)
 
 

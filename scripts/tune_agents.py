@@ -5,13 +5,9 @@ python scripts/tune_agents.py --trials 10 --timesteps 100000
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from agents.experiments.tuning import STARTS, search, write_tuned
-from agents.presets import Args as TrainArgs
 from glimpse_env import cli
-from glimpse_env.files import write_json
-from glimpse_env.versions import versions
 
 
 @dataclass(frozen=True)
@@ -21,21 +17,21 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment id."""
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
-    """Algorithms."""
+    """Names of algorithms, as for scripts/train_agent.py."""
     architecture: str = "gru"
-    """What reads the history."""
+    """Network that reads the history: gru, attention, canvas or mlp."""
     observation: Literal["history", "embedding"] = "embedding"
-    """What agents are shown of each glimpse."""
+    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
     demos: str = "oracle"
-    """Demonstrations of the runs that start from some."""
+    """Policy whose demonstrations runs start from, in the search with demonstrations."""
     num_demos: int = 1000
-    """How many."""
+    """Number of demonstrations."""
     trials: int = 10
-    """Of each search."""
+    """Number of trials in each search."""
     timesteps: int = 100_000
     """Environment steps of each trial."""
     workers: int = 2
-    """Trials side by side."""
+    """Number of trials that run side by side."""
     ray: str | None = None
     """Address of a Ray cluster that runs the trials, its nodes sharing --out; or "local"."""
     into: Path | None = None
@@ -48,6 +44,11 @@ class Args:
 
 
 def main(args: Args) -> None:
+    from agents.experiments.tuning import STARTS, search, write_tuned
+    from agents.presets import Args as TrainArgs
+    from glimpse_env.files import write_json
+    from glimpse_env.versions import versions
+
     base = TrainArgs(
         env=args.env,
         architecture=args.architecture,
@@ -56,15 +57,15 @@ def main(args: Args) -> None:
         num_demos=args.num_demos,
         timesteps=args.timesteps,
     )
-    found: dict = {"command": cli.command_line("tune_agents", args), "versions": versions()}
+    results: dict[str, Any] = {"command": cli.command_line("tune_agents", args), "versions": versions()}
     for algo in args.algos:
         for start in STARTS:
             entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers, ray=args.ray)
-            found.setdefault(algo, {})[start] = entry
+            results.setdefault(algo, {})[start] = entry
             print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
             if args.into is not None:
                 write_tuned(args.into, algo, start, entry["best"])
-    write_json(args.out / "tuning.json", found)
+    write_json(args.out / "tuning.json", results)
     print(f"Results: {args.out / 'tuning.json'}")
 
 

@@ -215,3 +215,22 @@ def episodes(
     ImageDraw.Draw(picture).text((24, BANNER // 2 + 6), title, "white", font, anchor="lm")
     with whole_file(path) as temporary:
         picture.save(temporary)
+
+
+def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: float) -> None:
+    """Writes pictures as an endless GIF.
+
+    Args:
+        path: path of the GIF.
+        pictures: (h, w, 3) uint8 each, of one size.
+        width: its maximum width in pixels.
+        seconds: how long each picture stays; the last one stays three times as long.
+    """
+    height, full_width = pictures[0].shape[:2]
+    share = min(1.0, width / full_width)
+    size = (round(full_width * share), round(height * share))
+    frames = [
+        Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS).quantize(256, kmeans=2) for picture in pictures
+    ]
+    stays = [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)

@@ -1,13 +1,16 @@
 """Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
+from agents.reports.ram import Cells, validations
 from agents.reports.style import PALETTE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
 from glimpse_env.sensing.geometry import LocationGrid
 
@@ -83,3 +86,66 @@ def look_maps(
     name_glimpses(panels, [METHODS[method].title for method in looks])
     entitle(figure, title)
     save(figure, path)
+
+
+def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
+    """Draws validation curves, and where each method looks on each data set, and yields the pictures' paths.
+
+    Args:
+        experiment: a finished grid.
+        cells: its results, contents of ``cell.json``.
+    """
+    grid = experiment.grid
+    for architecture in grid.architectures:
+        panels = {}
+        for data in grid.data:
+            mine = [c for c in cells if (c["cell"]["data"], c["cell"]["architecture"]) == (data, architecture)]
+            if mine:
+                panels[data if architecture == "gru" else f"{data}, {architecture}"] = curves_of(mine)
+        if panels:
+            path = experiment.out / f"curves_{architecture}.png"
+            validation_curves(
+                path,
+                panels,
+                f"Lines: means over seeds, bands from the worst to the best seed, dots: the mean iterations to "
+                f"convergence. A run that has ended counts with its best. Up to {grid.val_images} validation images "
+                f"a point.",
+            )
+            yield path
+    for data in grid.data:
+        path = experiment.out / f"looks_{data}.png"
+        looks = looks_of(experiment, data)
+        if looks:
+            source = grid.source(data)
+            test, geometry = source.load("test"), source.geometry
+            places = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+            some = np.asarray(test.images[:: max(1, len(test) // 1000)])
+            title = f"{data}: share of test images that show each place"
+            look_maps(path, looks, places, some.mean(axis=(0, 3)), title)
+            yield path
+
+
+def curves_of(cells: Cells) -> dict[str, Curves]:
+    """Returns the curves of finished cells of one data set and architecture by method."""
+    by_method: dict[str, list[Any]] = {}
+    for cell in cells:
+        by_method.setdefault(cell["cell"]["method"], []).append(cell)
+    return {
+        method: Curves(
+            np.array([point["iterations"] for point in curves[0]]),
+            np.array([[point["accuracy"] for point in curve] for curve in curves]),
+            np.array([cell["convergence"] for cell in by_method[method]]),
+        )
+        for method, curves in ((method, validations(mine)) for method, mine in by_method.items())
+    }
+
+
+def looks_of(experiment: PaperExperiment, data: str) -> dict[str, np.ndarray]:
+    """Returns grid locations (N, T) on test images by method, for the first architecture, all seeds together."""
+    by_method: dict[str, list[np.ndarray]] = {}
+    for cell in experiment.grid.cells():
+        path = experiment.folder(cell) / "looks.npz"
+        if (cell.data, cell.architecture) == (data, experiment.grid.architectures[0]) and path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                by_method.setdefault(cell.method, []).append(kept["locations"])
+    return {method: np.concatenate(parts) for method, parts in by_method.items()}

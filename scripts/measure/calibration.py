@@ -7,22 +7,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from tqdm.auto import tqdm
-
-from agents.evaluation.calibration import Calibration, calibrate
-from agents.evaluation.evaluate import TITLES, choose_images, start_on
-from agents.reports.oracle_plots import reliability
-from agents.reports.oracle_tables import calibration_table
 from glimpse_env import cli
-from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import write_json
-from glimpse_env.judge.sequences import replayed
-from glimpse_env.registration import scales_of
-from glimpse_env.rollout import play
-from glimpse_env.versions import versions
-from oracles.registry import make_policy
-from oracles.training.judge import ensure_judge
 
 
 @dataclass(frozen=True)
@@ -30,13 +15,13 @@ class Args(cli.DatasetFlags):
     """Plays policies on test images and holds the judge's confidence after each glimpse against its accuracy."""
 
     policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "boed", "lookahead")
-    """Whose histories; hgs is left out where there are no parts."""
+    """Policies whose histories are judged; hgs is left out where there are no parts."""
     images: int = 2000
-    """Test images, at most."""
+    """Maximum number of test images."""
     network: int | None = None
-    """Ask this one of the judge's networks alone, 0 the first; default as in episodes, the mean of all."""
+    """Index of the judge's network that is asked alone, from 0; default as in episodes, the mean of all."""
     seed: int = 0
-    """Of what is random in policies and bootstrap."""
+    """Seed of policies and bootstrap."""
     picture: Path | None = None
     """File of the reliability diagrams (.png); default runs/calibration_<data set>.png."""
     out: Path | None = None
@@ -48,6 +33,22 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     """Plays, measures, prints the table and draws the picture."""
+    import numpy as np
+    from tqdm.auto import tqdm
+
+    from agents.evaluation.calibration import Calibration, calibrate
+    from agents.evaluation.evaluate import TITLES, choose_images, start_on
+    from agents.reports.oracle_plots import reliability
+    from agents.reports.oracle_tables import calibration_table
+    from glimpse_env.errors import ConfigurationError
+    from glimpse_env.files import write_json
+    from glimpse_env.judge.sequences import replayed
+    from glimpse_env.registration import scales_of
+    from glimpse_env.rollout import play
+    from glimpse_env.versions import versions
+    from oracles.registry import make_policy
+    from oracles.training.judge import ensure_judge
+
     source, scales = args.source(), scales_of(args.env, args.scales)
     judge, test = ensure_judge(source, scales=scales), source.load("test")
     if args.network is not None:
@@ -55,7 +56,7 @@ def main(args: Args) -> None:
             raise ConfigurationError(f"--network {args.network} must lie in 0..{len(judge.networks) - 1}.")
         test = replace(test, folds=np.full(len(test), args.network))
     indices = choose_images(test, args.images)
-    found: dict[str, list[Calibration]] = {}
+    calibrations: dict[str, list[Calibration]] = {}
     for name in args.policies:
         if name == "hgs" and not source.part_names:
             continue
@@ -63,15 +64,15 @@ def main(args: Args) -> None:
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
         rollouts = play(policy, test, judge, source.geometry, indices, scales=scales, start=start_on(policy, test))
         probabilities = replayed(test, judge, indices, rollouts.corners)
-        found[name] = [
+        calibrations[name] = [
             calibrate(probabilities[:, t], rollouts.labels, seed=args.seed)
             for t in tqdm(range(source.geometry.num_glimpses), desc="Bootstrap", unit="glimpse")
         ]
-    print(calibration_table(found))
+    print(calibration_table(calibrations))
     picture = args.picture or Path(f"runs/calibration_{source.name}.png")
     reliability(
         picture,
-        {name: steps[-1] for name, steps in found.items()},
+        {name: steps[-1] for name, steps in calibrations.items()},
         title=f"Judge of {source.name} after {source.geometry.num_glimpses} glimpses, by who chose them",
         note=f"{len(indices)} test images; points: bins of equally many images, with 95 % intervals.",
     )
@@ -81,7 +82,7 @@ def main(args: Args) -> None:
         "dataset": source.name,
         "fingerprint": source.fingerprint,
         "judge": judge.identity,
-        "policies": {name: [step.to_json() for step in steps] for name, steps in found.items()},
+        "policies": {name: [step.to_json() for step in steps] for name, steps in calibrations.items()},
         "versions": versions(),
     }
     write_json(out, content)

@@ -3,17 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.reports.oracle_plots import convergence
 from glimpse_env import cli
-from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import write_json
-from oracles.boed.completion import CompletionConfig
-from oracles.boed.oracle import OracleConfig
-from oracles.validation.convergence import slope, squared_errors
-
-AS_RUN = "entropy as run on birds"
-CONFIG = OracleConfig(completion=CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0))
-"""What the oracle does where no image of the bank shows the very glimpses seen: a wide kernel, and labels as well."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +15,36 @@ class Args:
     out: Path = Path("runs/epe_convergence.json")
     """File of the figures."""
     sizes: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048, 4096)
-    """Numbers of samples."""
+    """Numbers of samples, ascending."""
     repetitions: int = 40
-    """Banks drawn for each size and world."""
+    """Number of banks drawn for each size and world."""
     worlds: int = 6
-    """Random worlds, each with a history of two pixels."""
+    """Number of random worlds, each with a history of two pixels."""
     seed: int = 0
-    """Of all that is random."""
+    """Seed of all that is random."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, sizes=8, repetitions=2, worlds=1, seed=0)
 
 
 def main(args: Args) -> None:
+    from agents.reports.oracle_plots import convergence
+    from glimpse_env.errors import ConfigurationError
+    from glimpse_env.files import write_json
+    from oracles.boed.completion import CompletionConfig
+    from oracles.boed.oracle import OracleConfig
+    from oracles.validation.convergence import slope, squared_errors
+
     if len(args.sizes) < 2:
         raise ConfigurationError(f"--sizes {args.sizes} must be two or more numbers, as a slope is fitted to them.")
+    # what the oracle does where no image of the bank shows the very glimpses seen: a wide kernel, and labels as well
+    as_run = OracleConfig(completion=CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0))
     squared = squared_errors(
-        args.sizes, repetitions=args.repetitions, worlds=args.worlds, seed=args.seed, extra={AS_RUN: CONFIG}
+        args.sizes,
+        repetitions=args.repetitions,
+        worlds=args.worlds,
+        seed=args.seed,
+        extra={"entropy as run on birds": as_run},
     )
     slopes = {name: slope(args.sizes, errors) for name, errors in squared.items()}
     for name, errors in squared.items():
