@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 from agents.evaluation.evaluate import evaluate
-from agents.reports.benchmark import ReportContext, summary_table, write_report
+from agents.reports.benchmark import summary_table, write_report
+from agents.reports.pages import ReportContext
 from glimpse_env.datasets import make_source
 from glimpse_env.judge.judge import Judge, find_judge
 from oracles.amortised.oracle import AmortisedOracle, find_oracle

@@ -7,7 +7,8 @@ from agents.evaluation.evaluate import choose_images, record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
 from agents.reports import episodes
-from agents.reports.benchmark import ReportContext, write_report
+from agents.reports.benchmark import write_report
+from agents.reports.pages import ReportContext
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.registration import scales_of
 from glimpse_env.versions import versions
