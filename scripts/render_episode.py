@@ -45,8 +45,8 @@ def main(args: Args) -> None:
     import numpy as np
     from PIL import Image
 
-    from agents.evaluation.evaluate import record
-    from agents.reports.episodes import animate, episode_frames, tile
+    from agents.evaluation.recordings import episode_frames, record
+    from agents.reports.episodes import animate, tile
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
     from glimpse_env.registration import scales_of

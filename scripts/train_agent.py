@@ -6,14 +6,18 @@ python scripts/train_agent.py --env GlimpseCUB-v0 --demos nogs_sequences_cub
 python scripts/train_agent.py --resume runs/GlimpseBirds-v0-ppo-oracle-s0
 """
 
+import logging
+
 from agents.presets import Args
 from glimpse_env import cli
 
 
 def main(args: Args) -> None:
     from agents.experiments.train import run
+    from agents.reports.training import draw_run
 
-    run(args)
+    pictures = draw_run(run(args))
+    logging.info("Pictures: %s", ", ".join(map(str, pictures)))
 
 
 if __name__ == "__main__":

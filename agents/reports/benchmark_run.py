@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from agents.evaluation.evaluate import choose_images, record
+from agents.evaluation.evaluate import choose_images
+from agents.evaluation.recordings import record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
 from agents.reports import episodes
