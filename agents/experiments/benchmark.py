@@ -215,6 +215,10 @@ class Reference:
     """Glimpses an episode."""
     making_s: dict[str, float] = field(default_factory=dict)
     """Seconds to make one demonstration, by demonstrator."""
+    fingerprint: str = ""
+    """Fingerprint of the data set."""
+    judge: str = ""
+    """Identity of the judge."""
 
 
 class Benchmark(GridRunner[AgentCell]):
@@ -255,7 +259,8 @@ class Benchmark(GridRunner[AgentCell]):
         for env, source in self.sources.items():
             judge = self.judges[env]
             known = references.get(env)
-            if known is None or known.images != self._images(source):
+            wanted_for = (self._images(source), source.fingerprint, judge.identity)
+            if known is None or (known.images, known.fingerprint, known.judge) != wanted_for:
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 for split in PUBLIC_SPLITS:
@@ -302,11 +307,22 @@ class Benchmark(GridRunner[AgentCell]):
         }
 
     def results(self) -> "DataFrame":
-        """Returns a row for each evaluation of a finished cell; see :data:`agents.evaluation.results.COLUMNS`."""
+        """Returns a row for each evaluation of a finished cell; see :data:`agents.evaluation.results.COLUMNS`.
+
+        Raises:
+            ArtifactError: if no cell is finished, or one was tested on other data or by another judge than the present.
+        """
         import pandas  # an optional package
 
         references = self.prepare()
         finished = self.finished_results()
+        for cell, result in finished.items():
+            for name in ("fingerprint", "judge"):
+                theirs, ours = result["test"][name], getattr(references[cell.env], name)
+                if theirs != ours:
+                    raise ArtifactError(
+                        f"{self.folder(cell)} was tested with {name} {theirs}, not {ours}; choose another --out."
+                    )
         return pandas.DataFrame(
             [row for cell, result in finished.items() for row in _rows(cell, result, references[cell.env])]
         )
@@ -365,7 +381,14 @@ class Benchmark(GridRunner[AgentCell]):
             indices = choose_images(dataset, count)
             for name, by_split in success.items():
                 by_split[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
-        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses, making_s)
+        return Reference(
+            **success,
+            images=images,
+            num_glimpses=source.geometry.num_glimpses,
+            making_s=making_s,
+            fingerprint=source.fingerprint,
+            judge=judge.identity,
+        )
 
     def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
         source, judge = self.sources[env], self.judges[env]
