@@ -11,7 +11,8 @@ from typing import Literal
 
 import tyro
 
-from agents.experiments.benchmark import Benchmark, BenchmarkGrid
+from agents.experiments.benchmark import Benchmark
+from agents.experiments.benchmark_grid import BenchmarkGrid
 from agents.reports.benchmark import ReportContext, summary_table, write_report
 from agents.reports.benchmark_examples import example_figures
 from agents.reports.tables import command_line, insert

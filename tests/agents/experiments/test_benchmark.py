@@ -21,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import choose_images
-from agents.experiments.benchmark import AgentCell, Benchmark, BenchmarkGrid
+from agents.experiments.benchmark import Benchmark
+from agents.experiments.benchmark_grid import AgentCell, BenchmarkGrid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from tests.support.commands import ROOT, begun, finish
