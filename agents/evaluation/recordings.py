@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -113,7 +114,7 @@ def load_recordings(path: Path) -> dict[str, Recording]:
                 name, _, field = key.rpartition("/")
                 by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
         return {name: Recording(**arrays) for name, arrays in by_policy.items()}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
 
 
