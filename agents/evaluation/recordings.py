@@ -109,7 +109,7 @@ def load_recordings(path: Path) -> dict[str, Recording]:
     """
     by_policy: dict[str, dict[str, Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key, array in archive.items():
                 name, _, field = key.rpartition("/")
                 by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
