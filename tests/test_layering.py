@@ -29,7 +29,7 @@ LAYERS = (
     ("oracles.demonstrations",),
     ("oracles.exchange", "oracles.validation"),
     ("oracles",),
-    ("agents.vec_env", "agents.evaluation.memory", "agents.evaluation.statistics"),
+    ("agents.cloning_data", "agents.vec_env", "agents.evaluation.memory", "agents.evaluation.statistics"),
     ("agents.networks",),
     ("agents.registry",),
     ("agents.cloning", "agents.presets"),

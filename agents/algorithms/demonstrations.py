@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning_data import CloningData
 from glimpse_env.datasets.base import Geometry, GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError

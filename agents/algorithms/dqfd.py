@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from agents.algorithms.policies import NEVER
 from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
-from agents.cloning import CloningData, check_spaces
+from agents.cloning import check_spaces
+from agents.cloning_data import CloningData
 from agents.networks.encoders import ENCODED
 from agents.registry import Algorithm
 from glimpse_env.errors import ConfigurationError

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from agents.cloning import CloningData
+from agents.cloning_data import CloningData
 from agents.presets import DEMONSTRATORS, Args, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import Algorithm, algorithm_of, make_model

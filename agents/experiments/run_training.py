@@ -17,7 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Image, Logger, configure
 
 from agents.algorithms.demonstrations import DemonstrationLossCallback, demonstration_rewards, warm_up_critic
-from agents.cloning import CloningData, DemonstrationLoss, agreement, clone
+from agents.cloning import DemonstrationLoss, agreement, clone
+from agents.cloning_data import CloningData
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, evaluate
 from agents.evaluation.recordings import Recording, episode_frames, record
 from agents.experiments.progress import ProgressCallback
