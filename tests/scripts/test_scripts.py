@@ -305,7 +305,10 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         return {"success_rate": success_rate, "interval": [success_rate - 0.05, success_rate + 0.05], "num_images": 80}
 
     folders = []
-    gaps = [{"value": 0.5, "interval": [0.4, 0.6]}, {"value": None, "interval": None}]  # an oracle no better than random
+    gaps = [
+        {"value": 0.5, "interval": [0.4, 0.6]},
+        {"value": None, "interval": None},
+    ]  # an oracle no better than random
     for env, policies in (("A-v0", {"random": 0.25, "agent": 0.5}), ("B-v0", {"random": 0.125, "oracle": 0.75})):
         folders.append(tmp_path / env)
         metrics = {
