@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import whole_file
 
 BANNER = 56
@@ -149,10 +149,8 @@ def episodes(
     path: Path,
     recordings: Mapping[str, Recording],
     dataset: GlimpseDataset,
-    geometry: Geometry,
     *,
     title: str,
-    scales: int = 1,
 ) -> None:
     """Draws finished episodes, images from top to bottom and policies from left to right.
 
@@ -160,13 +158,11 @@ def episodes(
         path: path of the PNG.
         recordings: episodes on the same images, by policy.
         dataset: the split that was played on.
-        geometry: geometry of the data set.
         title: names the environment and the data set.
-        scales: number of concentric windows of a glimpse.
     """
     count = len(next(iter(recordings.values())).indices)
     pictures = [
-        episode_frames(recording, row, dataset, geometry, name=name, scales=scales)[-1]
+        episode_frames(recording, row, dataset, name=name)[-1]
         for row in range(count)
         for name, recording in recordings.items()
     ]

@@ -60,7 +60,7 @@ def policy_cost(name: str, source: DataSource, judge: Judge, images: int, seed: 
             tables = sum(bank.embeddings.numel() * bank.embeddings.element_size() for bank in policy.banks)
         seconds = time.perf_counter() - start
     with Memory() as running:
-        evaluation = evaluate(policy, val, judge, source.geometry, choose_images(val, images), name=name)
+        evaluation = evaluate(policy, val, judge, choose_images(val, images), name=name)
     return {
         **evaluation.to_json(),
         "ms": evaluation.milliseconds,

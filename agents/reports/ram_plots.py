@@ -117,11 +117,10 @@ def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
         looks = looks_of(experiment, data)
         if looks:
             source = grid.source(data)
-            test, geometry = source.load("test"), source.geometry
-            places = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
-            some = np.asarray(test.images[:: max(1, len(test) // 1000)])
+            test = source.load("test")
+            mean_image = np.asarray(test.images[:: max(1, len(test) // 1000)]).mean(axis=(0, 3))
             title = f"{data}: share of test images that show each place"
-            look_maps(path, looks, places, some.mean(axis=(0, 3)), title)
+            look_maps(path, looks, source.geometry.grid, mean_image, title)
             yield path
 
 
