@@ -138,9 +138,10 @@ def own_classes(kind: type) -> list[type]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_only_entry_is_the_shared_one(name):
-    if name == "measure/env_speed":
+    text = (ROOT / "scripts" / f"{name}.py").read_text(encoding="utf-8")
+    if name == "measure/env_speed" and "cli.run" not in text:
         pytest.skip("not converted yet")
-    lines = (ROOT / "scripts" / f"{name}.py").read_text().splitlines()
+    lines = text.splitlines()
     assert lines[-2] == 'if __name__ == "__main__":'
     assert lines[-1].startswith("    cli.run(main, Args")
 
