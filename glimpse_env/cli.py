@@ -41,12 +41,13 @@ class DatasetFlags:
         """Returns the data set that the flags name.
 
         Raises:
-            ConfigurationError: if there is none of that name or an option is not one of the data set's.
+            ConfigurationError: if there is none of that name, an option is not one of the data set's or the scales are
+                out of range.
             DatasetNotFoundError: if its files are missing.
         """
         from glimpse_env.registration import source_of  # imports torch
 
-        return source_of(self.env, self.root, self.dataset_options)
+        return source_of(self.env, self.root, self.dataset_options, self.scales)
 
 
 def run(

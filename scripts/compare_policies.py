@@ -41,13 +41,13 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import TITLES, choose_images
     from agents.reports.policies import PolicyComparison, choose_policies
     from agents.reports.tables import replace_entry, replace_section
-    from glimpse_env.registration import scales_of, source_of
+    from glimpse_env.registration import source_of
     from oracles.training.judge import ensure_judge
 
     for env in args.env:
-        source = source_of(env, args.root, args.dataset_options)
+        source = source_of(env, args.root, args.dataset_options, args.scales)
         names = choose_policies(source, args.policies)
-        judge = ensure_judge(source, scales=scales_of(env, args.scales))
+        judge = ensure_judge(source)
         dataset = source.load(args.split)
         images = choose_images(dataset, args.images)
         evaluations = {}

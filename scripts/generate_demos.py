@@ -29,14 +29,13 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from agents.recording import is_agent, record_agent
-    from glimpse_env.registration import scales_of
     from oracles.demonstrations import generate
     from oracles.parallel import check_means
     from oracles.training.judge import ensure_judge
 
     check_means(args.workers, args.ray)
     source = args.source()
-    judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
+    judge = ensure_judge(source)
     if is_agent(args.policy):
         demonstrations = record_agent(Path(args.policy), source, judge, args.num, seed=args.seed)
         demonstrations.save(args.out)

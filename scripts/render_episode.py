@@ -49,17 +49,16 @@ def main(args: Args) -> None:
     from agents.reports.episodes import animate, tile
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
-    from glimpse_env.registration import scales_of
     from oracles.registry import POLICIES, make_policy
     from oracles.training.judge import ensure_judge
 
     if args.out.suffix not in (".png", ".gif"):
         raise ConfigurationError(f"--out {args.out} must end in .png or .gif.")
-    source, scales = args.source(), scales_of(args.env, args.scales)
+    source = args.source()
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
         raise ConfigurationError(f"--index {args.index} must lie in 0..{len(dataset) - 1} for {args.split}.")
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     image, fold = np.array([args.index]), int(dataset.folds[args.index])
     columns = []
     for name in args.policies:
@@ -68,8 +67,8 @@ def main(args: Args) -> None:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
         else:
             title, policy = Path(name).parent.name or name, saved_model(Path(name), args.algo)
-        recording = record(policy, dataset, judge, source.geometry, image, scales=scales)
-        columns.append(episode_frames(recording, 0, dataset, source.geometry, name=title, scales=scales))
+        recording = record(policy, dataset, judge, image)
+        columns.append(episode_frames(recording, 0, dataset, name=title))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:

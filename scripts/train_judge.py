@@ -27,16 +27,14 @@ def main(args: Args) -> None:
 
     from glimpse_env.files import write_json
     from glimpse_env.judge.judge import judge_path
-    from glimpse_env.registration import scales_of
     from oracles.training.judge import plan_for, train_judge
 
     source = args.source()
-    scales = scales_of(args.env, args.scales)
     changes = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
     plan = replace(plan_for(source), **changes)
     command = cli.command_line("train_judge", args)
-    judge = train_judge(source, plan, seed=args.seed, scales=scales, command=command)
-    out = args.out or judge_path(source, scales)
+    judge = train_judge(source, plan, seed=args.seed, command=command)
+    out = args.out or judge_path(source)
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")

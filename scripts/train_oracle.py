@@ -30,14 +30,12 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images, evaluate
-    from glimpse_env.registration import scales_of
     from oracles.amortised.oracle import oracle_path
     from oracles.training.judge import ensure_judge
     from oracles.training.scorer import criterion_for, plan_for, train_oracle
 
     source = args.source()
-    scales = scales_of(args.env, args.scales)
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     plan = plan_for(source, args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)
@@ -55,7 +53,7 @@ def main(args: Args) -> None:
     print(f"Amortised oracle ({args.horizon} glimpse, {oracle.card.criterion}) of {source.name} in {out}")
     val = source.load("val")
     images = choose_images(val, args.val_images)
-    evaluation = evaluate(oracle, val, judge, source.geometry, images, name="amortised", scales=scales)
+    evaluation = evaluate(oracle, val, judge, images, name="amortised")
     low, high = evaluation.interval()
     print(
         f"On {len(images)} validation images: success {100 * evaluation.success_rate:.1f} % ({100 * low:.1f} to "

@@ -47,7 +47,6 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images
     from agents.reports.oracle_settings import configurations, settings_entry, settings_table
     from agents.reports.tables import replace_entry, replace_section
-    from glimpse_env.registration import scales_of
     from oracles.training.judge import ensure_judge
 
     source = args.source()
@@ -56,7 +55,7 @@ def main(args: Args) -> None:
     fields = ("match", "label_weight", "effective_samples", "mirrored", "shifts")
     completions = {field: getattr(args, name) for field, name in zip(fields, names, strict=True)}
     configs = configurations(source, settings, completions)
-    judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
+    judge = ensure_judge(source)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     evaluations = {}

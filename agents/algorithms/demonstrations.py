@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
 from agents.cloning_data import CloningData
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
 
@@ -26,7 +26,6 @@ def demonstration_rewards(
     judge: Posterior,
     reward: RewardMode = "information",
     *,
-    scales: int = 1,
     tabulated: bool = False,
 ) -> np.ndarray:
     """Plays demonstrations in the environment and returns its rewards.
@@ -38,24 +37,20 @@ def demonstration_rewards(
         judge: judge of the data set.
         reward: reward mode of the environment: ``"information"``, the fall in the label's log-loss at each glimpse, or
             ``"classification"``, 1 at the end where the judge is right.
-        scales: of the sensor.
         tabulated: whether the judge answers from a table, as in the environment: faster where the table exists, and
             the same up to half precision.
 
     Returns:
         (N, T) float32.
     """
-    geometry = Geometry(data.grid.glimpse_size, data.grid.stride, data.num_glimpses)
     rewards = np.zeros(data.taken.shape, dtype=np.float32)
     for start in range(0, len(data), DEMONSTRATIONS_PER_CHUNK):
         rows = slice(start, start + DEMONSTRATIONS_PER_CHUNK)
         batch = EpisodeBatch(
             dataset,
             judge,
-            geometry,
             len(data.indices[rows]),
             observation="glimpse",
-            scales=scales,
             reward=reward,
             posterior_info=False,
             tabulated=tabulated,

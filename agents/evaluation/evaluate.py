@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
@@ -163,11 +163,9 @@ def evaluate(
     policy: Any,
     dataset: GlimpseDataset,
     judge: Judge | None,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
     name: str,
-    scales: int = 1,
     action: ActionMode = "discrete",
     observation: ObservationMode = "history",
     progress: bool = True,
@@ -179,10 +177,8 @@ def evaluate(
             Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
         dataset: the split to play on.
         judge: decides on success; None for a policy that classifies, see :func:`play`.
-        geometry: of the data set.
         indices: (N,) int, images of the split.
         name: name of the policy in tables.
-        scales: of the sensor.
         action, observation: the policy's, see :class:`glimpse_env.env.GlimpseEnv`.
         progress: whether to show a bar.
     """
@@ -192,9 +188,7 @@ def evaluate(
         timed,
         dataset,
         judge,
-        geometry,
         indices,
-        scales=scales,
         action=action,
         observation=observation,
         batch_size=BATCH,

@@ -9,14 +9,13 @@ from zipfile import BadZipFile
 import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rendering.frames import draw_episode
 from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import ObservationMode
-from glimpse_env.sensing.sensor import Sensor
 
 MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
 """Policies whose maps are drawn beside their episodes."""
@@ -44,17 +43,15 @@ def record(
     policy: Any,
     dataset: GlimpseDataset,
     judge: Judge,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
-    scales: int = 1,
     observation: ObservationMode = "history",
 ) -> Recording:
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
     Arguments as in :func:`agents.evaluation.evaluate.evaluate`.
     """
-    seen: list[list[np.ndarray]] = [[] for _ in range(geometry.num_glimpses)]
+    seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
 
     def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
         maps = getattr(policy, "last_maps", None)
@@ -65,17 +62,15 @@ def record(
         policy,
         dataset,
         judge,
-        geometry,
         indices,
-        scales=scales,
         observation=observation,
         progress=False,
         start=start_on(policy, dataset),
         on_step=keep,
     )
     count, steps = rollouts.corners.shape[:2]
-    sensor = Sensor(geometry.glimpse_size, scales)
-    glimpses = sensor(dataset.images, np.repeat(rollouts.indices, steps), rollouts.corners.reshape(-1, 2))
+    rows = np.repeat(rollouts.indices, steps)
+    glimpses = dataset.geometry.sensor(dataset.images, rows, rollouts.corners.reshape(-1, 2))
     glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
     folds = np.asarray(dataset.folds[rollouts.indices])
     after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
@@ -118,23 +113,20 @@ def load_recordings(path: Path) -> dict[str, Recording]:
         raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
 
 
-def episode_frames(
-    recording: Recording, row: int, dataset: GlimpseDataset, geometry: Geometry, *, name: str, scales: int = 1
-) -> list[np.ndarray]:
+def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, name: str) -> list[np.ndarray]:
     """Draws an episode step by step: T pictures, one after each glimpse, the true class named in the last.
 
     Args:
         recording: of one policy.
         row: index of its episode.
         dataset: the split that was played on.
-        geometry: of the data set.
         name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
-        scales: of the sensor.
 
     Returns:
         (h, w, 3) uint8 pictures of one size.
     """
-    index, steps = int(recording.indices[row]), geometry.num_glimpses
+    index, geometry = int(recording.indices[row]), dataset.geometry
+    steps = geometry.num_glimpses
     maps = recording.maps if name in MAPPED else None
     return [
         draw_episode(
@@ -148,7 +140,7 @@ def episode_frames(
             stride=geometry.stride,
             map_title=recording.map_title,
             num_glimpses=steps,
-            scales=scales,
+            scales=geometry.scales,
             title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
         )
         for t in range(steps)

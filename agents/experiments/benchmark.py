@@ -25,7 +25,7 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.demonstrations import Demonstrations, generate
 from oracles.training.judge import ensure_judge
 
@@ -67,7 +67,7 @@ class Benchmark(GridRunner[AgentCell]):
     @cached_property
     def judges(self) -> dict[str, Judge]:
         """Judges by environment; trained where there is none."""
-        return {env: ensure_judge(source, scales=scales_of(env)) for env, source in self.sources.items()}
+        return {env: ensure_judge(source) for env, source in self.sources.items()}
 
     def prepare(self) -> dict[str, Reference]:
         """Makes what all cells of an environment share: judge, tables, demonstrations, references.
@@ -96,7 +96,7 @@ class Benchmark(GridRunner[AgentCell]):
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 for split in PUBLIC_SPLITS:
-                    EpisodeBatch(source.load(split), judge, source.geometry, 1, observation="embedding")
+                    EpisodeBatch(source.load(split), judge, 1, observation="embedding")
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])
@@ -239,7 +239,7 @@ class Benchmark(GridRunner[AgentCell]):
         if path.with_suffix(".json").is_file():
             return
         source = source_of(teacher.env, self.grid.root)
-        judge = ensure_judge(source, scales=scales_of(teacher.env))
+        judge = ensure_judge(source)
         agent = self.folder(teacher) / "model.zip"
         record_agent(agent, source, judge, max(self.grid.num_demos), seed=teacher.seed).save(path)
 

@@ -117,7 +117,7 @@ class RamGrid:
     def source(self, data: str) -> DataSource:
         """Returns the data set of the task called ``data``."""
         task = TASKS[data]
-        return source_of(task.env, self.root, json.dumps(task.dataset_options))
+        return source_of(task.env, self.root, json.dumps(task.dataset_options), task.scales)
 
     def iterations_of(self, cell: RamCell) -> int:
         """Returns the most iterations of a cell's run."""
@@ -291,8 +291,8 @@ def read_curve(path: Path) -> list[Validation]:
 def demonstrate_for(grid: RamGrid, data: str) -> Any:
     """Returns the oracle's demonstrations for a task, and makes them and the judge where there are none."""
     task = TASKS[data]
-    source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options))
-    judge = ensure_judge(source, scales=task.scales)
+    source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options), task.scales)
+    judge = ensure_judge(source)
     return demonstrate(task.oracle, source, judge, grid.sequences_of(data))
 
 

@@ -89,7 +89,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
     if (out / "config.json").exists():
         raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     if args.demos == "hgs" and not source.part_names:
         raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
     if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
@@ -143,7 +143,7 @@ def read_run(folder: Path) -> tuple[Args, DataSource, str]:
         raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     if (source.name, source.fingerprint) != (name, fingerprint):
         raise ArtifactError(
             f"{folder} was begun on data set {name} {fingerprint}; {args.env} now finds {source.name} "

@@ -12,7 +12,6 @@ from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, judge_command
-from glimpse_env.registration import scales_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.base import GlimpsePolicy
 from oracles.demonstrations import Demonstrations, demonstrate
@@ -36,12 +35,12 @@ class RunInputs:
             source: the data set.
         """
         self.args, self.source = args, source
-        self.geometry, self.scales = source.geometry, scales_of(args.env, args.scales)
+        self.geometry = source.geometry
 
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        return ensure_judge(self.source, scales=self.scales, command=judge_command(self.source, self.scales))
+        return ensure_judge(self.source, command=judge_command(self.source))
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -87,8 +86,6 @@ class RunInputs:
         data = CloningData.from_demonstrations(
             demonstrations,
             self.dataset("train"),
-            self.geometry,
-            scales=self.scales,
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
@@ -110,10 +107,8 @@ class RunInputs:
             GlimpseVectorEnv(
                 train,
                 self.judge,
-                self.geometry,
                 num_envs=NUM_ENVS,
                 observation=self.args.observation,
-                scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
                 tabulated=self.tabulated,

@@ -191,7 +191,6 @@ class RunTraining(RunInputs):
                 self.dataset("train"),
                 self.judge,
                 self.args.reward,
-                scales=self.scales,
                 tabulated=self.tabulated,
             )
             rewards = np.tile(rewards, (len(data) // len(plain), 1))  # mirror images pay the same
@@ -250,7 +249,7 @@ class RunTraining(RunInputs):
                 policy = self.oracle if name == "oracle" else model
                 recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
-                    frames = episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)
+                    frames = episode_frames(recording, row, val, name=name)
                     picture = Image(frames[-1], "HWC")
                     self.tensorboard.record(f"episodes/{name}-{row}", picture, exclude=FILES_ONLY)
             self.tensorboard.dump(step)
@@ -331,10 +330,8 @@ class RunTraining(RunInputs):
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
             name=name,
-            scales=self.scales,
             observation=self._observation_of(name),
             progress=progress,
         )
@@ -344,9 +341,7 @@ class RunTraining(RunInputs):
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
-            scales=self.scales,
             observation=self._observation_of(name),
         )
 

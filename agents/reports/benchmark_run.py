@@ -11,7 +11,6 @@ from agents.reports import episodes
 from agents.reports.benchmark import write_report
 from agents.reports.pages import ReportContext
 from glimpse_env.files import whole_file, write_json
-from glimpse_env.registration import scales_of
 from glimpse_env.versions import versions
 from oracles.registry import make_policy
 
@@ -77,18 +76,11 @@ def example_figures(benchmark: Benchmark) -> list[tuple[str, bytes]]:
         best = curves.loc[curves.success.idxmax()]
         agent, settings = load_agent(benchmark.out / "cells" / best.cell / "model.zip")
         rows = choose_images(test, EXAMPLES)
-        scales = scales_of(env)
-        recordings = {
-            "agent": record(
-                agent, test, judge, source.geometry, rows, scales=scales, observation=settings["observation"]
-            )
-        }
+        recordings = {"agent": record(agent, test, judge, rows, observation=settings["observation"])}
         for name in ("oracle", "random"):
-            recordings[name] = record(
-                make_policy(name, source, judge), test, judge, source.geometry, rows, scales=scales
-            )
+            recordings[name] = record(make_policy(name, source, judge), test, judge, rows)
         path = benchmark.out / "plots" / f"episodes-{env}.png"
-        episodes.episodes(path, recordings, test, source.geometry, title=f"{env} · {best.cell}", scales=scales)
+        episodes.episodes(path, recordings, test, title=f"{env} · {best.cell}")
         caption = (
             f"{env}: test images through the eyes of the best agent ({best.algo}, {best.architecture}, demonstrations: "
             f"{best.demos}), of the oracle with its map of what it expects of every location, and at random."

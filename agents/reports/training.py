@@ -8,7 +8,6 @@ from agents.evaluation.recordings import load_recordings
 from agents.experiments.run_folder import read_run, title_of
 from agents.reports import episodes as figures
 from glimpse_env.errors import ArtifactError
-from glimpse_env.registration import scales_of
 
 
 def draw_run(folder: Path) -> list[Path]:
@@ -38,7 +37,5 @@ def draw_run(folder: Path) -> list[Path]:
         title=title,
     )
     recordings = load_recordings(folder / "recordings.npz")
-    figures.episodes(
-        paths[1], recordings, source.load("test"), source.geometry, title=title, scales=scales_of(args.env, args.scales)
-    )
+    figures.episodes(paths[1], recordings, source.load("test"), title=title)
     return paths

@@ -43,14 +43,13 @@ def main(args: Args) -> None:
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from glimpse_env.judge.sequences import replayed
-    from glimpse_env.registration import scales_of
     from glimpse_env.rollout import play
     from glimpse_env.versions import versions
     from oracles.registry import make_policy
     from oracles.training.judge import ensure_judge
 
-    source, scales = args.source(), scales_of(args.env, args.scales)
-    judge, test = ensure_judge(source, scales=scales), source.load("test")
+    source = args.source()
+    judge, test = ensure_judge(source), source.load("test")
     if args.network is not None:
         if not 0 <= args.network < len(judge.networks):
             raise ConfigurationError(f"--network {args.network} must lie in 0..{len(judge.networks) - 1}.")
@@ -62,7 +61,7 @@ def main(args: Args) -> None:
             continue
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
-        rollouts = play(policy, test, judge, source.geometry, indices, scales=scales, start=start_on(policy, test))
+        rollouts = play(policy, test, judge, indices, start=start_on(policy, test))
         probabilities = replayed(test, judge, indices, rollouts.corners)
         calibrations[name] = [
             calibrate(probabilities[:, t], rollouts.labels, seed=args.seed)

@@ -1,4 +1,4 @@
-"""What it costs to stop looking early, by the paper's rule and by simpler ones.
+"""Measures what it costs to stop looking early, by the paper's rule and by simpler ones.
 
 python scripts/measure/stopping.py --env GlimpseBirds-v0
 python scripts/measure/stopping.py --env GlimpseBirdsClassify-v0 --network runs/paper/cells/<run>/best.zip
@@ -99,18 +99,16 @@ def played_by_oracle(args: Args, source: DataSource, images: np.ndarray) -> Play
     """
     from agents.evaluation.evaluate import TITLES
     from glimpse_env.errors import ConfigurationError
-    from glimpse_env.registration import scales_of
     from oracles.boed.oracle import BOEDOracle
     from oracles.boed.stopping import play_out
     from oracles.registry import make_policy
     from oracles.training.judge import ensure_judge
 
-    scales = scales_of(args.env, args.scales)
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     oracle = make_policy(args.policy, source, judge)
     if not isinstance(oracle, BOEDOracle):
         raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
-    played = play_out(oracle, source.load(args.split), judge, source.geometry, images, scales=scales)
+    played = play_out(oracle, source.load(args.split), judge, images)
     entry = {"judge": judge.identity, "policy": args.policy, "config": asdict(oracle.config)}
     return played, f"{TITLES[args.policy]}, criterion {oracle.config.criterion}", entry, None
 
@@ -122,7 +120,6 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
     from agents.ram.algorithm import RAM
     from agents.ram.stopping import flops, play_out
     from agents.vec_env import GlimpseVecEnv
-    from glimpse_env.registration import scales_of
 
     assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
@@ -131,7 +128,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
         num_envs=1,
         task="classify",
         observation="glimpse",
-        scales=scales_of(args.env, args.scales),
+        scales=source.geometry.scales,
         dataset_options=json.loads(args.dataset_options),
         **root,
     )

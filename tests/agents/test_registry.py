@@ -16,7 +16,7 @@ from agents.registry import ALGORITHMS, ARCHITECTURES, algorithm_of, make_model,
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
-from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
+from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
     OBSERVATIONS,
     STEPS,
@@ -54,7 +54,7 @@ def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
 
 @pytest.mark.parametrize("algo", ON_POLICY)
 def test_the_vector_environment_is_trained_on(algo: str) -> None:
-    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=4, posterior_info=False))
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=4, posterior_info=False))
     model = make_model(algo, env, seed=0, judge=toy_judge(), n_steps=STEPS, device="cpu")
     warm_up_critic(model, timesteps=STEPS * 4, epochs=1)
     model.learn(STEPS * 4, callback=DemonstrationLossCallback(random_data()))

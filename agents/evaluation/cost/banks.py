@@ -180,12 +180,11 @@ class Timed:
 
 def sequences(setting: Setting, policy: Timed) -> np.ndarray:
     """Plays a batch of sequences on images that are not in the bank and returns their locations (N, T)."""
-    rows, world = np.arange(setting.settings.sequences), setting.world
+    rows = np.arange(setting.settings.sequences)
     return play(
         policy,
         setting.test,
         setting.judge,
-        world.source.geometry,
         rows,
         batch_size=len(rows),
         progress=False,

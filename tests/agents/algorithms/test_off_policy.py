@@ -9,7 +9,7 @@ from agents.algorithms.demonstrations import demonstration_rewards
 from agents.registry import ALGORITHMS, ARCHITECTURES, make_model, steps_between_updates
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.vector_env import GlimpseVectorEnv
-from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
+from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
     OBSERVATIONS,
     STEPS,
@@ -55,7 +55,7 @@ def test_off_policy_algorithms_learn_in_the_vector_environment(algo: str, observ
     """From demonstrations too; a frozen encoder is the judge's and stays so, all else moves."""
     judge = toy_judge()
     options = {"num_envs": 4, "posterior_info": False, "observation": observation}
-    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, GEOMETRY, **options))
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, **options))
     model: Any = make_model(algo, env, seed=0, judge=judge, device="cpu")
     assert model.policy.encodes_once == (observation == "history")
     extractor = model.policy.pi_features_extractor
