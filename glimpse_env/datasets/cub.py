@@ -12,19 +12,8 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented, augmented_unseen
-from glimpse_env.datasets.base import (
-    PUBLIC_SPLITS,
-    DataSource,
-    Geometry,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    data_root,
-    folds_by_class,
-)
-from glimpse_env.datasets.cropping import Box, crop, letterbox, parts_in_crop
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Geometry, Split, data_root
+from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 
@@ -72,7 +61,7 @@ class _Entry:
     """(P, 3) float64: row and column in the photograph's pixels, and 1 where visible, else 0."""
 
 
-class CUB200(DataSource):
+class CUB200(PhotographSource):
     """The released CUB_200_2011 folder, whole or with any choice of species and images.
 
     An image is a square of side 1.5 x the longer box side, centred on the box, clipped to the photograph
@@ -150,40 +139,23 @@ class CUB200(DataSource):
             [self.name, PROTOCOL, self.num_folds, self.class_names, self.part_names], content, np.stack(parts)
         )
 
-    def size(self, split: Split) -> int:
-        return len(self._entries[split])
-
     def image_ids(self, split: Split) -> np.ndarray:
         """(N,) int64, ascending: the original ids, as in images.txt, of the images of a split."""
         return np.array([entry.identity for entry in self._entries[split]], dtype=np.int64)
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        entries = self._entries[split]
-        labels[:] = [entry.label for entry in entries]
-        if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index, entry in enumerate(entries):
-            images[index], box = self._square(self._photograph(entry), entry)
-            parts[index] = parts_in_crop(entry.parts, box, self.image_shape[0])
-            progress(1)
+    def labels_of(self, split: Split) -> np.ndarray:
+        return np.array([entry.label for entry in self._entries[split]], dtype=np.int64)
 
-    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        entry = self._entries[split][index]
+        path = self._path(entry)
+        return path, f"{path}, named in {self.folder / 'images.txt'}:{entry.line},", _REMEDY
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented_unseen`."""
-        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
+    def square_of(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+        entry = self._entries[split][index]
+        photograph = self.read(split, index, upright=False)  # boxes and parts are in the pixels as they are stored
+        pixels, box = self._square(photograph, entry)
+        return pixels, parts_in_crop(entry.parts, box, self.image_shape[0])
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         """The pixels shown of a photograph, and the box of it that they are."""
@@ -240,16 +212,6 @@ class CUB200(DataSource):
                 f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is missing; {_REMEDY}."
             )
         return path
-
-    def _photograph(self, entry: _Entry) -> Image.Image:
-        path = self._path(entry)
-        try:
-            return read_photograph(path, upright=False)  # boxes and parts are in the pixels as they are stored
-        except ValueError as error:
-            raise DatasetFormatError(
-                f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is not a readable image "
-                f"({error}); {_REMEDY}."
-            ) from error
 
 
 class CUBFull(CUB200):

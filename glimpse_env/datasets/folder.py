@@ -1,7 +1,6 @@
 """Any folder of images in class subfolders: the layout of torchvision's ``ImageFolder``."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +9,8 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import flag, path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented, augmented_unseen
-from glimpse_env.datasets.base import (
-    PUBLIC_SPLITS,
-    DataSource,
-    Geometry,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    folds_by_class,
-)
-from glimpse_env.datasets.cropping import crop, middle_square
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Geometry, Split
+from glimpse_env.datasets.images import PhotographSource
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import LocationGrid
@@ -53,7 +42,7 @@ class _File:
         return self.folder / self.place
 
 
-class ImageFolder(DataSource):
+class ImageFolder(PhotographSource):
     """Photographs from ``root/<class>/``, or from ``root/train/<class>/`` beside ``root/val/`` or ``root/test/``.
 
     The largest square in the middle of each image is resized to ``size`` with antialiasing; how files become RGB is
@@ -151,40 +140,12 @@ class ImageFolder(DataSource):
             raise DatasetNotFoundError(f"{error.filename} is gone; make the data set again.") from error
         return digest([self.name, PROTOCOL, self.class_names], arguments, content)
 
-    def size(self, split: Split) -> int:
-        return len(self._files[split])
+    def labels_of(self, split: Split) -> np.ndarray:
+        return np.array([file.label for file in self._files[split]], dtype=np.int64)
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        labels[:] = [file.label for file in self._files[split]]
-        if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index, file in enumerate(self._files[split]):
-            try:
-                photograph = read_photograph(file.path, upright=True)
-            except ValueError as error:
-                raise DatasetFormatError(
-                    f"{file.path} is not a readable image ({error}); remove or replace it."
-                ) from error
-            images[index] = crop(photograph, middle_square(photograph.size), self.image_shape[0])
-            progress(1)
-
-    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
-
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented_unseen`."""
-        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        path = self._files[split][index].path
+        return path, str(path), "remove or replace it"
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
         """The classes, and the images of each split in the order of their hashes."""
