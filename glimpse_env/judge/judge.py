@@ -20,7 +20,7 @@ from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import LocationGrid
-from glimpse_env.sensing.pyramid import cut_on_grid
+from glimpse_env.sensing.sensor import cut_on_grid
 
 FORMAT = 1
 
