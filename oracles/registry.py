@@ -6,7 +6,6 @@ from typing import Any
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.geometry import LocationGrid
 from oracles.base import GlimpsePolicy
 from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
 from oracles.boed.completion import CompletionConfig
@@ -63,8 +62,7 @@ FINE_BANK = 2000
 
 def has_fine_grid(source: DataSource) -> bool:
     """Whether a data set has so many locations that judges are narrow and banks small by default."""
-    geometry = source.geometry
-    return len(LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)) > FINE_GRID
+    return len(source.geometry.grid) > FINE_GRID
 
 
 def default_oracle_config(source: DataSource) -> OracleConfig:

@@ -8,7 +8,6 @@ import tyro
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import find_judge
-from glimpse_env.sensing.observations import ObservationMode
 from oracles.demonstrations import Demonstrations
 from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
 
@@ -23,7 +22,7 @@ class Args:
     """File (.npz) to write; its manifest goes beside it as .json."""
     id: str | None = None
     """Of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
-    observation: ObservationMode = "history"
+    observation: str = "history"
     """What an export shows of the episodes."""
     root: str | None = None
     """Folder of the data set that is exported; default GLIMPSE_DATA. That of GlimpseFolder-v0 has no default."""
@@ -43,8 +42,8 @@ def _exchange(args: Args) -> None:
         demonstrations = Demonstrations.load(args.export_from)
         manifest = demonstrations.manifest
         root = {} if args.root is None else {"root": args.root}
-        source = make_source(manifest["dataset"], **manifest["options"], **root)
-        judge = find_judge(source, manifest["scales"])
+        source = make_source(manifest["dataset"], **manifest["options"], **root).with_scales(manifest["scales"])
+        judge = find_judge(source)
         name = args.id or default_id(demonstrations)
         folder = export_demonstrations(demonstrations, source, judge, name, observation=args.observation)
         print(f"{len(demonstrations)} episodes in {folder}\nminari.load_dataset({name!r})")

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,12 +21,12 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import is_image_space
 
 from glimpse_env import ENV_IDS, GlimpseVectorEnv
-from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.observations import OBSERVATIONS
 from tests.support.toy import write_toy_world
 
 World = dict[str, dict[str, Any]]
 SMALL, RGB = "GlimpseDigits-v0", "GlimpseBirds-v0"
-MODES = get_args(ObservationMode)
+MODES = tuple(OBSERVATIONS)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,8 @@ def test_vector_statistics_are_right(world: World, env_id: str, vectorization: s
     env = gym.wrappers.vector.RecordEpisodeStatistics(env)
     env.action_space.seed(0)
     env.reset(seed=0)
-    returns, lengths, episodes = np.zeros(3), np.zeros(3), []
+    returns, lengths = np.zeros(3), np.zeros(3)
+    episodes: list[np.ndarray] = []
     ended = np.zeros(3, dtype=bool)
     while len(episodes) < 3:
         counts = vectorization != "sync" or not ended.any()  # else this step only resets

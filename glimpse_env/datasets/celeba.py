@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, Geometry, Split, data_root
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
 from glimpse_env.datasets.images import PhotographSource
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 PROTOCOL = 1
 """Version of how images are resized and split; part of the fingerprint."""
@@ -50,7 +51,7 @@ class CelebAHQ(PhotographSource):
 
     mirror_symmetric = True
     name = "celeba-hq"
-    geometry = Geometry(glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
+    geometry = Geometry(image_size=SIZE, glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
     num_folds = 3
     images_per_pass = 6000  # more would need gigabytes of memory

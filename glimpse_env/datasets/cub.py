@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, Geometry, Split, data_root
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
 from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""
@@ -85,7 +86,7 @@ class CUB200(PhotographSource):
 
     mirror_symmetric = True
     name = "cub"
-    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
+    geometry = Geometry(image_size=SIZE, glimpse_size=32, stride=8, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
     num_folds = 3
 
@@ -222,7 +223,7 @@ class CUBFull(CUB200):
     """
 
     name = "cub-full"
-    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=6)
+    geometry = Geometry(image_size=FULL_SIZE, glimpse_size=32, stride=8, num_glimpses=6)
     image_shape = (FULL_SIZE, FULL_SIZE, 3)
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import flag, path_or_none, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, Geometry, Split
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split
 from glimpse_env.datasets.images import PhotographSource
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""
@@ -90,7 +90,7 @@ class ImageFolder(PhotographSource):
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
         grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
         self.geometry = Geometry(
-            grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
+            size, grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
         )
         self.image_shape = (size, size, 3)
         self.num_folds = whole_number("folds", folds, 2)

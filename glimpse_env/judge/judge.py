@@ -19,7 +19,7 @@ from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import env_of
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 from glimpse_env.sensing.sensor import cut_on_grid
 
 FORMAT = 1
@@ -64,7 +64,10 @@ class Judge:
     def __init__(self, networks: list[GlimpsePosterior], card: JudgeCard):
         self.networks = [network.eval().requires_grad_(False) for network in networks]
         self.card = card
-        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self.geometry = Geometry(
+            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
+        )
+        self.grid = self.geometry.grid
         self._temperatures = torch.tensor(card.temperatures, dtype=torch.float32)  # (K, T + 1)
 
     @property
@@ -281,37 +284,39 @@ def card_content(path: Path, what: str, format: int) -> dict[str, Any]:
     return {**content, "config": PosteriorConfig(**content["config"])}
 
 
-def judge_path(source: DataSource, scales: int = 1) -> Path:
+def judge_path(source: DataSource) -> Path:
     """Where the judge of a data set is kept in the cache."""
-    return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{scales}.safetensors"
+    return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{source.geometry.scales}.safetensors"
 
 
-def judge_command(source: DataSource, scales: int = 1) -> str:
+def judge_command(source: DataSource) -> str:
     """The command line that makes the judge of a data set."""
-    return command_for("train_judge.py", source, scales)
+    return command_for("train_judge.py", source)
 
 
-def command_for(script: str, source: DataSource, scales: int, *words: str) -> str:
+def command_for(script: str, source: DataSource, *words: str) -> str:
     """The command line that calls a script for a data set, with further ``words``."""
     options = source.chosen_options
     root = options.pop("root", None)
     command = ["python", f"scripts/{script}", "--env", env_of(source.name)]
     command += ["--root", root] if root else []
     command += ["--dataset-options", json.dumps(options)] if options else []
-    return shlex.join([*command, "--scales", str(scales), *words])
+    return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
 
 
-def find_judge(source: DataSource, scales: int = 1) -> Judge:
+def find_judge(source: DataSource) -> Judge:
     """The judge that fits a data set: from the cache, else the one shipped with the package.
 
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.
     """
-    shipped = Path(str(resources.files("glimpse_env") / "judges" / f"{source.name}-x{scales}.safetensors"))
-    for path in (judge_path(source, scales), shipped):
+    shipped = Path(
+        str(resources.files("glimpse_env") / "judges" / f"{source.name}-x{source.geometry.scales}.safetensors")
+    )
+    for path in (judge_path(source), shipped):
         if path.is_file() and load_card(path).fingerprint == source.fingerprint:
             return Judge.load(path)
     raise JudgeNotFoundError(
-        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
-        f"make one with `{judge_command(source, scales)}`."
+        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, "
+        f"scales={source.geometry.scales}); make one with `{judge_command(source)}`."
     )

@@ -1,20 +1,19 @@
 """What an agent is shown of an episode, and the way back from there to the glimpses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
-from glimpse_env.checks import one_of
+from glimpse_env.registry import Registry
 from glimpse_env.sensing.array_pool import ArrayPool
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 
-ObservationMode = Literal["history", "glimpse", "canvas", "embedding"]
 Observation: TypeAlias = Any
 """An array, or a dict of arrays; with a leading batch axis where several episodes are meant."""
 
@@ -125,6 +124,10 @@ class HistoryObserver(Observer):
 
     key = "glimpses"
 
+    @classmethod
+    def of(cls, geometry: Geometry, channels: int) -> "HistoryObserver":
+        return cls(geometry.grid, geometry.num_glimpses, channels * geometry.scales)
+
     def __init__(self, grid: LocationGrid, num_glimpses: int, channels: int):
         self._describe(grid, num_glimpses, grid.glimpse_size**2 * channels, 0.0, 1.0)
 
@@ -173,6 +176,11 @@ class EmbeddingObserver(HistoryObserver):
 
     key = "embeddings"
 
+    @classmethod
+    def of(cls, geometry: Geometry, channels: int) -> "EmbeddingObserver":
+        """Makes the observer; ``channels`` is D, the width of an embedding."""
+        return cls(geometry.grid, geometry.num_glimpses, channels)
+
     def __init__(self, grid: LocationGrid, num_glimpses: int, width: int):
         largest = float(np.finfo(np.float16).max)
         self._describe(grid, num_glimpses, width, -largest, largest)
@@ -184,13 +192,14 @@ class EmbeddingObserver(HistoryObserver):
 class GlimpseObserver(Observer):
     """Only the newest glimpse, flattened from (g, g, C * scales), its normalised location, and the step."""
 
-    def __init__(self, grid: LocationGrid, num_glimpses: int, channels: int):
+    def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
-        self.grid = grid
+        self.grid = geometry.grid
+        width = geometry.glimpse_size**2 * channels * geometry.scales
         self.space = spaces.Dict(
-            glimpse=spaces.Box(0.0, 1.0, (grid.glimpse_size**2 * channels,), np.float32),
+            glimpse=spaces.Box(0.0, 1.0, (width,), np.float32),
             location=spaces.Box(-1.0, 1.0, (2,), np.float32),
-            step=spaces.Discrete(num_glimpses + 1),
+            step=spaces.Discrete(geometry.num_glimpses + 1),
         )
 
     def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
@@ -218,10 +227,10 @@ class CanvasObserver(Observer):
     Of several scales only the narrowest is painted.
     """
 
-    def __init__(self, grid: LocationGrid, image_channels: int):
+    def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
-        self.grid = grid
-        self.space = spaces.Box(0, 255, (grid.image_size, grid.image_size, image_channels + 1), np.uint8)
+        self.grid, side = geometry.grid, geometry.image_size
+        self.space = spaces.Box(0, 255, (side, side, channels + 1), np.uint8)
 
     def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
         side, channels = self.grid.glimpse_size, shown.shape[3] - 1
@@ -234,22 +243,36 @@ class CanvasObserver(Observer):
         windows[episodes, corners[:, 0], corners[:, 1], 0] = seen
 
 
-def make_observer(
-    mode: ObservationMode, grid: LocationGrid, num_glimpses: int, image_channels: int, scales: int, embedding: int = 0
-) -> Observer:
-    """The observer called ``mode``; ``embedding`` is D, of the judge's embeddings, for that mode.
+ObserverFactory: TypeAlias = Callable[[Geometry, int], Observer]
+"""Makes an observer from the geometry of the glimpses and the number of image channels; that of embeddings from the
+number D of an embedding's entries in place of the channels."""
+
+OBSERVATIONS: Registry[ObserverFactory] = Registry(
+    "observation",
+    {
+        "history": HistoryObserver.of,
+        "glimpse": GlimpseObserver,
+        "canvas": CanvasObserver,
+        "embedding": EmbeddingObserver.of,
+    },
+)
+"""Kinds of observation by name."""
+
+
+def register_observation(name: str, factory: ObserverFactory | str) -> None:
+    """Registers a kind of observation, which is then an ``observation`` of every environment.
+
+    ``observation="your_package:name"`` imports ``your_package`` first, so that it can register the name.
+
+    Args:
+        name: the name.
+        factory: makes the :class:`Observer` from a :class:`Geometry` and the number of image channels, as a class of
+            observers with this signature does; or its place, ``"module:attribute"``.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if another kind has this name.
     """
-    one_of("observation", mode, get_args(ObservationMode))
-    if mode == "history":
-        return HistoryObserver(grid, num_glimpses, image_channels * scales)
-    if mode == "glimpse":
-        return GlimpseObserver(grid, num_glimpses, image_channels * scales)
-    if mode == "canvas":
-        return CanvasObserver(grid, image_channels)
-    return EmbeddingObserver(grid, num_glimpses, embedding)
+    OBSERVATIONS.add(name, factory)
 
 
 def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) -> Histories:

@@ -16,7 +16,7 @@ from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFound
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge, card_content, command_for
 from glimpse_env.judge.posterior import PosteriorConfig
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.amortised.network import LocationScorer
 from oracles.base import GlimpsePolicy, Observations, actions_for
@@ -75,7 +75,10 @@ class AmortisedOracle(GlimpsePolicy):
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
         self.networks = [scorer.eval().requires_grad_(False) for scorer in networks]
         self.card = card
-        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self.geometry = Geometry(
+            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
+        )
+        self.grid = self.geometry.grid
         self.network = network
         self._kernels = [scorer.kernels_from() for scorer in self._asked]
         self.map_title = map_title(card.criterion, card.horizon)
@@ -203,7 +206,7 @@ def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
 
 def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
     """The command line that makes the amortised oracle of a judge."""
-    return command_for("train_oracle.py", source, judge.card.scales, "--horizon", horizon)
+    return command_for("train_oracle.py", source, "--horizon", horizon)
 
 
 def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:

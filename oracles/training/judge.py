@@ -52,31 +52,34 @@ def plan_for(source: DataSource) -> JudgePlan:
     return replace(plan, **_NARROW, visited_images=min(plan.visited_images, 300), start=None)
 
 
-def ensure_judge(source: DataSource, *, scales: int = 1, seed: int = 0, command: str = "") -> Judge:
+def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Judge:
     """The judge that fits a data set, trained and kept in the cache where there is none."""
     try:
-        return find_judge(source, scales)
+        return find_judge(source)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        judge = train_judge(source, plan_for(source), seed=seed, scales=scales, command=command)
-        judge.save(judge_path(source, scales))
+        judge = train_judge(source, plan_for(source), seed=seed, command=command)
+        judge.save(judge_path(source))
         return judge
 
 
-def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int = 1, command: str = "") -> Judge:
+def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str = "") -> Judge:
     """Trains, calibrates and scores a judge; a run that was stopped goes on from its last finished pass.
 
     Args:
         source: the data set.
         plan: how to train.
         seed: of all that is random.
-        scales: windows a glimpse.
         command: what makes this judge again; kept in its card.
     """
-    work = cache_folder() / "judge-training" / digest(source.name, source.fingerprint, scales, seed, vars(plan))
+    work = (
+        cache_folder()
+        / "judge-training"
+        / digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
+    )
     trainers = []
     for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed, scales=scales)
+        trainer = NetworkTrainer(source, fold, plan, seed=seed)
         trainer.run(
             visit=lambda judge, k, rng: visited_histories(source, judge, k, plan, rng), checkpoint=work / f"{fold}.pt"
         )
@@ -118,9 +121,7 @@ def _oracle_locations(
         oracle,
         looked_at,
         judge,
-        source.geometry,
         rows,
-        scales=judge.card.scales,
         start=lambda indices: oracle.start(looked_at, indices),
     )
     return rollouts.locations

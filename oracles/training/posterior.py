@@ -73,16 +73,16 @@ class NetworkTrainer:
     The random numbers of a pass depend on (seed, fold, pass) only, so a resumed run ends like one that was not.
     """
 
-    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int, scales: int = 1):
-        self.source, self.fold, self.plan, self.seed, self.scales = source, fold, plan, seed, scales
-        geometry = source.geometry
+    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int):
+        self.source, self.fold, self.plan, self.seed = source, fold, plan, seed
+        self.geometry = geometry = source.geometry
         self.num_glimpses = geometry.num_glimpses
-        self.grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+        self.grid = geometry.grid
         torch.manual_seed(seed * 1000 + fold)
         config = PosteriorConfig(
             glimpse_size=geometry.glimpse_size,
             stride=geometry.stride,
-            channels=source.image_shape[2] * scales,
+            channels=source.image_shape[2] * geometry.scales,
             num_classes=len(source.class_names),
             num_parts=len(source.part_names),
             features=plan.features,
@@ -131,7 +131,7 @@ class NetworkTrainer:
             fingerprint=self.source.fingerprint,
             config=self.network.config,
             image_size=self.grid.image_size,
-            scales=self.scales,
+            scales=self.geometry.scales,
             num_glimpses=self.num_glimpses,
             num_networks=1,
             temperatures=[[1.0] * (self.num_glimpses + 1)],
@@ -199,7 +199,7 @@ class NetworkTrainer:
     ) -> tuple[Tensor, float]:
         """Mean loss over all prefixes of all histories (b, h, T), and the accuracy after T glimpses."""
         network = self.network
-        summed = prefix_sums(network, images, locations, self.grid, self.scales)  # (b, h, T + 1, D)
+        summed = prefix_sums(network, images, locations, self.grid, self.geometry.scales)  # (b, h, T + 1, D)
         logits = network.logits(summed)
         target = torch.from_numpy(labels)[:, None, None].expand(logits.shape[:-1])
         loss = F.cross_entropy(logits.flatten(0, 2), target.flatten())
@@ -239,9 +239,8 @@ class NetworkTrainer:
             self.visited = VisitedHistories(**{name: tensor.numpy() for name, tensor in state["visited"].items()})
 
     def _identity(self) -> str:
-        return (
-            f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.scales} seed {self.seed} {self.plan}"
-        )
+        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
+        return f"{trained} seed {self.seed} {self.plan}"
 
 
 def _start_from(network: GlimpsePosterior, other: GlimpsePosterior) -> None:

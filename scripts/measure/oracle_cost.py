@@ -321,12 +321,11 @@ class Timed:
 
 def sequences(setting: Setting, policy: Timed) -> np.ndarray:
     """(N, T) locations: a batch of sequences on images that are not in the bank."""
-    rows, world = np.arange(setting.args.sequences), setting.world
+    rows = np.arange(setting.args.sequences)
     return play(
         policy,
         setting.test,
         setting.judge,
-        world.source.geometry,
         rows,
         batch_size=len(rows),
         progress=False,
@@ -482,7 +481,7 @@ def published_cell(setting: Setting) -> dict[str, Any]:
         with torch.inference_mode():
             theirs()
             measured = clocked(theirs, args.rounds)
-            operations = flops(lambda network=network, masked=masked: network(masked(np.arange(1))))
+            operations = flops(lambda network=network, masked=masked: network(masked(np.arange(1))))  # type: ignore[misc]
         figures = {key: value * passes / args.passes for key, value in measured.items()}
         found["cnn"][name] = {
             **figures,

@@ -41,12 +41,12 @@ def test_without_cub_the_birds_take_its_place_and_say_so(tmp_path: Path, monkeyp
     write_toy_judge(make_source("birds"))
     with pytest.warns(DatasetFallbackWarning, match=r"(?s)download_data\.py cub.*'birds'.*dataset='cub'"):
         fallback = gym.make("GlimpseCUB-v0")
-    assert fallback.unwrapped.dataset.name == "birds"
+    assert fallback.unwrapped.dataset.name == "birds"  # type: ignore[attr-defined]
 
     folder = write_tiny_cub(tmp_path)
     write_toy_judge(make_source("cub", root=str(folder)))
     env = gym.make("GlimpseCUB-v0", root=str(folder))
-    assert env.unwrapped.dataset.name == "cub"
+    assert env.unwrapped.dataset.name == "cub"  # type: ignore[attr-defined]
     assert env.observation_space == fallback.observation_space
     assert env.action_space == fallback.action_space
 
@@ -80,8 +80,8 @@ def test_splits_are_what_they_say() -> None:
     write_toy_judge(make_source("birds"))
     for split in ("val", "test"):
         env = gym.make("glimpse_env:GlimpseBirds-v0", split=split, **BIRDS)
-        assert env.unwrapped.dataset.split == split
-        assert len(env.unwrapped.dataset) == 4
+        assert env.unwrapped.dataset.split == split  # type: ignore[attr-defined]
+        assert len(env.unwrapped.dataset) == 4  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

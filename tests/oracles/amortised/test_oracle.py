@@ -114,8 +114,7 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
         monkeypatch.setitem(plans, "digits", PLAN)
     source = Digits()
     judges = [
-        toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint, seed=seed)
-        for seed in (0, 1)
+        toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint, seed=seed) for seed in (0, 1)
     ]
     with pytest.raises(OracleNotFoundError, match=r"train_oracle\.py --env GlimpseDigits-v0 .* --horizon last"):
         find_oracle(source, judges[0], "last")
@@ -131,7 +130,7 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
 
 def test_convolutions_are_of_a_judge_network_that_was_not_trained_on_the_images() -> None:
     source = Digits()
-    judge = toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint)
+    judge = toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint)
     rng = np.random.default_rng(0)
     for fold in (0, 1):
         trainer = ScorerTrainer(source, judge, fold, PLAN, criterion="log_loss", seed=0)

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.observations import OBSERVATIONS
 from oracles.demonstrations import Demonstrations, generate
 from oracles.exchange import minari as module
 from oracles.exchange.minari import export_demonstrations, import_demonstrations
@@ -72,8 +71,8 @@ def at(observations, t: int):  # type: ignore[no-untyped-def]
     return {key: value[t] for key, value in observations.items()} if isinstance(observations, dict) else observations[t]
 
 
-@pytest.mark.parametrize("observation", get_args(ObservationMode))
-def test_episodes_are_those_of_the_recovered_environment(world: World, observation: ObservationMode) -> None:
+@pytest.mark.parametrize("observation", tuple(OBSERVATIONS))
+def test_episodes_are_those_of_the_recovered_environment(world: World, observation: str) -> None:
     demonstrations = world.demonstrations
     export_demonstrations(demonstrations, world.source, world.judge, "birds/test-v0", observation=observation)
     dataset = minari.load_dataset("birds/test-v0")
@@ -123,7 +122,8 @@ def test_policies_without_maps_come_back_too(world: World, tmp_path: Path) -> No
 
 
 def test_an_export_that_fails_leaves_no_data_set(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played, play = [], module._played
+    played: list[object] = []
+    play = module._played
 
     def fails_at_the_second(*arguments):  # type: ignore[no-untyped-def]
         if played:
@@ -158,9 +158,7 @@ def test_bad_input_is_named(world: World, folder: Path, monkeypatch: pytest.Monk
     for name in ("../up", "no-version", "glimpse/a b-v0"):
         with pytest.raises(ConfigurationError, match="must be a name of Minari's"):
             export_demonstrations(demonstrations, world.source, world.judge, name)
-    other = toy_judge(
-        world.source.geometry, size=128, channels=3, num_classes=48, num_networks=1, seed=1, dataset="birds"
-    )
+    other = toy_judge(world.source.geometry, channels=3, num_classes=48, num_networks=1, seed=1, dataset="birds")
     with pytest.raises(ArtifactError, match="judge"):
         export_demonstrations(demonstrations, world.source, other, "glimpse/test-v0")
     export_demonstrations(demonstrations, world.source, world.judge, "glimpse/test-v0", observation="glimpse")

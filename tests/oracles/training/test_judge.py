@@ -23,7 +23,7 @@ from oracles.training.posterior import (
     one_cycle,
     prefix_sums,
 )
-from tests.support.toy import toy_dataset, toy_judge
+from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
 
 PLAN = JudgePlan(
     passes=3, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16, heldout_images=64
@@ -34,7 +34,7 @@ class Stripes(DataSource):
     """Class k has a bright column at a quarter of the width times k; any glimpse in the right place tells."""
 
     name = "stripes"
-    geometry = Geometry(12, 4, 3)
+    geometry = Geometry(28, 12, 4, 3)
     image_shape = (28, 28, 1)
     num_folds = 2
     class_names = ("left", "right")
@@ -92,7 +92,8 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
 
     whole = trained(tmp_path / "whole.pt")
     stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
-    one_pass, passes = stopped._one_pass, []
+    one_pass = stopped._one_pass
+    passes: list[int] = []
 
     def dies(rng: np.random.Generator) -> dict[str, str]:
         if len(passes) == 2:
@@ -131,7 +132,7 @@ def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
 @pytest.mark.parametrize("scales", [1, 2])
 def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
     """Whether the whole grid is encoded, as for one scale, or only what was looked at."""
-    judge = toy_judge(scales=scales)
+    judge = toy_judge(replace(GEOMETRY, scales=scales))
     images = toy_dataset(4).images
     locations = np.random.default_rng(0).integers(len(judge.grid), size=(4, 3, 5))
     with torch.inference_mode():
@@ -151,7 +152,7 @@ def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
 class Few(Stripes):
     """Fewer images than a minibatch, and as many glimpses as there are places."""
 
-    geometry = Geometry(12, 16, 4)
+    geometry = Geometry(28, 12, 16, 4)
 
     def size(self, split: Split) -> int:
         return 8
