@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import cache_folder, digest, whole_file
 
-CHUNK = 64
+IMAGES_PER_CHUNK = 64
 """Images copied at a time."""
 
 
@@ -62,8 +62,8 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             with tqdm(total=len(array), desc=f"{dataset.name}/{dataset.split}: copies", unit="img") as bar:
                 for c, copy in enumerate(copies):
-                    for start in range(0, len(rows), CHUNK):
-                        part = copy(dataset.images[rows[start : start + CHUNK]])
+                    for start in range(0, len(rows), IMAGES_PER_CHUNK):
+                        part = copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]])
                         array[c * len(rows) + start :][: len(part)] = part
                         bar.update(len(part))
             array.flush()

@@ -42,9 +42,9 @@ MARGIN = 4
 PIECE = 8
 NUM_PIECES = 4
 _MOST_GLIMPSES = 169  # as many as locations
-CHUNK = 2048
+IMAGES_PER_CHUNK = 2048
 """Images that share a random generator."""
-PASS = 9600
+IMAGES_PER_PASS = 9600
 """Most images of a fold in one pass of training an amortised oracle."""
 SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """A split's place in here is its part of the seed."""
@@ -163,7 +163,7 @@ class ClutteredDigits(DataSource):
         for other in range(self.num_folds):
             if other != fold:
                 members = np.flatnonzero(pool.folds == other)
-                digits = rng.permutation(np.tile(members, self.placements["train"]))[:PASS]
+                digits = rng.permutation(np.tile(members, self.placements["train"]))[:IMAGES_PER_PASS]
                 images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
                 found.append((images, pool.labels[digits], pool.folds[digits]))
         return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
@@ -364,7 +364,7 @@ def _squares(images: np.ndarray, corners: np.ndarray, side: int) -> tuple[np.nda
 
 
 def _chunks(indices: np.ndarray) -> list[np.ndarray]:
-    return [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    return [indices[start : start + IMAGES_PER_CHUNK] for start in range(0, len(indices), IMAGES_PER_CHUNK)]
 
 
 def _enlarge(digit: np.ndarray) -> np.ndarray:

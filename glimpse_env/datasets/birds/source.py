@@ -36,11 +36,11 @@ from glimpse_env.sensing.geometry import Geometry
 DRAWING = 2
 """Version of the painting; part of the fingerprint."""
 
-CHUNK = 64
+IMAGES_PER_CHUNK = 64
 """Images that a worker paints at a time."""
-SERIAL = 500
+FEWEST_FOR_WORKERS = 500
 """Below this many images, starting workers costs more than it saves."""
-PASS = 9600
+IMAGES_PER_PASS = 9600
 """Most images of the usual size in one pass of training the judge, and fewer larger ones; more would need gigabytes of
 memory."""
 SPREAD = 28.0
@@ -149,16 +149,16 @@ def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.n
 def draw_chunks(
     seed: int, start: int, count: int, workers: int | None = None, size: int = SIZE
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """`draw_many` in pieces of at most `CHUNK` pictures, in order, by `workers` processes.
+    """`draw_many` in pieces of at most `IMAGES_PER_CHUNK` pictures, in order, by `workers` processes.
 
     By default up to four draw where there is much to draw and a process can be forked. Elsewhere a new
     process would run the caller's script again, which is not ours to ask for.
     """
     if workers is None:
         forks = sys.platform == "linux" and not multiprocessing.current_process().daemon
-        workers = min(os.cpu_count() or 1, 4) if forks and count >= SERIAL else 1
-    starts = range(start, start + count, CHUNK)
-    counts = [min(CHUNK, start + count - first) for first in starts]
+        workers = min(os.cpu_count() or 1, 4) if forks and count >= FEWEST_FOR_WORKERS else 1
+    starts = range(start, start + count, IMAGES_PER_CHUNK)
+    counts = [min(IMAGES_PER_CHUNK, start + count - first) for first in starts]
     if workers == 1:
         yield from map(draw_many, [seed] * len(starts), starts, counts, [size] * len(starts))
         return
@@ -279,7 +279,7 @@ class Birds(DataSource):
     def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
         """Some images of a split in random order, half of them mirrored."""
         dataset, side = self.load(split), self.image_shape[0]
-        chosen = rng.permutation(len(dataset))[: PASS * SIZE**2 // side**2]
+        chosen = rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2]
         images, parts = dataset.images[chosen], dataset.parts[chosen]
         mirrored = rng.random(len(chosen)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
