@@ -14,7 +14,7 @@ from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.sensing.sensor import Sensor
-from oracles.training.judge import ensure_judge, train_judge
+from oracles.training.judge import PLANS, ensure_judge, train_judge
 from oracles.training.posterior import (
     JudgePlan,
     NetworkTrainer,
@@ -72,7 +72,7 @@ def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
 
 
 def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("oracles.training.judge").judging.PLANS, "stripes", PLAN)
+    monkeypatch.setitem(PLANS, "stripes", PLAN)
     first = ensure_judge(Stripes())
     monkeypatch.setattr("oracles.training.judge.train_judge", lambda *a, **k: pytest.fail("trained again"))
     assert ensure_judge(Stripes()).identity == first.identity
