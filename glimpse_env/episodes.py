@@ -227,7 +227,7 @@ class EpisodeBatch:
         self.corners = np.zeros((size, geometry.num_glimpses, 2), dtype=np.int64)
         """(B, T, 2) pixels: where the glimpses are; zero from t on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
-        self._shown = self.observer.blank(size)
+        self._observations = self.observer.blank(size)
         self._num_embedded = 0  # glimpses in the sum below
         self._embed_sum = np.zeros(0, dtype=np.float32)  # of the judge, see Judge.embed_sum
         self._log_loss = np.zeros(size)  # of the last step, for the information reward
@@ -260,7 +260,7 @@ class EpisodeBatch:
         self.num_taken = self._num_embedded = 0
         self.ended, self.named, self._last_observations = False, None, None
         self.corners[:] = 0
-        self.observer.begin(self._shown)
+        self.observer.begin(self._observations)
         assessment = self.assess() if self._judges_each_step else None
         if assessment is not None:
             self._log_loss = assessment.log_loss
@@ -295,7 +295,7 @@ class EpisodeBatch:
         else:
             seen = self.sensor(self.dataset.images, self.indices, corners)
         with at_most_threads(self._threads):
-            observations = self.observer.advance(self._shown, t, seen, corners)
+            observations = self.observer.advance(self._observations, t, seen, corners)
         if self.task == "classify":
             self._last_observations = observations
             return Transition(observations, np.zeros(len(self)), False, self._info(None), None)
