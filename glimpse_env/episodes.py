@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from glimpse_env.checks import flag, one_of, whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, InvalidActionError
+from glimpse_env.judge.assessment import Assessment, Posterior
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
 from glimpse_env.sensing.observations import OBSERVATIONS, Histories, Observation
@@ -24,53 +25,6 @@ LEAST_PROBABILITY = 1e-4
 """Smallest probability in a log-loss reward, which therefore is at least log(1e-4), about -9.2."""
 MAX_EPISODES = 1_000_000
 """Most episodes in a batch."""
-
-
-class Posterior(Protocol):
-    """What episodes need of a judge; :class:`glimpse_env.judge.judge.Judge` is one."""
-
-    @property
-    def num_classes(self) -> int: ...
-
-    def probabilities(
-        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
-    ) -> np.ndarray:
-        """(B, classes) float32: p(theta | the first ``counts`` glimpses).
-
-        Args:
-            glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int64 pixels.
-            counts: (B,) int64.
-            folds: (B,) int64: the network to ask, or -1 for the mean of all.
-        """
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """The judge's answers on B episodes."""
-
-    probabilities: np.ndarray
-    """(B, classes) float32: p(theta | y_1:t, l_1:t)."""
-    log_loss: np.ndarray
-    """(B,) float64 nats: -log p(true label)."""
-    success: np.ndarray
-    """(B,) bool: whether the most probable class is the label."""
-
-    @classmethod
-    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Assessment":
-        """Compares probabilities (B, classes) with labels (B,)."""
-        of_label = probabilities[np.arange(len(labels)), labels]
-        return cls(probabilities, -_log(of_label), probabilities.argmax(axis=1) == labels)
-
-    @cached_property
-    def entropy(self) -> np.ndarray:
-        """(B,) float64 nats."""
-        return -(self.probabilities * _log(self.probabilities)).sum(axis=1)
-
-
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the logarithm in float64, finite where a probability is zero."""
-    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
 
 
 def _probabilities(numbers: np.ndarray) -> np.ndarray:

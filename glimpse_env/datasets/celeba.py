@@ -20,9 +20,9 @@ PROTOCOL = 1
 SIZE = 224
 """Side of an image in pixels."""
 NUM_IMAGES = 30_000
-"""Images that are published."""
-FEWEST = 60
-"""Images of which every split has some."""
+"""Number of published images."""
+MIN_IMAGES = 60
+"""Fewest images that leave some for every split."""
 ATTRIBUTE_FILE = "CelebAMask-HQ-attribute-anno.txt"
 IMAGE_FOLDER = "CelebA-HQ-img"
 FOLDER = "CelebAMask-HQ"
@@ -65,7 +65,7 @@ class CelebAHQ(PhotographSource):
     ) -> None:
         self.root = path_or_none("root", root)
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
-        self.num_images = whole_number("num_images", num_images, FEWEST, NUM_IMAGES)
+        self.num_images = whole_number("num_images", num_images, MIN_IMAGES, NUM_IMAGES)
         self.folder = _find_folder(data_root(self.root))
         table = _AttributeFile(self.folder / ATTRIBUTE_FILE)
         one_of("attribute", attribute, table.names)
@@ -88,7 +88,7 @@ class CelebAHQ(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the attribute's labels, the images' sizes in bytes and the arguments; not of where ``root`` is."""
+        """Fingerprint of the attribute's labels, the images' sizes in bytes and the arguments, but not of ``root``."""
         arguments = {name: value for name, value in self.options.items() if name != "root"}
         return digest(self.name, PROTOCOL, arguments, self._labels, self._bytes)
 
@@ -112,7 +112,7 @@ class CelebAHQ(PhotographSource):
         return self.folder / IMAGE_FOLDER / f"{identity}.jpg"
 
     def _sizes_in_bytes(self) -> np.ndarray:
-        """(num_images,) int64: of the image files."""
+        """Returns the sizes of the image files, (num_images,) int64."""
         try:
             with os.scandir(self.folder / IMAGE_FOLDER) as entries:
                 bytes_of = {entry.name: entry.stat().st_size for entry in entries}
@@ -125,7 +125,7 @@ class CelebAHQ(PhotographSource):
         if len(missing):
             raise DatasetFormatError(
                 f"{self._path(int(missing[0]))} is missing, as are {len(missing) - 1} others of the {self.num_images} "
-                f"images; unpack them again, or ask for fewer with num_images, at least {FEWEST}."
+                f"images; unpack them again, or ask for fewer with num_images, at least {MIN_IMAGES}."
             )
         return sizes
 
@@ -157,7 +157,7 @@ class _AttributeFile:
         self.names = tuple(self._lines[1].split())
 
     def labels(self, attribute: str, count: int) -> np.ndarray:
-        """(count,) int64: 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0."""
+        """Returns 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0: (count,) int64."""
         if count > self._count:
             raise DatasetFormatError(
                 f"{self._path}:1: this is a part of CelebA-HQ, {self._count} images of num_images={count}; get the "

@@ -28,14 +28,14 @@ FULL_SIZE = 224
 CONTEXT = 1.5
 """Side of the square around the bird, in longer box sides."""
 VAL_EVERY, VAL_FIRST = 10, 4
-"""Of each class's official training images, in the order of their ids, which go to ``val``."""
+"""Every tenth of each class's official training images, from the fifth on in the order of ids, goes to ``val``."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Cell(Generic[T]):
-    """What a text file says of one id."""
+    """The entry of one id in a text file, and its line number."""
 
     line: int
     value: T
@@ -46,14 +46,14 @@ _Table = dict[int, _Cell[T]]
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the text files say of one image."""
+    """One image as the text files describe it."""
 
     identity: int
     """The image's id."""
     file: str
-    """Below ``images/``."""
+    """Path below ``images/``."""
     line: int
-    """In images.txt."""
+    """Line number in images.txt."""
     label: int
     split: Split
     box: Box
@@ -125,7 +125,7 @@ class CUB200(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the text files' content and the images' sizes in bytes.
+        """Fingerprint of the text files' content and the images' sizes in bytes.
 
         Raises:
             DatasetNotFoundError: naming the file and its line in images.txt, if an image is missing.
@@ -141,7 +141,7 @@ class CUB200(PhotographSource):
         )
 
     def image_ids(self, split: Split) -> np.ndarray:
-        """(N,) int64, ascending: the original ids, as in images.txt, of the images of a split."""
+        """Returns the original ids, as in images.txt, of the images of a split: (N,) int64, ascending."""
         return np.array([entry.identity for entry in self._entries[split]], dtype=np.int64)
 
     def labels_of(self, split: Split) -> np.ndarray:
@@ -159,7 +159,7 @@ class CUB200(PhotographSource):
         return pixels, parts_in_crop(entry.parts, box, self.image_shape[0])
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
-        """The pixels shown of a photograph, and the box of it that they are."""
+        """Returns the square image made from a photograph, and its box in the photograph."""
         try:
             box = crop_box(entry.box, photograph.size)
         except ValueError as error:
@@ -169,7 +169,7 @@ class CUB200(PhotographSource):
         return crop(photograph, box, SIZE), box
 
     def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
-        """The images of the chosen species by split, in the order of their ids."""
+        """Reads the images of :attr:`species` by split, in the order of their ids."""
         folder = self.folder
         files = _read_table(folder / "images.txt", _text)
         labels = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
@@ -231,10 +231,10 @@ class CUBFull(CUB200):
 
 
 def crop_box(box: Box, size: tuple[int, int]) -> Box:
-    """The paper's crop: a square of 1.5 x the longer side of ``box``, centred on it, clipped to the image.
+    """Returns the paper's crop: a square of 1.5 x the longer side of ``box``, centred on it, clipped to the image.
 
     Args:
-        box: of the bird, in pixels.
+        box: the box around the bird, in pixels.
         size: width and height of the image in pixels.
 
     Raises:
@@ -278,14 +278,14 @@ def _choose(species: Sequence[int] | None, classes: _Table[str], folder: Path) -
 
 
 def _class_name(folder_name: str) -> str:
-    """``001.Black_footed_Albatross`` to ``Black footed Albatross``."""
+    """Converts ``001.Black_footed_Albatross`` to ``Black footed Albatross``."""
     return folder_name.lstrip("0123456789").removeprefix(".").replace("_", " ")
 
 
 def _lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
-    """The lines of a text file that are not blank, numbered from 1 and parsed.
+    """Yields the lines of a text file that are not blank, numbered from 1 and parsed.
 
-    ``parse`` says what is wrong with a line by a ValueError.
+    ``parse`` raises a ValueError that says what is wrong with a line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -324,7 +324,7 @@ def _read_table(path: Path, convert: Callable[[str], T], known: Collection[int] 
 
 
 def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dict[int, np.ndarray]:
-    """(P, 3) float64 for each image, as in :class:`_Entry`."""
+    """Reads the parts of each image, (P, 3) float64, as in :class:`_Entry`."""
     column = {identity: index for index, identity in enumerate(part_ids)}
 
     def parse(line: str) -> tuple[int, int, tuple[float, float, float]]:

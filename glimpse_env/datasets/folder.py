@@ -20,21 +20,21 @@ PROTOCOL = 1
 
 _SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
 SUFFIXES = frozenset(_SUFFIXES.split())
-"""Of image files, in capitals too; other files are skipped."""
+"""Suffixes of image files, in capitals too; other files are skipped."""
 SHARES: dict[Split, float] = {"test": 0.2, "val": 0.1}
-"""Of each class's images, for a split that has no folder of its own."""
-LARGEST = 1024
-"""Side of an image in pixels at most."""
+"""Share of each class's images that becomes a split without a folder of its own."""
+MAX_SIZE = 1024
+"""Largest side of an image in pixels."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """An image."""
+    """An image file."""
 
     folder: Path
-    """That has the class's subfolder."""
+    """Folder that has the class's subfolder."""
     place: str
-    """Below ``folder``, with slashes: the class, perhaps further folders, and the file."""
+    """Path below ``folder``, with slashes: the class, perhaps further folders, and the file."""
     label: int
 
     @property
@@ -86,7 +86,7 @@ class ImageFolder(PhotographSource):
                 f"root={root!r} must name the folder of your images, one subfolder a class: root='photos' in "
                 "gymnasium.make, --root photos in a script."
             )
-        size = whole_number("size", size, 1, LARGEST)
+        size = whole_number("size", size, 1, MAX_SIZE)
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
         grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
         self.geometry = Geometry(
@@ -126,7 +126,7 @@ class ImageFolder(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files' places below ``root``, their sizes in bytes and the arguments; not of where ``root`` is.
+        """Fingerprint of the files' paths below ``root``, their sizes in bytes and the arguments, but not of ``root``.
 
         Raises:
             DatasetNotFoundError: naming a file that is gone.
@@ -148,7 +148,7 @@ class ImageFolder(PhotographSource):
         return path, str(path), "remove or replace it"
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
-        """The classes, and the images of each split in the order of their hashes."""
+        """Returns the classes, and the images of each split in the order of their hashes."""
         root = self.folder
         given: dict[Split, Path] = {split: root / split for split in PUBLIC_SPLITS if os.path.isdir(root / split)}
         if "train" not in given or len(given) == 1:  # then it is a class called train
@@ -186,12 +186,12 @@ class ImageFolder(PhotographSource):
 
 
 def _subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, in order, without hidden ones."""
+    """Returns the sorted names of the folders in a folder, without hidden ones."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _files_of(folder: Path, classes: list[str]) -> list[_File]:
-    """The images in the subfolders of ``folder``, in the order of their hashes.
+    """Returns the images in the subfolders of ``folder``, in the order of their hashes.
 
     Raises:
         DatasetFormatError: if there is none, or a subfolder is none of ``classes``.

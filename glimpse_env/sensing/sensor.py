@@ -1,4 +1,4 @@
-"""The fovea: y = fovea(x, l), a small window of the image, for a batch of images at once."""
+"""The sensor: y = fovea(x, l), small windows of images, for a batch of images at once."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ class Sensor:
         whole_number("scales", self.scales, 1, 6)
 
     def __call__(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
-        """Glimpses of ``images[indices]`` at ``corners``.
+        """Cuts out glimpses of ``images[indices]`` at ``corners``.
 
         Args:
             images: (N, H, W, C) uint8; may be memory-mapped, only the windows are read.
@@ -59,7 +59,7 @@ class Sensor:
         return np.concatenate([narrow, *wider], axis=-1)
 
     def _window(self, images: np.ndarray, indices: np.ndarray, corners: np.ndarray, factor: int) -> np.ndarray:
-        """(B, g, g, C) uint8: the window ``factor`` times as wide, averaged down to the glimpse size."""
+        """Averages the window ``factor`` times as wide down to the glimpse size: (B, g, g, C) uint8."""
         g, side = self.glimpse_size, self.glimpse_size * factor
         left = (side - g) // 2  # of the narrowest window
         height, width, channels = images.shape[1:]

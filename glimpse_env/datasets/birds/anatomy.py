@@ -28,7 +28,7 @@ PART_NAMES = (
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a bird is and how it holds itself."""
+    """Place and posture of a bird."""
 
     row: float
     """Middle of the body, units from the top."""
@@ -59,11 +59,11 @@ class Skeleton:
     legs: Frame
 
     def parts(self) -> Points:
-        """(P, 2) x, y in units, in the order of `PART_NAMES`."""
+        """Returns x and y of the parts in units, (P, 2), in the order of `PART_NAMES`."""
         return np.concatenate([getattr(self, frame)([point]) for frame, point in PART_PLACES.values()])
 
     def foot(self) -> tuple[float, float]:
-        """x, y in units of the place that the bird stands on."""
+        """Returns x and y, in units, of the place that the bird stands on."""
         x, y = self.legs([(0.8, LEG)])[0]
         return float(x), float(y)
 
@@ -93,7 +93,7 @@ def _frame(origin: Points, angle: float, scale: float, mirrored: bool) -> Frame:
 
 
 def skeleton(pose: Pose) -> Skeleton:
-    """The frames of a bird in this pose."""
+    """Returns the frames of a bird in this pose."""
     body = _frame(np.array((pose.col, pose.row)), pose.tilt, pose.scale, pose.mirrored)
     head, shoulder, rump, hip = body([(15.0, -12.0), (7.0, -8.0), (-17.0, 0.0), (-1.5, 9.5)])
     return Skeleton(
@@ -106,7 +106,7 @@ def skeleton(pose: Pose) -> Skeleton:
 
 
 def extent(pose: Pose) -> tuple[float, float, float, float]:
-    """Top, bottom, left and right of the largest bird that can be painted in this pose, in units."""
+    """Returns top, bottom, left and right, in units, of the largest bird that can be painted in this pose."""
     bird = skeleton(pose)
     points = np.concatenate(
         [
@@ -162,11 +162,11 @@ DOWN = (
     (-10.6, 6.6),
     (-13.8, 7.6),
 )
-"""Where a stroke or two hints at the feathers of the belly."""
+"""Places at which a stroke or two hints at the feathers of the belly."""
 
 
 def neck(bird: Skeleton) -> Points:
-    """Fills the notches between head and body, in the body's frame."""
+    """Returns an outline, in the body's frame, that fills the notches between head and body."""
     knots = np.concatenate(
         [
             bird.head([(-8.2, -2.0)]),

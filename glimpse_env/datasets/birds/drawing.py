@@ -1,4 +1,4 @@
-"""Paints a picture-book bird, given everything that can be said about it.
+"""Paints a picture-book bird, given its pose, its plumage and its surroundings.
 
 A bird is drawn in frames of its own (body, head, wing, tail, legs) in which the beak points to +x, y goes
 down and a unit is one of the picture at scale 1, a pixel where no other size than `SIZE` is asked for. Its marks, which
@@ -79,17 +79,17 @@ class Marks:
 
 @dataclass(frozen=True)
 class Plumage:
-    """What a bird looks like whatever its pose."""
+    """The looks of a bird in any pose."""
 
     palette: Palette
     pattern: str
-    """Of the wing and the mantle: one of `PATTERNS`."""
+    """Pattern of the wing and the mantle, one of `PATTERNS`."""
     marks: Marks
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All of a picture but the species."""
+    """Everything in a picture but the species."""
 
     pose: Pose
     scenery: Scenery
@@ -152,7 +152,7 @@ def _turn_hue(colour: Colour, hue: float, richness: float) -> Colour:
 
 
 def _worn(palette: Palette, scene: Scene) -> Palette:
-    """The palette as this individual wears it."""
+    """Returns the palette with the hues of this individual."""
     return Palette(*(_turn_hue(getattr(palette, field.name), scene.hue, scene.richness) for field in fields(palette)))
 
 
@@ -160,7 +160,7 @@ Box = tuple[int, int, int, int]
 
 
 def _coordinates(frame: Frame, box: Box, pixel: float) -> tuple[Floats, Floats]:
-    """The frame's x and y at the middle of every pixel of a box, each (rows, columns) float32; `pixel` in units."""
+    """Returns the frame's x and y at the middle of each pixel of a box, (rows, columns) float32; `pixel` in units."""
     (a, b), (c, d) = np.linalg.inv(frame.axes).astype(np.float32)
     left, top, right, bottom = box
     step = np.float32(pixel)
@@ -170,14 +170,14 @@ def _coordinates(frame: Frame, box: Box, pixel: float) -> tuple[Floats, Floats]:
 
 
 def _step(values: Floats, middle: float, width: float) -> Floats:
-    """0 well below `middle`, 1 well above, with a trailing axis for the channels."""
+    """Returns 0 well below `middle` and 1 well above, with a trailing axis for the channels."""
     t = ((values - np.float32(middle)) / np.float32(width) + np.float32(0.5)).clip(0, 1)
     smooth: Floats = (t * t * (3 - 2 * t))[..., None]
     return smooth
 
 
 def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) -> Image.Image:
-    """The colours of body and head within a box of pixels, blending softly from back to belly."""
+    """Paints the colours of body and head within a box of pixels, blending softly from back to belly."""
     left, top, right, bottom = box
     ragged, pixel = texture[top:bottom, left:right] - 0.5, SIZE / len(texture)
     x, y = _coordinates(bird.body, box, pixel)
@@ -202,7 +202,7 @@ def _paste_plumage(canvas: Image.Image, trunk: Image.Image, bird: Skeleton, pale
 
 
 def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]], zoom: int) -> Image.Image:
-    """Union of shapes in their frames, L of the size of a canvas of `zoom` canvas pixels to the unit."""
+    """Draws the union of shapes in their frames, L of the size of a canvas of `zoom` canvas pixels to the unit."""
     canvas = Image.new("L", (SIZE * zoom,) * 2)
     draw = ImageDraw.Draw(canvas)
     for frame, outline in shapes:
@@ -211,7 +211,7 @@ def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]], zoom: int)
 
 
 def _relief(share: npt.NDArray[np.uint8], radius: int) -> Floats:
-    """Roundness of a shape lit from above: near 1 at upper edges, -1 at lower ones, 0 inside; (size, size).
+    """Computes the roundness of a shape lit from above: near 1 at upper edges, -1 at lower, 0 inside; (size, size).
 
     `share` (size, size) is how much of each pixel the shape covers, of 255.
     """
@@ -265,7 +265,7 @@ def _paint_eye(brush: Brush, frame: Frame) -> None:
 
 
 def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
-    """The picture of a bird in a scene, `size` pixels high and wide, a multiple of 32.
+    """Paints a bird in a scene, `size` pixels high and wide, a multiple of 32.
 
     The same arguments always give the same picture. Another size gives the same bird in the same scene, its details as
     fine as the pixels allow.
@@ -310,7 +310,7 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
 
 
 def _locations(bird: Skeleton, size: int) -> Floats:
-    """(P, 3) float32: row and column in pixels, visible."""
+    """Returns row and column in pixels and visibility of the parts, (P, 3) float32."""
     places = bird.parts()[:, ::-1] * (size / SIZE)
     visible = ((places >= 0) & (places < size)).all(axis=1, keepdims=True)
     locations: Floats = np.concatenate([places, visible], axis=1).astype(np.float32)

@@ -51,7 +51,7 @@ GEOMETRIES = {
     SIZE: Geometry(image_size=SIZE, glimpse_size=32, stride=8, num_glimpses=5),
     224: Geometry(image_size=224, glimpse_size=16, stride=208 / 49, num_glimpses=5),  # CelebA-HQ's
 }
-"""By the size of the images in pixels."""
+"""Geometries by the size of the images in pixels."""
 
 SPLIT_STARTS: dict[Split, int] = {
     "train": 0,
@@ -77,7 +77,7 @@ class Bird:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Everything about a picture but the species, which it does not depend on."""
+    """Draws everything about a picture but the species, which it does not depend on."""
     scenery = Scenery(
         backdrop=BACKDROPS[int(rng.integers(len(BACKDROPS)))],
         perch=PERCHES[int(rng.integers(len(PERCHES)))],
@@ -95,7 +95,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """A posture, and a place within `SPREAD` of the middle at which the whole bird is inside the image."""
+    """Draws a posture, and a place within `SPREAD` of the middle at which the whole bird is inside the image."""
     tilt = float(rng.uniform(-0.35, 0.65))
     centred = Pose(
         row=SIZE / 2,
@@ -118,14 +118,14 @@ def sample_pose(rng: np.random.Generator) -> Pose:
 
 
 def label_of(seed: int, index: int) -> int:
-    """The species of a picture: each run of 48 indices from a multiple of 48 is a shuffle of all species."""
+    """Returns the species of a picture: each run of 48 indices from a multiple of 48 is a shuffle of all species."""
     block, place = divmod(index, len(SPECIES))
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, block, 0])))
     return int(rng.permutation(len(SPECIES))[place])
 
 
 def draw(seed: int, index: int, size: int = SIZE) -> Bird:
-    """Picture number `index` of the data set with this seed, `size` pixels high, whatever else was drawn before."""
+    """Paints picture number `index` of the data set with this seed, `size` pixels high; nothing else affects it."""
     label = label_of(seed, index)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
     drawing = paint(sample_scene(rng), SPECIES[label].plumage, size)
@@ -133,7 +133,7 @@ def draw(seed: int, index: int, size: int = SIZE) -> Bird:
 
 
 def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures number `start` to `start + count - 1`.
+    """Paints pictures number `start` to `start + count - 1`.
 
     Returns:
         images (N, size, size, 3) uint8, labels (N,) int64 and parts (N, P, 3) float32.
@@ -149,10 +149,10 @@ def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.n
 def draw_chunks(
     seed: int, start: int, count: int, workers: int | None = None, size: int = SIZE
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """`draw_many` in pieces of at most `IMAGES_PER_CHUNK` pictures, in order, by `workers` processes.
+    """Yields what `draw_many` returns, at most `IMAGES_PER_CHUNK` pictures each time, in order, by `workers` processes.
 
-    By default up to four draw where there is much to draw and a process can be forked. Elsewhere a new
-    process would run the caller's script again, which is not ours to ask for.
+    By default up to four processes paint where there are many pictures and processes fork. Elsewhere a new process
+    would run the caller's script again.
     """
     if workers is None:
         forks = sys.platform == "linux" and not multiprocessing.current_process().daemon
@@ -176,7 +176,7 @@ class Birds(DataSource):
     birds are painted with more pixels, and glimpses are CelebA-HQ's: 16 x 16, at 50 x 50 locations 4 or 5 pixels apart.
 
     Args:
-        seed: of all pictures.
+        seed: seed of all pictures.
         num_train: images of the training split.
         num_val: images of the validation split.
         num_test: images of the test split.
@@ -244,7 +244,7 @@ class Birds(DataSource):
 
     @property
     def _variant(self) -> dict[str, Any]:
-        """Size and attribute where they are not the usual ones, whose results are older than these arguments."""
+        """Size and attribute where they are not the defaults: older data sets keep their fingerprints."""
         size = {"size": self.image_shape[0]} if self.image_shape[0] != SIZE else {}
         return size | ({"attribute": self.attribute} if self.attribute is not None else {})
 
@@ -277,11 +277,11 @@ class Birds(DataSource):
         return UnseenImages(fresh.images, fresh.labels, np.full(len(fresh.labels), -1))
 
     def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
-        """Some images of a split in random order, half of them mirrored."""
+        """Draws images of a split in random order, half of them mirrored."""
         dataset, side = self.load(split), self.image_shape[0]
-        chosen = rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2]
-        images, parts = dataset.images[chosen], dataset.parts[chosen]
-        mirrored = rng.random(len(chosen)) < 0.5
+        rows = rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2]
+        images, parts = dataset.images[rows], dataset.parts[rows]
+        mirrored = rng.random(len(rows)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         parts[mirrored, :, 1] = side - parts[mirrored, :, 1]
-        return LabelledImages(images, dataset.labels[chosen], parts)
+        return LabelledImages(images, dataset.labels[rows], parts)

@@ -20,7 +20,7 @@ class Family:
     marks: Marks
     """The family's marks; the one on `part` is the first species'."""
     variants: tuple[tuple[str, str], ...]
-    """A species each: its mark on `part` and the first word of its name."""
+    """For each species its mark on `part` and the first word of its name."""
 
 
 @dataclass(frozen=True)
@@ -251,5 +251,5 @@ def _attributes() -> dict[str, np.ndarray]:
 
 
 ATTRIBUTES = _attributes()
-"""What some species have and others do not, a part and its mark (``"eye ring"``, ``"wing bar"``): for each species 1
-where it has it, else 0, (48,) int64."""
+"""Marks that some species have and others lack, by part and mark (``"eye ring"``, ``"wing bar"``): (48,) int64, 1 for
+each species that has the mark, else 0."""
