@@ -3,13 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
-from glimpse_env.datasets import make_source
-from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.judge.judge import find_judge
-from oracles.demonstrations import Demonstrations
-from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
+from glimpse_env import cli
 
 
 @dataclass(frozen=True)
@@ -17,25 +11,24 @@ class Args:
     """Exports a file of demonstrations as a Minari data set, or imports it back; nothing is lost on the way."""
 
     export_from: Path | None = None
-    """Demonstrations (.npz) to export."""
+    """File of demonstrations (.npz) to export."""
     import_to: Path | None = None
     """File (.npz) to write; its manifest goes beside it as .json."""
     id: str | None = None
-    """Of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
+    """Id of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
     observation: str = "history"
-    """What an export shows of the episodes."""
+    """Form of the observations in an export: history, glimpse, canvas, embedding or a registered one."""
     root: str | None = None
-    """Folder of the data set that is exported; default GLIMPSE_DATA. That of GlimpseFolder-v0 has no default."""
+    """Folder of the data set that is exported; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
 
 
 def main(args: Args) -> None:
-    try:
-        _exchange(args)
-    except GlimpseError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+    from glimpse_env.datasets import make_source
+    from glimpse_env.errors import ConfigurationError
+    from glimpse_env.judge.judge import find_judge
+    from oracles.demonstrations import Demonstrations
+    from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
 
-
-def _exchange(args: Args) -> None:
     if (args.export_from is None) == (args.import_to is None):
         raise ConfigurationError("name one file: --export-from demos.npz or --import-to demos.npz.")
     if args.export_from is not None:
@@ -56,4 +49,4 @@ def _exchange(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)
