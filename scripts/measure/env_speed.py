@@ -25,10 +25,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tqdm.auto import tqdm
 
+from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
@@ -64,13 +64,13 @@ class Args:
     rounds: int = 7
     """Turns of each contender; the median counts."""
     seconds: float = 0.2
-    """Of a turn."""
+    """Seconds of a turn."""
     async_up_to: int = 16
-    """Environments, each a process, that AsyncVectorEnv is measured with at most."""
-    out: Path = Path("benchmark_env.json")
-    """Where the figures go."""
+    """Most environments, each a process, that AsyncVectorEnv is measured with."""
+    out: Path = Path("runs/env_speed.json")
+    """File of the figures (.json)."""
     picture: Path | None = None
-    """Where a plot of them goes (.png or .svg); default none."""
+    """File of a plot of them (.png or .svg); default none."""
 
     def __post_init__(self) -> None:
         dataset_of(self.env)
@@ -423,4 +423,4 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

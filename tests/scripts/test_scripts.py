@@ -138,8 +138,6 @@ def own_classes(kind: type) -> list[type]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_only_entry_is_the_shared_one(name):
-    if name == "measure/env_speed":
-        pytest.skip("not converted yet")
     lines = (ROOT / "scripts" / f"{name}.py").read_text().splitlines()
     assert lines[-2] == 'if __name__ == "__main__":'
     assert lines[-1].startswith("    cli.run(main, Args")
@@ -355,6 +353,8 @@ def test_benchmark_env_measures_every_contender(tmp_path, capsys):
     )
     ours, gather = (np.array(first["steps_per_second"][name]) for name in ("native vector", "limit: numpy gather"))
     assert first["native_to"]["limit: numpy gather"] == pytest.approx(np.median(ours / gather))
+    beside = np.median(ours / np.array(first["steps_per_second"]["native vector, beside another"]))
+    assert first["kept_beside_another"] == pytest.approx(1 / beside)
     assert [row["images"] for row in figures["data_set_size"]] == [20, 40]
     assert figures["data_set_size"][0]["relative"] == 1
     with Image.open(picture) as shown:
