@@ -31,7 +31,7 @@ from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
-"""What a script cannot do without."""
+"""Flags that a script must be given."""
 BAD_VALUES = {
     "benchmark": ["--seeds", "0"],
     "compare_policies": ["--env", "GlimpseDigits-v0", "--images", "0"],
@@ -124,10 +124,10 @@ def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
     with pytest.raises(SystemExit) as ended:
         tyro.cli(module.Args, args=["--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     source = "".join(Path(sys.modules[kind.__module__].__file__ or "").read_text() for kind in own_classes(module.Args))
     for field in fields(module.Args):
-        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in told
+        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in printed
         assert re.search(rf'\n    {field.name}: .*\n    """', source), f"--{field.name} has no docstring"
 
 
