@@ -17,7 +17,6 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensing.observations import ObservationMode
 
 FORMAT = 2
 """Version of the JSON of an evaluation."""
@@ -167,7 +166,7 @@ def evaluate(
     *,
     name: str,
     action: ActionMode = "discrete",
-    observation: ObservationMode = "history",
+    observation: str = "history",
     progress: bool = True,
 ) -> Evaluation:
     """Plays one deterministic episode on each image.

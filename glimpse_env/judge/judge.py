@@ -20,14 +20,14 @@ from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry, LocationGrid
-from glimpse_env.sensing.pyramid import cut_on_grid
+from glimpse_env.sensing.sensor import cut_on_grid
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class JudgeCard:
-    """What a judge was made from and how well it does; kept as JSON beside the weights."""
+    """Origin and scores of a judge, kept as JSON beside the weights."""
 
     dataset: str
     fingerprint: str
@@ -76,12 +76,12 @@ class Judge:
 
     @property
     def identity(self) -> str:
-        """A fingerprint of the weights and the card."""
+        """Fingerprint of the weights and the card."""
         weights = [value.numpy() for network in self.networks for value in network.state_dict().values()]
         return digest(asdict(self.card), *weights)
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
-        """Calibrated log p(theta) of one network.
+        """Computes the calibrated log p(theta) of one network.
 
         Args:
             network: k.
@@ -98,14 +98,14 @@ class Judge:
 
     @torch.inference_mode()
     def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
+        """Computes the embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
         posterior = self.networks[network]
         features = posterior.encode_glimpses(torch.from_numpy(glimpses))
         return posterior.embed(features, torch.from_numpy(self.grid.normalise(corners)))
 
     @torch.inference_mode()
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
-        """Embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
+        """Computes the embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
         posterior = self.networks[network]
         features = grid_features(posterior, images, self.grid, self.card.scales)
         return posterior.embed(features, torch.from_numpy(self.grid.normalised))
@@ -114,12 +114,12 @@ class Judge:
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """Class probabilities after the first ``counts`` glimpses of each history.
+        """Computes class probabilities after the first ``counts`` glimpses of each history.
 
         Args:
             glimpses: (B, T, g, g, C * scales) uint8.
             corners: (B, T, 2) int pixels; any pixel position, not only the grid's.
-            counts: (B,) int in 0..T; what lies behind is not looked at.
+            counts: (B,) int in 0..T; later glimpses are ignored.
             folds: (B,) int: the network to ask, or -1 for the mean of all.
 
         Returns:
@@ -138,11 +138,11 @@ class Judge:
             summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
             return self.class_log_probabilities(k, summed, steps[chosen])
 
-        return self.averaged(folds, ask)
+        return self.mean_over_networks(folds, ask)
 
     @torch.inference_mode()
-    def read(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
-        """What the networks take in of further glimpses; it adds up over the glimpses of an episode.
+    def embed_sum(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
+        """Sums the networks' embeddings of some glimpses; sums of parts of an episode add up to that of the whole.
 
         Args:
             glimpses: (B, n, g, g, C * scales) uint8.
@@ -150,12 +150,12 @@ class Judge:
             folds: (B,) int, as in :meth:`probabilities`.
 
         Returns:
-            (K, B, D) float32: sums of embeddings, zero where a network is not asked.
+            (K, B, D) float32, zero where a network may not judge the image.
         """
         batch, count = glimpses.shape[:2]
         sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = asked_of(k, folds)
+            rows = rows_for_network(k, folds)
             if len(rows):
                 embedded = self.embed_glimpses(
                     k, glimpses[rows].reshape(-1, *glimpses.shape[2:]), corners[rows].reshape(-1, 2)
@@ -164,14 +164,14 @@ class Judge:
         return sums
 
     @torch.inference_mode()
-    def opinion(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
-        """Class probabilities (B, classes) float32 after ``count`` glimpses, given what :meth:`read` took in."""
-        return self.averaged(
+    def predict_from_sum(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
+        """Computes class probabilities (B, classes) float32 from the :meth:`embed_sum` of ``count`` glimpses."""
+        return self.mean_over_networks(
             folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
         )
 
-    def averaged(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
-        """Class probabilities from the networks that may judge.
+    def mean_over_networks(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
+        """Averages class probabilities over the networks that may judge each image.
 
         Args:
             folds: (B,) int: the network to ask, or -1 for the mean of all.
@@ -186,7 +186,7 @@ class Judge:
         total = np.zeros((len(folds), self.num_classes), dtype=np.float32)
         asked = np.zeros(len(folds), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = asked_of(k, folds)
+            rows = rows_for_network(k, folds)
             if len(rows):
                 total[rows] += ask(k, rows).exp().numpy()
                 asked[rows] += 1
@@ -236,14 +236,16 @@ class Judge:
         return cls(networks, card)
 
 
-def asked_of(network: int, folds: np.ndarray) -> np.ndarray:
-    """(b,) int64: the rows whose images a network may judge, as it was not trained on them; ``folds`` (B,) int."""
+def rows_for_network(network: int, folds: np.ndarray) -> np.ndarray:
+    """Returns the rows (b,) of ``folds`` (B,) whose images a network may judge, as it was not trained on them."""
     return np.flatnonzero((folds == network) | (folds == -1))
 
 
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
-    """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1 or
-    locations are spaced unevenly."""
+    """Computes the features of the glimpses at every grid location, (N, L, F) float32.
+
+    One dense pass does; where scales > 1 or locations are spaced unevenly, glimpses are cut out.
+    """
     if scales == 1 and network.has_dense_pass:
         return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
     every = np.arange(len(grid))[None]
@@ -254,7 +256,7 @@ def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationG
 def cut_features(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int
 ) -> Tensor:
-    """Features (N, n, F) of the glimpses at ``locations`` (N, n) of images (N, H, W, C), each cut out and encoded."""
+    """Cuts out the glimpses at ``locations`` (N, n) of images (N, H, W, C) and encodes them: features (N, n, F)."""
     return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
@@ -285,17 +287,17 @@ def card_content(path: Path, what: str, format: int) -> dict[str, Any]:
 
 
 def judge_path(source: DataSource) -> Path:
-    """Where the judge of a data set is kept in the cache."""
+    """Returns the path of a data set's judge in the cache."""
     return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{source.geometry.scales}.safetensors"
 
 
 def judge_command(source: DataSource) -> str:
-    """The command line that makes the judge of a data set."""
+    """Returns the command line that trains the judge of a data set."""
     return command_for("train_judge.py", source)
 
 
 def command_for(script: str, source: DataSource, *words: str) -> str:
-    """The command line that calls a script for a data set, with further ``words``."""
+    """Returns the command line that calls a script for a data set, with further ``words``."""
     options = source.chosen_options
     root = options.pop("root", None)
     command = ["python", f"scripts/{script}", "--env", env_of(source.name)]
@@ -305,7 +307,7 @@ def command_for(script: str, source: DataSource, *words: str) -> str:
 
 
 def find_judge(source: DataSource) -> Judge:
-    """The judge that fits a data set: from the cache, else the one shipped with the package.
+    """Loads the judge that fits a data set: from the cache, else the one shipped with the package.
 
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.

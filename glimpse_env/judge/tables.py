@@ -1,4 +1,4 @@
-"""The judge's embeddings of a split's glimpses, computed once and read in place of pixels from then on."""
+"""Tables of the judge's embeddings of a split's glimpses, computed once and then read in place of pixels."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.files import cache_folder, digest, whole_file
-from glimpse_env.judge.judge import Judge, asked_of
+from glimpse_env.judge.judge import Judge, rows_for_network
 
-CHUNK = 64
+IMAGES_PER_CHUNK = 64
 """Images embedded at a time."""
 
 
@@ -21,10 +21,10 @@ class EmbeddingTable:
 
     Args:
         dataset: the split.
-        judge: whose embeddings.
-        network: k, which of its networks.
+        judge: the judge that embeds.
+        network: k, one of its networks.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
-        copies: of each image; the first is the one that :meth:`__call__` and :meth:`summed` read.
+        copies: the copies of each image; :meth:`__call__` and :meth:`summed` read the first.
 
     Attributes:
         array: (copies * n, L, D) float16, memory-mapped; copy c of image ``rows[i]`` is entry c * n + i.
@@ -54,43 +54,43 @@ class EmbeddingTable:
         self._places[rows] = np.arange(len(rows)) * self.array.shape[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle says how to make the table again, it does not carry it."""
+        """Pickles the arguments, from which the table is made again."""
         return type(self), self._made_from
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, width of an embedding."""
         return self.array.shape[2]
 
     def __call__(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
+        """Returns embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
         return self._flat.numpy().take(self._places[indices] + locations, axis=0)
 
     def summed(self, indices: np.ndarray, locations: np.ndarray) -> torch.Tensor:
-        """Sums over t (B, D) float32 of the embeddings at ``locations`` (B, t) of the images ``indices`` (B,)."""
+        """Sums over t the embeddings at ``locations`` (B, t) of the images ``indices`` (B,): (B, D) float32."""
         places = torch.from_numpy(self._places[indices][:, None] + locations)
         return functional.embedding_bag(places, self._flat, mode="sum").float()  # added up in single precision
 
 
 class TabulatedJudge:
-    """A judge's answers for one split from tables: the judge's own up to half precision, without a convolution."""
+    """Answers for one split as a judge does, up to half precision, from tables and without a convolution."""
 
     def __init__(self, dataset: GlimpseDataset, judge: Judge):
         """
         Args:
             dataset: the split whose images will be judged.
-            judge: whose answers; its tables are computed now if they are not in the cache.
+            judge: the judge; its tables are computed now if they are not in the cache.
         """
         self.judge, self._folds = judge, np.array(dataset.folds)
         self._tables = {}
         for network in range(len(judge.networks)):
-            rows = asked_of(network, self._folds)
+            rows = rows_for_network(network, self._folds)
             if len(rows):
                 self._tables[network] = EmbeddingTable(dataset, judge, network, rows)
 
     @torch.inference_mode()
     def probabilities(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Class probabilities after t glimpses.
+        """Computes class probabilities after t glimpses.
 
         Args:
             indices: (B,) int64, images of the split.
@@ -104,7 +104,7 @@ class TabulatedJudge:
             summed = self._tables[network].summed(indices[rows], locations[rows])
             return self.judge.class_log_probabilities(network, summed, locations.shape[1])
 
-        return self.judge.averaged(self._folds[indices], ask)
+        return self.judge.mean_over_networks(self._folds[indices], ask)
 
 
 def fill_table(
@@ -118,12 +118,12 @@ def fill_table(
     """Fills ``table`` (copies * n, L, D) with the embeddings of the copies of the images ``rows`` (n,)."""
     with tqdm(total=len(table), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
         for c, copy in enumerate(copies):
-            for start in range(0, len(rows), CHUNK):
-                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + CHUNK]]))
+            for start in range(0, len(rows), IMAGES_PER_CHUNK):
+                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]]))
                 table[c * len(rows) + start :][: len(part)] = part.numpy()
                 bar.update(len(part))
 
 
 def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:
-    """What copies add to a table's key: nothing where there are only the originals, whose tables are older."""
+    """Returns what copies add to a table's key: nothing for the originals alone, so that older tables are found."""
     return [] if copies == (ORIGINAL,) else [named(copies)]

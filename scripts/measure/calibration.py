@@ -42,7 +42,7 @@ def main(args: Args) -> None:
     from agents.reports.oracle_tables import calibration_table
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
-    from glimpse_env.judge.sequences import replayed
+    from glimpse_env.judge.sequences import judge_sequences
     from glimpse_env.rollout import play
     from glimpse_env.versions import versions
     from oracles.registry import make_policy
@@ -62,7 +62,7 @@ def main(args: Args) -> None:
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
         rollouts = play(policy, test, judge, indices, start=start_on(policy, test))
-        probabilities = replayed(test, judge, indices, rollouts.corners)
+        probabilities = judge_sequences(test, judge, indices, rollouts.corners)
         calibrations[name] = [
             calibrate(probabilities[:, t], rollouts.labels, seed=args.seed)
             for t in tqdm(range(source.geometry.num_glimpses), desc="Bootstrap", unit="glimpse")

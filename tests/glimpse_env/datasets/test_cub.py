@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from glimpse_env.datasets.base import PUBLIC_SPLITS
-from glimpse_env.datasets.cropping import letterbox, parts_in_crop
 from glimpse_env.datasets.cub import CUB200, CUBFull, crop_box
+from glimpse_env.datasets.images import letterbox, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.judge.judge import judge_command
 from tests.support.tiny_data import BOX, PARTS, PHOTOGRAPH, write_tiny_cub

@@ -17,7 +17,7 @@ from PIL import Image
 from glimpse_env.datasets import DATASETS
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.images import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
