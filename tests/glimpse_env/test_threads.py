@@ -42,7 +42,7 @@ def test_a_step_uses_one_thread_or_as_many_as_asked_for(
 
     def watched(self: HistoryObserver, *arguments: object) -> None:
         converting.add(torch.get_num_threads())
-        write(self, *arguments)  # type: ignore[arg-type]
+        write(self, *arguments)
 
     monkeypatch.setattr(HistoryObserver, "write", watched)
     judge = WatchfulJudge()

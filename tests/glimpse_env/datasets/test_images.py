@@ -91,7 +91,7 @@ def loaded(photos: Path, content: bytes, suffix: str = ".png") -> np.ndarray | N
     images, refusal = [], ""
     try:
         source = ImageFolder(photos, size=11, glimpse_size=5, stride=3, num_glimpses=2)
-        images = [source.load(split).images for split in ("train", "val", "test")]  # type: ignore[arg-type]
+        images = [source.load(split).images for split in ("train", "val", "test")]
     except DatasetFormatError as error:
         refusal = str(error)
     finally:

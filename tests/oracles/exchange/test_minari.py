@@ -125,7 +125,7 @@ def test_an_export_that_fails_leaves_no_data_set(world: World, folder: Path, mon
     played: list[object] = []
     play = module._played
 
-    def fails_at_the_second(*arguments):  # type: ignore[no-untyped-def]
+    def fails_at_the_second(*arguments):
         if played:
             raise KeyboardInterrupt
         played.append(1)
