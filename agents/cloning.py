@@ -58,7 +58,15 @@ class DemonstrationLoss:
 
     def logits(self, rows: np.ndarray) -> Tensor:
         """Returns log pi(l | s_t) up to a constant, (n, T, L) float32, for demonstrations ``rows`` (n,) int."""
-        return self._logits_in_one_pass(rows) if self._in_one_pass else self._logits_by_state(rows)
+        if self._in_one_pass:
+            locations = torch.from_numpy(self.data.grid.normalised[self.data.taken[rows, :-1]])
+            features = self._encode(rows) if self._features is None else self._features[rows]
+            return self.policy.demonstration_logits(features, locations.to(self.policy.device))
+        steps = self.data.num_glimpses
+        observations, _ = self.data.batch(np.repeat(rows, steps), np.tile(np.arange(steps), len(rows)))
+        observations = {key: value.to(self.policy.device) for key, value in observations.items()}
+        logits = self.policy.get_distribution(observations).distribution.logits  # (n * T, L)
+        return logits.unflatten(0, (len(rows), steps))
 
     def __call__(self, rows: np.ndarray) -> Tensor:
         """Returns the mean over the states of demonstrations ``rows`` (n,) int that have a target, a scalar with
@@ -67,18 +75,6 @@ class DemonstrationLoss:
         divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(self.logits(rows), dim=-1)
         states = (targets.sum(-1) > 0).sum().clamp(min=1)
         return divergence.sum() / states
-
-    def _logits_in_one_pass(self, rows: np.ndarray) -> Tensor:
-        locations = torch.from_numpy(self.data.grid.normalised[self.data.taken[rows, :-1]]).to(self.policy.device)
-        features = self._encode(rows) if self._features is None else self._features[rows]
-        return self.policy.demonstration_logits(features, locations)
-
-    def _logits_by_state(self, rows: np.ndarray) -> Tensor:
-        steps = self.data.num_glimpses
-        observations, _ = self.data.batch(np.repeat(rows, steps), np.tile(np.arange(steps), len(rows)))
-        observations = {key: value.to(self.policy.device) for key, value in observations.items()}
-        logits = self.policy.get_distribution(observations).distribution.logits  # (n * T, L)
-        return logits.unflatten(0, (len(rows), steps))
 
     def _encode(self, rows: np.ndarray) -> Tensor:
         """Returns features (n, T - 1, F) of the glimpses of demonstrations ``rows`` (n,) int."""
@@ -89,22 +85,25 @@ class DemonstrationLoss:
         return encoded.unflatten(0, glimpses.shape[:2])
 
 
+def actor_modules(policy: Any) -> list[nn.Module]:
+    """Returns the modules of an SB3 actor-critic policy that its actions depend on."""
+    return _modules(policy, "pi_features_extractor", "lstm_actor", "mlp_extractor.policy_net", "action_net")
+
+
+def critic_modules(policy: Any) -> list[nn.Module]:
+    """Returns the modules of an SB3 actor-critic policy that its values depend on."""
+    return _modules(policy, "vf_features_extractor", "lstm_critic", "mlp_extractor.value_net", "value_net")
+
+
 def actor_parameters(policy: Any) -> list[nn.Parameter]:
     """Returns the trainable parameters that the actions of an SB3 actor-critic policy depend on."""
-    if hasattr(policy, "actor_modules"):
-        return _trainable(policy.actor_modules)
-    return _trainable((policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net))
+    return _trainable(actor_modules(policy))
 
 
 def critic_parameters(policy: Any) -> list[nn.Parameter]:
     """Returns the trainable parameters that only the values of an SB3 actor-critic policy depend on."""
     actor = {id(parameter) for parameter in actor_parameters(policy)}
-    modules = (
-        policy.critic_modules
-        if hasattr(policy, "critic_modules")
-        else (policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net)
-    )
-    return [parameter for parameter in _trainable(modules) if id(parameter) not in actor]
+    return [parameter for parameter in _trainable(critic_modules(policy)) if id(parameter) not in actor]
 
 
 def clone(
@@ -193,8 +192,7 @@ def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
 def _mean_loss(loss: DemonstrationLoss) -> float:
     """Returns the mean loss over all demonstrations, in evaluation mode."""
     loss.policy.set_training_mode(False)
-    parts = [(len(rows), loss(rows).item()) for rows in _chunks(loss.data)]
-    return sum(count * value for count, value in parts) / len(loss.data)
+    return sum(len(rows) * loss(rows).item() for rows in _chunks(loss.data)) / len(loss.data)
 
 
 def _chunks(data: CloningData) -> list[np.ndarray]:
@@ -202,7 +200,13 @@ def _chunks(data: CloningData) -> list[np.ndarray]:
     return np.split(np.arange(len(data)), range(DEMONSTRATIONS_PER_CHUNK, len(data), DEMONSTRATIONS_PER_CHUNK))
 
 
-def _trainable(modules: tuple[nn.Module, ...]) -> list[nn.Parameter]:
+def _modules(policy: nn.Module, *names: str) -> list[nn.Module]:
+    """Returns those of the modules ``names`` that a policy has."""
+    modules = dict(policy.named_modules(remove_duplicate=False))
+    return [modules[name] for name in names if name in modules]
+
+
+def _trainable(modules: list[nn.Module]) -> list[nn.Parameter]:
     return [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
 
 

@@ -1,7 +1,5 @@
 """Deep Q-learning from demonstrations on glimpse episodes: DQN and QR-DQN."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +7,14 @@ import numpy as np
 import torch
 from sb3_contrib import QRDQN
 from sb3_contrib.common.utils import quantile_huber_loss
-from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFreq
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm.auto import trange
 
-from agents.algorithms.policies import NEVER, SB3Class
+from agents.algorithms.policies import NEVER
 from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
 from agents.cloning import check_spaces
@@ -62,19 +59,9 @@ def margin_loss(q: Tensor, demonstrated: Tensor, margins: Tensor) -> Tensor:
     return ((q + margins).amax(1) - q.gather(1, demonstrated[:, None])[:, 0]).sum() / max(1, len(q))
 
 
-@dataclass(frozen=True)
-class PretrainResult:
-    """Losses of training on demonstrations alone."""
-
-    loss: list[float]
-    """J(Q) at each gradient step."""
-    margin_loss: list[float]
-    """J_E(Q) at each gradient step, in the unit of the rewards."""
-
-
-class DeepQFromDemonstrations(SB3Class):
-    """Deep Q-learning from Demonstrations (Hester et al. 2018): a mixin that stands before SB3's DQN or sb3-contrib's
-    QRDQN in the bases. It minimises
+class DeepQFromDemonstrations(QRDQN):
+    """Deep Q-learning from Demonstrations (Hester et al. 2018), of sb3-contrib's QR-DQN or, with one quantile, of DQN.
+    It minimises
 
         J(Q) = J_DQ(Q) + lambda_E J_E(Q),  and L2 regularisation by the optimiser's weight decay,
 
@@ -88,8 +75,9 @@ class DeepQFromDemonstrations(SB3Class):
     of each minibatch.
     """
 
+    policy: GlimpseQPolicy
+    replay_buffer: Any
     train_freq: Any
-    replay_buffer_kwargs: dict[str, Any]
     _last_obs: Any
 
     def __init__(
@@ -211,14 +199,8 @@ class DeepQFromDemonstrations(SB3Class):
         self.replay_buffer.set_demonstrations(data.glimpses, data.taken, np.asarray(rewards), agreement)
 
     def pretrain(
-        self,
-        steps: int,
-        batch_size: int | None = None,
-        *,
-        progress: bool = True,
-        seed: int = 0,
-        on_step: Callable[[int, float, float], None] | None = None,
-    ) -> PretrainResult:
+        self, steps: int, batch_size: int | None = None, *, progress: bool = True, seed: int = 0
+    ) -> list[tuple[float, float]]:
         """Takes gradient steps on the demonstrations alone, the first phase of training.
 
         Args:
@@ -226,7 +208,9 @@ class DeepQFromDemonstrations(SB3Class):
             batch_size: transitions a step, in whole episodes; default the model's.
             progress: whether to show a bar.
             seed: seed of the order of demonstrations.
-            on_step: called after each step with its 0-based number, J(Q) and J_E(Q).
+
+        Returns:
+            J(Q) and J_E(Q) at each gradient step, in the unit of the rewards.
 
         Raises:
             ConfigurationError: if a number is out of range or there are no demonstrations.
@@ -234,20 +218,16 @@ class DeepQFromDemonstrations(SB3Class):
         size = self.batch_size if batch_size is None else batch_size
         if steps < 1 or size < 1:
             raise ConfigurationError(f"steps={steps} and batch_size={size} must be positive.")
-        if len(self.replay_buffer.demonstrations) == 0:
+        if self.replay_buffer.num_demonstrations == 0:
             raise ConfigurationError("there are no demonstrations to train on; call load_demonstrations first.")
         rng = np.random.default_rng([seed, 2])
-        losses = []
         self.policy.set_training_mode(True)
-        with tqdm(total=steps, desc="demonstrations", unit="step", disable=not progress) as bar:
-            for number in range(steps):
-                batch = self.replay_buffer.sample_episodes(self._episodes(size), demo_share=1.0, rng=rng)
-                losses.append(self._descend(batch))
-                bar.update()
-                if on_step is not None:
-                    on_step(number, *losses[-1])
+        losses = [
+            self._descend(self.replay_buffer.sample_episodes(self._episodes(size), demo_share=1.0, rng=rng))
+            for _ in trange(steps, desc="demonstrations", unit="step", disable=not progress)
+        ]
         self.policy.set_training_mode(False)
-        return PretrainResult([loss for loss, _ in losses], [margin for _, margin in losses])
+        return losses
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """Takes gradient steps on whole episodes of about ``batch_size`` transitions each."""
@@ -255,10 +235,11 @@ class DeepQFromDemonstrations(SB3Class):
         self._update_learning_rate(self.policy.optimizer)
         count = self._episodes(batch_size)
         losses = [self._descend(self.replay_buffer.sample_episodes(count)) for _ in range(gradient_steps)]
+        loss, margin = np.mean(losses, axis=0)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/loss", float(np.mean([loss for loss, _ in losses])))
-        if len(self.replay_buffer.demonstrations) > 0:
-            self.logger.record("demonstrations/loss", float(np.mean([margin for _, margin in losses])))
+        self.logger.record("train/loss", float(loss))
+        if self.replay_buffer.num_demonstrations > 0:
+            self.logger.record("demonstrations/loss", float(margin))
 
     def learn(
         self,
@@ -313,17 +294,17 @@ class DeepQFromDemonstrations(SB3Class):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         total, callback = super()._setup_learn(*args, **kwargs)
-        self.exploration_rate = self._epsilon()
+        self._update_exploration_rate()
         return total, callback
 
     def _on_step(self) -> None:
-        self.exploration_rate = self._epsilon()
+        self._update_exploration_rate()
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
-    def _epsilon(self) -> float:
-        """Returns the present exploration rate."""
+    def _update_exploration_rate(self) -> None:
         done = min(1.0, self.num_timesteps / self.exploration_timesteps)
-        return self.exploration_initial_eps + done * (self.exploration_final_eps - self.exploration_initial_eps)
+        change = self.exploration_final_eps - self.exploration_initial_eps
+        self.exploration_rate = self.exploration_initial_eps + done * change
 
     def _store_transition(
         self,
@@ -348,7 +329,7 @@ class DeepQFromDemonstrations(SB3Class):
         self.policy.optimizer.zero_grad()
         loss.backward()
         if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.policy.net.parameters(), self.max_grad_norm)
+            nn.utils.clip_grad_norm_(self.policy.quantile_net.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
         self._n_updates += 1
         if self._n_updates % self.target_update_interval == 0:
@@ -360,22 +341,21 @@ class DeepQFromDemonstrations(SB3Class):
 
         States whose action is a location that was looked at before are left out of both.
         """
-        net, steps = self.policy.net, batch.actions.shape[1]
+        net, steps = self.policy.quantile_net, batch.actions.shape[1]
         observations = dict(batch.observations)
         if self.policy.encodes_once:
             observations[ENCODED] = self.policy.encode(observations)
             del observations["glimpses"]
         taken = batch.actions.flatten()  # (E * T,)
-        values = net(observations)  # (E * T, [n_quantiles,] L)
-        q = net.expected(values)  # (E * T, L)
+        quantiles = net(observations)  # (E * T, n_quantiles, L)
+        q = quantiles.mean(-2)  # (E * T, L)
         with torch.no_grad():
-            later = _values_of_actions(self.policy.target(observations), q.argmax(-1)).unflatten(
-                0, (-1, steps)
-            )  # (E, T, ...)
-            targets = batch.rewards.reshape(*batch.rewards.shape, *[1] * (later.ndim - 2)).expand_as(later).clone()
+            later = _quantiles_of_actions(self.policy.quantile_net_target(observations), q.argmax(-1))
+            later = later.unflatten(0, (-1, steps))  # (E, T, n_quantiles)
+            targets = batch.rewards[..., None].expand_as(later).clone()
             targets[:, :-1] += self.gamma * later[:, 1:]
             possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
-        td_loss = self.td_loss(_values_of_actions(values, taken)[possible], targets.flatten(0, 1)[possible])
+        td_loss = self.td_loss(_quantiles_of_actions(quantiles, taken)[possible], targets.flatten(0, 1)[possible])
         k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
         valid = possible[:k]
         margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[valid])
@@ -386,30 +366,29 @@ class DeepQFromDemonstrations(SB3Class):
         """Returns the temporal-difference loss J_DQ, a mean over n transitions.
 
         Args:
-            values: (n,) Q(s, l) of the actions taken; (n, n_quantiles) quantiles for QR-DQN.
-            targets: their targets, of the same shape.
+            values: (n, n_quantiles) quantiles of the returns Z(s, l) of the actions taken.
+            targets: (n, n_quantiles), their targets.
         """
         raise NotImplementedError
 
 
-class GlimpseDQN(DeepQFromDemonstrations, DQN):  # type: ignore[misc]
-    """Double DQN from demonstrations, with the Huber loss."""
+class GlimpseDQN(DeepQFromDemonstrations):
+    """Double DQN from demonstrations, with the Huber loss: its only quantile is Q(s, l)."""
 
     def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:
-        return F.smooth_l1_loss(values, targets)  # (n,) both
+        return F.smooth_l1_loss(values, targets)
 
 
-class GlimpseQRDQN(DeepQFromDemonstrations, QRDQN):  # type: ignore[misc]
+class GlimpseQRDQN(DeepQFromDemonstrations):
     """Quantile-regression DQN (Dabney et al. 2018) from demonstrations, with the quantile Huber loss."""
 
     def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:
-        return quantile_huber_loss(values, targets, sum_over_quantiles=False)  # (n, n_quantiles) both
+        return quantile_huber_loss(values, targets, sum_over_quantiles=False)
 
 
-def _values_of_actions(values: Tensor, actions: Tensor) -> Tensor:
-    """Returns the values (n, ...) of actions (n,) from those of all actions, (n, ..., L)."""
-    index = actions.reshape(-1, *[1] * (values.ndim - 1)).expand(*values.shape[:-1], 1)
-    return values.gather(-1, index)[..., 0]
+def _quantiles_of_actions(quantiles: Tensor, actions: Tensor) -> Tensor:
+    """Returns the quantiles (n, n_quantiles) of actions (n,) from those of all actions, (n, n_quantiles, L)."""
+    return quantiles.gather(-1, actions[:, None, None].expand(*quantiles.shape[:2], 1))[..., 0]
 
 
 DQN_ALGORITHM = Algorithm(GlimpseDQN, GlimpseQPolicy, None, None, {}, after_demonstrations=AFTER_DEMONSTRATIONS)

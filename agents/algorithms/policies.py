@@ -54,11 +54,10 @@ class GlimpsePolicy(SB3Class):
         return self.pi_features_extractor.encode(observations).flatten(1)
 
 
-class _HistoryPolicyMixin(GlimpsePolicy):
-    """Mixin of the actor-critic policies; stands before an SB3 policy in the bases.
+class ActorCriticGlimpsePolicy(GlimpsePolicy):
+    """Mixin of all actor-critic policies; stands before an SB3 policy in the bases.
 
-    Actor and critic have extractors of their own, so that the value loss cannot move what was cloned. A frozen glimpse
-    encoder is one module in both and runs once a forward pass.
+    Actor and critic have extractors of their own, so that the value loss cannot move what was cloned.
     """
 
     def __init__(
@@ -111,6 +110,11 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         )
         self.torch_grid = located
 
+
+class _HistoryPolicyMixin(ActorCriticGlimpsePolicy):
+    """Mixin of the policies that read the whole history at each step; a frozen glimpse encoder is one module in actor
+    and critic and runs once a forward pass."""
+
     def _build(self, lr_schedule: Schedule) -> None:
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         if actor.frozen and actor.encoder is not None:
@@ -143,16 +147,6 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         """Returns values (B, 1) for raw observations of B episodes."""
         return self._values(self.vf_features_extractor(prepared(obs, self.observation_space, self.normalize_images)))
 
-    @property
-    def actor_modules(self) -> tuple[nn.Module, ...]:
-        """Modules that compute actions."""
-        return self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net
-
-    @property
-    def critic_modules(self) -> tuple[nn.Module, ...]:
-        """Modules that compute values."""
-        return self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net
-
     def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
         """Returns log pi(l | s_t) up to a constant, for the T states of n demonstrations.
 
@@ -179,8 +173,7 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         observations = prepared(obs, self.observation_space, self.normalize_images)
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         encoded = actor.encode(observations)  # (B, T, F)
-        shared = critic.encoder is actor.encoder
-        encoded_for_critic = encoded if shared else critic.encode(observations)
+        encoded_for_critic = encoded if critic.encoder is actor.encoder else critic.encode(observations)
         distribution = self._distribution(actor.read_observed(encoded, observations), observations, action_masks)
         return distribution, self._values(critic.read_observed(encoded_for_critic, observations))
 
@@ -201,9 +194,7 @@ class GlimpseHistoryPolicy(_HistoryPolicyMixin, MultiInputActorCriticPolicy):  #
     """Policy of PPO, A2C and REINFORCE."""
 
 
-class MaskableGlimpseHistoryPolicy(  # type: ignore[misc]
-    _HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy
-):
+class MaskableGlimpseHistoryPolicy(_HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy):  # type: ignore[misc]
     """Policy of MaskablePPO."""
 
 

@@ -1,16 +1,15 @@
 """The policy of RecurrentPPO on glimpse episodes: an LSTM reads one glimpse after the other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentMultiInputActorCriticPolicy
-from stable_baselines3.common.type_aliases import Schedule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in
+from agents.algorithms.policies import NEVER, ActorCriticGlimpsePolicy, prepared, visited_in
 from agents.networks.encoders import HistoryExtractor
 
 
@@ -31,7 +30,7 @@ class NewestGlimpseExtractor(HistoryExtractor):
         return F.pad(self.tokens(features, locations), (0, 0, 1, 0))
 
 
-class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy):
+class GlimpseRecurrentPolicy(ActorCriticGlimpsePolicy, RecurrentMultiInputActorCriticPolicy):
     """Policy of RecurrentPPO, whose actor and critic have extractors and LSTMs of their own.
 
     Observations hold the whole history; the policy reads the newest glimpse of it and remembers the others. Locations
@@ -44,48 +43,17 @@ class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        lr_schedule: Schedule,
-        *,
-        grid: Mapping[str, Any] | None = None,
-        mask_visited: bool = True,
+        *args: Any,
         lstm_hidden_size: int = 128,
-        net_arch: dict[str, list[int]] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[HistoryExtractor] = NewestGlimpseExtractor,
         **kwargs: Any,
     ):
-        """
-        Args:
-            observation_space, action_space, lr_schedule, grid, mask_visited, net_arch, activation_fn: see
-                :class:`GlimpseHistoryPolicy`.
-            lstm_hidden_size: width of the LSTMs.
-            **kwargs: further arguments of the sb3-contrib policy.
-
-        Raises:
-            ConfigurationError: if the grid is missing or has another number of locations than the action space.
-        """
-        self._constructor = {
-            "grid": None if grid is None else dict(grid),
-            "mask_visited": mask_visited,
-            "lstm_hidden_size": lstm_hidden_size,
-        }
-        located = grid_to_mask(action_space, grid) if mask_visited else None
+        """Takes the arguments of :class:`ActorCriticGlimpsePolicy`, and the width of the LSTMs."""
         self._visited: Tensor | None = None
         super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            **{
-                "features_extractor_class": NewestGlimpseExtractor,
-                "share_features_extractor": False,
-                "lstm_hidden_size": lstm_hidden_size,
-                "net_arch": {"pi": [128], "vf": [64]} if net_arch is None else net_arch,
-                "activation_fn": activation_fn,
-                **kwargs,
-            },
+            *args, lstm_hidden_size=lstm_hidden_size, features_extractor_class=features_extractor_class, **kwargs
         )
-        self.torch_grid = located
+        self._constructor["lstm_hidden_size"] = lstm_hidden_size
 
     def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
         with self._masking(obs):
@@ -98,17 +66,6 @@ class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy
     def get_distribution(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
         with self._masking(obs):
             return super().get_distribution(obs, *args, **kwargs)
-
-    @property
-    def actor_modules(self) -> tuple[nn.Module, ...]:
-        """Modules that compute actions."""
-        return self.pi_features_extractor, self.lstm_actor, self.mlp_extractor.policy_net, self.action_net
-
-    @property
-    def critic_modules(self) -> tuple[nn.Module, ...]:
-        """Modules that compute values."""
-        assert self.lstm_critic is not None
-        return self.vf_features_extractor, self.lstm_critic, self.mlp_extractor.value_net, self.value_net
 
     def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
         """Returns log pi(l | s_t) up to a constant, (n, T, L), for the T states of n demonstrations, see

@@ -198,10 +198,10 @@ class RunTraining(RunInputs):
             train, held = data.split(HELD_OUT, self.args.seed)
             model.load_demonstrations(train, rewards[~np.isin(data.indices, held.indices)])
             steps = self.args.clone_passes * PRETRAINING_STEPS_PER_PASS
-            result = model.pretrain(steps, seed=self.args.seed, progress=self.progress)
+            losses = model.pretrain(steps, seed=self.args.seed, progress=self.progress)
             _save(model, self._cloned_path)
         top_1, top_5 = agreement(DemonstrationLoss(model.policy, held))
-        self.state.cloning = {"steps": steps, "loss": result.loss[-1], "top_1": top_1, "top_5": top_5}
+        self.state.cloning = {"steps": steps, "loss": losses[-1][0], "top_1": top_1, "top_5": top_5}
 
     def _warm_up(self, model: Any) -> None:
         """Fits the critic to the cloned policy."""

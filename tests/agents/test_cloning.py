@@ -7,7 +7,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
-from agents.cloning import DemonstrationLoss, actor_parameters, agreement, clone, critic_parameters
+from agents.cloning import DemonstrationLoss, actor_parameters, agreement, clone, critic_modules, critic_parameters
 from agents.cloning_data import CloningData
 from agents.registry import ARCHITECTURES
 from glimpse_env.env import GlimpseEnv
@@ -266,8 +266,7 @@ def test_a_policy_that_looks_is_cloned(
     else:
         model = toy_model(algo, architecture=architecture, env=toy_env_showing(observation))
     policy: Any = model.policy
-    plain = [policy.vf_features_extractor, policy.mlp_extractor.value_net, policy.value_net]
-    critic = plain if algo == "plain" else policy.critic_modules
+    critic = critic_modules(policy)
     before = weights_of(*critic)
     result = clone(
         model,

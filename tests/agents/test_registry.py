@@ -10,7 +10,7 @@ import torch
 
 from agents import register_algorithm, register_architecture
 from agents.algorithms.demonstrations import DemonstrationLossCallback, demonstration_rewards, warm_up_critic
-from agents.cloning import clone
+from agents.cloning import actor_modules, clone
 from agents.presets import Args
 from agents.registry import ALGORITHMS, ARCHITECTURES, algorithm_of, make_model, steps_between_updates
 from agents.vec_env import GlimpseVecEnv
@@ -110,9 +110,9 @@ def test_every_architecture_is_trained_saved_and_loaded(architecture: str, obser
     model: Any = toy_model(architecture=architecture, env=toy_env_showing(observation))
     assert type(model.policy.pi_features_extractor) is ARCHITECTURES[architecture]
     assert type(model.policy.vf_features_extractor) is ARCHITECTURES[architecture]
-    before = weights_of(*model.policy.actor_modules[1:])
+    before = weights_of(*actor_modules(model.policy)[1:])
     model.learn(STEPS * 8)
-    assert not equal(before, weights_of(*model.policy.actor_modules[1:]))
+    assert not equal(before, weights_of(*actor_modules(model.policy)[1:]))
     model.save(tmp_path / "model.zip")
     loaded: Any = type(model).load(tmp_path / "model.zip", device="cpu")
     observations = state_observations(toy_data(observation))

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.logger import configure
 
 from agents.algorithms.demonstrations import DemonstrationLossCallback, warm_up_critic
-from agents.cloning import DemonstrationLoss, actor_parameters
+from agents.cloning import DemonstrationLoss, actor_modules, actor_parameters
 from agents.registry import ALGORITHMS
 from glimpse_env.errors import ConfigurationError
 from tests.support.toy import toy_dataset
@@ -47,14 +47,14 @@ def test_critic_learns_returns_and_nothing_else_moves(algo: str, tmp_path: Path)
     env = toy_vec_env(16, toy_dataset(num_classes=1), SureJudge())  # every return is 1
     model: Any = toy_model(algo, env=env, tensorboard_log=str(tmp_path / "logs"))
     policy = model.policy
-    actor = weights_of(*policy.actor_modules)
+    actor = weights_of(*actor_modules(policy))
     losses = warm_up_critic(model, timesteps=STEPS * 16 * 3, epochs=10, batch_size=16)
     assert len(losses) == 30
     assert losses[-1] < 0.02 < 0.3 < losses[0]
     with torch.no_grad():
         values = values_in_sequence(policy, state_observations(random_data()), 24)
     np.testing.assert_allclose(values, 1, atol=0.3)
-    assert equal(actor, weights_of(*policy.actor_modules))
+    assert equal(actor, weights_of(*actor_modules(policy)))
     assert not policy.optimizer.state
     assert model.num_timesteps == 0
     assert model.rollout_buffer.gae_lambda == (1 if algo == "reinforce" else 0.95)
@@ -164,8 +164,8 @@ def test_impossible_coefficients_are_named() -> None:
 def test_every_algorithm_learns_from_embeddings_and_demonstrations(algo: str) -> None:
     model: Any = toy_model(algo, env=toy_env_showing("embedding"))
     assert not model.policy.encodes_once
-    before = weights_of(*model.policy.actor_modules)
+    before = weights_of(*actor_modules(model.policy))
     warm_up_critic(model, timesteps=1, epochs=1)
-    assert equal(before, weights_of(*model.policy.actor_modules))
+    assert equal(before, weights_of(*actor_modules(model.policy)))
     model.learn(2 * STEPS * 8, callback=DemonstrationLossCallback(toy_data("embedding")))
-    assert not equal(before, weights_of(*model.policy.actor_modules))
+    assert not equal(before, weights_of(*actor_modules(model.policy)))

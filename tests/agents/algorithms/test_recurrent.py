@@ -11,7 +11,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from agents.algorithms.demonstrations import values_of, warm_up_critic
 from agents.algorithms.recurrent import GlimpseRecurrentPolicy, NewestGlimpseExtractor
-from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning import DemonstrationLoss, actor_modules, actor_parameters, critic_modules, critic_parameters
 from agents.networks.encoders import WHOLE
 from glimpse_env.errors import ConfigurationError
 from tests.support.toy import toy_dataset, toy_judge
@@ -280,9 +280,9 @@ def test_the_critic_is_warmed_up_and_the_actor_stays(observation: str, pretraine
     env = toy_vec_env(dataset=images, judge=judge, observation=observation)
     model = recurrent_model(pretrained=pretrained, env=env)
     model.policy.value_net.bias.data.fill_(-1)
-    actor, critic = weights_of(*model.policy.actor_modules), weights_of(*model.policy.critic_modules)
+    actor, critic = weights_of(*actor_modules(model.policy)), weights_of(*critic_modules(model.policy))
     losses = warm_up_critic(model, timesteps=2 * STEPS * 8, epochs=10, batch_size=8, learning_rate=3e-3)
     assert len(losses) == 20
     assert losses[-1] < 0.1 * losses[0]
-    assert equal(actor, weights_of(*model.policy.actor_modules))
-    assert not equal(critic, weights_of(*model.policy.critic_modules))
+    assert equal(actor, weights_of(*actor_modules(model.policy)))
+    assert not equal(critic, weights_of(*critic_modules(model.policy)))
