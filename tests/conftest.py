@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from oracles.training.scorer import PLANS, ScorerPlan
+from oracles.training.plans import ScorerPlan
+from oracles.training.scorer import PLANS
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 

@@ -32,7 +32,7 @@ from glimpse_env.rollout import Rollouts
 from oracles.demonstrations import demonstrate
 from oracles.parallel import make_shards
 from oracles.training.judge import ensure_judge
-from oracles.training.posterior import one_cycle
+from oracles.training.loop import one_cycle
 
 logger = logging.getLogger(__name__)
 

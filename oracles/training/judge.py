@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -74,12 +75,11 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int =
         command: what makes this judge again; kept in its card.
     """
     work = cache_folder() / "judge-training" / digest(source.name, source.fingerprint, scales, seed, vars(plan))
+    visit = partial(visited_histories, source, plan)
     trainers = []
     for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed, scales=scales)
-        trainer.run(
-            visit=lambda judge, k, rng: visited_histories(source, judge, k, plan, rng), checkpoint=work / f"{fold}.pt"
-        )
+        trainer = NetworkTrainer(source, fold, plan, seed=seed, scales=scales, visit=visit)
+        trainer.run(work / f"{fold}.pt")
         trainers.append(trainer)
     judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
     shutil.rmtree(work, ignore_errors=True)
@@ -87,7 +87,7 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int =
 
 
 def visited_histories(
-    source: DataSource, judge: Judge, fold: int, plan: JudgePlan, rng: np.random.Generator
+    source: DataSource, plan: JudgePlan, judge: Judge, fold: int, rng: np.random.Generator
 ) -> VisitedHistories:
     """Where the oracle looks, under a judge of one network, on images that this network is trained on."""
     fresh = source.judge_images(fold, rng)

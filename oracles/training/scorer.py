@@ -32,49 +32,22 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource, UnseenImages
-from glimpse_env.errors import ArtifactError, OracleNotFoundError
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.errors import OracleNotFoundError
+from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, grid_features
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.boed.criteria import Criterion, Horizon, criterion_of
 from oracles.parallel import one_thread
-from oracles.training.posterior import one_cycle
+from oracles.training.loop import TrainingLoop
+from oracles.training.plans import ScorerPlan
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ScorerPlan:
-    """How the networks of an amortised oracle are trained."""
-
-    images: int = 96_000
-    """Images that each network sees, counted with repetition."""
-    histories: int = 8
-    """Histories an image."""
-    batch_size: int = 32
-    """Images a minibatch."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    exploration: float = 0.25
-    """Share of the glimpses of training histories that are random."""
-    locations: int = 15
-    """Locations a history whose targets are computed: the best third by the present scores, the others random."""
-    ahead: int = 9
-    """As many locations, where the target needs a rollout."""
-    relative: int = 0
-    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere. A
-    network that looks ahead has those of the greedy one."""
-    chunk: int = 9600
-    """Images between two checkpoints."""
-
-
-QUICK = 10.0
-"""By which ``base`` and ``gain`` learn faster than the other parameters: every history has a say in them."""
 AT_ONCE = 2**18
 """Numbers of the states of histories played at a time, so that they stay in the processor's cache."""
 START_GAIN = 0.3
@@ -191,11 +164,10 @@ def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
             stop.set()  # the others, where one failed or somebody interrupts
 
 
-class ScorerTrainer:
-    """Trains network ``fold`` of an amortised oracle; the state after every chunk can be saved and gone on from.
+class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
+    """Trains network ``fold`` of an amortised oracle; a stage is ``plan.chunk`` images."""
 
-    The random numbers of a chunk depend on (seed, fold, chunk) only, so a resumed run ends like one that was not.
-    """
+    unit = "images"
 
     def __init__(
         self,
@@ -214,55 +186,36 @@ class ScorerTrainer:
             fold: whose images it will not see.
             guide: the greedy network, for horizon ``last``; None for ``next``.
         """
-        self.source, self.judge, self.fold, self.plan = source, judge, fold, plan
+        self.source, self.judge, self.guide = source, judge, guide
         self.criterion: Criterion = criterion
-        self.guide = guide
-        self.seed, self.num_glimpses = seed, source.geometry.num_glimpses
+        self.num_glimpses = source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
         relative = plan.relative if guide is None else guide.relative
-        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
+        network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
         if guide is not None:
-            self.network.load_state_dict(guide.state_dict())
-            self.network.gain.data[:-1] = START_GAIN
-        self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
-        self.network.gain.requires_grad_(guide is not None)
-        quick = [p for p in (self.network.base, self.network.gain) if p.requires_grad]
-        trained = [p for p in self.network.parameters() if p.requires_grad and all(p is not other for other in quick)]
-        decayed = [p for p in trained if p.ndim > 1]
-        others = [p for p in trained if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": plan.weight_decay, "factor": 1.0},
-                {"params": others, "weight_decay": 0.0, "factor": 1.0},
-                {"params": quick, "weight_decay": 0.0, "factor": QUICK},
-            ],
-            lr=plan.learning_rate,
-        )
-        self.images_done = 0
+            network.load_state_dict(guide.state_dict())
+            network.gain.data[:-1] = START_GAIN
+        network.eval().requires_grad_(True).encoder.requires_grad_(False)
+        network.gain.requires_grad_(guide is not None)
+        # every history has a say in base and gain, so they may learn faster
+        fast = [p for p in (network.base, network.gain) if p.requires_grad]
+        super().__init__(network, plan, total=plan.images, fold=fold, seed=seed, fast=fast)
 
-    def run(self, checkpoint: Path | None = None, *, stop: Event | None = None) -> None:
-        """Trains to the plan's end, or until ``stop`` is set, saving ``checkpoint`` after every chunk."""
-        if checkpoint is not None and checkpoint.is_file():
-            self._restore(checkpoint)
-        title = f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
-        with tqdm(total=self.plan.images, initial=self.images_done, desc=title, unit="img", position=self.fold) as bar:
-            while self.images_done < self.plan.images:
-                rng = np.random.default_rng([self.seed, self.fold, self.images_done])
-                data = self.source.unseen_images(self.fold, rng)
-                for rows in self._batches(data.folds, rng):
-                    if stop is not None and stop.is_set():
-                        return
-                    loss = self._step(data, rows, rng)
-                    self.images_done += len(rows)
-                    bar.update(len(rows))
-                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                    if self.images_done >= self.plan.images:
-                        break
-                if checkpoint is not None:
-                    self._save(checkpoint)
-        self.network.eval().requires_grad_(False)
+    @property
+    def title(self) -> str:
+        return f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
+
+    @property
+    def identity(self) -> str:
+        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
+        return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
+
+    def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
+        data = self.source.unseen_images(self.fold, rng)
+        for rows in self._batches(data.folds, rng):
+            yield len(rows), {"loss": f"{self._step(data, rows, rng):.3f}"}
 
     def _batches(self, folds: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
         """Rows of the minibatches of one chunk, each of one fold, so that one network of the judge is asked."""
@@ -274,10 +227,8 @@ class ScorerTrainer:
         return [batches[i] for i in rng.permutation(len(batches))][: max(1, self.plan.chunk // size)]
 
     def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["factor"] * self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
         features, played = self._played(data, rows)
-        if self.images_done == 0 and self.guide is None:
+        if self.done == 0 and self.guide is None:
             self._begin_at_means(played, rng)
         chosen, candidates, targets = self._histories(played, rng)
         index = chosen[..., :-1]  # the last glimpse has no successor
@@ -289,10 +240,7 @@ class ScorerTrainer:
             for t in range(self.num_glimpses)
         ]
         loss = torch.stack(losses).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+        self.descend(loss, self.done / self.plan.images)
         return loss.item()
 
     @torch.no_grad()
@@ -360,30 +308,6 @@ class ScorerTrainer:
             chosen.append(torch.where(random, anywhere, choice))
             state = played.look(state, chosen[-1])
         return torch.stack(chosen, dim=-1), candidates, targets
-
-    def _save(self, path: Path) -> None:
-        with whole_file(path) as temporary:
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "images_done": self.images_done,
-                    "identity": self._identity(),
-                },
-                temporary,
-            )
-
-    def _restore(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        if state["identity"] != self._identity():
-            raise ArtifactError(f"the checkpoint {path} belongs to another oracle or plan; delete it to start afresh.")
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.images_done = state["images_done"]
-
-    def _identity(self) -> str:
-        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
-        return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from glimpse_env.versions import versions
 from oracles.boed.oracle import BOEDOracle
 from oracles.registry import default_oracle_config, make_policy
 from oracles.training.judge import plan_for, train_judge
-from oracles.training.posterior import JudgePlan, NetworkTrainer
+from oracles.training.plans import JudgePlan
+from oracles.training.posterior import NetworkTrainer
 
 MARK = "Drawn birds on 2500 locations"
 

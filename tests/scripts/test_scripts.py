@@ -24,7 +24,7 @@ from glimpse_env.errors import ConfigurationError, JudgeNotFoundError
 from glimpse_env.judge.judge import Judge, judge_path
 from oracles.demonstrations import Demonstrations
 from oracles.training.judge import PLANS
-from oracles.training.posterior import JudgePlan
+from oracles.training.plans import JudgePlan
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 

@@ -14,15 +14,11 @@ from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.sensing.sensor import Sensor
+from oracles.training import judge as judging
 from oracles.training.judge import ensure_judge, train_judge
-from oracles.training.posterior import (
-    JudgePlan,
-    NetworkTrainer,
-    calibration_error,
-    fit_temperatures,
-    one_cycle,
-    prefix_sums,
-)
+from oracles.training.loop import one_cycle
+from oracles.training.plans import JudgePlan
+from oracles.training.posterior import NetworkTrainer, calibration_error, fit_temperatures, prefix_sums
 from tests.support.toy import toy_dataset, toy_judge
 
 PLAN = JudgePlan(
@@ -72,7 +68,7 @@ def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
 
 
 def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("oracles.training.judge").judging.PLANS, "stripes", PLAN)
+    monkeypatch.setitem(judging.PLANS, "stripes", PLAN)
     first = ensure_judge(Stripes())
     monkeypatch.setattr("oracles.training.judge.train_judge", lambda *a, **k: pytest.fail("trained again"))
     assert ensure_judge(Stripes()).identity == first.identity
@@ -86,12 +82,12 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
         return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
 
     def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
-        trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
-        trainer.run(visit, checkpoint)
+        trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
+        trainer.run(checkpoint)
         return trainer.network.state_dict()
 
     whole = trained(tmp_path / "whole.pt")
-    stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
+    stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
     one_pass, passes = stopped._one_pass, []
 
     def dies(rng: np.random.Generator) -> dict[str, str]:
@@ -102,7 +98,7 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
 
     stopped._one_pass = dies  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        stopped.run(visit, tmp_path / "stopped.pt")
+        stopped.run(tmp_path / "stopped.pt")
     torch.manual_seed(123)
     resumed = trained(tmp_path / "stopped.pt")
     for name, value in whole.items():

@@ -13,7 +13,8 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from oracles.amortised.oracle import AmortisedOracle
 from oracles.boed.criteria import Horizon
 from oracles.parallel import one_thread
-from oracles.training.scorer import ScorerPlan, ScorerTrainer, train_oracle
+from oracles.training.plans import ScorerPlan
+from oracles.training.scorer import ScorerTrainer, train_oracle
 from tests.support.toy_problem import ToyJudge, ToySource
 
 # Pixel 0 is a sign that says which of pixels 1 and 2 shows the class; the other one shows nothing to the point, and the
@@ -139,21 +140,21 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, checkpoint = trained("last"), tmp_path / "0.pt"
     stopped = new_trainer("last")
-    save = stopped._save
+    save = stopped.save
 
     def save_and_die(path: Path) -> None:
         save(path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stopped, "_save", save_and_die)
+    monkeypatch.setattr(stopped, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         stopped.run(checkpoint)
-    assert stopped.images_done == PLAN.chunk
+    assert stopped.done == PLAN.chunk
     resumed = new_trainer("last")
     resumed.run(checkpoint)
     for name, value in whole.network.state_dict().items():
         torch.testing.assert_close(resumed.network.state_dict()[name], value, rtol=0, atol=0, msg=name)
-    with pytest.raises(ArtifactError, match="another oracle or plan"):
+    with pytest.raises(ArtifactError, match="belongs to another"):
         new_trainer("next").run(checkpoint)
 
 
@@ -190,7 +191,7 @@ def test_where_one_network_fails_the_others_stop(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ScorerTrainer, "_step", fail)
     with pytest.raises(ArithmeticError, match="the second network"):
         train_two()
-    assert all(trainer.images_done < PLAN.images for trainer in begun)
+    assert all(trainer.done < PLAN.images for trainer in begun)
 
 
 def test_the_horizon_is_checked() -> None:
