@@ -10,7 +10,7 @@ import tyro
 from agents.evaluation.evaluate import choose_images, evaluate
 from glimpse_env.registration import scales_of, source_of
 from oracles.amortised.oracle import oracle_path
-from oracles.boed.criteria import Criterion, Horizon
+from oracles.boed.criteria import Horizon
 from oracles.training.judge import ensure_judge
 from oracles.training.scorer import criterion_for, plan_for, train_oracle
 
@@ -29,7 +29,7 @@ class Args:
     """Concentric windows a glimpse; default the environment's."""
     horizon: Horizon = "next"
     """next: the criterion after the next glimpse, greedy; last: after the last one, looking ahead."""
-    criterion: Criterion | None = None
+    criterion: str | None = None
     """What is expected; default the data set's own."""
     images: int | None = None
     """Images that each network sees, counted with repetition; default the data set's own."""

@@ -20,7 +20,7 @@ from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.amortised.network import LocationScorer
 from oracles.base import GlimpsePolicy, Observations, actions_for
-from oracles.boed.criteria import Criterion, Horizon, map_title
+from oracles.boed.criteria import Horizon, map_title
 
 FORMAT = 1
 
@@ -35,7 +35,7 @@ class OracleCard:
     judge: str
     """Identity of the judge whose criterion it expects."""
     horizon: Horizon
-    criterion: Criterion
+    criterion: str
     config: PosteriorConfig
     """Of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
     image_size: int

@@ -16,7 +16,7 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories, unpack_history
 from oracles.base import GlimpsePolicy, Observations, actions_for
 from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
-from oracles.boed.criteria import Criterion, Horizon, entropy, expected_criterion, map_title
+from oracles.boed.criteria import CRITERIA, Horizon, entropy, expected_criterion, map_title
 from oracles.boed.planning import Completions, planned_map
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,10 @@ class OracleConfig:
     """What the oracle minimises and how it completes images.
 
     Raises:
-        ConfigurationError: if there is no such ``history`` or ``horizon``.
+        ConfigurationError: if there is no such ``criterion``, ``history`` or ``horizon``.
     """
 
-    criterion: Criterion = "entropy"
+    criterion: str = "entropy"
     completion: CompletionConfig = field(default_factory=CompletionConfig)
     first_samples: int = 1000
     """Bank images that the first location, the same for every image, is computed from."""
@@ -54,6 +54,7 @@ class OracleConfig:
     :func:`oracles.boed.planning.planned_map`."""
 
     def __post_init__(self) -> None:
+        CRITERIA.name_of(self.criterion)
         one_of("horizon", self.horizon, get_args(Horizon))
         one_of("history", self.history, get_args(History))
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from glimpse_env.judge.judge import Judge
 from oracles.boed.completion import ImageBank
-from oracles.boed.criteria import Criterion, expected_criterion
+from oracles.boed.criteria import expected_criterion
 
 SHORT_LIST = 48
 """Locations tried beyond the first pass: those that were best in it."""
@@ -30,7 +30,7 @@ class Completions:
 
 
 def planned_map(
-    judge: Judge, completions: list[Completions], seen: np.ndarray, num_glimpses: int, criterion: Criterion
+    judge: Judge, completions: list[Completions], seen: np.ndarray, num_glimpses: int, criterion: str
 ) -> np.ndarray:
     """The criterion expected after the last glimpse for each location that could come next, the others as planned.
 

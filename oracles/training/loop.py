@@ -59,7 +59,8 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
             seed: of all that is random.
             fast: parameters that learn :data:`FAST_FACTOR` times as fast, without weight decay.
         """
-        self.network, self.plan, self.total, self.fold, self.seed = network, plan, total, fold, seed
+        self.network, self.total, self.fold, self.seed = network, total, fold, seed
+        self.plan: Plan = plan
         trained = [p for p in network.parameters() if p.requires_grad and all(p is not other for other in fast)]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": plan.weight_decay},
@@ -149,7 +150,7 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
             state = torch.load(path, weights_only=True)
             identity = state["identity"]
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-            raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); delete it to start afresh.") from error
+            raise ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to start afresh.") from error
         if identity != self.identity:
             raise ArtifactError(
                 f"the checkpoint {path} belongs to another data set, judge or plan; delete it to start afresh."

@@ -40,7 +40,7 @@ from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, grid_features
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
-from oracles.boed.criteria import Criterion, Horizon, criterion_of
+from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.parallel import one_thread
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import ScorerPlan
@@ -66,7 +66,7 @@ AHEAD: dict[str, ScorerPlan] = {
     "digits": ScorerPlan(images=19_200, histories=4, ahead=6),
 }
 """How those are trained that look ahead, where it is otherwise."""
-CRITERIA: dict[str, Criterion] = {"birds": "entropy"}
+DEFAULT_CRITERIA: dict[str, str] = {"birds": "entropy"}
 """What they expect, where it is not the log-loss."""
 
 
@@ -76,9 +76,9 @@ def plan_for(source: DataSource, horizon: Horizon) -> ScorerPlan:
     return AHEAD.get(source.name, plan) if horizon == "last" else plan
 
 
-def criterion_for(source: DataSource) -> Criterion:
+def criterion_for(source: DataSource) -> str:
     """The default criterion of a data set's amortised oracles."""
-    return CRITERIA.get(source.name, "log_loss")
+    return DEFAULT_CRITERIA.get(source.name, "log_loss")
 
 
 def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
@@ -100,7 +100,7 @@ def train_oracle(
     judge: Judge,
     plan: ScorerPlan,
     *,
-    criterion: Criterion,
+    criterion: str,
     horizon: Horizon,
     seed: int,
     command: str = "",
@@ -176,7 +176,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         fold: int,
         plan: ScorerPlan,
         *,
-        criterion: Criterion,
+        criterion: str,
         guide: LocationScorer | None = None,
         seed: int,
     ):
@@ -187,7 +187,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             guide: the greedy network, for horizon ``last``; None for ``next``.
         """
         self.source, self.judge, self.guide = source, judge, guide
-        self.criterion: Criterion = criterion
+        self.criterion: str = criterion
         self.num_glimpses = source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
@@ -382,7 +382,7 @@ class _Played:
         sums = tuple(summed + more for summed, more in zip(state.sums, added, strict=True))
         return _State(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
 
-    def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool = False) -> Tensor:
+    def outcome(self, state: _State, locations: Tensor, criterion: str, *, to_the_end: bool = False) -> Tensor:
         """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse where the
         guide chooses the rest."""
         b, n, m = locations.shape
@@ -398,10 +398,10 @@ class _Played:
             branched = guided.look(branched, guided.scores(branched).argmin(-1))
         return self._criterion(branched.sums[-1], steps, criterion).unflatten(1, (n, m))
 
-    def _criterion(self, judged: Tensor, count: int, criterion: Criterion) -> Tensor:
+    def _criterion(self, judged: Tensor, count: int, criterion: str) -> Tensor:
         log_probabilities = self.judge.class_log_probabilities(self.network, judged, count)
         labels = self.labels.view(-1, *[1] * (judged.ndim - 2)).expand(judged.shape[:-1])
-        return criterion_of(log_probabilities, labels, criterion)
+        return CRITERIA[criterion].function(log_probabilities, labels)
 
 
 def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:

@@ -110,7 +110,7 @@ def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, m
 
 
 def test_tune_oracle_names_settings_that_are_not_there(folder):
-    with pytest.raises(ConfigurationError, match="--criteria surprise must be of entropy"):
+    with pytest.raises(ConfigurationError, match="criterion='surprise' must be one of entropy"):
         call("tune_oracle", *folder, "--criteria", "surprise")
     with pytest.raises(ConfigurationError, match="match='smell' must be one of"):
         call("tune_oracle", *folder, "--matches", "smell")
