@@ -3,25 +3,31 @@ PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.installed
+COMMA := ,
+# A stamp for each set of extras: another set is installed besides those that are there.
+READY := $(VENV)/.installed-$(subst $() ,+,$(sort $(subst $(COMMA), ,$(EXTRAS))))
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: train test check format clean
+.PHONY: train test check format hooks clean
 
 train: $(READY)
 	$(BIN)/python scripts/train_agent.py --demos oracle
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) test
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+hooks: $(READY)
+	$(BIN)/pre-commit install
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

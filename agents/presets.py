@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.registry import algorithm_of, architecture_of
-from glimpse_env import ENV_IDS
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.presets import dataset_of
 
 DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
 
@@ -102,8 +102,7 @@ class Args:
     """Environment steps over which that weight falls to zero; default it stays."""
 
     def __post_init__(self) -> None:
-        if self.env not in ENV_IDS:
-            raise ConfigurationError(f"--env {self.env} must be one of {', '.join(ENV_IDS)}.")
+        dataset_of(self.env)
         architecture_of(self.algo, self.architecture)
         if self.rollout is not None and algorithm_of(self.algo).off_policy:
             raise ConfigurationError(f"--rollout {self.rollout} does nothing with {self.algo}; leave it out.")

@@ -1,20 +1,20 @@
-"""Hard visual attention as Gymnasium environments; importing this registers their ids."""
+"""Hard visual attention as Gymnasium environments; importing this registers their ids.
 
-from gymnasium.envs.registration import register
+The classes are imported when they are first asked for, as they bring PyTorch.
+"""
 
-from glimpse_env.env import GlimpseEnv
-from glimpse_env.presets import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS, FLAT
-from glimpse_env.vector_env import GlimpseVectorEnv
+from typing import TYPE_CHECKING
 
-__all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv"]
+from glimpse_env.ids import register_dataset, register_own_ids
+from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS
+from glimpse_env.registry import lazy_attributes
 
-for _id, _dataset in (ENV_IDS | CLASSIFY_IDS).items():
-    _flat = "flat_" if _dataset in FLAT else ""  # takes the data set's arguments as its own
-    register(
-        id=_id,
-        entry_point=f"glimpse_env.registration:make_{_flat}env",
-        vector_entry_point=f"glimpse_env.registration:make_{_flat}vector_env",
-        kwargs={"dataset": _dataset}
-        | ({"scales": DEFAULT_SCALES[_dataset]} if _dataset in DEFAULT_SCALES else {})
-        | ({"task": "classify"} if _id in CLASSIFY_IDS else {}),
-    )
+if TYPE_CHECKING:
+    from glimpse_env.env import GlimpseEnv
+    from glimpse_env.vector_env import GlimpseVectorEnv
+
+__all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv", "register_dataset"]
+
+__getattr__ = lazy_attributes(__name__, {"GlimpseEnv": "glimpse_env.env", "GlimpseVectorEnv": "glimpse_env.vector_env"})
+
+register_own_ids()

@@ -1,21 +1,99 @@
-"""The ids of the environments, and what each stands for."""
+"""What depends on a data set's name: one table, from which the environment ids derive."""
 
-ENV_IDS = {
-    "GlimpseCUB-v0": "auto",
-    "GlimpseCUBFull-v0": "cub-full",
-    "GlimpseCelebAHQ-v0": "celeba-hq",
-    "GlimpseBirds-v0": "birds",
-    "GlimpseMNIST-v0": "mnist",
-    "GlimpseDigits-v0": "digits",
-    "GlimpseFolder-v0": "folder",
+from dataclasses import dataclass
+
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.registry import Registry, import_name
+
+
+@dataclass(frozen=True)
+class DatasetPreset:
+    """How a data set is found and what its environments are like by default."""
+
+    source: str | None = None
+    """Its class as ``"module:Class"``; None where ``first_of`` names other data sets."""
+    env_id: str | None = None
+    """Id of its environment, ending in ``-v`` and a number; None where another entry serves it."""
+    scales: int = 1
+    """Concentric windows of a glimpse in its environments."""
+    flat: bool = False
+    """Whether its environments take the arguments of the data set's class as their own, beside ``dataset_options``."""
+    first_of: tuple[str, ...] = ()
+    """Data sets of which the first that is there is taken."""
+    module: str | None = None
+    """Module that registers the data set of another package; a new process imports it before it looks up the id."""
+
+
+PRESETS: dict[str, DatasetPreset] = {
+    "auto": DatasetPreset(env_id="GlimpseCUB-v0", first_of=("cub", "birds")),
+    "cub": DatasetPreset("glimpse_env.datasets.cub:CUB200"),
+    "cub-full": DatasetPreset("glimpse_env.datasets.cub:CUBFull", "GlimpseCUBFull-v0", scales=2),
+    "celeba-hq": DatasetPreset("glimpse_env.datasets.celeba:CelebAHQ", "GlimpseCelebAHQ-v0", flat=True),
+    "birds": DatasetPreset("glimpse_env.datasets.birds.source:Birds", "GlimpseBirds-v0"),
+    "mnist": DatasetPreset("glimpse_env.datasets.digits:ClutteredMNIST", "GlimpseMNIST-v0"),
+    "digits": DatasetPreset("glimpse_env.datasets.digits:Digits", "GlimpseDigits-v0"),
+    "folder": DatasetPreset("glimpse_env.datasets.folder:ImageFolder", "GlimpseFolder-v0", flat=True),
 }
-"""The ids, and the data set of each as :func:`glimpse_env.registration.find_source` names it."""
+"""By the data set's name; :func:`glimpse_env.register_dataset` adds to it."""
 
-CLASSIFY_IDS = {env_id.replace("-v0", "Classify-v0"): dataset for env_id, dataset in ENV_IDS.items()}
-"""The ids of the same environments without a judge, in which the agent names the class."""
 
-FLAT = ("celeba-hq", "folder")
-"""Data sets whose arguments their environments take as their own, beside ``dataset_options``."""
+def classify_id(env_id: str) -> str:
+    """Returns the id of the same environment without a judge, in which the agent names the class.
 
-DEFAULT_SCALES = {"cub-full": 2}
-"""Concentric windows of a glimpse in the environments of a data set, where they are not 1."""
+    Raises:
+        ConfigurationError: if ``env_id`` does not end in ``-v`` and a number.
+    """
+    name, dash_v, version = env_id.rpartition("-v")
+    if not name or not version.isdecimal():
+        raise ConfigurationError(f"env_id={env_id!r} must end in a version, like 'Shapes-v0'.")
+    return f"{name}Classify{dash_v}{version}"
+
+
+ENV_IDS: Registry[str] = Registry("env", {preset.env_id: name for name, preset in PRESETS.items() if preset.env_id})
+"""Names of the data sets by environment id; ids that are registered later appear here too."""
+CLASSIFY_IDS: Registry[str] = Registry("env", {classify_id(env_id): name for env_id, name in ENV_IDS.items()})
+"""The same for the environments in which the agent names the class."""
+
+
+def add_preset(name: str, preset: DatasetPreset) -> None:
+    """Adds a data set to the table and its ids to :data:`ENV_IDS` and :data:`CLASSIFY_IDS`.
+
+    Raises:
+        ConfigurationError: if another data set has this name or id, or the id has no version.
+    """
+    if PRESETS.get(name, preset) != preset:
+        raise ConfigurationError(f"dataset={name!r} is taken; choose another name.")
+    if preset.env_id is not None:
+        twin = classify_id(preset.env_id)
+        ENV_IDS.add(preset.env_id, name)
+        CLASSIFY_IDS.add(twin, name)
+    PRESETS[name] = preset
+
+
+def dataset_of(env: str) -> str:
+    """Returns the name of the data set that ``--env`` means.
+
+    Args:
+        env: an environment id, of either task, or a data set's name; ``"module:id"`` imports the module first, as
+            ``gymnasium.make`` does.
+
+    Raises:
+        ConfigurationError: if there is no such id or name.
+    """
+    name = import_name("--env", env)
+    if name in PRESETS:
+        return name
+    for ids in (ENV_IDS, CLASSIFY_IDS):
+        if name in ids:
+            return ids[name]
+    raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+
+
+def env_of(dataset: str) -> str:
+    """Returns what ``--env`` takes for a data set: its environment's id, or its name where it has no id.
+
+    Ids of other packages come with their module, ``"module:id"``.
+    """
+    preset = PRESETS.get(dataset, DatasetPreset())
+    name = preset.env_id or dataset
+    return f"{preset.module}:{name}" if preset.module else name

@@ -2,33 +2,25 @@
 
 import inspect
 import json
-import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, get_args
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
-from glimpse_env.datasets.registry import SOURCES, make_source
+from glimpse_env.datasets.registry import DATASETS, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Task
-from glimpse_env.errors import (
-    ArtifactError,
-    ConfigurationError,
-    DatasetFallbackWarning,
-    DatasetNotFoundError,
-    UnknownArgumentError,
-)
+from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumentError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.presets import CLASSIFY_IDS, DEFAULT_SCALES, ENV_IDS
+from glimpse_env.presets import PRESETS, dataset_of
+from glimpse_env.registry import import_name
 from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
-
-DatasetName = Literal["auto", "cub", "cub-full", "celeba-hq", "birds", "mnist", "digits", "folder"]
 
 
 def make_env(
     *,
-    dataset: DatasetName,
+    dataset: str,
     split: Split = "train",
     root: str | None = None,
     dataset_options: dict[str, Any] | None = None,
@@ -37,16 +29,17 @@ def make_env(
     scales: int = 1,
     **options: Any,
 ) -> GlimpseEnv:
-    """What ``gymnasium.make`` calls.
+    """Makes an environment; ``gymnasium.make`` calls this.
 
     Args:
-        dataset: its name; ``"auto"`` is CUB where it is found and the drawn birds where not.
+        dataset: name of the data set, see :func:`make_source`.
         split: ``"train"``, ``"val"`` or ``"test"``.
         root: folder with the data set; default ``GLIMPSE_DATA``.
         dataset_options: further keyword arguments of the data set's class.
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
         task: ``"look"``, or ``"classify"`` without a judge.
-        scales, options: keyword arguments of :class:`GlimpseEnv`.
+        scales, options: keyword arguments of :class:`GlimpseEnv`; and, where the data set's preset is flat, those of
+            the data set's class.
 
     Raises:
         ConfigurationError: if an argument is out of range.
@@ -55,24 +48,15 @@ def make_env(
         JudgeNotFoundError: if no judge fits; the message says which command makes one.
         ArtifactError: if the judge given cannot be read or belongs to other data.
     """
-    _check_known(options, GlimpseEnv)
-    parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
+    of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseEnv)
+    parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
     return GlimpseEnv(*parts, task=task, scales=scales, **options)
-
-
-def make_flat_env(**arguments: Any) -> GlimpseEnv:
-    """What ``gymnasium.make`` calls for ``GlimpseFolder-v0`` and ``GlimpseCelebAHQ-v0``.
-
-    Args:
-        arguments: of the data set's class and of :func:`make_env`, side by side; a folder needs ``root``.
-    """
-    return make_env(**_with_dataset_options(arguments))
 
 
 def make_vector_env(
     num_envs: int,
     *,
-    dataset: DatasetName,
+    dataset: str,
     split: Split = "train",
     root: str | None = None,
     dataset_options: dict[str, Any] | None = None,
@@ -87,9 +71,9 @@ def make_vector_env(
     Args:
         max_episode_steps: an upper limit that episodes, always of T steps (to classify T + 1), must keep anyway.
     """
-    _check_known(options, GlimpseVectorEnv)
+    of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseVectorEnv)
     num_envs = whole_number("num_envs", num_envs, 1)
-    parts = _parts(dataset, split, root, dataset_options, judge, task, scales)
+    parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
     env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, scales=scales, **options)
     steps = env.batch.num_steps
     if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
@@ -97,23 +81,15 @@ def make_vector_env(
     return env
 
 
-def make_flat_vector_env(num_envs: int, **arguments: Any) -> GlimpseVectorEnv:
-    """What ``gymnasium.make_vec`` calls where ``make`` calls :func:`make_flat_env`; arguments as there."""
-    return make_vector_env(num_envs, **_with_dataset_options(arguments))
-
-
 # gymnasium.make reads the render modes off what it calls.
-make_env.metadata = make_flat_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
-
-
-_DATASETS = ENV_IDS | CLASSIFY_IDS
+make_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
 
 
 def source_of(env: str, root: str | None = None, dataset_options: str = "{}") -> DataSource:
-    """The data set that the flags of a script name.
+    """Makes the data set that the flags of a script name.
 
     Args:
-        env: an environment id, of either task, or the name of a data set.
+        env: see :func:`glimpse_env.presets.dataset_of`.
         root: see :func:`make_env`.
         dataset_options: as JSON.
 
@@ -121,59 +97,30 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}") ->
         ConfigurationError: if there is no such id, the options are no JSON object or the data set does not take one.
         DatasetNotFoundError: if its files are missing.
     """
-    if env not in (*_DATASETS, *SOURCES):
-        raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+    dataset = dataset_of(env)
     try:
         options = json.loads(dataset_options)
     except ValueError as error:
         raise ConfigurationError(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
-    return find_source(cast(DatasetName, _DATASETS.get(env, env)), root, options)
+    return make_source(dataset, **{"root": root, **_checked(options)})
 
 
 def scales_of(env: str, scales: int | None = None) -> int:
-    """``scales``, or where it is None those of the environment ``env`` (an id, or a data set's name).
+    """Returns ``scales``, or where it is None those of the environment ``env`` (an id, or a data set's name).
 
     Raises:
-        ConfigurationError: if they are not a whole number of at least 1.
+        ConfigurationError: if they are not a whole number of at least 1, or there is no such environment.
     """
-    return DEFAULT_SCALES.get(_DATASETS.get(env, env), 1) if scales is None else whole_number("scales", scales, 1)
-
-
-def find_source(dataset: DatasetName, root: str | None = None, options: dict[str, Any] | None = None) -> DataSource:
-    """The data set called ``dataset``.
-
-    Raises:
-        ConfigurationError: if there is none of that name or it does not take an option.
-        DatasetNotFoundError: if its files are missing.
-
-    Warns:
-        DatasetFallbackWarning: with ``"auto"``, where no CUB is found and the drawn birds take its place.
-    """
-    arguments = ({} if root is None else {"root": root}) | _checked(options)
-    one_of("dataset", dataset, ("auto", *SOURCES))
-    if dataset != "auto":
-        return make_source(dataset, **arguments)
-    try:
-        return make_source("cub", **arguments)
-    except DatasetNotFoundError as error:
-        if options:
-            raise  # they are CUB's options, the birds would not obey them
-        warnings.warn(
-            f"{error} The drawn birds (data set 'birds') take the place of CUB-200-2011 in this environment; "
-            "pass dataset='cub' to make its absence an error.",
-            DatasetFallbackWarning,
-            stacklevel=2,
-        )
-        return make_source("birds")
+    return PRESETS[dataset_of(env)].scales if scales is None else whole_number("scales", scales, 1)
 
 
 def _parts(
-    dataset: DatasetName,
+    dataset: str,
     split: Split,
     root: str | None,
-    dataset_options: dict[str, Any] | None,
+    of_dataset: dict[str, Any],
     judge: str | None,
     task: Task,
     scales: int,
@@ -181,7 +128,7 @@ def _parts(
     one_of("split", split, PUBLIC_SPLITS)
     one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
-    source = find_source(dataset, root, dataset_options)
+    source = make_source(dataset, **{"root": root, **of_dataset})
     Sensor(source.geometry.glimpse_size, whole_number("scales", scales, 1))  # refuses what it cannot show
     if task == "classify":
         if path is not None:
@@ -199,16 +146,6 @@ def _parts(
     return source.load(split), chosen, source.geometry
 
 
-def _with_dataset_options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of the data set's class among ``arguments``, all but ``root``, moved into ``dataset_options``."""
-    one_of("dataset", arguments.get("dataset"), SOURCES)
-    known = inspect.signature(SOURCES[arguments["dataset"]]).parameters
-    own = [name for name in known if name != "root" and name in arguments]
-    others = {name: value for name, value in arguments.items() if name not in own}
-    options = _checked(arguments.get("dataset_options")) | {name: arguments[name] for name in own}
-    return others | {"dataset_options": options}
-
-
 def _checked(options: Any) -> dict[str, Any]:
     """``dataset_options`` as a dict of its own."""
     if options is None or isinstance(options, Mapping):
@@ -216,11 +153,21 @@ def _checked(options: Any) -> dict[str, Any]:
     raise ConfigurationError(f"dataset_options={options!r} must be a dict, like {{'folds': 3}}.")
 
 
-def _check_known(options: Mapping[str, Any], kind: type) -> None:
+def _split_options(
+    dataset: str, dataset_options: Any, options: dict[str, Any], kind: type
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the arguments of the data set's class, and those of the environment's class ``kind``."""
+    of_dataset = _checked(dataset_options)
+    name = import_name("dataset", str(dataset))
+    if name in PRESETS and PRESETS[name].flat:
+        flat = [key for key in inspect.signature(DATASETS[name]).parameters if key in options]
+        of_dataset |= {key: options[key] for key in flat}
+        options = {key: value for key, value in options.items() if key not in flat}
     known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    unknown = [name for name in options if name not in known]
+    unknown = [key for key in options if key not in known]
     if unknown:
         raise UnknownArgumentError(
             f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
             f"dataset_options and judge there are {', '.join(known)}."
         )
+    return of_dataset, options

@@ -1,12 +1,47 @@
 """What can be chosen by name: one kind of registry for ours and for what other packages add."""
 
 import importlib
-from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast
 
 from glimpse_env.errors import ConfigurationError
 
 T = TypeVar("T")
+
+
+def import_name(what: str, asked: str) -> str:
+    """Returns the name in ``asked``, ``"name"`` or ``"module:name"``, after importing its module.
+
+    Raises:
+        ConfigurationError: naming the argument ``what``, if the module cannot be imported.
+    """
+    module, _, name = asked.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{what}={asked!r}: the module {module!r} cannot be imported ({error})."
+            ) from error
+    return name
+
+
+def lazy_attributes(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Returns a ``__getattr__`` for a package's ``__init__``: it imports each name when it is first asked for.
+
+    Args:
+        package: its ``__name__``.
+        modules: the module of each name that it hands on.
+    """
+
+    def find(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = sys.modules[package].__dict__[name] = getattr(importlib.import_module(modules[name]), name)
+        return value
+
+    return find
 
 
 class Registry(Mapping[str, T], Generic[T]):
@@ -38,29 +73,27 @@ class Registry(Mapping[str, T], Generic[T]):
         self._entries[name] = entry
 
     def name_of(self, asked: str) -> str:
-        """The name in ``asked``, ``"name"`` or ``"module:name"``, once its module is imported.
+        """Returns the name in ``asked``, ``"name"`` or ``"module:name"``, after importing its module.
 
         Raises:
             ConfigurationError: if the module cannot be imported or there is no such name.
         """
-        module, _, name = asked.rpartition(":") if isinstance(asked, str) else ("", "", asked)
-        if module:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise ConfigurationError(f"{self.what}={asked!r} cannot be had: {error}.") from error
-        if not isinstance(name, str) or name not in self._entries:
+        name = import_name(self.what, asked) if isinstance(asked, str) else None
+        if name is None or name not in self._entries:
             raise ConfigurationError(f"{self.what}={asked!r} must be one of {', '.join(self._entries)}.")
         return name
 
     def __getitem__(self, asked: str) -> T:
-        """The entry called ``asked``; raises ConfigurationError as :meth:`name_of` does."""
-        name = self.name_of(asked)
-        entry = self._entries[name]
-        if isinstance(entry, str):
+        """Returns the entry called ``asked``, imported if it is the text ``"module:attribute"``.
+
+        Raises:
+            ConfigurationError: as :meth:`name_of`.
+        """
+        entry = self._entries[self.name_of(asked)]
+        if isinstance(entry, str) and ":" in entry:
             module, _, attribute = entry.partition(":")
-            entry = self._entries[name] = getattr(importlib.import_module(module), attribute)
-        return entry
+            entry = getattr(importlib.import_module(module), attribute)
+        return cast(T, entry)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries

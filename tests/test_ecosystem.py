@@ -178,7 +178,8 @@ def test_vector_statistics_are_right(world: World, env_id: str, vectorization: s
     env = gym.wrappers.vector.RecordEpisodeStatistics(env)
     env.action_space.seed(0)
     env.reset(seed=0)
-    returns, lengths, episodes = np.zeros(3), np.zeros(3), []
+    returns, lengths = np.zeros(3), np.zeros(3)
+    episodes: list[np.ndarray] = []
     ended = np.zeros(3, dtype=bool)
     while len(episodes) < 3:
         counts = vectorization != "sync" or not ended.any()  # else this step only resets

@@ -7,15 +7,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    ("glimpse_env.errors", "glimpse_env.presets"),
+    ("glimpse_env.errors",),
     ("glimpse_env.checks", "glimpse_env.files", "glimpse_env.registry", "glimpse_env.versions"),
+    ("glimpse_env.presets",),
     ("glimpse_env.sensing",),
     ("glimpse_env.datasets",),
     ("glimpse_env.judge",),
     ("glimpse_env.episodes",),
     ("glimpse_env.rendering", "glimpse_env.rollout"),
     ("glimpse_env.env", "glimpse_env.vector_env"),
-    ("glimpse_env.registration",),
+    ("glimpse_env.ids", "glimpse_env.registration"),
     ("glimpse_env",),
     ("oracles.base", "oracles.parallel"),
     ("oracles.baselines", "oracles.saliency"),

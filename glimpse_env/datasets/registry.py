@@ -1,33 +1,56 @@
-"""The data sets by name."""
+"""The data sets by name, ours and those of other packages."""
 
+import warnings
 from typing import Any
 
-from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.datasets.birds.source import Birds
-from glimpse_env.datasets.celeba import CelebAHQ
-from glimpse_env.datasets.cub import CUB200, CUBFull
-from glimpse_env.datasets.digits import ClutteredMNIST, Digits
-from glimpse_env.datasets.folder import ImageFolder
-from glimpse_env.errors import ConfigurationError
+from glimpse_env.errors import ConfigurationError, DatasetFallbackWarning, DatasetNotFoundError
+from glimpse_env.presets import PRESETS
+from glimpse_env.registry import Registry
 
-SOURCES: dict[str, type[DataSource]] = {
-    source.name: source for source in (CUB200, CUBFull, CelebAHQ, Birds, ClutteredMNIST, Digits, ImageFolder)
-}
+DATASETS: Registry[type[DataSource]] = Registry(
+    "dataset", {name: preset.source for name, preset in PRESETS.items() if preset.source}
+)
+"""Classes of the data sets by name."""
 
 
-def make_source(name: str, **options: Any) -> DataSource:
-    """The data set called ``name``: ``cub``, ``cub-full``, ``celeba-hq``, ``birds``, ``mnist``, ``digits`` or
-    ``folder``.
+def make_source(name: str, /, **options: Any) -> DataSource:
+    """Makes the data set called ``name``.
+
+    Args:
+        name: one of :data:`DATASETS`, or ``"auto"`` for CUB-200-2011 where it is there and else the drawn birds;
+            ``"module:name"`` imports the module first, so that it can register the name.
+        options: keyword arguments of the data set's class; a ``root`` of None is left out.
 
     Raises:
         ConfigurationError: if there is no such data set or it does not take an option.
         DatasetNotFoundError: if its files are missing.
+
+    Warns:
+        DatasetFallbackWarning: where ``"auto"`` takes the drawn birds.
     """
-    one_of("dataset", name, SOURCES)
+    if options.get("root", ...) is None:
+        del options["root"]
+    if name in PRESETS and PRESETS[name].first_of:
+        return _first_of(*PRESETS[name].first_of, **options)
+    kind = DATASETS[name]
     try:
-        return SOURCES[name](**options)
+        return kind(**options)
     except TypeError as error:
-        raise ConfigurationError(
-            f"data set {name!r}: {error}; see the docstring of {SOURCES[name].__name__}."
-        ) from error
+        raise ConfigurationError(f"data set {name!r}: {error}; see the docstring of {kind.__name__}.") from error
+
+
+def _first_of(name: str, /, *others: str, **options: Any) -> DataSource:
+    """The data set ``name``, or where its files are missing the first one of ``others`` whose files are there."""
+    try:
+        return make_source(name, **options)
+    except DatasetNotFoundError as error:
+        if not others or set(options) - {"root"}:
+            raise  # the others would not obey options that were meant for this one
+        warnings.warn(
+            f"{error} The data set {others[0]!r} takes its place in this environment; "
+            f"pass dataset={name!r} to make its absence an error.",
+            DatasetFallbackWarning,
+            stacklevel=3,
+        )
+        return _first_of(*others)

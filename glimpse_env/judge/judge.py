@@ -18,7 +18,7 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import ENV_IDS
+from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.pyramid import cut_on_grid
 
@@ -228,7 +228,7 @@ class Judge:
                 networks.append(network)
         except FileNotFoundError as error:
             raise JudgeNotFoundError(f"no judge at {path} ({error}); train one with scripts/train_judge.py.") from error
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
             raise ArtifactError(f"the judge at {path} cannot be read ({error}); train it again.") from error
         return cls(networks, card)
 
@@ -295,8 +295,7 @@ def command_for(script: str, source: DataSource, scales: int, *words: str) -> st
     """The command line that calls a script for a data set, with further ``words``."""
     options = source.chosen_options
     root = options.pop("root", None)
-    env = next((env_id for env_id, dataset in ENV_IDS.items() if dataset == source.name), source.name)
-    command = ["python", f"scripts/{script}", "--env", env]
+    command = ["python", f"scripts/{script}", "--env", env_of(source.name)]
     command += ["--root", root] if root else []
     command += ["--dataset-options", json.dumps(options)] if options else []
     return shlex.join([*command, "--scales", str(scales), *words])

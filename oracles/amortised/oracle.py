@@ -181,7 +181,7 @@ class AmortisedOracle(GlimpsePolicy):
             raise OracleNotFoundError(
                 f"no amortised oracle at {path} ({error}); train one with scripts/train_oracle.py."
             ) from error
-        except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
             raise ArtifactError(f"the amortised oracle at {path} cannot be read ({error}); train it again.") from error
         return cls(networks, card, network=network)
 

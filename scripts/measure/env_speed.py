@@ -170,7 +170,7 @@ for line in sys.stdin:
         answer = self._process.stdout.readline()
         if not answer:
             raise ConfigurationError(
-                "ap_gym does not run; `pip install -c constraints.txt -e '.[bench]'`, or uninstall it."
+                "ap_gym does not run; `pip install -c constraints.txt -e '.[rivals]'`, or uninstall it."
             )
         return answer
 

@@ -482,7 +482,7 @@ def published_cell(setting: Setting) -> dict[str, Any]:
         with torch.inference_mode():
             theirs()
             measured = clocked(theirs, args.rounds)
-            operations = flops(lambda network=network, masked=masked: network(masked(np.arange(1))))
+            operations = flops(lambda network=network, masked=masked: network(masked(np.arange(1))))  # type: ignore[misc]
         figures = {key: value * passes / args.passes for key, value in measured.items()}
         found["cnn"][name] = {
             **figures,

@@ -144,6 +144,7 @@ def played_by_oracle(args: Args, source: DataSource, indices: np.ndarray) -> tup
 
 def played_by_network(args: Args, source: DataSource, indices: np.ndarray) -> tuple[PlayedOut, dict[str, Any]]:
     """The network's episodes and classes, and what each number of glimpses costs by each rule."""
+    assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
     env: Any = gym.make_vec(
         args.env,

@@ -102,6 +102,7 @@ def test_the_protocol_of_each_id(world: dict[str, dict[str, Any]], env_id: str) 
     whole = env_id == "GlimpseCUBFull-v0"
     locations = {"GlimpseCUBFull-v0": 625, "GlimpseCelebAHQ-v0": 2500}.get(env_id, 169)
     assert env.action_space == gym.spaces.Discrete(locations)
+    assert isinstance(env.observation_space, gym.spaces.Dict)
     assert env.observation_space["glimpses"].shape == (steps * side * side * channels * (2 if whole else 1),)
     assert env.observation_space["step"] == gym.spaces.Discrete(steps + 1)
     canvas = gym.make(env_id, observation="canvas", **world[env_id]).observation_space
@@ -136,7 +137,7 @@ def test_copies_go_on_as_the_original_does(world: dict[str, dict[str, Any]], env
         assert data_equivalence(env.step(location), twin.step(location), exact=True)
     env.step(3)
     twin.step(4)  # from here on they differ: nothing that changes is shared
-    histories, other = env.unwrapped.batch.histories, twin.unwrapped.batch.histories
+    histories, other = env.unwrapped.batch.histories, twin.unwrapped.batch.histories  # type: ignore[attr-defined]
     assert np.array_equal(histories.corners[0, 2], other.corners[0, 2])
     assert not np.array_equal(histories.corners[0, 3], other.corners[0, 3])
     env.close()
@@ -325,7 +326,7 @@ def test_what_was_not_looked_at_leaves_no_trace(observation: str, scales: int) -
         observations = [env.reset(options={"index": index})[0]]
         observations += [env.step(location)[0] for location in looked_at]
         shown.append(observations)
-    assert data_equivalence(*shown, exact=True)
+    assert data_equivalence(shown[0], shown[1], exact=True)
     env.reset(options={"index": 0})
     assert not data_equivalence(env.step(20)[0], env.reset(options={"index": 1})[0])
 

@@ -4,6 +4,7 @@ import gymnasium as gym
 import pytest
 
 from glimpse_env import ENV_IDS, GlimpseEnv
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import (
     ArtifactError,
@@ -12,7 +13,7 @@ from glimpse_env.errors import (
     DatasetNotFoundError,
     JudgeNotFoundError,
 )
-from glimpse_env.registration import find_source, make_vector_env
+from glimpse_env.registration import make_vector_env
 from tests.support.tiny_data import write_tiny_cub
 from tests.support.toy import SMALL_BIRDS, write_toy_judge
 
@@ -27,9 +28,8 @@ def _empty_cache(fresh_cache: Path) -> None:
 @pytest.mark.parametrize("env_id", ENV_IDS)
 def test_importing_the_package_registers_the_ids(env_id: str) -> None:
     spec = gym.spec(env_id)
-    flat = "flat_" if env_id in ("GlimpseFolder-v0", "GlimpseCelebAHQ-v0") else ""
-    assert spec.entry_point == f"glimpse_env.registration:make_{flat}env"
-    assert spec.vector_entry_point == f"glimpse_env.registration:make_{flat}vector_env"
+    assert spec.entry_point == "glimpse_env.registration:make_env"
+    assert spec.vector_entry_point == "glimpse_env.registration:make_vector_env"
     scales = {"scales": 2} if env_id == "GlimpseCUBFull-v0" else {}
     assert spec.kwargs == {"dataset": ENV_IDS[env_id], **scales}
     assert spec.max_episode_steps is None  # the environment itself ends an episode
@@ -38,15 +38,15 @@ def test_importing_the_package_registers_the_ids(env_id: str) -> None:
 def test_without_cub_the_birds_take_its_place_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = tuple(SMALL_BIRDS.values())
     monkeypatch.setattr(Birds.__init__, "__defaults__", (0, *defaults, *Birds.__init__.__defaults__[-2:]))
-    write_toy_judge(find_source("birds"))
+    write_toy_judge(make_source("birds"))
     with pytest.warns(DatasetFallbackWarning, match=r"(?s)download_data\.py cub.*'birds'.*dataset='cub'"):
         fallback = gym.make("GlimpseCUB-v0")
-    assert fallback.unwrapped.dataset.name == "birds"
+    assert fallback.unwrapped.dataset.name == "birds"  # type: ignore[attr-defined]
 
     folder = write_tiny_cub(tmp_path)
-    write_toy_judge(find_source("cub", str(folder)))
+    write_toy_judge(make_source("cub", root=str(folder)))
     env = gym.make("GlimpseCUB-v0", root=str(folder))
-    assert env.unwrapped.dataset.name == "cub"
+    assert env.unwrapped.dataset.name == "cub"  # type: ignore[attr-defined]
     assert env.observation_space == fallback.observation_space
     assert env.action_space == fallback.action_space
 
@@ -65,7 +65,7 @@ def test_without_a_judge_the_command_that_makes_one_is_told(make: object) -> Non
 
 
 def test_a_judge_may_be_given_if_it_fits(tmp_path: Path) -> None:
-    path = write_toy_judge(find_source("birds"))
+    path = write_toy_judge(make_source("birds"))
     moved = path.rename(tmp_path / path.name)
     path.with_suffix(".json").rename(moved.with_suffix(".json"))
     env = gym.make("GlimpseBirds-v0", split="val", judge=str(moved), **BIRDS)
@@ -77,11 +77,11 @@ def test_a_judge_may_be_given_if_it_fits(tmp_path: Path) -> None:
 
 
 def test_splits_are_what_they_say() -> None:
-    write_toy_judge(find_source("birds"))
+    write_toy_judge(make_source("birds"))
     for split in ("val", "test"):
         env = gym.make("glimpse_env:GlimpseBirds-v0", split=split, **BIRDS)
-        assert env.unwrapped.dataset.split == split
-        assert len(env.unwrapped.dataset) == 4
+        assert env.unwrapped.dataset.split == split  # type: ignore[attr-defined]
+        assert len(env.unwrapped.dataset) == 4  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], named: str) -> 
 
 
 def test_a_limit_above_the_glimpses_changes_nothing_and_one_below_is_refused() -> None:
-    write_toy_judge(find_source("birds"))
+    write_toy_judge(make_source("birds"))
     settings = {"dataset": "birds", "split": "val", **BIRDS}
     assert make_vector_env(2, max_episode_steps=5, **settings).num_envs == 2  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="max_episode_steps=4"):

@@ -158,7 +158,8 @@ def test_arrays_may_be_overwritten_by_who_holds_them(observation: Any) -> None:
     env, twin = (
         GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, observation=observation) for _ in range(2)
     )
-    told, expected = env.reset(seed=0), twin.reset(seed=0)
+    told: tuple[Any, ...] = env.reset(seed=0)
+    expected: tuple[Any, ...] = twin.reset(seed=0)
     for location in range(2 * STEPS):
         assert_same(told, expected)
         for array in told[0].values() if isinstance(told[0], dict) else [told[0]]:

@@ -82,7 +82,8 @@ def test_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["oracle", "random", "fixed"])
 def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    played, play = [], module._play
+    played: list[object] = []
+    play = module._play
 
     def dies_at_the_third(*arguments):  # type: ignore[no-untyped-def]
         if len(played) == 2:

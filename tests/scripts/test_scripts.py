@@ -208,7 +208,7 @@ def test_the_judge_of_a_folder_is_found_by_the_environment(folder, tmp_path, mon
     path.unlink()
     call("train_judge", *folder, "--passes", "2", "--rounds", "1")
     env = gym.make("GlimpseFolder-v0", root=str(tmp_path / "photos"), **SMALL_FOLDER)
-    assert env.unwrapped.batch.judge.card.command.startswith("python scripts/train_judge.py")
+    assert env.unwrapped.batch.judge.card.command.startswith("python scripts/train_judge.py")  # type: ignore[attr-defined]
     assert Judge.load(path).card.num_networks == 3
 
 
@@ -218,8 +218,8 @@ def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypat
     monkeypatch.setitem(PLANS, "cub-full", small)
     call("train_judge", "--env", "GlimpseCUBFull-v0", "--root", root, "--passes", "1", "--rounds", "0")
     env = gym.make("GlimpseCUBFull-v0", root=root)
-    assert env.unwrapped.batch.sensor.scales == 2
-    assert env.unwrapped.batch.judge.card.config.channels == 6
+    assert env.unwrapped.batch.sensor.scales == 2  # type: ignore[attr-defined]
+    assert env.unwrapped.batch.judge.card.config.channels == 6  # type: ignore[attr-defined]
     with pytest.raises(JudgeNotFoundError, match="--scales 1"):
         gym.make("GlimpseCUBFull-v0", root=root, scales=1)
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from glimpse_env import ENV_IDS
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
 from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import FLAT
-from glimpse_env.registration import find_source, scales_of
+from glimpse_env.presets import PRESETS
+from glimpse_env.registration import scales_of
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
 from oracles.boed.criteria import Horizon
@@ -180,8 +181,8 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA
     for env_id, dataset in ENV_IDS.items():
         given = arguments[env_id]
-        options = given if dataset in FLAT else given.get("dataset_options")
-        write_toy_judge(find_source(dataset, options=options), scales_of(env_id))
+        options = given if PRESETS[dataset].flat else given.get("dataset_options")
+        write_toy_judge(make_source(dataset, **(options or {})), scales_of(env_id))
     return arguments
 
 

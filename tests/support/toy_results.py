@@ -40,7 +40,7 @@ def cell(
         test: normalised score on test images; None takes the best of the curve.
         making_s: seconds that the demonstrations took.
     """
-    own = {"env": env, "algo": algo, "architecture": architecture, "demos": demos}
+    own: dict[str, object] = {"env": env, "algo": algo, "architecture": architecture, "demos": demos}
     own |= {"num_demos": num_demos, "variant": variant, "seed": seed}
     chosen = max(curve, key=lambda steps: curve[steps])
     scored = [("val", steps, score) for steps, score in curve.items()]

@@ -44,6 +44,7 @@ def play_into(buffer: EpisodeReplayBuffer, env: VecEnv, rounds: int, seed: int =
     rng = np.random.default_rng(seed)
     env.seed(seed)
     obs: Any = env.reset()
+    after: Any
     episodes = []
     for _ in range(rounds):
         taken = rng.permuted(np.tile(np.arange(len(GRID)), (env.num_envs, 1)), axis=1)
@@ -196,6 +197,7 @@ def test_episodes_out_of_step_are_named() -> None:
     env = glimpse_vec_env()
     buffer = make_buffer(env)
     obs: Any = env.reset()
+    after: Any
     after, rewards, dones, infos = env.step(np.arange(ENVS))
     with pytest.raises(ConfigurationError, match="begin together"):
         buffer.add(after, after, np.arange(ENVS), rewards, dones, infos)

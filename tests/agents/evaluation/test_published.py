@@ -126,7 +126,7 @@ def test_every_image_is_looked_at_with_the_network_that_never_saw_it(source: CUB
             source.geometry,
             indices[n : n + 1],
             progress=False,
-            start=lambda chosen, oracle=oracle: oracle.start(train, chosen),
+            start=lambda chosen, oracle=oracle: oracle.start(train, chosen),  # type: ignore[misc]
         )
         np.testing.assert_array_equal(found[n], alone.locations[0])
 

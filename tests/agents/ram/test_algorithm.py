@@ -168,7 +168,7 @@ def test_the_loss_does_not_depend_on_the_size_of_the_batch() -> None:
     model = ram(sequences=to_the_corner(), every_step=True)
     drawn, _, found = played(model)
     twice = Minibatch(
-        *(np.concatenate([getattr(drawn, name)] * 2) for name in ("indices", "given", "supervised")), group=1
+        **{name: np.concatenate([getattr(drawn, name)] * 2) for name in ("indices", "given", "supervised")}, group=1
     )
     names = ("log_pi", "entropies", "values", "logits", "foreseen", "labels", "returns")
     doubled = Played(log_q=None, **{name: torch.cat([getattr(found, name)] * 2) for name in names})
@@ -214,11 +214,11 @@ def test_supervised_images_are_shown_what_their_sequences_say() -> None:
 
 def test_all_images_come_before_one_comes_again() -> None:
     model = ram(sequences=to_the_corner())
-    seen = []
+    drawn = []
     for iteration in range(80):
         model.iterations = iteration
-        seen.append(model._draw().indices)
-    seen = np.stack(seen)
+        drawn.append(model._draw().indices)
+    seen = np.stack(drawn)
     for part, members in ((seen[:, :6], np.arange(240)), (seen[:, 6:], np.arange(240, 480))):
         assert np.bincount(part.ravel(), minlength=480)[members].tolist() == [2] * 240
 
@@ -273,8 +273,9 @@ def test_it_acts_by_the_average_of_its_weights(tmp_path: Path) -> None:
     held = {id(parameter) for group in model.policy.optimizer.param_groups for parameter in group["params"]}
     assert held == {id(parameter) for parameter in model.policy.network.parameters()}
 
+    classifier: Any = model.policy.acting.classifier
     with torch.no_grad():
-        model.policy.acting.classifier[2].bias += 100 * F.one_hot(torch.tensor(1), CLASSES)
+        classifier[2].bias += 100 * F.one_hot(torch.tensor(1), CLASSES)
     model.look(marked(60), np.arange(60))
     assert np.all(model.last_probabilities.argmax(1) == 1)
     model.save(tmp_path / "model")

@@ -73,7 +73,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory) -> Path:
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     results = grid(envs=("GlimpseDigits-v0", "GlimpseMNIST-v0"), algos=("ppo",), architectures=("gru",), seeds=2)
     write_report(folder, results, CONTEXT, resamples=50)

@@ -217,7 +217,7 @@ def test_too_few_digits_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [Digits, ClutteredMNIST])
-def test_negative_seeds_are_refused(make: type[ClutteredDigits]) -> None:
+def test_negative_seeds_are_refused(make: type[Digits | ClutteredMNIST]) -> None:
     with pytest.raises(ConfigurationError, match="seed=-1"):
         make(seed=-1)
 

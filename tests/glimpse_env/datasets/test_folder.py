@@ -279,12 +279,12 @@ def test_arguments_of_the_data_set_go_straight_to_make(photos: Path) -> None:
     arguments = {"root": str(photos), "size": 96, "glimpse_size": 24, "stride": 6, "num_glimpses": 5}
     env = gym.make("GlimpseFolder-v0", **arguments, split="val")
     assert env.action_space == gym.spaces.Discrete(169)
-    assert env.unwrapped.dataset.images.shape == (3, 96, 96, 3)
+    assert env.unwrapped.dataset.images.shape == (3, 96, 96, 3)  # type: ignore[attr-defined]
     vector = gym.make_vec("GlimpseFolder-v0", num_envs=2, **arguments, split="val")
     assert vector.single_observation_space == env.observation_space
     in_options = {name: value for name, value in arguments.items() if name != "root"}
     same = gym.make("GlimpseFolder-v0", root=str(photos), dataset_options=in_options)
-    assert same.unwrapped.dataset.fingerprint == env.unwrapped.dataset.fingerprint
+    assert same.unwrapped.dataset.fingerprint == env.unwrapped.dataset.fingerprint  # type: ignore[attr-defined]
 
 
 # What can be wrong

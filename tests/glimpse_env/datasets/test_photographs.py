@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from glimpse_env.datasets import SOURCES
+from glimpse_env.datasets import DATASETS
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
-from glimpse_env.registration import make_env, make_flat_env, make_flat_vector_env, make_vector_env
+from glimpse_env.registration import make_env, make_vector_env
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 from tests.support.toy import SMALL_CELEBA
 
@@ -254,13 +254,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     photos = write_tiny_folder(root / "photos")
     write_tiny_celeba(root)
     own = {"cub": root, "cub-full": root, "celeba-hq": root, "mnist": root, "folder": photos}
-    given: dict[str, dict[str, Any]] = {name: {"root": str(own[name])} if name in own else {} for name in SOURCES}
+    given: dict[str, dict[str, Any]] = {name: {"root": str(own[name])} if name in own else {} for name in DATASETS}
     given["celeba-hq"] |= SMALL_CELEBA
     return given
 
 
 def test_the_lists_of_arguments_are_whole(world: dict[str, dict[str, Any]]) -> None:
-    for name, kind in SOURCES.items():
+    for name, kind in DATASETS.items():
         assert tuple(inspect.signature(kind).parameters) == ARGUMENTS[name]
         untold = UNTOLD[0] if name == "birds" else UNTOLD[1] if name in ("mnist", "digits") else set()
         assert set(kind(**world[name]).options) == set(ARGUMENTS[name]) - untold
@@ -268,14 +268,14 @@ def test_the_lists_of_arguments_are_whole(world: dict[str, dict[str, Any]]) -> N
 
 @FUZZ
 @given(data=st.data())
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", DATASETS)
 def test_any_argument_of_a_data_set_is_taken_or_named(
     world: dict[str, dict[str, Any]], name: str, data: st.DataObject
 ) -> None:
     argument, value = data.draw(st.sampled_from(ARGUMENTS[name])), data.draw(JUNK)
     refusal = ""
     try:
-        source = SOURCES[name](**{**world[name], argument: value})
+        source = DATASETS[name](**{**world[name], argument: value})
     except ConfigurationError as error:
         refusal = str(error)
     except DatasetError:
@@ -289,7 +289,7 @@ def test_any_argument_of_a_data_set_is_taken_or_named(
 
 @FUZZ
 @given(data=st.data())
-@pytest.mark.parametrize("make", [make_env, make_flat_env, make_vector_env, make_flat_vector_env])
+@pytest.mark.parametrize("make", [make_env, make_vector_env])
 def test_any_argument_of_an_id_is_taken_or_named(
     world: dict[str, dict[str, Any]], fresh_cache: Path, make: Any, data: st.DataObject
 ) -> None:

@@ -153,6 +153,11 @@ def test_a_saved_judge_is_the_same_judge(judge: Judge, history: tuple[np.ndarray
     assert np.array_equal(loaded.probabilities(*history, full(4), full(-1)), expected)
 
 
+def test_a_path_that_the_system_refuses_is_an_error_of_ours() -> None:
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Judge.load("x" * 5000)
+
+
 def test_a_missing_judge_is_said_to_be_missing(judge: Judge, tmp_path: Path) -> None:
     with pytest.raises(JudgeNotFoundError, match="nowhere"):
         Judge.load(tmp_path / "nowhere.safetensors")

@@ -136,8 +136,8 @@ def test_stable_baselines_batches_unpack() -> None:
     env = DummyVecEnv([lambda: GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY) for _ in range(2)])
     env.seed(0)
     env.reset()
-    observations = env.step(np.array([3, 60]))[0]
-    expected = [single.unwrapped.batch.histories for single in env.envs]
+    observations: Any = env.step(np.array([3, 60]))[0]
+    expected = [single.unwrapped.batch.histories for single in env.envs]  # type: ignore[attr-defined]
     for step in (observations["step"], observations["step"][:, None]):
         histories = unpack_history({**observations, "step": step}, GRID)
         assert same(histories[:1], expected[0])

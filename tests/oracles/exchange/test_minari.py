@@ -10,10 +10,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.registration import find_source
 from glimpse_env.sensing.observations import ObservationMode
 from oracles.demonstrations import Demonstrations, generate
 from oracles.exchange import minari as module
@@ -41,7 +41,7 @@ class World:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        source = find_source("birds", options=SMALL_BIRDS)
+        source = make_source("birds", **SMALL_BIRDS)
         write_toy_judge(source)
         judge = find_judge(source)
         file = tmp_path_factory.mktemp("demos") / "demos.npz"
@@ -123,7 +123,8 @@ def test_policies_without_maps_come_back_too(world: World, tmp_path: Path) -> No
 
 
 def test_an_export_that_fails_leaves_no_data_set(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    played, play = [], module._played
+    played: list[object] = []
+    play = module._played
 
     def fails_at_the_second(*arguments):  # type: ignore[no-untyped-def]
         if played:

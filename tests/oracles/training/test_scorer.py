@@ -34,7 +34,7 @@ PLAN = ScorerPlan(
 
 class SignSource(ToySource):
     fingerprint = "signs"
-    class_names = ("left", "right")
+    class_names = ("left", "right")  # type: ignore[assignment]
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
         rows = rng.integers(len(IMAGES), size=1600)
@@ -57,7 +57,7 @@ def exhaustive_optimum() -> float:
         total = 0.0
         for value in np.unique(flat[:, first]):
             members = np.flatnonzero(flat[:, first] == value)
-            total += min(sum(entropy_after((first, second), i) for i in members) for second in range(9))
+            total += min(sum((entropy_after((first, second), i) for i in members), 0.0) for second in range(9))
         totals.append(total / len(IMAGES))
     return min(totals)
 
@@ -127,7 +127,7 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     for image, (histories, first_tried, second_tried) in enumerate(zip(chosen, *candidates, strict=True)):
         for h, (first, _) in enumerate(histories.tolist()):
             for place, target in zip(first_tried[h].tolist(), targets[0][image, h].tolist(), strict=True):
-                places = (place,)
+                places: tuple[int, ...] = (place,)
                 if horizon == "last":  # and where the guide looks next
                     at = torch.tensor(place)
                     scores = guide.scores(guide.summands(words[rows[image], place], at), 1)
