@@ -16,11 +16,11 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
 from oracles.boed.oracle import OracleConfig
 from oracles.parallel import Arrays, Shard, check_means, make_shards, one_thread
-from oracles.registry import horizon_of, make_policy, policy_settings
-from oracles.training.scorer import ensure_oracle
+from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
 CHUNK = 250
@@ -104,7 +104,7 @@ def manifest_of(
     """All that determines the demonstrations of policy ``name``; equal manifests, equal bytes."""
     return {
         "format": FORMAT,
-        "policy": name,
+        "policy": POLICIES.name_of(name),
         "oracle": policy_settings(name, source, judge, config),
         "dataset": source.name,
         "options": {name: value for name, value in source.options.items() if name != "root"},
@@ -157,6 +157,7 @@ def generate(
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
+    ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, num, seed=seed, config=config)
     out = Path(out)
     partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
@@ -192,8 +193,9 @@ def generate(
 
 def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
     """The demonstrations of :func:`generate` from the cache, where they are put if they are not there."""
+    ensure_policy(name, source, judge)
     manifest = manifest_of(name, source, judge, num, seed=seed)
-    path = cache_folder() / "demonstrations" / f"{source.name}-{name}-{num}-{digest(manifest)}.npz"
+    path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
     if path.with_suffix(".json").is_file():  # written last
         return Demonstrations.load(path)
     return generate(name, source, judge, num, seed=seed, out=path)
@@ -217,7 +219,7 @@ class _Player:
         self._made_by = (type(source), source.options, source.fingerprint)
         self._policies: dict[int, GlimpsePolicy] = {}
         horizon = horizon_of(name, source, config)
-        self._amortised = None if horizon is None else ensure_oracle(source, judge, horizon)
+        self._amortised = None if horizon is None else find_oracle(source, judge, horizon)
 
     def __getstate__(self) -> dict[str, Any]:
         """Data set and policies stay here, but for networks: whoever receives this makes them anew."""
@@ -238,7 +240,7 @@ class _Player:
 
     def policy(self, shard: Shard) -> GlimpsePolicy:
         """The policy for a shard's images; one that draws at random is made anew for each, with a seed of its own."""
-        if shard.fold not in self._policies or self.name in ("random", "hgs"):
+        if shard.fold not in self._policies or POLICIES[self.name].seeded:
             own_seed = int(np.random.default_rng([self.seed, shard.fold + 1, shard.start]).integers(2**31))
             network = None if shard.fold == -1 else shard.fold
             self._policies[shard.fold] = (

@@ -21,7 +21,8 @@ from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.registration import scales_of, source_of
 from glimpse_env.versions import versions
-from oracles.registry import PEEKING, POLICIES, default_oracle, policy_settings, why_not
+from oracles.presets import preset_of
+from oracles.registry import POLICIES, peeks, policy_settings, unavailable_reason
 from oracles.training.judge import ensure_judge
 
 
@@ -99,13 +100,13 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
     """
     chosen = []
     for name in POLICIES if wanted is None else wanted:
-        reason = why_not(name, source)
+        reason = unavailable_reason(name, source)
         if reason is not None and wanted is not None:
             raise ConfigurationError(reason)
         if reason is not None:
             logging.info("%s is left out: %s", TITLES.get(name, name), reason)
         else:
-            chosen.append(default_oracle(source) if name == "oracle" else name)
+            chosen.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))
     return [name for name in POLICIES if name in chosen]
 
 
@@ -124,7 +125,7 @@ class Report:
             ends = evaluations["fixed"], evaluations["clairvoyant"]
             self.closed = {name: Closed.of(one, *ends) for name, one in evaluations.items()}
         self.differences: dict[str, Difference] = {}
-        self.default = default_oracle(source)
+        self.default = preset_of(source).oracle
         if self.default in evaluations:
             oracle = evaluations[self.default]
             others = {name: one for name, one in evaluations.items() if name != self.default}
@@ -151,7 +152,7 @@ class Report:
             )
         parts = [markdown(rows)]
         if self.differences:
-            lines = [[f"{TITLES[self.default]} less", "success, points", "log-loss, nats"]]
+            lines = [[f"{TITLES.get(self.default, self.default)} less", "success, points", "log-loss, nats"]]
             for name, difference in self.differences.items():
                 success = estimated(difference.success, 1, scale=100, signed=True)
                 lines.append([self._title(name), success, estimated(difference.log_loss, 3, signed=True)])
@@ -174,7 +175,7 @@ class Report:
             closed = self.closed.get(name)
             policies[name] = {
                 "title": TITLES.get(name, name),
-                "peeks": name in PEEKING,
+                "peeks": peeks(name),
                 "settings": policy_settings(name, self.source, self.judge),
                 **content,
                 "final_log_loss": self.log_loss[name].to_json(),
@@ -202,7 +203,7 @@ class Report:
         title = TITLES.get(name, name)
         if name == self.default:
             return f"**{title}** (default oracle)"
-        return f"{title} †" if name in PEEKING else title
+        return f"{title} †" if peeks(name) else title
 
     def _verdict(self) -> str:
         """Where the oracle stands among the policies that do not peek, in words."""

@@ -10,7 +10,8 @@ import tyro
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.registration import scales_of, source_of
-from oracles.training.judge import plan_for, train_judge
+from oracles.presets import preset_of
+from oracles.training.judge import train_judge
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def main(args: Args) -> None:
     source = source_of(args.env, args.root, args.dataset_options)
     scales = scales_of(args.env, args.scales)
     chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
-    plan = replace(plan_for(source), **chosen)
+    plan = replace(preset_of(source).judge, **chosen)
     command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])
     judge = train_judge(source, plan, seed=args.seed, scales=scales, command=command)
     out = args.out or judge_path(source, scales)

@@ -11,8 +11,9 @@ from agents.evaluation.evaluate import choose_images, evaluate
 from glimpse_env.registration import scales_of, source_of
 from oracles.amortised.oracle import oracle_path
 from oracles.boed.criteria import Horizon
+from oracles.presets import preset_of
 from oracles.training.judge import ensure_judge
-from oracles.training.scorer import criterion_for, plan_for, train_oracle
+from oracles.training.scorer import train_oracle
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ def main(args: Args) -> None:
     source = source_of(args.env, args.root, args.dataset_options)
     scales = scales_of(args.env, args.scales)
     judge = ensure_judge(source, scales=scales)
-    plan = plan_for(source, args.horizon)
+    plan = preset_of(source).scorer(args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)
     oracle = train_oracle(
         source,
         judge,
         plan,
-        criterion=args.criterion or criterion_for(source),
+        criterion=args.criterion or preset_of(source).criterion,
         horizon=args.horizon,
         seed=args.seed,
         command=shlex.join(["python", "scripts/train_oracle.py", *sys.argv[1:]]),

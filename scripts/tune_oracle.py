@@ -19,7 +19,7 @@ from glimpse_env.versions import versions
 from oracles.boed.completion import CompletionConfig, Match
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.boed.oracle import History, OracleConfig
-from oracles.registry import default_oracle_config, paper_config
+from oracles.presets import preset_of
 from oracles.training.judge import ensure_judge
 
 DEFAULT, PAPER = "default", "the paper's form"
@@ -97,7 +97,7 @@ def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
     Raises:
         ConfigurationError: if a setting is out of range or there is none of that name.
     """
-    base = default_oracle_config(source)
+    base = preset_of(source).boed
     found = {DEFAULT: base}
     for criterion in args.criteria:
         found[f"criterion: {criterion}"] = replace(base, criterion=criterion)
@@ -116,7 +116,7 @@ def configurations(source: DataSource, args: Args) -> dict[str, OracleConfig]:
             told = f"{value:g}" if isinstance(value, float) else str(value)
             found[f"{title}: {told}"] = replace(base, completion=_changed(base.completion, field, value))
     kept = {name: config for name, config in found.items() if name == DEFAULT or config != base}
-    return kept | {PAPER: paper_config(source)}
+    return kept | {PAPER: preset_of(source).paper}
 
 
 def _changed(completion: CompletionConfig, field: str, value: Any) -> CompletionConfig:
@@ -138,7 +138,7 @@ def table(source: DataSource, evaluations: dict[str, Evaluation]) -> str:
         difference = Difference.of(one, base)
         rows.append(
             [
-                _told(default_oracle_config(source)) if name == DEFAULT else name,
+                _told(preset_of(source).boed) if name == DEFAULT else name,
                 f"**{success}**" if one.success_rate == most else success,
                 "" if name == DEFAULT else estimated(difference.success, 1, scale=100, signed=True),
                 f"**{loss}**" if one.log_loss[-1] == least else loss,

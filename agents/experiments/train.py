@@ -58,7 +58,7 @@ from glimpse_env.versions import versions
 from oracles.base import GlimpsePolicy
 from oracles.demonstrations import Demonstrations, demonstrate, manifest_of
 from oracles.exchange.published import cropped_cub, is_published, read_published
-from oracles.registry import REFERENCES, make_policy
+from oracles.registry import REFERENCES, ensure_policy, make_policy
 from oracles.training.judge import ensure_judge
 
 logger = logging.getLogger(__name__)
@@ -513,6 +513,7 @@ class Experiment:
         for name in REFERENCES:
             if name == "hgs" and not self.source.part_names:
                 continue
+            ensure_policy(name, self.source, self.judge)
             manifest = manifest_of(name, self.source, self.judge, len(indices))
             path = cache_folder() / "evaluations" / f"{test.name}-{name}-{digest(manifest, 'test', indices)}.json"
             evaluations[name] = cached(

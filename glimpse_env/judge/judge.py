@@ -1,24 +1,17 @@
 """The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
 
-import json
-import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
-from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.judge.artifacts import ArtifactKind, identity_of
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.pyramid import cut_on_grid
 
@@ -53,6 +46,11 @@ class JudgeCard:
     format: int = FORMAT
 
 
+JUDGES = ArtifactKind(
+    "judge", JudgeCard, FORMAT, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges")
+)
+
+
 class Judge:
     """p(theta | y_1:t, l_1:t) for batches of glimpse histories.
 
@@ -74,8 +72,7 @@ class Judge:
     @property
     def identity(self) -> str:
         """A fingerprint of the weights and the card."""
-        weights = [value.numpy() for network in self.networks for value in network.state_dict().values()]
-        return digest(asdict(self.card), *weights)
+        return identity_of(self.networks, self.card)
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
         """Calibrated log p(theta) of one network.
@@ -196,41 +193,17 @@ class Judge:
 
     def save(self, path: str | Path) -> None:
         """Writes ``path`` (safetensors) and the card beside it as ``.json``."""
-        path = Path(path)
-        tensors = {
-            f"{k}.{name}": value.contiguous()
-            for k, network in enumerate(self.networks)
-            for name, value in network.state_dict().items()
-        }
-        with whole_file(path) as temporary:
-            save_file(tensors, temporary)
-        write_json(path.with_suffix(".json"), asdict(self.card))
+        JUDGES.save(path, self.networks, self.card)
 
     @classmethod
     def load(cls, path: str | Path) -> "Judge":
-        """Reads what :meth:`save` wrote.
+        """Returns what :meth:`save` wrote.
 
         Raises:
             JudgeNotFoundError: if a file is missing.
             ArtifactError: if it is damaged or of another format.
         """
-        path = Path(path)
-        try:
-            card = load_card(path)
-            tensors = load_file(path)
-            networks = []
-            for k in range(card.num_networks):
-                network = GlimpsePosterior(card.config)
-                prefix = f"{k}."
-                network.load_state_dict(
-                    {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-                )
-                networks.append(network)
-        except FileNotFoundError as error:
-            raise JudgeNotFoundError(f"no judge at {path} ({error}); train one with scripts/train_judge.py.") from error
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
-            raise ArtifactError(f"the judge at {path} cannot be read ({error}); train it again.") from error
-        return cls(networks, card)
+        return cls(*JUDGES.load(path, lambda card: GlimpsePosterior(card.config)))
 
 
 def asked_of(network: int, folds: np.ndarray) -> np.ndarray:
@@ -255,50 +228,14 @@ def cut_features(
     return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
-def load_card(path: Path) -> JudgeCard:
-    """The card beside the weights at ``path``.
-
-    Raises:
-        ArtifactError: if it is damaged or of another format.
-    """
-    return JudgeCard(**card_content(path, "judge", FORMAT))
-
-
-def card_content(path: Path, what: str, format: int) -> dict[str, Any]:
-    """The fields of the card beside the weights of ``what`` at ``path``, its ``config`` a :class:`PosteriorConfig`.
-
-    Raises:
-        ArtifactError: if it is damaged or not of this ``format``.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(
-            f"the card of the {what} at {path} is no JSON ({error}); train the {what} again."
-        ) from error
-    if content.get("format") != format:
-        raise ArtifactError(f"the {what} at {path} has format {content.get('format')}, not {format}; train it again.")
-    return {**content, "config": PosteriorConfig(**content["config"])}
-
-
 def judge_path(source: DataSource, scales: int = 1) -> Path:
-    """Where the judge of a data set is kept in the cache."""
-    return cache_folder() / "judges" / f"{source.name}-{source.fingerprint}-x{scales}.safetensors"
+    """Returns where the judge of a data set is kept in the cache."""
+    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{scales}")
 
 
 def judge_command(source: DataSource, scales: int = 1) -> str:
-    """The command line that makes the judge of a data set."""
-    return command_for("train_judge.py", source, scales)
-
-
-def command_for(script: str, source: DataSource, scales: int, *words: str) -> str:
-    """The command line that calls a script for a data set, with further ``words``."""
-    options = source.chosen_options
-    root = options.pop("root", None)
-    command = ["python", f"scripts/{script}", "--env", env_of(source.name)]
-    command += ["--root", root] if root else []
-    command += ["--dataset-options", json.dumps(options)] if options else []
-    return shlex.join([*command, "--scales", str(scales), *words])
+    """Returns the command line that makes the judge of a data set."""
+    return JUDGES.command(source, scales)
 
 
 def find_judge(source: DataSource, scales: int = 1) -> Judge:
@@ -307,10 +244,10 @@ def find_judge(source: DataSource, scales: int = 1) -> Judge:
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.
     """
-    shipped = Path(str(resources.files("glimpse_env") / "judges" / f"{source.name}-x{scales}.safetensors"))
-    for path in (judge_path(source, scales), shipped):
-        if path.is_file() and load_card(path).fingerprint == source.fingerprint:
-            return Judge.load(path)
+    name = f"{source.name}-x{scales}"
+    path = JUDGES.find(judge_path(source, scales), name, lambda card: card.fingerprint == source.fingerprint)
+    if path is not None:
+        return Judge.load(path)
     raise JudgeNotFoundError(
         f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
         f"make one with `{judge_command(source, scales)}`."

@@ -24,6 +24,7 @@ from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, asked_of
 from glimpse_env.judge.tables import EmbeddingTable, fill_table
 from glimpse_env.sensing.sensor import Sensor
+from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
@@ -118,7 +119,7 @@ class ImageBank:
             mirrored, shifts: which copies there are, as in :class:`CompletionConfig`.
         """
         self.dataset, self.judge, self.network, self.cached = dataset, judge, network, cached
-        sources = asked_of(network, dataset.folds)[:size]
+        sources = random_part(asked_of(network, dataset.folds), size)
         if len(sources) == 0:
             raise ConfigurationError(
                 f"no image of {dataset.name}/{dataset.split} is unseen by network {network}: the bank would be empty."

@@ -13,8 +13,8 @@ from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.base import GlimpsePolicy, Observations, actions_for
+from glimpse_env.sensing.observations import Histories
+from oracles.base import GlimpsePolicy, masked_argmin
 from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
 from oracles.boed.criteria import CRITERIA, Horizon, entropy, expected_criterion, map_title
 from oracles.boed.planning import Completions, planned_map
@@ -125,7 +125,7 @@ class BOEDOracle(GlimpsePolicy):
             banks: made already, one a network asked, whatever ``config`` says of their size and copies; None makes
                 them.
         """
-        self.dataset, self.judge = dataset, judge
+        self.dataset, self.judge, self.grid = dataset, judge, judge.grid
         self.config = config or OracleConfig()
         networks = range(len(judge.networks)) if network is None else [network]
         asked = self.config.completion
@@ -139,22 +139,17 @@ class BOEDOracle(GlimpsePolicy):
         self._first_map: np.ndarray | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
-        """A state whose banks leave out the images to be looked at, where they are of the same split."""
+        """Returns a state whose banks leave out the images to be looked at, where these are the banks' own."""
         state = self._fresh_state(len(indices))
-        if dataset.split == self.dataset.split:
+        if (dataset.fingerprint, dataset.split) == (self.dataset.fingerprint, self.dataset.split):
             for bank, distances in zip(self.banks, state.distances, strict=True):
                 distances[torch.from_numpy(np.asarray(indices)[:, None] == bank.rows)] = torch.inf
         return state
 
-    def predict(
-        self,
-        observation: Observations,
-        state: OracleState | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
+    def choose(
+        self, histories: Histories, state: OracleState | None, episode_start: np.ndarray | None
     ) -> tuple[np.ndarray, OracleState]:
-        """The locations of lowest EPE; ``deterministic=False`` changes nothing, the oracle does not sample."""
-        histories = unpack_history(observation, self.judge.grid)
+        """Returns the locations of lowest EPE, see :meth:`GlimpsePolicy.choose`."""
         batch = len(histories.counts)
         if state is None:
             state = self._fresh_state(batch)
@@ -164,11 +159,7 @@ class BOEDOracle(GlimpsePolicy):
         self.last_maps = self.expected_maps(state)
         if self.config.criterion == "entropy":
             self._compare_with_present(self.last_maps, state)
-        scores = self.last_maps.copy()
-        for t in range(histories.corners.shape[1]):
-            rows = np.flatnonzero(histories.counts > t)
-            scores[rows, self.judge.grid.nearest(histories.corners[rows, t])] = np.inf
-        return actions_for(scores.argmin(axis=1), observation), state
+        return masked_argmin(self.last_maps, histories, self.grid), state
 
     def expected_maps(self, state: OracleState) -> np.ndarray:
         """The criterion expected at every location, (B, L) float32."""

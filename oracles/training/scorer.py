@@ -42,6 +42,7 @@ from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.parallel import one_thread
+from oracles.presets import preset_of
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import ScorerPlan
 
@@ -54,42 +55,14 @@ START_GAIN = 0.3
 """Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
 
 
-PLANS: dict[str, ScorerPlan] = {
-    "mnist": ScorerPlan(images=57_600, relative=64),
-    "digits": ScorerPlan(images=38_400, relative=64),
-    "cub": ScorerPlan(images=8000),
-    "folder": ScorerPlan(images=8000),
-}
-"""How the amortised oracles of each data set are trained, where it is not by the default plan."""
-AHEAD: dict[str, ScorerPlan] = {
-    "mnist": ScorerPlan(images=25_600, histories=4, ahead=6),
-    "digits": ScorerPlan(images=19_200, histories=4, ahead=6),
-}
-"""How those are trained that look ahead, where it is otherwise."""
-DEFAULT_CRITERIA: dict[str, str] = {"birds": "entropy"}
-"""What they expect, where it is not the log-loss."""
-
-
-def plan_for(source: DataSource, horizon: Horizon) -> ScorerPlan:
-    """The default plan of a data set's oracle of this horizon."""
-    plan = PLANS.get(source.name, ScorerPlan())
-    return AHEAD.get(source.name, plan) if horizon == "last" else plan
-
-
-def criterion_for(source: DataSource) -> str:
-    """The default criterion of a data set's amortised oracles."""
-    return DEFAULT_CRITERIA.get(source.name, "log_loss")
-
-
 def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
     """The amortised oracle that fits a judge, trained and kept in the cache where there is none."""
     try:
         return find_oracle(source, judge, horizon, network=network)
     except OracleNotFoundError as missing:
         logger.info("%s Training one.", missing)
-        criterion = criterion_for(source)
-        command = oracle_command(source, judge, horizon)
-        plan = plan_for(source, horizon)
+        preset, command = preset_of(source), oracle_command(source, judge, horizon)
+        plan, criterion = preset.scorer(horizon), preset.criterion
         oracle = train_oracle(source, judge, plan, criterion=criterion, horizon=horizon, seed=0, command=command)
         oracle.save(oracle_path(source, judge, horizon))
         return find_oracle(source, judge, horizon, network=network)

@@ -24,8 +24,9 @@ from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge, judge_path
 from glimpse_env.versions import versions
 from oracles.boed.oracle import BOEDOracle
-from oracles.registry import default_oracle_config, make_policy
-from oracles.training.judge import plan_for, train_judge
+from oracles.presets import preset_of
+from oracles.registry import make_policy
+from oracles.training.judge import train_judge
 from oracles.training.plans import JudgePlan
 from oracles.training.posterior import NetworkTrainer
 
@@ -78,7 +79,7 @@ def main(args: Args) -> None:
     )
     for split in ("train", "val", "judge"):
         source.load(split)  # painted before anything is timed
-    plan = replace(plan_for(source), passes=args.passes, rounds=args.rounds)
+    plan = replace(preset_of(source).judge, passes=args.passes, rounds=args.rounds)
     command = command_line("measure/fine_grid", args)
     report: dict[str, Any] = {
         "command": command,
@@ -114,7 +115,7 @@ def played(name: str, source: DataSource, judge: Judge, args: Args) -> dict[str,
     val = source.load("val")
     with Memory() as preparing:
         start = time.perf_counter()
-        policy = make_policy(name, source, judge, seed=args.seed, config=default_oracle_config(source))
+        policy = make_policy(name, source, judge, seed=args.seed, config=preset_of(source).boed)
         tables = 0
         if isinstance(policy, BOEDOracle):
             policy.first_map()

@@ -13,19 +13,23 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.base import GlimpsePolicy
-from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
+from oracles.baselines import (
+    ClairvoyantPolicy,
+    HandCraftedPolicy,
+    RandomPolicy,
+    best_fixed,
+    centre_out,
+)
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.presets import PAPER_CONFIG, preset_of
 from oracles.registry import (
     HORIZONS,
-    PAPER_CONFIG,
-    PEEKING,
     POLICIES,
     REFERENCES,
-    default_oracle,
-    default_oracle_config,
     make_policy,
+    peeks,
     policy_settings,
-    why_not,
+    unavailable_reason,
 )
 from tests.support import toy
 from tests.support.toy_problem import GEOMETRY, IMAGES, ToyJudge, ToySource, toy_dataset
@@ -139,15 +143,15 @@ def test_only_those_that_may_peek_do(name: str) -> None:
             scrambled[image, row, col] = world.images[image, row, col]
     changed = replace(world, images=scrambled, labels=(np.asarray(world.labels) + 1) % 4)
     same = (played(name, changed).locations == first.locations).all()
-    assert same == (name not in PEEKING)
+    assert same == (not peeks(name))
 
 
 def test_oracles_by_name_are_configured_as_told() -> None:
     source, judge = ToySource(), ToyJudge()
     configs = {name: policy_config(make_policy(name, source, judge)) for name in ("boed", "boed-paper", "oracle")}
-    assert configs["boed"] == default_oracle_config(source)
+    assert configs["boed"] == preset_of(source).boed
     assert configs["boed-paper"] == PAPER_CONFIG
-    assert default_oracle(source) == "boed", "where nothing better was measured"
+    assert preset_of(source).oracle == "boed", "where nothing better was measured"
     assert configs["oracle"] == configs["boed"]
     for name in ("boed", "boed-paper", "oracle"):
         resolved = "boed" if name == "oracle" else name
@@ -165,8 +169,8 @@ def policy_config(policy: GlimpsePolicy) -> OracleConfig:
 
 
 def test_names_agree() -> None:
-    defaults = {default_oracle(make_source(name)) for name in ("birds", "digits")}
-    assert {*PEEKING, *REFERENCES, *HORIZONS, *defaults} <= set(POLICIES)
+    defaults = {preset_of(make_source(name)).oracle for name in ("birds", "digits")}
+    assert {*REFERENCES, *HORIZONS, *defaults} <= set(POLICIES)
     assert set(POLICIES) <= set(TITLES)
 
 
@@ -175,4 +179,4 @@ def test_unknown_policies_are_named() -> None:
         make_policy("psychic", ToySource(), ToyJudge())
     with pytest.raises(ConfigurationError, match="no parts"):
         make_policy("hgs", ToySource(), ToyJudge())
-    assert why_not("boed", ToySource()) is None
+    assert unavailable_reason("boed", ToySource()) is None

@@ -94,7 +94,8 @@ def test_banks_hold_what_their_network_never_saw_and_leave_the_image_itself_out(
     member = int(oracle.banks[0].rows[3])
     state = oracle.start(dataset, np.array([member, 0]))
     assert torch.isinf(state.distances[0]).nonzero().tolist() == [[0, 3]]
-    assert not torch.isinf(oracle.start(toy.toy_dataset(split="test"), np.array([member])).distances[0]).any()
+    for others in (toy.toy_dataset(split="test"), toy.toy_dataset(fingerprint="another data set")):
+        assert not torch.isinf(oracle.start(others, np.array([member])).distances[0]).any()
 
 
 def test_leaving_an_image_out_equals_a_bank_without_it() -> None:

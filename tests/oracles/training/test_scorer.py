@@ -198,3 +198,12 @@ def test_the_horizon_is_checked() -> None:
     judge: Any = ToyJudge(IMAGES, LABELS)
     with pytest.raises(ConfigurationError, match="horizon='far' must be one of next, last"):
         train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("horizon", "base", "head"), [("next", 11.204727, 769.96993), ("last", 15.750398, 778.32695)])
+def test_weights_are_those_of_version_0_1(horizon: Horizon, base: float, head: float) -> None:
+    """Sums of absolute weights that the same plan and seed gave before judges and oracles shared a loop."""
+    with one_thread():
+        weights = trained(horizon, relative=4).network.state_dict()
+    assert weights["base"].abs().sum().item() == pytest.approx(base, rel=1e-3)
+    assert weights["head.1.weight"].abs().sum().item() == pytest.approx(head, rel=1e-3)
