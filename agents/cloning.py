@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from agents.networks.encoders import EMBEDDING_KEYS, HISTORY_KEYS
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
-from glimpse_env.sensing.sensor import Sensor
 
 if TYPE_CHECKING:
     from oracles.demonstrations import Demonstrations
@@ -62,9 +61,7 @@ class CloningData:
         cls,
         demonstrations: "Demonstrations",
         dataset: GlimpseDataset,
-        geometry: Geometry,
         *,
-        scales: int = 1,
         targets: Targets = "soft",
         temperature: float = 0.02,
     ) -> "CloningData":
@@ -73,8 +70,6 @@ class CloningData:
         Args:
             demonstrations: N sequences.
             dataset: the split that they were made on.
-            geometry: of the data set.
-            scales: of the sensor.
             targets: ``"soft"`` for q(l) = softmax(-EPE(l) / temperature) over the locations not yet looked
                 at, ``"argmax"`` for all of q on the location taken.
             temperature: in the unit of the EPE maps, nats.
@@ -83,7 +78,7 @@ class CloningData:
             ConfigurationError: if an argument is out of range, or soft targets are asked for without maps.
             ArtifactError: if demonstrations and data set do not belong together.
         """
-        grid = LocationGrid(dataset.images.shape[1], geometry.glimpse_size, geometry.stride)
+        geometry, grid = dataset.geometry, dataset.geometry.grid
         taken, indices = demonstrations.locations, demonstrations.indices
         if taken.shape[1] != geometry.num_glimpses:
             raise ArtifactError(
@@ -98,7 +93,7 @@ class CloningData:
                 )
         rows = np.repeat(indices, geometry.num_glimpses - 1)
         corners = grid.corners[taken[:, :-1].reshape(-1)]
-        glimpses = Sensor(geometry.glimpse_size, scales)(dataset.images, rows, corners)
+        glimpses = geometry.sensor(dataset.images, rows, corners)
         return cls(
             grid=grid,
             indices=indices,

@@ -60,9 +60,7 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
         model,
         train,
         judge,
-        source.geometry,
         images,
-        scales=judge.card.scales,
         observation="embedding" if embedded else "history",
         progress=False,
     )

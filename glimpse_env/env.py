@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from glimpse_env.checks import one_of, seed_or_none
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.rendering.frames import Window, draw_batch
 from glimpse_env.sensing.observations import Observation, ObservationMode, take
@@ -76,9 +76,10 @@ class GlimpseEnv(gym.Env):
 
     Through `gymnasium.make`, see `glimpse_env.registration.make_env`. The class itself takes the objects:
 
-    - `dataset`, `judge`, `geometry`: a split, what judges it (None to classify), and the protocol of its glimpses.
+    - `dataset`, `judge`: a split, whose `geometry` is the protocol of its glimpses, and what judges it (None to
+      classify).
     - `task="look"`: or `"classify"`.
-    - `observation`, `action`, `scales`, `reward`: as above.
+    - `observation`, `action`, `reward`: as above; `scales` is the data set's.
     - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.
     - `tabulated=False`: True has the judge answer from a table of its embeddings at all grid places, computed once
       for the split and kept in the cache: many times as fast, and the same up to half precision.
@@ -95,12 +96,10 @@ class GlimpseEnv(gym.Env):
         self,
         dataset: GlimpseDataset,
         judge: Posterior | None,
-        geometry: Geometry,
         *,
         task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
-        scales: int = 1,
         reward: RewardMode = "classification",
         posterior_info: bool = True,
         tabulated: bool = False,
@@ -112,12 +111,10 @@ class GlimpseEnv(gym.Env):
         self.batch = EpisodeBatch(
             dataset,
             judge,
-            geometry,
             1,
             task=task,
             observation=observation,
             action=action,
-            scales=scales,
             reward=reward,
             posterior_info=posterior_info,
             tabulated=tabulated,

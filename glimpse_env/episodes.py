@@ -10,13 +10,11 @@ import numpy as np
 from gymnasium import spaces
 
 from glimpse_env.checks import flag, one_of, whole_number
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import Histories, Observation, ObservationMode, make_observer
-from glimpse_env.sensing.sensor import Sensor
 
 ActionMode = Literal["discrete", "continuous"]
 RewardMode = Literal["classification", "information", "log_loss"]
@@ -125,16 +123,14 @@ class EpisodeBatch:
     gives the answer with all T glimpses in view.
 
     Args:
-        dataset: where the images come from.
+        dataset: where the images come from, and the geometry of the glimpses.
         judge: gives p(theta | y_1:t, l_1:t), from which the reward is made; None with ``task="classify"``.
-        geometry: of the glimpses.
         size: B.
         task: who names the class.
         observation: what is shown, see :mod:`glimpse_env.sensing.observations`.
         action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
             pixel. To classify a class's index stands behind the former, and a number in [-1, 1] for each class, which
             become probabilities when 1 is added and they are divided by their sum, behind the latter.
-        scales: concentric windows of a glimpse, see :class:`Sensor`.
         reward: ``"classification"`` pays 1 at the end if the class named is the label, ``"information"``, with a judge,
             the fall in the label's log-loss at each step, ``"log_loss"``, with the agent's own probabilities, the
             logarithm of the label's at the end.
@@ -152,20 +148,22 @@ class EpisodeBatch:
         self,
         dataset: GlimpseDataset,
         judge: Posterior | None,
-        geometry: Geometry,
         size: int,
         *,
         task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
-        scales: int = 1,
         reward: RewardMode = "classification",
         posterior_info: bool = True,
         tabulated: bool = False,
     ):
         height, width, channels = dataset.images.shape[1:]
-        if height != width:
-            raise ConfigurationError(f"images of {height} x {width} pixels are not square; crop or pad them.")
+        size_needed = dataset.geometry.image_size
+        if (height, width) != (size_needed, size_needed):
+            raise ConfigurationError(
+                f"images of {height} x {width} pixels are not squares of {size_needed}, the image_size of "
+                f"{dataset.name}'s geometry; crop or pad them."
+            )
         one_of("task", task, get_args(Task))
         if (judge is None) != (task == "classify"):
             raise ConfigurationError(
@@ -178,6 +176,7 @@ class EpisodeBatch:
                 "use one that was trained on this data set."
             )
         size = whole_number("num_envs", size, 1, MOST)
+        one_of("observation", observation, get_args(ObservationMode))
         one_of("action", action, get_args(ActionMode))
         one_of("reward", reward, get_args(RewardMode))
         self.task = task
@@ -187,12 +186,12 @@ class EpisodeBatch:
             raise ConfigurationError("reward='log_loss' is of the agent's own probabilities; take task='classify'.")
         self.dataset = dataset
         self.judge = judge
-        self.geometry = geometry
+        self.geometry = geometry = dataset.geometry
         self.action = action
         self.reward = reward
         self.posterior_info = flag("posterior_info", posterior_info) and judge is not None
-        self.grid = LocationGrid(height, geometry.glimpse_size, geometry.stride)
-        self.sensor = Sensor(geometry.glimpse_size, scales)
+        self.grid = geometry.grid
+        self.sensor = geometry.sensor
         self.tabulated: TabulatedJudge | None = None
         self.embeddings: EmbeddingTable | None = None  # shown in place of pixels
         if flag("tabulated", tabulated) or observation == "embedding":
@@ -216,7 +215,7 @@ class EpisodeBatch:
             self.grid,
             geometry.num_glimpses,
             channels,
-            scales,
+            geometry.scales,
             embedding=self.embeddings.width if self.embeddings else 0,
         )
         self.action_space = self._actions()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, Geometry, GlimpseDataset, Split
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.datasets.registry import DATASETS, make_source
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Task
@@ -14,7 +14,6 @@ from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumen
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.presets import PRESETS, dataset_of
 from glimpse_env.registry import import_name
-from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 
@@ -38,8 +37,9 @@ def make_env(
         dataset_options: further keyword arguments of the data set's class.
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
         task: ``"look"``, or ``"classify"`` without a judge.
-        scales, options: keyword arguments of :class:`GlimpseEnv`; and, where the data set's preset is flat, those of
-            the data set's class.
+        scales: concentric windows of a glimpse.
+        options: keyword arguments of :class:`GlimpseEnv`; and, where the data set's preset is flat, those of the data
+            set's class.
 
     Raises:
         ConfigurationError: if an argument is out of range.
@@ -50,7 +50,7 @@ def make_env(
     """
     of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseEnv)
     parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
-    return GlimpseEnv(*parts, task=task, scales=scales, **options)
+    return GlimpseEnv(*parts, task=task, **options)
 
 
 def make_vector_env(
@@ -74,7 +74,7 @@ def make_vector_env(
     of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseVectorEnv)
     num_envs = whole_number("num_envs", num_envs, 1)
     parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
-    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, scales=scales, **options)
+    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, **options)
     steps = env.batch.num_steps
     if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
         raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the steps of an episode.")
@@ -85,16 +85,18 @@ def make_vector_env(
 make_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
 
 
-def source_of(env: str, root: str | None = None, dataset_options: str = "{}") -> DataSource:
+def source_of(env: str, root: str | None = None, dataset_options: str = "{}", scales: int | None = None) -> DataSource:
     """Makes the data set that the flags of a script name.
 
     Args:
         env: see :func:`glimpse_env.presets.dataset_of`.
         root: see :func:`make_env`.
         dataset_options: as JSON.
+        scales: concentric windows of a glimpse; None for the environment's own.
 
     Raises:
-        ConfigurationError: if there is no such id, the options are no JSON object or the data set does not take one.
+        ConfigurationError: if there is no such id, the options are no JSON object, the data set does not take one, or
+            scales are out of range.
         DatasetNotFoundError: if its files are missing.
     """
     dataset = dataset_of(env)
@@ -104,16 +106,8 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}") ->
         raise ConfigurationError(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
-    return make_source(dataset, **{"root": root, **_checked(options)})
-
-
-def scales_of(env: str, scales: int | None = None) -> int:
-    """Returns ``scales``, or where it is None those of the environment ``env`` (an id, or a data set's name).
-
-    Raises:
-        ConfigurationError: if they are not a whole number of at least 1, or there is no such environment.
-    """
-    return PRESETS[dataset_of(env)].scales if scales is None else whole_number("scales", scales, 1)
+    source = make_source(dataset, **{"root": root, **_checked(options)})
+    return source.with_scales(PRESETS[dataset].scales if scales is None else scales)
 
 
 def _parts(
@@ -124,26 +118,25 @@ def _parts(
     judge: str | None,
     task: Task,
     scales: int,
-) -> tuple[GlimpseDataset, Judge | None, Geometry]:
+) -> tuple[GlimpseDataset, Judge | None]:
     one_of("split", split, PUBLIC_SPLITS)
     one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
-    source = make_source(dataset, **{"root": root, **of_dataset})
-    Sensor(source.geometry.glimpse_size, whole_number("scales", scales, 1))  # refuses what it cannot show
+    source = make_source(dataset, **{"root": root, **of_dataset}).with_scales(scales)
     if task == "classify":
         if path is not None:
             raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
-        return source.load(split), None, source.geometry
+        return source.load(split), None
     if path is None:
-        found = find_judge(source, scales)  # before the images are made, which takes longer
-        return source.load(split), found, source.geometry
+        found = find_judge(source)  # before the images are made, which takes longer
+        return source.load(split), found
     chosen = Judge.load(path)
     if (chosen.card.fingerprint, chosen.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
             f"the judge at {path} was trained on {chosen.card.dataset} {chosen.card.fingerprint} with "
             f"scales={chosen.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
-    return source.load(split), chosen, source.geometry
+    return source.load(split), chosen
 
 
 def _checked(options: Any) -> dict[str, Any]:
@@ -168,6 +161,6 @@ def _split_options(
     if unknown:
         raise UnknownArgumentError(
             f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
-            f"dataset_options and judge there are {', '.join(known)}."
+            f"dataset_options, judge and scales there are {', '.join(known)}."
         )
     return of_dataset, options

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, Assessment, EpisodeBatch, Posterior, Task
 from glimpse_env.sensing.observations import ObservationMode
 
@@ -70,10 +70,8 @@ def play(
     policy: Policy,
     dataset: GlimpseDataset,
     judge: Posterior | None,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
-    scales: int = 1,
     action: ActionMode = "discrete",
     observation: ObservationMode = "history",
     batch_size: int = 128,
@@ -86,7 +84,7 @@ def play(
 
     Args:
         policy: what acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
-        dataset, geometry, scales, action, observation: see :class:`EpisodeBatch`.
+        dataset, action, observation: see :class:`EpisodeBatch`.
         judge: None for a policy that classifies, with discrete actions.
         batch_size: images at a time.
         deterministic: handed to ``predict``.
@@ -99,7 +97,7 @@ def play(
         ConfigurationError: if an index or another argument is out of range.
         InvalidActionError: if the policy leaves the action space.
     """
-    indices, count, steps = np.asarray(indices, dtype=np.int64), len(indices), geometry.num_glimpses
+    indices, count, steps = np.asarray(indices, dtype=np.int64), len(indices), dataset.geometry.num_glimpses
     locations = np.full((count, steps), -1, dtype=np.int64)
     corners = np.empty((count, steps, 2), dtype=np.int64)
     success = np.empty(count, dtype=bool)
@@ -109,9 +107,7 @@ def play(
     with tqdm(total=count, desc="Episodes", unit="img", disable=not progress) as bar:
         for first in range(0, count, batch_size):
             rows = np.arange(first, min(first + batch_size, count))
-            batch = EpisodeBatch(
-                dataset, judge, geometry, len(rows), task=task, scales=scales, action=action, observation=observation
-            )
+            batch = EpisodeBatch(dataset, judge, len(rows), task=task, action=action, observation=observation)
             wanted = batch.requested({"index": indices[rows]})
             assert wanted is not None
             observations, _ = batch.begin(wanted)

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from glimpse_env.checks import seed_or_none
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rendering.frames import draw_batch
@@ -30,7 +30,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
     are theirs, and those of the old ones are in ``info["final_obs"]`` and ``info["final_info"]``.
 
     Args:
-        dataset, judge, geometry: see :class:`EpisodeBatch`, like the arguments not listed here.
+        dataset, judge: see :class:`EpisodeBatch`, like the arguments not listed here.
         num_envs: B.
         render_mode: None or ``"rgb_array"``.
 
@@ -44,13 +44,11 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         self,
         dataset: GlimpseDataset,
         judge: Posterior | None,
-        geometry: Geometry,
         *,
         num_envs: int = 1,
         task: Task = "look",
         observation: ObservationMode = "history",
         action: ActionMode = "discrete",
-        scales: int = 1,
         reward: RewardMode = "classification",
         posterior_info: bool = True,
         tabulated: bool = False,
@@ -65,12 +63,10 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         self.batch = EpisodeBatch(
             dataset,
             judge,
-            geometry,
             num_envs,
             task=task,
             observation=observation,
             action=action,
-            scales=scales,
             reward=reward,
             posterior_info=posterior_info,
             tabulated=tabulated,

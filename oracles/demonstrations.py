@@ -4,7 +4,7 @@ import json
 import platform
 import shutil
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def manifest_of(
         "fingerprint": source.fingerprint,
         "judge": judge.identity,
         "scales": judge.card.scales,
-        "geometry": asdict(source.geometry),
+        "geometry": {field: getattr(source.geometry, field) for field in ("glimpse_size", "stride", "num_glimpses")},
         "num": num,
         "seed": seed,
     }
@@ -267,9 +267,7 @@ def _play(
         policy,
         train,
         judge,
-        source.geometry,
         rows,
-        scales=judge.card.scales,
         progress=False,
         start=lambda indices: policy.start(train, indices),
         on_step=keep,

@@ -7,7 +7,6 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import encoder_plan
-from glimpse_env.sensing.geometry import LocationGrid
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.criteria import Horizon
 from oracles.boed.oracle import OracleConfig
@@ -134,10 +133,7 @@ def preset_of(source: DataSource) -> Preset:
 
 def has_fine_grid(source: DataSource) -> bool:
     """Returns whether a data set has so many locations that judges are narrow and banks small by default."""
-    return (
-        len(LocationGrid(source.image_shape[0], source.geometry.glimpse_size, source.geometry.stride))
-        >= MIN_FINE_LOCATIONS
-    )
+    return len(source.geometry.grid) >= MIN_FINE_LOCATIONS
 
 
 def _with_small_bank(config: OracleConfig) -> OracleConfig:
@@ -149,4 +145,4 @@ def _encoder_shapes(source: DataSource, plan: JudgePlan) -> tuple[Any, ...]:
     """Returns what the shapes of a judge's glimpse encoder depend on."""
     geometry = source.geometry
     kernels = [(kernel, share) for kernel, _, share in encoder_plan(geometry.glimpse_size, geometry.stride)]
-    return kernels, source.image_shape[2] * getattr(geometry, "scales", 1), plan.features, plan.embedding
+    return kernels, source.image_shape[2] * geometry.scales, plan.features, plan.embedding

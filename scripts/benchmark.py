@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from agents.experiments.benchmark import Benchmark, Grid
+from agents.experiments.benchmark import Benchmark, BenchmarkGrid
 from agents.reports.benchmark import ReportContext, summary_table, write_report
 from agents.reports.benchmark_examples import example_figures
 from agents.reports.tables import command_line, insert
@@ -52,10 +52,10 @@ class Args:
     """Folder of the data sets; default GLIMPSE_DATA."""
     options: str = "{}"
     """Further settings of scripts/train_agent.py for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
-    workers: int = 2
-    """Runs side by side, each a process with one thread."""
+    workers: int | None = None
+    """Runs side by side, each a process with one thread; default 2."""
     ray: str | None = None
-    """Address of a Ray cluster that runs them in place of workers, its nodes sharing --out; or "local"."""
+    """Address of a Ray cluster that makes the runs instead, its nodes sharing --out; or "local"."""
     against: str = "boed"
     """Policy that the best agent of each environment is compared with image by image."""
     out: Path = Path("runs/benchmark")
@@ -67,7 +67,7 @@ class Args:
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        grid = Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)})
+        grid = BenchmarkGrid(**{item.name: getattr(args, item.name) for item in fields(BenchmarkGrid)})
         benchmark = Benchmark(grid, args.out)
         benchmark.run(args.workers, args.ray)
         report(args, benchmark)

@@ -15,11 +15,11 @@ import tyro
 from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
 from agents.evaluation.evaluate import BATCH, TITLES, Evaluation, choose_images
 from agents.evaluation.statistics import mean_of
-from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import command_line, format_estimate, insert, keep_entry, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.presets import preset_of
 from oracles.registry import POLICIES, peeks, policy_settings, unavailable_reason
@@ -67,9 +67,9 @@ def main(args: Args) -> None:
 
 def compare(env: str, args: Args) -> None:
     """The table of one data set."""
-    source = source_of(env, args.root, args.dataset_options)
+    source = source_of(env, args.root, args.dataset_options, args.scales)
     names = choose_policies(source, args.policies)
-    judge = ensure_judge(source, scales=scales_of(env, args.scales))
+    judge = ensure_judge(source)
     dataset = source.load(args.split)
     indices = choose_images(dataset, args.images)
     evaluations = {}
@@ -137,16 +137,16 @@ class Report:
         head = ["policy", "success", "log-loss, nats", f"entropy after 1 to {steps} glimpses, nats"]
         rows = [[*head, "of the way, by success", "by log-loss", "ms a sequence"]]
         for name, one in self.evaluations.items():
-            entropies = [*(f"{value:.2f}" for value in one.entropy[:-1]), estimated(self.entropy[name], 2)]
+            entropies = [*(f"{value:.2f}" for value in one.entropy[:-1]), format_estimate(self.entropy[name], 2)]
             closed = self.closed.get(name)
             rows.append(
                 [
                     self._title(name),
                     percent(one.success_rate, one.interval()),
-                    estimated(self.log_loss[name], 3),
+                    format_estimate(self.log_loss[name], 3),
                     ", ".join(entropies),
-                    "–" if closed is None else f"{estimated(closed.success, 0, scale=100)} %",
-                    "–" if closed is None else f"{estimated(closed.log_loss, 0, scale=100)} %",
+                    "–" if closed is None else f"{format_estimate(closed.success, 0, scale=100)} %",
+                    "–" if closed is None else f"{format_estimate(closed.log_loss, 0, scale=100)} %",
                     f"{one.milliseconds:.2g}" if one.milliseconds < 10 else f"{one.milliseconds:.0f}",
                 ]
             )
@@ -154,8 +154,8 @@ class Report:
         if self.differences:
             lines = [[f"{TITLES.get(self.default, self.default)} less", "success, points", "log-loss, nats"]]
             for name, difference in self.differences.items():
-                success = estimated(difference.success, 1, scale=100, signed=True)
-                lines.append([self._title(name), success, estimated(difference.log_loss, 3, signed=True)])
+                success = format_estimate(difference.success, 1, scale=100, signed=True)
+                lines.append([self._title(name), success, format_estimate(difference.log_loss, 3, signed=True)])
             parts += [markdown(lines), self._verdict()]
         parts.append(
             f"{len(self.any.outcomes)} {self.any.split} images of {self.source.name} (`{self.source.fingerprint}`), "

@@ -43,8 +43,8 @@ def _exchange(args: Args) -> None:
         demonstrations = Demonstrations.load(args.export_from)
         manifest = demonstrations.manifest
         root = {} if args.root is None else {"root": args.root}
-        source = make_source(manifest["dataset"], **manifest["options"], **root)
-        judge = find_judge(source, manifest["scales"])
+        source = make_source(manifest["dataset"], **manifest["options"], **root).with_scales(manifest["scales"])
+        judge = find_judge(source)
         name = args.id or default_id(demonstrations)
         folder = export_demonstrations(demonstrations, source, judge, name, observation=args.observation)
         print(f"{len(demonstrations)} episodes in {folder}\nminari.load_dataset({name!r})")

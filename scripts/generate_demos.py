@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from agents.recording import is_agent, record_agent
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.demonstrations import generate
 from oracles.parallel import check_means
 from oracles.training.judge import ensure_judge
@@ -40,8 +40,8 @@ class Args:
 
 def main(args: Args) -> None:
     check_means(args.workers, args.ray)
-    source = source_of(args.env, args.root, args.dataset_options)
-    judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    judge = ensure_judge(source)
     if is_agent(args.policy):
         demonstrations = record_agent(Path(args.policy), source, judge, args.num, seed=args.seed)
         demonstrations.save(args.out)

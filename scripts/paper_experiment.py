@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.experiments.ram import Grid, PaperExperiment, folder_of
+from agents.experiments.ram import PaperExperiment, RamGrid
 from agents.reports.ram import PUBLISHED, Cells, error_beside, summaries, table, told, validations, verdicts
 from agents.reports.ram_plots import Curves, look_maps, validation_curves
 from agents.reports.tables import command_line, insert
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.versions import versions
 
 BESIDE = {"cub": "CUB", "birds": "CUB", "birds-19200": "CUB"}
@@ -51,10 +50,10 @@ class Args:
     """Folder of the data sets; default GLIMPSE_DATA."""
     device: str = "cpu"
     """What networks are trained on: cpu, cuda, ... Runs side by side can share a GPU; without one it is the CPU."""
-    workers: int = 2
-    """Runs side by side, each a process with one thread."""
+    workers: int | None = None
+    """Runs side by side, each a process with one thread; default 2."""
     ray: str | None = None
-    """Address of a Ray cluster that runs them in place of workers, its nodes sharing --out; or "local"."""
+    """Address of a Ray cluster that makes the runs instead, its nodes sharing --out; or "local"."""
     out: Path = Path("runs/paper")
     """Folder of results.json, results.md, the pictures and all runs."""
     into: Path | None = None
@@ -64,7 +63,9 @@ class Args:
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        experiment = PaperExperiment(Grid(**{item.name: getattr(args, item.name) for item in fields(Grid)}), args.out)
+        experiment = PaperExperiment(
+            RamGrid(**{item.name: getattr(args, item.name) for item in fields(RamGrid)}), args.out
+        )
         experiment.run(args.workers, args.ray)
         report(args, experiment)
     except GlimpseError as error:
@@ -76,7 +77,7 @@ def main(args: Args) -> None:
 
 def report(args: Args, experiment: PaperExperiment) -> None:
     """Writes all that comes of a finished grid."""
-    cells, command = experiment.results(), command_line("paper_experiment", args)
+    cells, command = list(experiment.finished_results().values()), command_line("paper_experiment", args)
     parts, shown = [f"`{command}`"], {}
     for data in args.data:
         for architecture in args.architectures:
@@ -131,8 +132,7 @@ def draw(args: Args, experiment: PaperExperiment, cells: Cells) -> Iterator[Path
         looks = looks_of(args, experiment, data)
         if looks:
             source = experiment.grid.source(data)
-            test, geometry = source.load("test"), source.geometry
-            grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+            test, grid = source.load("test"), source.geometry.grid
             some = np.asarray(test.images[:: max(1, len(test) // 1000)])
             look_maps(path, looks, grid, some.mean(axis=(0, 3)), f"{data}: share of test images that show each place")
             yield path
@@ -157,7 +157,7 @@ def looks_of(args: Args, experiment: PaperExperiment, data: str) -> dict[str, np
     """Grid locations (N, T) on test images by method, those of all seeds behind one another."""
     found: dict[str, list[np.ndarray]] = {}
     for cell in experiment.grid.cells():
-        path = folder_of(args.out, cell) / "looks.npz"
+        path = experiment.folder(cell) / "looks.npz"
         if (cell.data, cell.architecture) == (data, args.architectures[0]) and path.is_file():
             with np.load(path, allow_pickle=False) as kept:
                 found.setdefault(cell.method, []).append(kept["locations"])

@@ -17,7 +17,7 @@ from agents.play.board import HEIGHT, WIDTH, Board
 from agents.play.game import Game, Score
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.registry import make_policy, policy_settings
 from oracles.training.judge import ensure_judge
@@ -64,14 +64,14 @@ def play(args: Args) -> None:
     if args.seed < 0:
         raise ConfigurationError(f"--seed {args.seed} must be at least 0.")
     with display() as pygame:
-        source = source_of(args.env, args.root, args.dataset_options)
+        source = source_of(args.env, args.root, args.dataset_options, args.scales)
         dataset = source.load(args.split)
         if not 1 <= args.episodes <= len(dataset):
             raise ConfigurationError(f"--episodes {args.episodes} must lie in 1..{len(dataset)} for {args.split}.")
-        judge = ensure_judge(source, scales=scales_of(args.env, args.scales))
+        judge = ensure_judge(source)
         images = np.random.default_rng(args.seed).permutation(len(dataset))[: args.episodes]
         oracle = make_policy("oracle", source, judge)
-        game = Game(dataset, judge, source.geometry, oracle, images, judge.card.scales)
+        game = Game(dataset, judge, oracle, images)
         try:
             with contextlib.suppress(KeyboardInterrupt):
                 Session(pygame, game).run(f"{args.env}: you against the oracle")

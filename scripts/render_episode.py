@@ -22,7 +22,7 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import whole_file
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.registry import POLICIES, make_policy
 from oracles.training.judge import ensure_judge
 
@@ -69,22 +69,18 @@ def draw(args: Args) -> None:
     """Plays the episode and writes the picture."""
     if args.out.suffix not in (".png", ".gif"):
         raise ConfigurationError(f"--out {args.out} must end in .png or .gif.")
-    source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
         raise ConfigurationError(f"--index {args.index} must lie in 0..{len(dataset) - 1} for {args.split}.")
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     image = np.array([args.index])
     columns = []
     for name in args.policies:
         policy = _policy(name, args, source, judge, int(dataset.folds[args.index]))
-        recording = record(policy, dataset, judge, source.geometry, image, scales=scales)
+        recording = record(policy, dataset, judge, image)
         title = Path(name).parent.name or name
-        columns.append(
-            figures.episode_frames(
-                recording, 0, dataset, source.geometry, name=name if name in POLICIES else title, scales=scales
-            )
-        )
+        columns.append(figures.episode_frames(recording, 0, dataset, name=name if name in POLICIES else title))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:

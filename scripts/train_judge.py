@@ -9,7 +9,7 @@ import tyro
 
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import judge_path
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.presets import preset_of
 from oracles.training.judge import train_judge
 
@@ -37,13 +37,12 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = source_of(args.env, args.root, args.dataset_options)
-    scales = scales_of(args.env, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     chosen = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
     plan = replace(preset_of(source).judge, **chosen)
     command = shlex.join(["python", "scripts/train_judge.py", *sys.argv[1:]])
-    judge = train_judge(source, plan, seed=args.seed, scales=scales, command=command)
-    out = args.out or judge_path(source, scales)
+    judge = train_judge(source, plan, seed=args.seed, command=command)
+    out = args.out or judge_path(source)
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")

@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from agents.evaluation.evaluate import choose_images, evaluate
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.amortised.oracle import oracle_path
 from oracles.boed.criteria import Horizon
 from oracles.presets import preset_of
@@ -63,7 +63,7 @@ def main(args: Args) -> None:
     print(f"Amortised oracle ({args.horizon} glimpse, {oracle.card.criterion}) of {source.name} in {out}")
     val = source.load("val")
     images = choose_images(val, args.val_images)
-    found = evaluate(oracle, val, judge, source.geometry, images, name="amortised", scales=scales)
+    found = evaluate(oracle, val, judge, images, name="amortised")
     low, high = found.interval()
     print(
         f"On {len(images)} validation images: success {100 * found.success_rate:.1f} % ({100 * low:.1f} to "

@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from agents.experiments.tuning import STARTS, keep_tuned, search
+from agents.experiments.tuning import STARTS, search, write_tuned
 from agents.presets import Args as TrainArgs
 from agents.registry import TUNED
 from agents.reports.tables import command_line
@@ -42,6 +42,8 @@ class Args:
     """Environment steps of each trial."""
     workers: int = 2
     """Trials side by side."""
+    ray: str | None = None
+    """Address of a Ray cluster that runs the trials, its nodes sharing --out; or "local"."""
     keep: bool = True
     """Whether the best become the defaults, in agents/tuned.json."""
     out: Path = Path("runs/tuning")
@@ -62,11 +64,11 @@ def main(args: Args) -> None:
     try:
         for algo in args.algos:
             for start in STARTS:
-                entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers)
+                entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers, ray=args.ray)
                 found.setdefault(algo, {})[start] = entry
                 print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
                 if args.keep:
-                    keep_tuned(TUNED, algo, start, entry["best"])
+                    write_tuned(TUNED, algo, start, entry["best"])
         write_json(args.out / "tuning.json", found)
         print(f"Results: {args.out / 'tuning.json'}")
     except GlimpseError as error:

@@ -11,10 +11,10 @@ import tyro
 from agents.evaluation.comparison import Difference, kept_evaluation
 from agents.evaluation.evaluate import BATCH, Evaluation, choose_images
 from agents.evaluation.statistics import mean_of
-from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import command_line, format_estimate, insert, keep_entry, markdown, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.boed.completion import CompletionConfig, Match
 from oracles.boed.criteria import CRITERIA, Horizon
@@ -67,10 +67,9 @@ class Args:
 
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    source = source_of(args.env, args.root, args.dataset_options)
-    scales = scales_of(args.env, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     configs = configurations(source, args)
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     evaluations = {}
@@ -134,15 +133,15 @@ def table(source: DataSource, evaluations: dict[str, Evaluation]) -> str:
     rows = [[*head, "ms a sequence"]]
     base = evaluations[DEFAULT]
     for name, one in evaluations.items():
-        success, loss = percent(one.success_rate, one.interval()), estimated(mean_of(one.final_log_loss), 3)
+        success, loss = percent(one.success_rate, one.interval()), format_estimate(mean_of(one.final_log_loss), 3)
         difference = Difference.of(one, base)
         rows.append(
             [
                 _told(preset_of(source).boed) if name == DEFAULT else name,
                 f"**{success}**" if one.success_rate == most else success,
-                "" if name == DEFAULT else estimated(difference.success, 1, scale=100, signed=True),
+                "" if name == DEFAULT else format_estimate(difference.success, 1, scale=100, signed=True),
                 f"**{loss}**" if one.log_loss[-1] == least else loss,
-                "" if name == DEFAULT else estimated(difference.log_loss, 3, signed=True),
+                "" if name == DEFAULT else format_estimate(difference.log_loss, 3, signed=True),
                 f"{one.milliseconds:.0f}",
             ]
         )

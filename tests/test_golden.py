@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -376,7 +377,8 @@ def test_a_judge_and_an_oracle_of_version_0_1_load() -> None:
     judge = Judge.load(ARTEFACTS / "judge.safetensors")
     oracle = AmortisedOracle.load(ARTEFACTS / "oracle.safetensors")
     assert oracle.card.judge == judge.identity
-    evaluation = evaluate(oracle, toy_dataset(size=24), judge, GEOMETRY, np.arange(8), name="oracle", progress=False)
+    dataset = toy_dataset(geometry=replace(GEOMETRY, image_size=24))
+    evaluation = evaluate(oracle, dataset, judge, np.arange(8), name="oracle", progress=False)
     check(
         "artefacts",
         "v0.1",

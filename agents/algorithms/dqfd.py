@@ -27,7 +27,7 @@ from agents.cloning import CloningData, check_spaces
 from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor
 from agents.networks.extractors import RecurrentExtractor
 from agents.networks.torch_grid import TorchGrid
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import GlimpsePosterior
@@ -77,7 +77,6 @@ def demonstration_rewards(
     judge: Posterior,
     reward: RewardMode = "information",
     *,
-    scales: int = 1,
     tabulated: bool = False,
 ) -> np.ndarray:
     """What the environment would have paid for demonstrations: they are played in it.
@@ -89,23 +88,19 @@ def demonstration_rewards(
         judge: of the data set.
         reward: mode of the environment: ``"information"``, the fall in the label's log-loss at each look, or
             ``"classification"``, 1 at the end where the judge is right.
-        scales: of the sensor.
         tabulated: as of the environment: quicker where the table is there, and the same up to half precision.
 
     Returns:
         (N, T) float32.
     """
-    geometry = Geometry(data.grid.glimpse_size, data.grid.stride, data.num_glimpses)
     rewards = np.zeros(data.taken.shape, dtype=np.float32)
     for start in range(0, len(data), CHUNK):
         rows = slice(start, start + CHUNK)
         batch = EpisodeBatch(
             dataset,
             judge,
-            geometry,
             len(data.indices[rows]),
             observation="glimpse",
-            scales=scales,
             reward=reward,
             posterior_info=False,
             tabulated=tabulated,

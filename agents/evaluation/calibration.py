@@ -1,12 +1,10 @@
 """How far a judge is to be believed on the histories that a policy visits: its confidence beside its accuracy."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agents.evaluation.evaluate import TITLES
 from agents.evaluation.statistics import Estimate, wilson_interval
 from glimpse_env.errors import ConfigurationError
 
@@ -95,41 +93,6 @@ def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
     return Calibration(
         confidence, right, interval, Estimate(float(np.mean(perfect)), float(middle[0]), float(middle[1]))
     )
-
-
-def calibration_table(found: Mapping[str, list[Calibration]]) -> str:
-    """Markdown: a row for each policy and number of glimpses; ``found`` has T calibrations a policy."""
-    rows = [
-        [
-            "policy",
-            "glimpses",
-            "ECE (95 % interval)",
-            "of a perfect judge",
-            "confidence",
-            "accuracy",
-            "over-confidence",
-        ],
-        ["---"] * 7,
-    ]
-    for name, steps in found.items():
-        for t, step in enumerate(steps, start=1):
-            rows.append(
-                [
-                    TITLES.get(name, name),
-                    str(t),
-                    _percent(step.error),
-                    _percent(step.perfect),
-                    f"{100 * step.mean_confidence:.1f} %",
-                    f"{100 * step.accuracy:.1f} %",
-                    f"{100 * step.over_confidence:+.1f} %",
-                ]
-            )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _percent(estimate: Estimate) -> str:
-    value, low, high = (100 * (number or 0.0) for number in (estimate.value, estimate.low, estimate.high))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
 
 
 def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:

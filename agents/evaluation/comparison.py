@@ -48,8 +48,7 @@ def kept_evaluation(
 
     def make() -> Evaluation:
         policy = make_policy(name, source, judge, config=config)
-        scales = judge.card.scales
-        return evaluate(policy, dataset, judge, source.geometry, indices, name=name, scales=scales, progress=progress)
+        return evaluate(policy, dataset, judge, indices, name=name, progress=progress)
 
     return cached(folder / f"{source.name}-{name}-{key}.json", make)
 

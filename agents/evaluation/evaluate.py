@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import ObservationMode
-from glimpse_env.sensing.sensor import Sensor
 
 FORMAT = 2
 BATCH = 128
@@ -174,11 +173,9 @@ def evaluate(
     policy: Any,
     dataset: GlimpseDataset,
     judge: Judge | None,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
     name: str,
-    scales: int = 1,
     action: ActionMode = "discrete",
     observation: ObservationMode = "history",
     progress: bool = True,
@@ -190,10 +187,8 @@ def evaluate(
             Stable-Baselines3 model. If it has ``start(dataset, indices)`` its state begins there.
         dataset: the split to play on.
         judge: decides on success; None for a policy that classifies, see :func:`play`.
-        geometry: of the data set.
         indices: (N,) int, images of the split.
         name: of the policy, for tables.
-        scales: of the sensor.
         action, observation: the policy's, see :class:`glimpse_env.env.GlimpseEnv`.
         progress: whether to show a bar.
     """
@@ -203,9 +198,7 @@ def evaluate(
         timed,
         dataset,
         judge,
-        geometry,
         indices,
-        scales=scales,
         action=action,
         observation=observation,
         batch_size=BATCH,
@@ -307,17 +300,15 @@ def record(
     policy: Any,
     dataset: GlimpseDataset,
     judge: Judge,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
-    scales: int = 1,
     observation: ObservationMode = "history",
 ) -> Recording:
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
     Arguments as in :func:`evaluate`.
     """
-    seen: list[list[np.ndarray]] = [[] for _ in range(geometry.num_glimpses)]
+    seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
 
     def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
         maps = getattr(policy, "last_maps", None)
@@ -328,17 +319,15 @@ def record(
         policy,
         dataset,
         judge,
-        geometry,
         indices,
-        scales=scales,
         observation=observation,
         progress=False,
         start=start_on(policy, dataset),
         on_step=keep,
     )
     count, steps = rollouts.corners.shape[:2]
-    sensor = Sensor(geometry.glimpse_size, scales)
-    glimpses = sensor(dataset.images, np.repeat(rollouts.indices, steps), rollouts.corners.reshape(-1, 2))
+    rows = np.repeat(rollouts.indices, steps)
+    glimpses = dataset.geometry.sensor(dataset.images, rows, rollouts.corners.reshape(-1, 2))
     glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
     folds = np.asarray(dataset.folds[rollouts.indices])
     after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]

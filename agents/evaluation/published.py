@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
-from agents.evaluation.statistics import Estimate, paired_bootstrap, wilson_interval
+from agents.evaluation.statistics import Estimate, mean_of, wilson_interval
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
@@ -63,9 +63,7 @@ def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, 
             policy,
             train,
             judge,
-            source.geometry,
             indices[folds == fold],
-            scales=judge.card.scales,
             progress=False,
             start=start_on(policy, train),
         ).locations
@@ -131,9 +129,7 @@ def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences:
             follower,
             train,
             judge,
-            source.geometry,
             indices[rows],
-            scales=judge.card.scales,
             progress=False,
             start=start_on(follower, train),
             on_step=keep,
@@ -207,7 +203,7 @@ def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
     values = values[np.isfinite(values)]
     if np.ptp(values) == 0:  # nothing to resample
         return Estimate(float(values[0]), float(values[0]), float(values[0]))
-    return paired_bootstrap(lambda sample, axis: sample.mean(axis=axis), (values,), seed=seed)
+    return mean_of(values, seed=seed)
 
 
 def success_interval(judged: Judged) -> Estimate:
@@ -242,81 +238,3 @@ def to_json(found: Mapping[str, Judged]) -> dict[str, Any]:
         }
         for name, judged in found.items()
     }
-
-
-def success_table(found: Mapping[str, Judged]) -> str:
-    """Markdown: what each came to after the last glimpse, and how that differs from ours."""
-    rows = [["sequences", "success", "less ours", "log-loss, nats", "less ours", "entropy, nats", "less ours"]]
-    for name, judged in found.items():
-        less = {measure: steps[-1] for measure, steps in differences(judged, found[OURS]).items()}
-        rows.append(
-            [
-                NAMES.get(name, name),
-                _shown(success_interval(judged), 100, 1, " %"),
-                "–" if name == OURS else _shown(less["success"], 100, 1, " %", sign=True),
-                _shown(mean_estimate(judged.log_loss[:, -1]), 1, 2),
-                "–" if name == OURS else _shown(less["log_loss"], 1, 2, sign=True),
-                _shown(mean_estimate(judged.entropy[:, -1]), 1, 2),
-                "–" if name == OURS else _shown(less["entropy"], 1, 2, sign=True),
-            ]
-        )
-    return _markdown(rows)
-
-
-def steps_table(found: Mapping[str, Judged], measure: str) -> str:
-    """Markdown: ``log_loss`` or ``entropy`` after each glimpse, with intervals."""
-    steps = found[OURS].entropy.shape[1]
-    rows = [[f"{measure.replace('_', '-')}, nats, after", *(str(t + 1) for t in range(steps))]]
-    for name, judged in found.items():
-        rows.append(
-            [NAMES.get(name, name), *(_shown(mean_estimate(column), 1, 2) for column in getattr(judged, measure).T)]
-        )
-    return _markdown(rows)
-
-
-def last_differences(apart: Mapping[str, list[Estimate]]) -> str:
-    """:func:`differences` after the last glimpse, in words."""
-    success, log_loss, entropy = (apart[name][-1] for name in MEASURES)
-    return (
-        f"success {_shown(success, 100, 1, ' %', sign=True)}, log-loss {_shown(log_loss, 1, 2, sign=True)}, "
-        f"entropy {_shown(entropy, 1, 2, sign=True)} nats"
-    )
-
-
-def reach_table(reached: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Markdown: what :func:`reach` found, by origin of the sequences."""
-    rows = [["sequences", "of the image seen", "of its visible parts seen"]]
-    for name, measured in reached.items():
-        rows.append(
-            [
-                NAMES.get(name, name),
-                *(_shown(mean_estimate(measured[what]), 100, 1, " %") for what in ("pixels", "parts")),
-            ]
-        )
-    return _markdown(rows)
-
-
-def percentile_table(own: np.ndarray, others: np.ndarray) -> str:
-    """Markdown: percentiles (N, T) of the published choices on our maps, and of other images' published choices."""
-    steps = own.shape[1]
-    rows = [["percentile on our map of glimpse", *(str(t + 1) for t in range(steps))]]
-    for title, values, sign in (
-        ("published for this image", own, False),
-        ("published for other images", others, False),
-        ("difference", own - others, True),
-    ):
-        rows.append([title, *(_shown(mean_estimate(column), 1, 1, sign=sign) for column in values.T)])
-    return _markdown(rows)
-
-
-def _shown(estimate: Estimate, factor: float, digits: int, unit: str = "", *, sign: bool = False) -> str:
-    value, low, high = (
-        round(factor * (number or 0.0), digits) + 0.0 for number in (estimate.value, estimate.low, estimate.high)
-    )  # no minus before a zero
-    plus = "+" if sign else ""
-    return f"{value:{plus}.{digits}f}{unit} ({low:{plus}.{digits}f} to {high:{plus}.{digits}f})"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

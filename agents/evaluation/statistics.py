@@ -1,32 +1,34 @@
 """Statistics of evaluations: pure functions over per-image outcomes, each with its interval."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
 from glimpse_env.errors import ConfigurationError
 
+RESAMPLES_PER_BATCH = 500
+"""Resamples of paired samples that are in memory at once."""
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and the interval that goes with it; None where it is not defined."""
+    """A number and the ends of its interval; each is None where it is not defined."""
 
     value: float | None
     low: float | None
     high: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """``{"value": ..., "interval": [low, high]}``; the interval is None where it is not defined."""
+        """Returns ``{"value": ..., "interval": [low, high]}``; the interval is None where it is not defined."""
         interval = None if self.low is None or self.high is None else [self.low, self.high]
         return {"value": self.value, "interval": interval}
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a success probability.
+    """Computes Wilson's score interval of a success probability.
 
     Args:
         successes: 0..trials.
@@ -45,64 +47,98 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return float(interval.low), float(interval.high)
 
 
-def paired_bootstrap(
-    statistic: Callable[..., Any],
-    samples: tuple[np.ndarray, ...],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 5000,
-    seed: int = 0,
-) -> Estimate:
-    """``statistic`` of paired samples with its percentile bootstrap interval over the pairs.
+def resampled_rows(*sizes: int, resamples: int, seed: int = 0) -> list[np.ndarray]:
+    """Returns rows (resamples, size) drawn with replacement for each of several samples, each by itself."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(size, size=(resamples, size)) for size in sizes]
+
+
+def resampling_weights(size: int, *, resamples: int, seed: int = 0) -> np.ndarray:
+    """Returns the weights (resamples, size) that resamples of ``size`` values give each; they sum to one."""
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=resamples) / size
+
+
+def percentile_interval(
+    resampled: np.ndarray, confidence: float = 0.95, method: Literal["linear", "outward"] = "linear"
+) -> tuple[float, float]:
+    """Returns the percentile interval of a statistic's values (R,) on resamples, NaN where one of them is.
 
     Args:
-        statistic: ``statistic(*samples, axis)`` reduces ``axis`` of every sample; NaN where it is not defined.
-        samples: arrays (N,) whose n-th entries belong to the same image.
+        resampled: the values.
         confidence: in (0, 1).
-        resamples: number of resamples of the N images, drawn with replacement, the same for every sample.
+        method: ``"linear"`` interpolates between values; ``"outward"`` takes the next value outside, so that infinite
+            values elsewhere do no harm.
+    """
+    if np.isnan(resampled).any():
+        return np.nan, np.nan
+    below, above = ("linear", "linear") if method == "linear" else ("lower", "higher")
+    tail = (1 - confidence) / 2
+    return (
+        float(np.quantile(resampled, tail, method=below)),  # type: ignore[call-overload]
+        float(np.quantile(resampled, 1 - tail, method=above)),  # type: ignore[call-overload]
+    )
+
+
+def bootstrap(
+    statistic: Callable[..., Any],
+    *samples: np.ndarray,
+    paired: bool = False,
+    resamples: int = 5000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    method: Literal["linear", "outward"] = "linear",
+) -> Estimate:
+    """Computes a statistic of samples with its percentile bootstrap interval.
+
+    Args:
+        statistic: ``statistic(*samples, axis)`` reduces ``axis`` of every sample; NaN or infinite where it is not
+            defined.
+        samples: arrays (N,), e.g. a value an image or a seed.
+        paired: whether the n-th entries of all samples belong together and are resampled together; else samples may
+            differ in length and each is resampled by itself.
+        resamples: number of resamples, drawn with replacement.
         seed: of the resampling.
+        confidence: in (0, 1).
+        method: see :func:`percentile_interval`.
 
     Returns:
-        The estimate; value and interval are None where the statistic is not defined on the samples, the interval
-        alone where it is not defined on some resample.
+        The estimate. Its value and interval are None where the statistic is not defined on the samples, the interval
+        alone where a sample has one entry or an end of the interval is not defined.
 
     Raises:
-        ConfigurationError: if the samples differ in length or hold fewer than two images.
+        ConfigurationError: if paired samples differ in length or hold fewer than two entries, or a sample is empty.
     """
-    lengths = {len(sample) for sample in samples}
-    if len(lengths) != 1 or min(lengths) < 2:
-        raise ConfigurationError(
-            f"paired samples have lengths {sorted(lengths)}; they need one length of at least two images."
-        )
-    value = float(statistic(*samples, axis=-1))
+    arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
+    lengths = {len(array) for array in arrays}
+    if min(lengths) < (2 if paired else 1) or (paired and len(lengths) > 1):
+        needed = "one length of at least two" if paired else "at least one entry each"
+        raise ConfigurationError(f"samples have lengths {sorted(lengths)}; they need {needed}.")
+    value = float(statistic(*arrays, axis=-1))
     if not np.isfinite(value):
         return Estimate(None, None, None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # NaN in, NaN out: dealt with below
-        result = stats.bootstrap(
-            samples,
-            statistic,
-            paired=True,
-            vectorized=True,
-            n_resamples=resamples,
-            batch=500,
-            confidence_level=confidence,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = float(result.confidence_interval.low), float(result.confidence_interval.high)
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if min(lengths) < 2:
         return Estimate(value, None, None)
-    return Estimate(value, low, high)
+    if paired:
+        rng, (length,) = np.random.default_rng(seed), lengths
+        parts = []
+        for start in range(0, resamples, RESAMPLES_PER_BATCH):
+            rows = rng.integers(length, size=(min(RESAMPLES_PER_BATCH, resamples - start), length))
+            parts.append(statistic(*(array[rows] for array in arrays), axis=-1))
+        resampled = np.concatenate(parts)
+    else:
+        drawn = resampled_rows(*map(len, arrays), resamples=resamples, seed=seed)
+        resampled = statistic(*(array[rows] for array, rows in zip(arrays, drawn, strict=True)), axis=-1)
+    low, high = percentile_interval(resampled, confidence, method)
+    return Estimate(value, low, high) if np.isfinite([low, high]).all() else Estimate(value, None, None)
 
 
 def mean_of(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of ``values`` (N,), one an image, with its bootstrap interval over images."""
-    return paired_bootstrap(np.mean, (np.asarray(values, dtype=np.float64),), confidence=confidence, seed=seed)
+    """Returns the mean of ``values`` (N,), one an image or a seed, with its bootstrap interval over them."""
+    return bootstrap(np.mean, values, paired=True, confidence=confidence, seed=seed)
 
 
 def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
-    """The mean of ``ours`` - ``theirs`` (N,), on the same images, with its bootstrap interval over images."""
+    """Returns the mean of ``ours`` - ``theirs`` (N,), on the same images, with its bootstrap interval over images."""
     differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     return mean_of(differences, confidence=confidence, seed=seed)
 
@@ -110,7 +146,7 @@ def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, confidence: float =
 def gap_closed(
     policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, *, confidence: float = 0.95, seed: int = 0
 ) -> Estimate:
-    """How far a policy has come from one to another: (policy - floor) / (ceiling - floor) of their means.
+    """Computes how far a policy has come from one to another: (policy - floor) / (ceiling - floor) of their means.
 
     Args:
         policy: (N,) success of the policy on each image, or another number of which more is better.
@@ -129,14 +165,13 @@ def gap_closed(
         closed = policy.mean(axis=axis) - lower
         return np.divide(closed, gap, out=np.full_like(closed, np.nan), where=gap > 0)
 
-    samples = tuple(np.asarray(sample, dtype=np.float64) for sample in (policy, floor, ceiling))
-    return paired_bootstrap(share, samples, confidence=confidence, seed=seed)
+    return bootstrap(share, policy, floor, ceiling, paired=True, confidence=confidence, seed=seed)
 
 
 def success_by_budget(
     success: np.ndarray, used: np.ndarray, budgets: np.ndarray, *, resamples: int = 1000, seed: int = 0
 ) -> np.ndarray:
-    """The success rate of a family of stopping rules where it takes so many glimpses in the mean over images.
+    """Computes the success rate of a family of stopping rules by the mean number of glimpses over images.
 
     Between two rules of the family it is interpolated: what a coin between them would give.
 
@@ -157,15 +192,16 @@ def success_by_budget(
     if (np.diff(used, axis=0) < 0).any():
         raise ConfigurationError("the rules are not in order; put the one that stops earliest first.")
     count = len(success)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    weights = np.concatenate([np.ones((1, count)), drawn]) / count  # (1 + R, N)
+    drawn = resampling_weights(count, resamples=resamples, seed=seed)
+    weights = np.concatenate([np.full((1, count), 1 / count), drawn])  # (1 + R, N)
     glimpses = weights @ used.T  # (1 + R, K)
     rates = weights @ success[np.arange(count), used - 1].astype(np.float64).T
     return np.stack([np.interp(budgets, xs, ys) for xs, ys in zip(glimpses, rates, strict=True)])
 
 
 def percentile_estimates(samples: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values (M,) and their percentile intervals' ends (M,), (M,) from ``samples`` (1 + R, M), the values first."""
+    """Returns values (M,) and the ends (M,), (M,) of their percentile intervals from ``samples`` (1 + R, M): the values
+    themselves, then those of R resamples."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(samples[1:], [tail, 1 - tail], axis=0)
     return samples[0], low, high

@@ -14,8 +14,8 @@ import numpy as np
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import Evaluation, choose_images
 from agents.evaluation.statistics import Estimate, mean_of
-from agents.experiments.grid import GridProgress
-from agents.experiments.train import NUM_ENVS, Experiment, State
+from agents.experiments.grid import Cell, GridRunner
+from agents.experiments.train import NUM_ENVS, Experiment, refuse_other_args, steps_done
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.recording import record_agent
 from agents.registry import algorithm_of
@@ -25,9 +25,8 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from oracles.demonstrations import Demonstrations, generate
-from oracles.parallel import make_shards
 from oracles.training.judge import ensure_judge
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class AgentCell(Cell):
     """One run: an agent on an environment with a seed."""
 
     env: str
@@ -57,27 +56,26 @@ class Cell:
     architecture: str
     demos: str
     num_demos: int
-    """0 without demonstrations."""
+    """Number of demonstrations; 0 without them."""
     variant: str
     seed: int
 
     @property
+    def method(self) -> tuple[Any, ...]:
+        """The values of :data:`METHOD_KEYS`: all but environment and seed."""
+        return self.algo, self.architecture, self.demos, self.num_demos, self.variant
+
+    @property
     def name(self) -> str:
-        """Of its folder."""
         demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
         return f"{self.env}-{Path(self.algo).stem}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
 
-    def __str__(self) -> str:
-        return self.name
 
-    @property
-    def size(self) -> str:
-        """See :class:`oracles.parallel.Piece`."""
-        return "one training run"
+METHOD_KEYS = ("algo", "architecture", "demos", "num_demos", "variant")
 
 
 @dataclass(frozen=True)
-class Grid:
+class BenchmarkGrid:
     """Which cells there are, and what all of them have in common.
 
     Raises:
@@ -125,9 +123,9 @@ class Grid:
         for cell in self.cells():
             self.settings(cell, Path())  # what a run would refuse is refused now
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[AgentCell]:
         """All of them, seed by seed, so that what is finished early can be compared."""
-        found: dict[Cell, None] = {}
+        found: dict[AgentCell, None] = {}
         for seed in range(self.seeds):
             for env in self.envs:
                 for algo in self.algos:
@@ -135,14 +133,14 @@ class Grid:
                     for architecture in self.architectures if core is None else (core,):
                         own = (env, algo, architecture)
                         if "none" in self.demos or RECORDED in self.demos:
-                            found[Cell(*own, "none", 0, _without_demos(self.variants), seed)] = None
+                            found[AgentCell(*own, "none", 0, _without_demos(self.variants), seed)] = None
                         for demos in (demos for demos in self.demos if demos != "none"):
                             for num in self.num_demos:
                                 for variant in self.variants:
-                                    found[Cell(*own, demos, num, variant, seed)] = None
+                                    found[AgentCell(*own, demos, num, variant, seed)] = None
         return list(found)
 
-    def settings(self, cell: Cell, out: Path) -> Args:
+    def settings(self, cell: AgentCell, out: Path) -> Args:
         """Those of a cell's run; its demonstrations are a file below ``out``."""
         given = {
             "env": cell.env,
@@ -171,7 +169,7 @@ class Grid:
             for name, value in json_object("--options", self.options).items()
         }
 
-    def demonstrations_path(self, cell: Cell, out: Path) -> Path:
+    def demonstrations_path(self, cell: AgentCell, out: Path) -> Path:
         """Of the file that a cell's demonstrations are in."""
         if cell.demos == RECORDED:
             return out / "cells" / cell.name / "recorded.npz"
@@ -205,11 +203,11 @@ class Reference:
     """Seconds that a demonstration took, by demonstrator."""
 
 
-class Benchmark:
-    """A grid below a folder. Calling :meth:`run` again goes on with what is unfinished."""
+class Benchmark(GridRunner[AgentCell]):
+    """Runs a grid of agents; see :class:`GridRunner`."""
 
-    def __init__(self, grid: Grid, out: Path):
-        self.grid, self.out = grid, out
+    grid: BenchmarkGrid
+    unit = "step"
 
     @cached_property
     def sources(self) -> dict[str, DataSource]:
@@ -219,7 +217,7 @@ class Benchmark:
     @cached_property
     def judges(self) -> dict[str, Judge]:
         """By environment; trained where there is none."""
-        return {env: ensure_judge(source, scales=scales_of(env)) for env, source in self.sources.items()}
+        return {env: ensure_judge(source) for env, source in self.sources.items()}
 
     def prepare(self) -> dict[str, Reference]:
         """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
@@ -246,63 +244,70 @@ class Benchmark:
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 for split in PUBLIC_SPLITS:
-                    EpisodeBatch(source.load(split), judge, source.geometry, 1, observation="embedding")
+                    EpisodeBatch(source.load(split), judge, 1, observation="embedding")
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])
                 write_json(path, {env: asdict(entry) for env, entry in references.items()})
         return references
 
-    def run(self, workers: int = 1, ray: str | None = None) -> None:
-        """Makes all cells, each in a process of its own.
+    def cells(self) -> list[AgentCell]:
+        return self.grid.cells()
 
-        Args:
-            workers: processes at a time.
-            ray: address of a Ray cluster whose nodes share the folder, or "local".
+    def needs(self, cell: AgentCell) -> AgentCell | None:
+        if cell.demos != RECORDED:
+            return None
+        return replace(cell, demos="none", num_demos=0, variant=_without_demos(self.grid.variants))
 
-        Raises:
-            ConfigurationError: if the folder holds cells that were begun with other settings.
-        """
-        cells = self.grid.cells()
-        self._check(cells)
-        self.prepare()
-        todo = [cell for cell in cells if not self._finished(cell)]
-        logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
-        waves = ([cell for cell in todo if cell.demos != RECORDED], [cell for cell in todo if cell.demos == RECORDED])
-        progress = GridProgress(cells, self._done, lambda _: self.grid.timesteps, self._finished, unit="step")
-        with progress:
-            for wave in waves:  # the second records what the first has trained
-                for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
-                    pass
+    def budget(self, cell: AgentCell) -> int:
+        return self.grid.timesteps
+
+    def done(self, cell: AgentCell) -> int:
+        return steps_done(self.folder(cell))
+
+    def claim(self, cell: AgentCell) -> None:
+        refuse_other_args(self.grid.settings(cell, self.out))
+
+    def make(self, cell: AgentCell) -> dict[str, Any]:
+        needed = self.needs(cell)
+        if needed is not None:
+            self._record(needed, self.grid.demonstrations_path(cell, self.out))
+        experiment = Experiment.opened(self.grid.settings(cell, self.out))
+        experiment.train()
+        test = experiment.test()
+        experiment.log_hparams(test.success_rate)
+        return {
+            "cell": asdict(cell),
+            "curve": [asdict(point) for point in experiment.state.curve],
+            "selected": experiment.state.selected,
+            "test": test.to_json(),
+            "cloning": experiment.state.cloning,
+            "wall_time_s": experiment.state.wall_time,
+            "num_envs": NUM_ENVS,
+        }
 
     def results(self) -> "DataFrame":
         """A row an evaluation, of the cells that are finished; see :mod:`agents.evaluation.scores` for the columns."""
         import pandas  # an optional package
 
         references = self.prepare()
-        rows: list[dict[str, Any]] = []
-        for cell in self.grid.cells():
-            path = self._folder(cell) / "cell.json"
-            if path.is_file():
-                rows += _rows(cell, json.loads(path.read_text(encoding="utf-8")), references[cell.env])
-        if not rows:
-            raise ArtifactError(f"{self.out} holds no finished cell yet; run the benchmark first.")
-        return pandas.DataFrame(rows)
+        finished = self.finished_results()
+        return pandas.DataFrame(
+            [row for cell, result in finished.items() for row in _rows(cell, result, references[cell.env])]
+        )
 
     def against(self, name: str) -> dict[str, dict[str, Any]]:
         """For each environment the method that is best on validation images beside the policy called ``name``, image
         by image on test images, its seeds averaged."""
-        frame = self.results()
-        found = {}
+        frame, finished = self.results(), self.finished_results()
+        compared = {}
         for env, source in self.sources.items():
             curves = frame[(frame.env == env) & (frame.split == "val")]
-            keys = ["algo", "architecture", "demos", "num_demos", "variant"]
-            best = curves.groupby([*keys, "seed"]).success.max().groupby(keys).mean().idxmax()
-            cells = [cell for cell in self.grid.cells() if cell.env == env and _method(cell) == best]
+            best = curves.groupby([*METHOD_KEYS, "seed"]).success.max().groupby([*METHOD_KEYS]).mean().idxmax()
             tested = [
-                Evaluation.from_json(json.loads((self._folder(cell) / "cell.json").read_text())["test"])
-                for cell in cells
-                if (self._folder(cell) / "cell.json").is_file()
+                Evaluation.from_json(result["test"])
+                for cell, result in finished.items()
+                if cell.env == env and cell.method == best
             ]
             test = source.load("test")
             indices = choose_images(test, self.grid.eval_images)
@@ -312,8 +317,8 @@ class Benchmark:
             ours = np.mean([one.outcomes for one in tested], axis=0)
             difference: Estimate = mean_of(ours - theirs.outcomes)
             log_loss = np.mean([one.final_log_loss for one in tested], axis=0) - theirs.final_log_loss
-            found[env] = {
-                "method": {**dict(zip(keys, best, strict=True)), "num_demos": int(best[3])},
+            compared[env] = {
+                "method": {**dict(zip(METHOD_KEYS, best, strict=True)), "num_demos": int(best[3])},
                 "seeds": len(tested),
                 "success": float(ours.mean()),
                 "reference": name,
@@ -322,39 +327,7 @@ class Benchmark:
                 "log_loss_difference": mean_of(log_loss).to_json(),
                 "images": len(indices),
             }
-        return found
-
-    def _folder(self, cell: Cell) -> Path:
-        return self.out / "cells" / cell.name
-
-    def _finished(self, cell: Cell) -> bool:
-        return (self._folder(cell) / "cell.json").is_file()
-
-    def _done(self, cell: Cell) -> int:
-        """Environment steps of a cell so far."""
-        try:
-            curve = State.load(self._folder(cell) / "checkpoint" / "state.json").curve
-        except ArtifactError:  # of an older version; the run itself will say so
-            return 0
-        return curve[-1].env_steps if curve else 0
-
-    def _check(self, cells: Sequence[Cell]) -> None:
-        """Refuses to go on with what was begun, or finished, with other settings."""
-        paths = {"algo", "demos", "root", "out", "resume"}  # one grid's may be written in many ways
-        names = sorted({item.name for item in fields(Args)} - paths)
-        for cell in cells:
-            path = self._folder(cell) / "config.json"
-            if not path.is_file():
-                continue
-            begun, wanted = json.loads(path.read_text(encoding="utf-8"))["args"], self.grid.settings(cell, self.out)
-            for name in names:
-                ours, theirs = getattr(wanted, name), begun.get(name)
-                if ours is None and name == "target_temperature":  # a run takes its data set's when it begins
-                    continue
-                if ours != theirs:
-                    raise ConfigurationError(
-                        f"{self._folder(cell)} was begun with {name}={theirs}, not {ours}; choose another --out."
-                    )
+        return compared
 
     def _images(self, source: DataSource) -> dict[str, int]:
         """How many images agents are measured on, by split."""
@@ -375,7 +348,7 @@ class Benchmark:
 
     def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
         source, judge = self.sources[env], self.judges[env]
-        cell = Cell(env, "", "", demos, 0, "default", 0)
+        cell = AgentCell(env, "", "", demos, 0, "default", 0)
         path = self.grid.demonstrations_path(cell, self.out)
         if path.with_suffix(".json").is_file():
             Demonstrations.load(path).check_fits(source, judge)
@@ -385,58 +358,17 @@ class Benchmark:
         generate(demos, source, judge, min(num, source.size("train")), out=path)
         reference.making_s[demos] = (time.perf_counter() - began) / num
 
-
-@dataclass(frozen=True)
-class CellRunner:
-    """Makes cells; what a process that makes them is sent."""
-
-    grid: Grid
-    out: Path
-
-    def __call__(self, cell: Cell) -> dict[str, Any]:
-        """Begins or goes on with a cell's run, and keeps what came of it in ``cell.json``."""
-        if cell.demos == RECORDED:
-            self._record(cell)
-        args = self.grid.settings(cell, self.out)
-        assert args.out is not None
-        if (args.out / "config.json").is_file():
-            experiment = Experiment.resumed(replace(Args(), resume=args.out))
-        else:
-            experiment = Experiment.started(args)
-        experiment.progress = experiment.examples = False
-        experiment.train()
-        test = experiment.test()
-        experiment.log_hparams(test.success_rate)
-        write_json(
-            args.out / "cell.json",
-            {
-                "cell": asdict(cell),
-                "curve": [asdict(point) for point in experiment.state.curve],
-                "selected": experiment.state.selected,
-                "test": test.to_json(),
-                "cloning": experiment.state.cloning,
-                "wall_time_s": experiment.state.wall_time,
-                "num_envs": NUM_ENVS,
-            },
-        )
-        return {}
-
-    def _record(self, cell: Cell) -> None:
-        path = self.grid.demonstrations_path(cell, self.out)
+    def _record(self, teacher: AgentCell, path: Path) -> None:
+        """Records the agent of a finished cell as demonstrations at ``path``, unless they are there."""
         if path.with_suffix(".json").is_file():
             return
-        without = replace(cell, demos="none", num_demos=0, variant=_without_demos((cell.variant,)))
-        source = source_of(cell.env, self.grid.root)
-        judge = ensure_judge(source, scales=scales_of(cell.env))
-        agent = self.out / "cells" / without.name / "model.zip"
-        record_agent(agent, source, judge, max(self.grid.num_demos), seed=cell.seed).save(path)
+        source = source_of(teacher.env, self.grid.root)
+        judge = ensure_judge(source)
+        agent = self.folder(teacher) / "model.zip"
+        record_agent(agent, source, judge, max(self.grid.num_demos), seed=teacher.seed).save(path)
 
 
-def _method(cell: Cell) -> tuple[Any, ...]:
-    return cell.algo, cell.architecture, cell.demos, cell.num_demos, cell.variant
-
-
-def _rows(cell: Cell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
+def _rows(cell: AgentCell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
     """The evaluations of a finished cell."""
     demo_steps = cell.num_demos * reference.num_glimpses
     shared = asdict(cell) | {

@@ -1,44 +1,195 @@
-"""A bar over the work of all cells of a grid, read off what they keep on disk."""
+"""Grids of runs: each cell has a folder and a process of its own, and is resumed where it was stopped."""
 
+import json
+import logging
 import threading
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from tqdm.auto import tqdm
 
-Cell = TypeVar("Cell")
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
+from oracles.parallel import check_means, make_shards
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 2
+"""Processes that make cells where nothing else is asked for."""
+SECONDS_BETWEEN_LOOKS = 2.0
+"""How often the bar over a grid's work looks at what its processes have written."""
 
 
-class GridProgress(Generic[Cell]):
-    """Shows, as a context, how far the processes that make a grid's cells have come, with an ETA."""
+class Cell(ABC):
+    """One run of a grid; subclasses are frozen dataclasses."""
 
-    def __init__(
-        self,
-        cells: Sequence[Cell],
-        done: Callable[[Cell], int],
-        whole: Callable[[Cell], int],
-        finished: Callable[[Cell], bool],
-        *,
-        unit: str = "it",
-        every: float = 2.0,
-    ):
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of its folder; it tells apart all runs that differ in more than their settings."""
+
+    @property
+    def size(self) -> str:
+        """Amount of work in words, for messages of :mod:`oracles.parallel`."""
+        return "one training run"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+C = TypeVar("C", bound=Cell)
+
+
+class GridRunner(ABC, Generic[C]):
+    """Runs the cells of a grid below a folder; called again it resumes those that are unfinished.
+
+    A finished cell has its result in ``cells/<name>/cell.json``. A process that makes cells is sent the runner itself,
+    which therefore pickles as its arguments, without what it has loaded.
+    """
+
+    unit = "it"
+    """What :meth:`budget` counts, for the bar."""
+    fresh_process = True
+    """Whether each cell has a process of its own even with one worker; else one worker is the calling process."""
+
+    def __init__(self, grid: Any, out: Path):
         """
         Args:
-            cells: of the grid.
-            done: how much of an unfinished cell is done.
-            whole: how much a cell is.
-            finished: whether a cell is.
-            unit: of that, for the bar.
-            every: seconds between two looks.
+            grid: the axes and common settings, a frozen dataclass.
+            out: folder of all results.
         """
-        self.cells, self.done, self.whole, self.finished = cells, done, whole, finished
-        self.unit, self.every = unit, every
+        self.grid, self.out = grid, out
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.grid, self.out)
+
+    # -- what each grid defines ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def cells(self) -> list[C]:
+        """All cells, in the order in which they are begun."""
+
+    @abstractmethod
+    def budget(self, cell: C) -> int:
+        """How much work a cell is, in :attr:`unit`."""
+
+    @abstractmethod
+    def done(self, cell: C) -> int:
+        """How much of an unfinished cell is done; raises ArtifactError where its state cannot be read."""
+
+    @abstractmethod
+    def make(self, cell: C) -> dict[str, Any]:
+        """Begins or resumes a cell and returns its result, JSON values."""
+
+    @abstractmethod
+    def claim(self, cell: C) -> None:
+        """Raises ConfigurationError if the cell was begun with other settings; see :func:`refuse_other_settings`."""
+
+    def needs(self, cell: C) -> C | None:
+        """The cell whose result this one is made from, if any."""
+        return None
+
+    def prepare(self) -> Any:
+        """Makes what cells share, before the first of them."""
+
+    # -- what all grids share ------------------------------------------------------------------------------------------
+
+    def __call__(self, cell: C) -> dict[str, Any]:
+        """Makes a cell, keeps its result and returns it."""
+        result = self.make(cell)
+        write_json(self.result_path(cell), result)
+        return result
+
+    def folder(self, cell: C) -> Path:
+        """Where a cell's run is."""
+        return self.out / "cells" / cell.name
+
+    def result_path(self, cell: C) -> Path:
+        """Where a cell's result is once it is finished."""
+        return self.folder(cell) / "cell.json"
+
+    def finished(self, cell: C) -> bool:
+        """Whether a cell is finished."""
+        return self.result_path(cell).is_file()
+
+    def run(self, workers: int | None = None, ray: str | None = None) -> None:
+        """Makes all cells, those that need another's result after it.
+
+        Args:
+            workers: processes at a time, with one thread each; default :data:`WORKERS`.
+            ray: address of a Ray cluster whose nodes share the folder, or "local", in place of workers.
+
+        Raises:
+            ConfigurationError: if the folder holds cells that were begun with other settings, or see
+                :func:`oracles.parallel.make_shards`.
+        """
+        if workers is None:
+            workers = WORKERS if ray is None else 1
+        check_means(workers, ray)
+        cells = self.cells()
+        for cell in cells:
+            self.claim(cell)
+        self.prepare()
+        todo = [cell for cell in cells if not self.finished(cell)]
+        logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
+        with _Bar(self, cells):
+            for wave in self.waves(todo):
+                for _ in make_shards(self, wave, workers=workers, ray=ray, alone=self.fresh_process):
+                    pass
+
+    def waves(self, cells: Sequence[C]) -> Iterator[list[C]]:
+        """Yields the cells in groups; what a cell needs is in a group before its own."""
+
+        def depth(cell: C) -> int:
+            needed = self.needs(cell)
+            return 0 if needed is None else 1 + depth(needed)
+
+        for _, wave in groupby(sorted(cells, key=depth), depth):
+            yield list(wave)
+
+    def finished_results(self) -> dict[C, dict[str, Any]]:
+        """The results of all finished cells.
+
+        Raises:
+            ArtifactError: if none is finished.
+        """
+        results = {
+            cell: json.loads(self.result_path(cell).read_text(encoding="utf-8"))
+            for cell in self.cells()
+            if self.finished(cell)
+        }
+        if not results:
+            raise ArtifactError(f"{self.out} holds no finished cell yet; run the grid first.")
+        return results
+
+
+def refuse_other_settings(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raises ConfigurationError where the settings that a cell was begun with are not those that are wanted.
+
+    Args:
+        folder: of the cell.
+        begun, wanted: settings by name, JSON values.
+    """
+    for name in sorted(begun.keys() | wanted.keys()):
+        theirs, ours = begun.get(name), wanted.get(name)
+        if theirs != ours:
+            raise ConfigurationError(f"{folder} was begun with {name}={theirs}, not {ours}; choose another --out.")
+
+
+class _Bar(Generic[C]):
+    """Shows, as a context, how far the processes that make a grid's cells have come, with an ETA."""
+
+    def __init__(self, runner: GridRunner[C], cells: Sequence[C]):
+        self.runner, self.cells = runner, cells
         self._over = threading.Event()
 
-    def __enter__(self) -> "GridProgress[Cell]":
-        total = sum(self.whole(cell) for cell in self.cells)
-        self.bar = tqdm(total=total, desc="grid", unit=self.unit, unit_scale=True)
-        self.bar.n = self.bar.initial = self._sum()
+    def __enter__(self) -> "_Bar[C]":
+        total = sum(map(self.runner.budget, self.cells))
+        self.bar = tqdm(total=total, desc="grid", unit=self.runner.unit, unit_scale=True)
+        self.bar.n = self.bar.initial = sum(map(self._done, self.cells))
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -50,14 +201,18 @@ class GridProgress(Generic[Cell]):
         self.bar.close()
 
     def _watch(self) -> None:
-        while not self._over.wait(self.every):
+        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
             self._show()
 
     def _show(self) -> None:
-        self.bar.n = self._sum()
-        self.bar.set_postfix(cells=f"{sum(map(self.finished, self.cells))}/{len(self.cells)}")
+        self.bar.n = sum(map(self._done, self.cells))
+        self.bar.set_postfix(cells=f"{sum(map(self.runner.finished, self.cells))}/{len(self.cells)}")
 
-    def _sum(self) -> int:
-        return sum(
-            self.whole(cell) if self.finished(cell) else min(self.whole(cell), self.done(cell)) for cell in self.cells
-        )
+    def _done(self, cell: C) -> int:
+        budget = self.runner.budget(cell)
+        if self.runner.finished(cell):
+            return budget
+        try:
+            return min(budget, self.runner.done(cell))
+        except ArtifactError:  # the run itself will say so
+            return 0

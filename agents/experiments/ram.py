@@ -6,225 +6,39 @@ within 0.01 of the best (CUB, Birds, MNIST), or whose cross-entropy is (binary a
 """
 
 import json
-import logging
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 
 from agents.evaluation.evaluate import choose_images
-from agents.experiments.grid import GridProgress
+from agents.experiments.grid import Cell, GridRunner, refuse_other_settings
+from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamCriterion, RamTask
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest, whole_file, write_json
+from glimpse_env.files import whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from oracles.demonstrations import demonstrate
-from oracles.parallel import make_shards
 from oracles.training.judge import ensure_judge
 from oracles.training.loop import one_cycle
 
-logger = logging.getLogger(__name__)
-
-Criterion = Literal["accuracy", "cross_entropy"]
 TOLERANCE = 0.01
-"""How near to the best validation a run counts as converged: of accuracy, or nats of cross-entropy."""
+"""Distance from the best validation at which a run counts as converged: of accuracy, or nats of cross-entropy."""
 
 
 @dataclass(frozen=True)
-class DataSet:
-    """What is classified, and how long networks are trained for it."""
-
-    env: str
-    iterations: int
-    """Of training, at most."""
-    num_sequences: int
-    """Training images that are supervised, where a method has supervision. In birds all are: it takes the oracle
-    seconds, and fewer are learned by heart together with their glimpses."""
-    dataset_options: dict[str, Any] = field(default_factory=dict)
-    scales: int = 1
-    criterion: Criterion = "accuracy"
-    """By which weights are chosen and convergence is told."""
-    batch_size: int = 64
-    """Images an iteration."""
-    validate_every: int = 250
-    """Iterations."""
-    demonstrated_by: dict[str, Any] = field(default_factory=dict)
-    """Options of the data set of the same images that has the judge, where they differ from ``dataset_options``."""
-    oracle: str = "oracle"
-    """The policy that demonstrates, one of :data:`oracles.registry.POLICIES`."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM`."""
-    unguided: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM` where a method has no sequences, in place of those: a learning rate that sequences bear can be
-    one with which REINFORCE alone forgets what it has found, and so can a gain of entropy that is too small: then the
-    locator looks at the same places in all images."""
-    encoder: str = "conv"
-    """What reads a glimpse, see :class:`GlimpseNetwork`."""
-    features: int = 64
-    """Width of what it gives."""
-    hidden: int = 128
-    """Width of tokens and of the core's state."""
-    averaging: float = 0.995
-    """Decay of the average of the weights that is validated and tested, which is over 1 / (1 - decay) iterations."""
-    patience: int | None = None
-    """A run ends once its best validation is so many iterations old; None for runs that go on to the end."""
-    decay: bool = False
-    """Whether the learning rate rises and falls to zero (:func:`one_cycle`); where it does not, convergence does not
-    depend on the budget."""
-
-    @property
-    def demonstrator(self) -> dict[str, Any]:
-        return {**self.dataset_options, **self.demonstrated_by}
-
-
-_BIRDS = DataSet(
-    "GlimpseBirdsClassify-v0",
-    iterations=20_000,
-    num_sequences=4800,
-    settings={"learning_rate": 2e-3},
-    features=96,
-    hidden=192,
-)
-_MNIST = DataSet(
-    "GlimpseMNISTClassify-v0",
-    iterations=20_000,
-    num_sequences=16_000,
-    batch_size=128,
-    settings={"learning_rate": 2e-3},
-    encoder="linear",
-    features=128,
-    patience=5000,
-)
-_RAM_S_MNIST = replace(
-    _MNIST,
-    iterations=10_000,
-    num_sequences=10_000,
-    settings={
-        **_MNIST.settings,
-        "supervised_share": 0.125,
-        "weights": {"imitation": 0.05},
-        "every_step": True,  # the classifier learns from few glimpses too, and faster
-    },
-    dataset_options={"num_glimpses": 8, "placements": 4},
-    oracle="boed",
-    scales=3,
-    validate_every=1000,
-    encoder="spatial",
-    features=256,
-    hidden=256,
-    patience=None,
-    decay=True,
-)
-
-
-def _with_glimpses(num_glimpses: int) -> DataSet:
-    """RAM's published setting with so many; the sequences are the first glimpses of those that have 8."""
-    options = {**_RAM_S_MNIST.dataset_options, "num_glimpses": num_glimpses}
-    return replace(_RAM_S_MNIST, dataset_options=options, demonstrated_by={"num_glimpses": 8})
-
-
-DATA_SETS: dict[str, DataSet] = {
-    "birds": replace(_BIRDS, unguided={"weights": {"entropy": 0.004}}, patience=3500),
-    "birds-19200": replace(
-        _BIRDS,
-        iterations=28_000,
-        dataset_options={"num_train": 19_200},
-        demonstrated_by={"num_train": 4800},
-        settings={"learning_rate": 4e-3},
-        unguided={"learning_rate": 2e-3, "weights": {"entropy": 0.002}},
-        averaging=0.999,
-        patience=4000,
-    ),
-    "mnist": _MNIST,
-    "digits": DataSet("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
-    "cub": replace(_BIRDS, env="GlimpseCUBClassify-v0", iterations=1500, num_sequences=500, validate_every=50),
-    "birds-eye-ring": replace(
-        _BIRDS,
-        iterations=4000,
-        num_sequences=500,
-        dataset_options={"size": 224, "attribute": "eye ring"},
-        criterion="cross_entropy",
-    ),
-    "celeba-hq": replace(
-        _BIRDS, env="GlimpseCelebAHQClassify-v0", iterations=30_000, num_sequences=600, criterion="cross_entropy"
-    ),
-    "mnist-4": _with_glimpses(4),
-    "mnist-6": _with_glimpses(6),
-    "mnist-8": _RAM_S_MNIST,
-}
-"""By name."""
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a network is trained."""
-
-    title: str
-    sequences: Literal["oracle", "ram", "hgs"] | None = None
-    """Who supervises: the oracle, a network trained by RAM with the same seed, or hand-crafted glimpses at parts."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Of :class:`RAM`."""
-
-
-_GUIDED = {"weights": {"entropy": 0.0}}
-"""Sequences keep a locator from always looking at the same places; a gain of entropy only blurs what they teach."""
-
-METHODS: dict[str, Method] = {
-    "ram": Method("RAM"),
-    "ram+": Method("RAM+", settings={"pretraining": 1000}),
-    "ws-ram": Method("WS-RAM", settings={"wake_sleep": 4}),
-    "hgs": Method("HGS", "hgs", _GUIDED),
-    "ps-ram": Method("PS-RAM", "ram", _GUIDED),
-    "ps-nogs": Method("PS-NOGS", "oracle", _GUIDED),
-    "ps-nogs-steps": Method("PS-NOGS, a classifier a step", "oracle", {**_GUIDED, "every_step": True}),
-}
-"""By name, in the paper's order."""
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What differs from a data set's own network."""
-
-    core: str = "gru"
-    width: float = 1.0
-    """Factor on the width of what the glimpse encoder gives."""
-    unguided: dict[str, Any] = field(default_factory=dict)
-    """See :class:`DataSet`."""
-
-    def policy_kwargs(self, data: DataSet) -> dict[str, Any]:
-        """Of :class:`agents.ram.policy.RAMPolicy`."""
-        return {
-            "posterior": {"features": round(data.features * self.width)},
-            "encoder": data.encoder,
-            "core": self.core,
-            "tokens": data.hidden,
-            "hidden": data.hidden,
-            "averaging": data.averaging,
-        }
-
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "gru": Architecture(),
-    "wide": Architecture(width=2.0),
-    "narrow": Architecture(width=0.5),
-    "transformer": Architecture(core="transformer", unguided={"learning_rate": 5e-4}),
-}
-"""By name."""
-
-
-@dataclass(frozen=True)
-class Cell:
+class RamCell(Cell):
     """One training run."""
 
     data: str
@@ -234,20 +48,11 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
         return f"{self.data}-{self.method}-{self.architecture}-s{self.seed}"
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def size(self) -> str:
-        """See :class:`oracles.parallel.Piece`."""
-        return "one training run"
 
 
 @dataclass(frozen=True)
-class Grid:
+class RamGrid:
     """Which cells there are.
 
     Raises:
@@ -272,9 +77,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {
-            "data": DATA_SETS,
+            "data": TASKS,
             "methods": METHODS,
-            "architectures": ARCHITECTURES,
+            "architectures": NETWORKS,
         }
         for axis, choices in known.items():
             members = getattr(self, axis)
@@ -293,9 +98,9 @@ class Grid:
             if value is not None:
                 whole_number(f"--{name.replace('_', '-')}", value, 1)
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[RamCell]:
         """All of them, seed by seed; hand-crafted glimpses only where a data set has parts, and RAM where PS-RAM is."""
-        found: dict[Cell, None] = {}
+        found: dict[RamCell, None] = {}
         for seed in range(self.seeds):
             for data in self.data:
                 for method in self.methods:
@@ -303,22 +108,22 @@ class Grid:
                         continue
                     for architecture in self.architectures:
                         if method == "ps-ram":
-                            found[Cell(data, "ram", architecture, seed)] = None
-                        found[Cell(data, method, architecture, seed)] = None
+                            found[RamCell(data, "ram", architecture, seed)] = None
+                        found[RamCell(data, method, architecture, seed)] = None
         return list(found)
 
     def source(self, data: str) -> DataSource:
         """The data set called ``data``."""
-        spec = DATA_SETS[data]
-        return source_of(spec.env, self.root, json.dumps(spec.dataset_options))
+        task = TASKS[data]
+        return source_of(task.env, self.root, json.dumps(task.dataset_options), task.scales)
 
-    def iterations_of(self, cell: Cell) -> int:
+    def iterations_of(self, cell: RamCell) -> int:
         """Of a cell's run."""
-        return self.iterations or DATA_SETS[cell.data].iterations
+        return self.iterations or TASKS[cell.data].iterations
 
     def sequences_of(self, data: str) -> int:
         """How many supervise on the data set called ``data``."""
-        return self.num_sequences or DATA_SETS[data].num_sequences
+        return self.num_sequences or TASKS[data].num_sequences
 
 
 @dataclass(frozen=True)
@@ -334,7 +139,7 @@ class Validation:
     """Wall time of training so far, without validations."""
 
 
-def convergence(curve: Sequence[Validation], criterion: Criterion, tolerance: float = TOLERANCE) -> int:
+def convergence(curve: Sequence[Validation], criterion: RamCriterion, tolerance: float = TOLERANCE) -> int:
     """Iterations up to the first validation that is within ``tolerance`` of the best."""
     best = curve[best_of(curve, criterion)]
     for point in curve:
@@ -343,26 +148,26 @@ def convergence(curve: Sequence[Validation], criterion: Criterion, tolerance: fl
     raise AssertionError("the best is within any tolerance of itself")
 
 
-def best_of(curve: Sequence[Validation], criterion: Criterion) -> int:
+def best_of(curve: Sequence[Validation], criterion: RamCriterion) -> int:
     """Which validation is best, the first of equals."""
     scores = [getattr(point, criterion) for point in curve]
     return int(np.argmax(scores) if criterion == "accuracy" else np.argmin(scores))
 
 
-def exhausted(curve: Sequence[Validation], spec: DataSet) -> bool:
-    """Whether the best validation is as old as :attr:`DataSet.patience`."""
-    if not curve or spec.patience is None:
+def exhausted(curve: Sequence[Validation], task: RamTask) -> bool:
+    """Whether the best validation is as old as :attr:`RamTask.patience`."""
+    if not curve or task.patience is None:
         return False
-    return curve[-1].iterations - curve[best_of(curve, spec.criterion)].iterations >= spec.patience
+    return curve[-1].iterations - curve[best_of(curve, task.criterion)].iterations >= task.patience
 
 
 class Run:
     """The training run of a cell, below a folder; it goes on from what is there."""
 
-    def __init__(self, grid: Grid, cell: Cell, out: Path):
+    def __init__(self, grid: RamGrid, cell: RamCell, out: Path):
         self.grid, self.cell, self.out = grid, cell, out
-        self.spec, self.method = DATA_SETS[cell.data], METHODS[cell.method]
-        self.folder = folder_of(out, cell)
+        self.task, self.method = TASKS[cell.data], METHODS[cell.method]
+        self.folder = out / "cells" / cell.name
         self.state_path, self.model_path = self.folder / "state.json", self.folder / "model.zip"
         self.best_path = self.folder / "best.zip"
         self.curve = read_curve(self.state_path)
@@ -378,11 +183,11 @@ class Run:
         """The environments that are trained in."""
         root: dict[str, Any] = {} if self.grid.root is None else {"root": self.grid.root}
         env: Any = gym.make_vec(
-            self.spec.env,
-            num_envs=self.spec.batch_size,
+            self.task.env,
+            num_envs=self.task.batch_size,
             observation="glimpse",
-            scales=self.spec.scales,
-            dataset_options=self.spec.dataset_options,
+            scales=self.task.scales,
+            dataset_options=self.task.dataset_options,
             **root,
         )
         return GlimpseVecEnv(env)
@@ -403,7 +208,7 @@ class Run:
         if kind == "hgs":
             grid = self.vec_env().env.batch.grid
             return Sequences.hand_crafted(train, grid, steps, oracle.indices, seed=self.cell.seed)
-        path = folder_of(self.out, Cell(self.cell.data, "ram", self.cell.architecture, self.cell.seed)) / "best.zip"
+        path = self.folder.with_name(replace(self.cell, method="ram").name) / "best.zip"
         if not path.is_file():
             raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
         return Sequences.recorded(RAM.load(path, env=self.vec_env(), device=self.grid.device), train, oracle.indices)
@@ -419,29 +224,29 @@ class Run:
             sequences=sequences,
             seed=self.cell.seed,
             device=self.grid.device,
-            policy_kwargs=ARCHITECTURES[self.cell.architecture].policy_kwargs(self.spec),
+            policy_kwargs=NETWORKS[self.cell.architecture].policy_kwargs(self.task),
             tensorboard_log=str(self.folder / "tensorboard"),
             **self.settings(),
         )
 
     def settings(self) -> dict[str, Any]:
         """Of :class:`RAM`: the data set's, the architecture's and the method's, of which the later count."""
-        layers = [self.spec.settings, self.method.settings]
+        layers = [self.task.settings, self.method.settings]
         if self.method.sequences is None:
-            layers[1:1] = [self.spec.unguided, ARCHITECTURES[self.cell.architecture].unguided]
+            layers[1:1] = [self.task.without_sequences, NETWORKS[self.cell.architecture].without_sequences]
         merged = {name: value for layer in layers for name, value in layer.items()}
         return {**merged, "weights": {k: v for layer in layers for k, v in layer.get("weights", {}).items()}}
 
     def train(self) -> None:
         """To the end, validating on the way."""
-        budget, spec = self.grid.iterations_of(self.cell), self.spec
+        budget, task = self.grid.iterations_of(self.cell), self.task
         model = self.model()
         indices = choose_images(self.dataset("val"), self.grid.val_images)
-        steps = spec.batch_size * (self.source.geometry.num_glimpses + 1)
+        steps = task.batch_size * (self.source.geometry.num_glimpses + 1)
         peak = float(self.settings().get("learning_rate", LEARNING_RATE))
-        while model.iterations < budget and not exhausted(self.curve, spec):
-            todo = min(spec.validate_every, budget - model.iterations)
-            if spec.decay:
+        while model.iterations < budget and not exhausted(self.curve, task):
+            todo = min(task.validate_every, budget - model.iterations)
+            if task.decay:
                 model.learning_rate = peak * one_cycle((model.iterations + todo / 2) / budget)  # constant in between
                 model._setup_lr_schedule()
             began = time.perf_counter()
@@ -455,7 +260,7 @@ class Run:
             model.logger.record("validation/accuracy", point.accuracy)
             model.logger.record("validation/cross_entropy", point.cross_entropy)
             model.logger.dump(step=model.num_timesteps)
-            if best_of(self.curve, spec.criterion) == len(self.curve) - 1:
+            if best_of(self.curve, task.criterion) == len(self.curve) - 1:
                 _save(model, self.best_path)
             _save(model, self.model_path)
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
@@ -481,62 +286,26 @@ def read_curve(path: Path) -> list[Validation]:
         raise ArtifactError(f"{path} cannot be read ({error!r}); delete its folder to begin that run again.") from error
 
 
-def folder_of(out: Path, cell: Cell) -> Path:
-    """Where a cell's run is."""
-    return out / "cells" / cell.name
-
-
-def demonstrate_for(grid: Grid, data: str) -> Any:
+def demonstrate_for(grid: RamGrid, data: str) -> Any:
     """The oracle's demonstrations for a data set, made first, and the judge before them, where there are none."""
-    spec = DATA_SETS[data]
-    source = source_of(spec.env, grid.root, json.dumps(spec.demonstrator))
-    judge = ensure_judge(source, scales=spec.scales)
-    return demonstrate(spec.oracle, source, judge, grid.sequences_of(data))
+    task = TASKS[data]
+    source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options), task.scales)
+    judge = ensure_judge(source)
+    return demonstrate(task.oracle, source, judge, grid.sequences_of(data))
 
 
-@dataclass(frozen=True)
-class CellRunner:
-    """Makes cells; what a process that makes them is sent."""
-
-    grid: Grid
-    out: Path
-
-    def __call__(self, cell: Cell) -> dict[str, Any]:
-        """Begins or goes on with a cell's run, and keeps what came of it in ``cell.json`` and ``looks.npz``."""
-        run = Run(self.grid, cell, self.out)
-        run.train()
-        tested = run.test()
-        with whole_file(run.folder / "looks.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, indices=tested.indices, locations=tested.locations.astype(np.int16))
-        chosen = run.curve[best_of(run.curve, run.spec.criterion)]
-        write_json(
-            run.folder / "cell.json",
-            {
-                "cell": asdict(cell),
-                "settings": settings_of(self.grid, cell),
-                "criterion": run.spec.criterion,
-                "curve": [asdict(point) for point in run.curve],
-                "selected": chosen.iterations,
-                "convergence": convergence(run.curve, run.spec.criterion),
-                "test_accuracy": float(tested.success.mean()),
-                "test_cross_entropy": float(tested.log_loss[:, -1].mean()),
-                "test_images": len(tested),
-                "seconds": run.curve[-1].seconds,
-                "fingerprint": run.source.fingerprint,
-            },
-        )
-        return {}
-
-
-def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
-    """All that a cell's run depends on beside its name."""
-    data = asdict(DATA_SETS[cell.data])
+def settings_of(grid: RamGrid, cell: RamCell) -> dict[str, Any]:
+    """Returns all that a cell's run depends on beside its name, JSON values; two keys have the names of version 0.1."""
+    task, network = asdict(TASKS[cell.data]), asdict(NETWORKS[cell.architecture])
     for resolved in ("iterations", "num_sequences"):
-        del data[resolved]
+        del task[resolved]
+    task["demonstrated_by"] = task.pop("judge_options")
+    for entry in (task, network):
+        entry["unguided"] = entry.pop("without_sequences")
     return {
-        "data": data,
+        "data": task,
         "method": asdict(METHODS[cell.method]),
-        "architecture": asdict(ARCHITECTURES[cell.architecture]),
+        "architecture": network,
         "iterations": grid.iterations_of(cell),
         "num_sequences": grid.sequences_of(cell.data) if METHODS[cell.method].sequences else 0,
         "val_images": grid.val_images,
@@ -544,72 +313,60 @@ def settings_of(grid: Grid, cell: Cell) -> dict[str, Any]:
     }
 
 
-class PaperExperiment:
-    """A grid below a folder. Calling :meth:`run` again goes on with what is unfinished."""
+class PaperExperiment(GridRunner[RamCell]):
+    """Runs a grid of the paper's methods; see :class:`GridRunner`."""
 
-    def __init__(self, grid: Grid, out: Path):
-        self.grid, self.out = grid, out
+    grid: RamGrid
 
-    def run(self, workers: int = 1, ray: str | None = None) -> None:
-        """Makes all cells, each in a process of its own.
+    def cells(self) -> list[RamCell]:
+        return self.grid.cells()
 
-        Args:
-            workers: processes at a time, with one thread each.
-            ray: address of a Ray cluster whose nodes share the folder, or "local".
+    def needs(self, cell: RamCell) -> RamCell | None:
+        return replace(cell, method="ram") if METHODS[cell.method].sequences == "ram" else None
 
-        Raises:
-            ConfigurationError: if the folder holds runs that were begun with other settings.
-        """
-        cells = self.grid.cells()
-        for cell in cells:
-            self._claim(cell)
+    def budget(self, cell: RamCell) -> int:
+        return self.grid.iterations_of(cell)
+
+    def done(self, cell: RamCell) -> int:
+        curve = read_curve(self.folder(cell) / "state.json")
+        return curve[-1].iterations if curve else 0
+
+    def claim(self, cell: RamCell) -> None:
+        path, settings = self.folder(cell) / "settings.json", settings_of(self.grid, cell)
+        if not path.is_file():
+            write_json(path, settings)
+        refuse_other_settings(
+            path.parent, json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+        )
+
+    def prepare(self) -> None:
+        """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them."""
         for data in self.grid.data:
             if any(METHODS[method].sequences for method in self.grid.methods):
                 demonstrate_for(self.grid, data)
-            for split in ("train", "val", "test"):
-                self.grid.source(data).load(split)  # drawn or read once, before many processes want it
-        todo = [cell for cell in cells if not (folder_of(self.out, cell) / "cell.json").is_file()]
-        logger.info("%d runs, %d of them to do; results go to %s", len(cells), len(todo), self.out)
-        waves = ([c for c in todo if c.method != "ps-ram"], [c for c in todo if c.method == "ps-ram"])
-        progress = GridProgress(
-            cells, self._done, self.grid.iterations_of, lambda c: (folder_of(self.out, c) / "cell.json").is_file()
-        )
-        with progress:
-            for wave in waves:  # the second is supervised by what the first has trained
-                for _ in make_shards(CellRunner(self.grid, self.out), wave, workers=workers, ray=ray, alone=True):
-                    pass
+            for split in PUBLIC_SPLITS:
+                self.grid.source(data).load(split)
 
-    def results(self) -> list[dict[str, Any]]:
-        """What is kept of each finished cell.
-
-        Raises:
-            ArtifactError: if none is finished.
-        """
-        paths = [folder_of(self.out, cell) / "cell.json" for cell in self.grid.cells()]
-        found = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-        if not found:
-            raise ArtifactError(f"{self.out} holds no finished run yet; run the experiment first.")
-        return found
-
-    def _claim(self, cell: Cell) -> None:
-        """Refuses to go on with what was begun with other settings."""
-        path, settings = folder_of(self.out, cell) / "settings.json", settings_of(self.grid, cell)
-        if not path.is_file():
-            write_json(path, settings)
-            return
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        if digest(begun) != digest(json.loads(json.dumps(settings))):
-            changed = [name for name, value in settings.items() if begun.get(name) != json.loads(json.dumps(value))]
-            raise ConfigurationError(
-                f"{path.parent} was begun with other settings ({', '.join(changed)}); choose another --out."
-            )
-
-    def _done(self, cell: Cell) -> int:
-        try:
-            curve = read_curve(folder_of(self.out, cell) / "state.json")
-        except ArtifactError:  # the run itself will say so
-            return 0
-        return curve[-1].iterations if curve else 0
+    def make(self, cell: RamCell) -> dict[str, Any]:
+        """Trains and tests a cell's network; where it looks on test images is kept in ``looks.npz``."""
+        run = Run(self.grid, cell, self.out)
+        run.train()
+        tested = run.test()
+        with whole_file(run.folder / "looks.npz") as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, indices=tested.indices, locations=tested.locations.astype(np.int16))
+        return {
+            "cell": asdict(cell),
+            "settings": settings_of(self.grid, cell),
+            "criterion": run.task.criterion,
+            "curve": [asdict(point) for point in run.curve],
+            "selected": run.curve[best_of(run.curve, run.task.criterion)].iterations,
+            "convergence": convergence(run.curve, run.task.criterion),
+            "test_accuracy": float(tested.success.mean()),
+            "test_cross_entropy": float(tested.log_loss[:, -1].mean()),
+            "test_images": len(tested),
+            "seconds": run.curve[-1].seconds,
+            "fingerprint": run.source.fingerprint,
+        }
 
 
 def _save(model: RAM, path: Path) -> None:

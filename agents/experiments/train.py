@@ -34,6 +34,7 @@ from agents.evaluation.evaluate import (
     record,
 )
 from agents.evaluation.statistics import gap_closed
+from agents.experiments.grid import refuse_other_settings
 from agents.presets import DEFAULTS, DEMONSTRATORS, Args, json_object
 from agents.recording import is_agent, record_agent
 from agents.registry import (
@@ -52,7 +53,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset,
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge, judge_command
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from glimpse_env.versions import versions
 from oracles.base import GlimpsePolicy
@@ -73,6 +74,8 @@ HELD_OUT = 0.1
 """Share of the demonstrated images that tell how well the others were learnt."""
 PRETRAINING = 15
 """Gradient steps of Q-learning that stand for a pass of cloning."""
+PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
+"""Settings that are or may be paths, which can be written in many ways."""
 TRAINING = ("cloning", "critic warm-up", "fine-tuning")
 """The stages in which the agent learns."""
 
@@ -160,7 +163,7 @@ class Experiment:
             command: that the run was started with.
         """
         self.args, self.out, self.source, self.command = args, out, source, command
-        self.geometry, self.scales = source.geometry, scales_of(args.env, args.scales)
+        self.geometry = source.geometry
         self.model_path = out / "model.zip"
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
@@ -180,7 +183,7 @@ class Experiment:
             raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
         if (out / "config.json").exists():
             raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-        source = source_of(args.env, args.root, args.dataset_options)
+        source = source_of(args.env, args.root, args.dataset_options, args.scales)
         if args.demos == "hgs" and not source.part_names:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
@@ -240,13 +243,22 @@ class Experiment:
             raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
         if (args.resume / "metrics.json").exists():
             raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-        source = source_of(own.env, own.root, own.dataset_options)
+        source = source_of(own.env, own.root, own.dataset_options, own.scales)
         if (source.name, source.fingerprint) != (name, fingerprint):
             raise ArtifactError(
                 f"{args.resume} was begun on data set {name} {fingerprint}; {own.env} now finds {source.name} "
                 f"{source.fingerprint}. Bring the data back or start a run of its own."
             )
         return cls(own, args.resume, source, command)
+
+    @classmethod
+    def opened(cls, args: Args) -> "Experiment":
+        """The run in ``args.out``, begun if there is none yet; without bars and example episodes."""
+        assert args.out is not None
+        begun = (args.out / "config.json").is_file()
+        experiment = cls.resumed(Args(resume=args.out)) if begun else cls.started(args)
+        experiment.progress = experiment.examples = False
+        return experiment
 
     def run(self) -> None:
         """All stages."""
@@ -284,7 +296,7 @@ class Experiment:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        return ensure_judge(self.source, scales=self.scales, command=judge_command(self.source, self.scales))
+        return ensure_judge(self.source, command=judge_command(self.source))
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -329,8 +341,6 @@ class Experiment:
         data = CloningData.from_demonstrations(
             demonstrations,
             self.dataset("train"),
-            self.geometry,
-            scales=self.scales,
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
@@ -361,10 +371,8 @@ class Experiment:
             GlimpseVectorEnv(
                 train,
                 self.judge,
-                self.geometry,
                 num_envs=NUM_ENVS,
                 observation=self.args.observation,
-                scales=self.scales,
                 reward=self.args.reward,
                 posterior_info=False,
                 tabulated=self._tabulated,
@@ -435,7 +443,6 @@ class Experiment:
                 self.dataset("train"),
                 self.judge,
                 self.args.reward,
-                scales=self.scales,
                 tabulated=self._tabulated,
             )
             rewards = np.tile(rewards, (len(data) // len(shown), 1))  # mirror images pay the same
@@ -496,7 +503,7 @@ class Experiment:
                 policy = self.oracle if name == "oracle" else model
                 recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
-                    frames = figures.episode_frames(recording, row, val, self.geometry, name=name, scales=self.scales)
+                    frames = figures.episode_frames(recording, row, val, name=name)
                     self.tensorboard.record(
                         f"episodes/{name}-{row}",
                         Image(frames[-1], "HWC"),
@@ -568,9 +575,7 @@ class Experiment:
                     )
                 },
                 test,
-                self.geometry,
                 title=title,
-                scales=self.scales,
             )
         self.log_hparams(evaluations["agent"].success_rate)
         write_json(self.out / "metrics.json", self._metrics(evaluations))
@@ -692,10 +697,8 @@ class Experiment:
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
             name=name,
-            scales=self.scales,
             observation=self._shown_to(name),
             progress=progress,
         )
@@ -705,9 +708,7 @@ class Experiment:
             policy,
             dataset,
             self.judge,
-            self.geometry,
             indices,
-            scales=self.scales,
             observation=self._shown_to(name),
         )
 
@@ -780,6 +781,25 @@ class Experiment:
             "wall_time_s": self.state.wall_time,
             "versions": versions(),
         }
+
+
+def refuse_other_args(args: Args) -> None:
+    """Raises ConfigurationError if the run in ``args.out`` was begun with other settings; paths are not compared."""
+    assert args.out is not None
+    path = args.out / "config.json"
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+    wanted = {item.name: getattr(args, item.name) for item in fields(args) if item.name not in PATHS}
+    if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
+        del wanted["target_temperature"]
+    refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+
+
+def steps_done(folder: Path) -> int:
+    """Returns the environment steps that the run in ``folder`` has done; raises ArtifactError as :meth:`State.load`."""
+    curve = State.load(folder / "checkpoint" / "state.json").curve
+    return curve[-1].env_steps if curve else 0
 
 
 class _Progress(BaseCallback):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.evaluate import record
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
@@ -95,33 +95,29 @@ class Game:
         self,
         dataset: GlimpseDataset,
         judge: Judge,
-        geometry: Geometry,
         oracle: GlimpsePolicy,
         indices: np.ndarray,
-        scales: int = 1,
     ):
         """
         Args:
             dataset: a split that no network of the judge was trained on.
             judge: decides on success, the person's and the oracle's.
-            geometry: of the data set.
             oracle: the opponent, whose map may be shown.
             indices: (N,) int, images of the split.
-            scales: concentric windows of a glimpse.
 
         Raises:
             ConfigurationError: if there is no image or an index is out of range.
         """
         if len(indices) == 0:
             raise ConfigurationError("a game of 0 images cannot be played; take at least 1.")
-        self.dataset, self.judge, self.geometry, self.oracle = dataset, judge, geometry, oracle
+        self.dataset, self.judge, self.oracle = dataset, judge, oracle
         self.indices = np.asarray(indices, dtype=np.int64)
-        self.grid, self.scales = judge.grid, scales
+        self.geometry, self.grid = dataset.geometry, dataset.geometry.grid
         self.rounds: list[Round] = []
         self.number = 0
         self.finished = False
         self.map_shown = self.assisted = False
-        self._env = GlimpseEnv(dataset, judge, geometry, scales=self.scales)
+        self._env = GlimpseEnv(dataset, judge)
         self._begin()
 
     @property
@@ -141,10 +137,10 @@ class Game:
         Of several scales the wider lie under the narrower, their pixels as blocks.
         """
         side, channels = self.grid.image_size, self.dataset.images.shape[-1]
-        margin = self.grid.glimpse_size * 2 ** (self.scales - 1)  # for what reaches over the image's rim
+        margin = self.grid.glimpse_size * 2 ** (self.geometry.scales - 1)  # for what reaches over the image's rim
         canvas = np.zeros((side + 2 * margin, side + 2 * margin, channels + 1), dtype=np.uint8)
         glimpses = self._history.glimpses[0, : len(self.corners)]  # (t, g, g, C * scales)
-        for scale in reversed(range(self.scales)):
+        for scale in reversed(range(self.geometry.scales)):
             pixels = glimpses[..., scale * channels : (scale + 1) * channels]
             blocks = pixels.repeat(2**scale, axis=1).repeat(2**scale, axis=2)
             width = blocks.shape[1]
@@ -255,7 +251,7 @@ class Game:
     def _begin(self) -> None:
         """The oracle plays the image, then the person's episode begins."""
         image = self.indices[[self.number]]
-        played = record(self.oracle, self.dataset, self.judge, self.geometry, image, scales=self.scales)
+        played = record(self.oracle, self.dataset, self.judge, image)
         label = int(self.dataset.labels[image[0]])
         self._opponent = Attempt.of(played.corners[0], played.probabilities[0, -1], label)
         self._state: Any = self.oracle.start(self.dataset, image)

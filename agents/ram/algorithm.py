@@ -257,22 +257,8 @@ class RAM(BaseAlgorithm):
         return self
 
     def look(self, dataset: GlimpseDataset, indices: np.ndarray) -> Rollouts:
-        """One deterministic episode on each of the images ``indices`` (N,) of a split; needs an environment.
-
-        Raises:
-            ConfigurationError: if the model has none.
-        """
-        episodes = self._episodes
-        return play(
-            self,
-            dataset,
-            None,
-            episodes.geometry,
-            indices,
-            scales=episodes.sensor.scales,
-            observation="glimpse",
-            progress=False,
-        )
+        """One deterministic episode on each of the images ``indices`` (N,) of a split."""
+        return play(self, dataset, None, indices, observation="glimpse", progress=False)
 
     def loss(self, drawn: Minibatch, played: Played) -> Tensor:
         """L of a minibatch that was played; logs its terms."""

@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from agents.ram.algorithm import RAM
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.sensor import Sensor
 from oracles.boed.stopping import PlayedOut
 
 CHUNK = 256
@@ -27,7 +26,7 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
     """All T glimpses on each of the images ``indices`` (N,), one deterministic episode an image.
 
     Args:
-        model: trained after every glimpse, with an environment.
+        model: trained after every glimpse.
         dataset: the split.
         indices: images of it.
 
@@ -36,20 +35,19 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
     """
     if not model.every_step:
         raise ConfigurationError("this network classifies after its last glimpse only; train one with every_step=True.")
-    episodes, network = model._episodes, model.policy.acting
-    if episodes.geometry.num_glimpses < 2:
+    geometry, network = dataset.geometry, model.policy.acting
+    if geometry.num_glimpses < 2:
         raise ConfigurationError("num_glimpses=1 leaves none to save; play at least 2.")
     looked = model.look(dataset, indices)
-    sensor = Sensor(episodes.geometry.glimpse_size, episodes.sensor.scales)
     success, entropy, gain = [], [], []
     for start in range(0, len(indices), CHUNK):
         rows = slice(start, start + CHUNK)
         corners, images = looked.corners[rows], np.asarray(indices)[rows]
         count, steps = corners.shape[:2]
-        glimpses = sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
+        glimpses = geometry.sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
         shown = {
             "glimpse": glimpses.reshape(count * steps, -1).astype(np.float32) / 255,
-            "location": episodes.grid.normalise(corners.reshape(-1, 2)),
+            "location": geometry.grid.normalise(corners.reshape(-1, 2)),
         }
         states = network.states(network.read(shown).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
         posterior = torch.distributions.Categorical(logits=network.classifier(states))

@@ -10,29 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.evaluation.scores import (
-    MEASURES,
-    RESAMPLES,
-    THRESHOLDS,
-    Aggregate,
-    Arrival,
-    Change,
-    Final,
-    Improvement,
-    SpeedUp,
-    Spread,
-    aggregates,
-    arrivals,
-    best_by_env,
-    checked,
-    finals,
-    improvements,
-    speed_up,
-    spread,
-)
+from agents.evaluation.curves import MEASURES, THRESHOLDS, BoundedEstimate, speed_up, spread, times_to_threshold
+from agents.evaluation.results import checked
+from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
 from agents.evaluation.statistics import Estimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
-from agents.reports.tables import estimated, markdown
+from agents.reports.tables import format_estimate, markdown
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -108,16 +91,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All that the tables tell."""
+    """Contents of the tables; rows as the functions of the same name describe them."""
 
-    finals: Sequence[Final]
-    aggregates: Sequence[Aggregate]
-    arrivals: Mapping[tuple[str, float], Sequence[Arrival]]
-    """By (measure, threshold)."""
-    speed_ups: Mapping[str, Sequence[SpeedUp]]
-    """By measure, to :data:`LEVEL` of the gap."""
-    spreads: Sequence[Spread]
-    improvements: Sequence[Improvement]
+    finals: DataFrame
+    aggregates: DataFrame
+    times: Mapping[tuple[str, float], DataFrame]
+    """:func:`times_to_threshold` by (measure, threshold)."""
+    speed_ups: Mapping[str, DataFrame]
+    """:func:`speed_up` to :data:`LEVEL` of the gap by measure."""
+    spreads: DataFrame
+    improvements: DataFrame
 
 
 LEVEL = 0.9
@@ -131,7 +114,7 @@ def write_report(
 
     Args:
         folder: made where it is missing; what else it holds stays.
-        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        results: see :data:`agents.evaluation.results.COLUMNS`.
         context: see :class:`ReportContext`.
         resamples: of every bootstrap.
         seed: of every bootstrap. The same arguments give the same bytes of ``results.md``.
@@ -155,7 +138,7 @@ def write_report(
         finals(results, **settings),
         aggregates(results, **settings),
         {
-            (measure, threshold): arrivals(results, threshold, measure, **settings)
+            (measure, threshold): times_to_threshold(results, threshold, measure, **settings)
             for measure in MEASURES
             for threshold in THRESHOLDS
         },
@@ -190,16 +173,17 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
     """Markdown for a page: a row a method and environment, with what matters most.
 
     Args:
-        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        results: see :data:`agents.evaluation.results.COLUMNS`.
         resamples: of every bootstrap.
         seed: of every bootstrap.
     """
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
-    steps = {(one.env, one.method): one for one in arrivals(results, LEVEL, "total_steps", **settings)}
+    times = times_to_threshold(results, LEVEL, "total_steps", **settings)
+    steps = {(one.env, one.method): one for one in times.itertuples()}
     gains = {
-        (one.with_demos.env, one.with_demos.method, measure): one
+        (one.env, one.method, measure): one.ratio
         for measure in MEASURES
-        for one in speed_up(results, threshold=LEVEL, measure=measure, **settings)
+        for one in speed_up(results, threshold=LEVEL, measure=measure, **settings).itertuples()
     }
     rows = [
         [
@@ -213,7 +197,7 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
             "with the demonstrations' making",
         ]
     ]
-    for one in finals(results, **settings):
+    for one in finals(results, **settings).itertuples():
         own = (one.env, one.method)
         compared = [gains.get((*own, measure)) for measure in MEASURES]
         rows.append(
@@ -235,22 +219,22 @@ def _summary(numbers: Statistics) -> list[str]:
     for env, final in best_by_env(numbers.finals).items():
         share = final.normalised.value
         assert share is not None
-        gains = [gain for gain in numbers.speed_ups["total_steps"] if gain.with_demos.env == env]
+        gains = [gain for gain in numbers.speed_ups["total_steps"].itertuples() if gain.env == env]
         sentences.append(
             f"{env}: the best is {final.method.label}, with {_percent(final.success)} judged right over "
             f"{_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
             f"{_share(final.oracle, 1)}: it closes {_share(share)} of that gap.{_gains(gains)}"
         )
     if len(numbers.aggregates) > 1:
-        broad = max(len(each.envs) for each in numbers.aggregates)
-        rivals = [each for each in numbers.aggregates if len(each.envs) == broad]
+        broad = max(map(len, numbers.aggregates["envs"]))
+        rivals = [each for each in numbers.aggregates.itertuples() if len(each.envs) == broad]
         top = max(rivals, key=lambda each: each.iqm.value or 0.0)
         if broad > 1:
             sentences.append(
                 f"Over {broad} environments {top.method.label} has the highest interquartile mean of normalised test "
-                f"scores, {estimated(top.iqm, 2)}, where 0 is random and 1 the oracle."
+                f"scores, {format_estimate(top.iqm, 2)}, where 0 is random and 1 the oracle."
             )
-    if any(gain.at_least for gain in numbers.speed_ups["total_steps"]):
+    if any(ratio.at_least for ratio in numbers.speed_ups["total_steps"]["ratio"]):
         sentences.append(
             "“At least”: runs without demonstrations never got there, and count with all the steps they were given."
         )
@@ -261,29 +245,27 @@ def _summary(numbers: Statistics) -> list[str]:
     return sentences
 
 
-def _gains(gains: Sequence[SpeedUp]) -> str:
-    """A sentence on the speed-ups by demonstrations on one environment, the most and the least of them."""
+def _gains(gains: Sequence[Any]) -> str:
+    """Returns a sentence on the rows of :func:`speed_up` for one environment, on the largest and the smallest."""
     if not gains:
         return ""
-    told = [gain for gain in gains if gain.ratio.value is not None]
-    if not told:
+    defined = [gain for gain in gains if gain.ratio.value is not None]
+    if not defined:
         return f" No method with demonstrations gets to {_share(LEVEL)} of the gap inside its budget."
-    told.sort(key=lambda gain: (gain.ratio.value or 0.0, gain.with_demos.method.rank))
-    least, most = told[0], told[-1]
+    defined.sort(key=lambda gain: (gain.ratio.value, gain.method.rank))
+    least, most = defined[0], defined[-1]
     sentence = (
-        f" {most.with_demos.method.label} gets to {_share(LEVEL)} of the gap {_times(most, interval=False)} times as "
+        f" {most.method.label} gets to {_share(LEVEL)} of the gap {_times(most.ratio, interval=False)} times as "
         "fast as without demonstrations, in environment steps that include their glimpses"
     )
-    if len(told) > 1:
-        fewest = _times(least, interval=False)
-        if fewest == _times(most, interval=False):
-            sentence += f", and so do all {len(told)} methods"
+    if len(defined) > 1:
+        fewest = _times(least.ratio, interval=False)
+        if fewest == _times(most.ratio, interval=False):
+            sentence += f", and so do all {len(defined)} methods"
         else:
-            sentence += (
-                f", the most of {len(told)} methods; the least is {fewest} times, by {least.with_demos.method.label}"
-            )
-    if len(told) < len(gains):
-        sentence += f"; {len(gains) - len(told)} of {len(gains)} methods with demonstrations do not get there"
+            sentence += f", the most of {len(defined)} methods; the least is {fewest} times, by {least.method.label}"
+    if len(defined) < len(gains):
+        sentence += f"; {len(gains) - len(defined)} of {len(gains)} methods with demonstrations do not get there"
     return sentence + "."
 
 
@@ -298,64 +280,51 @@ def _seeds(count: int) -> str:
 
 def _percent(estimate: Estimate) -> str:
     """``90.0 % (88.1 to 91.7)``."""
-    value, bracket, interval = estimated(estimate, 1, scale=100).partition(" (")
+    value, bracket, interval = format_estimate(estimate, 1, scale=100).partition(" (")
     return value if value == NONE else f"{value} %{bracket}{interval}"
 
 
-def _bounded(
-    estimate: Estimate, number: Callable[[float], str], *, at_least: bool, open_above: bool, sign: str, interval: bool
-) -> str:
-    """An estimate that may be a lower bound, as may be its interval's upper end; each is told by ``sign``."""
+def _bounded(estimate: BoundedEstimate, number: Callable[[float], str], *, sign: str, interval: bool) -> str:
+    """Formats an estimate; ``sign`` stands before a value and an interval's upper end that are lower bounds."""
     if estimate.value is None:
         return NONE
-    text = (sign if at_least else "") + number(estimate.value)
-    certain = estimate.low == estimate.high and open_above == at_least
+    text = (sign if estimate.at_least else "") + number(estimate.value)
+    certain = estimate.low == estimate.high and estimate.open_above == estimate.at_least
     if not interval or certain or estimate.low is None or estimate.high is None:
         return text
-    return f"{text} ({number(estimate.low)} to {sign if open_above else ''}{number(estimate.high)})"
+    return f"{text} ({number(estimate.low)} to {sign if estimate.open_above else ''}{number(estimate.high)})"
 
 
-def _times(gain: SpeedUp, *, interval: bool = True) -> str:
-    """A speed-up: ``≥ 3.1 (2.0 to ≥ 4.2)`` with its interval, ``at least 3.1`` in a sentence."""
+def _times(ratio: BoundedEstimate, *, interval: bool = True) -> str:
+    """Formats a speed-up: ``≥ 3.1 (2.0 to ≥ 4.2)`` with its interval, ``at least 3.1`` in a sentence."""
     return _bounded(
-        gain.ratio,
+        ratio,
         lambda value: f"{value:.1f}" if value < 100 else f"{value:,.0f}",
-        at_least=gain.at_least,
-        open_above=gain.open_above,
         sign="≥ " if interval else "at least ",
         interval=interval,
     )
 
 
-def _taken(arrival: Arrival, measure: str) -> str:
-    """``12,400 (9,800 to > 50,000), 4/5``: the median, its interval and how many seeds got there, if not all."""
+def _taken(time: Any, measure: str) -> str:
+    """Formats a row of :func:`times_to_threshold`, ``12,400 (9,800 to > 50,000), 4/5``: the median, its interval, and
+    how many seeds got there if not all."""
     text = _bounded(
-        arrival.median,
+        time.median,
         lambda value: f"{value:,.0f}" if measure == "total_steps" or value >= 100 else f"{value:.1f}",
-        at_least=arrival.at_least,
-        open_above=arrival.open_above,
         sign="> ",
-        interval=arrival.reached > 0,
+        interval=time.reached > 0,
     )
-    return text if arrival.reached == arrival.seeds else f"{text}, {arrival.reached}/{arrival.seeds}"
+    return text if time.reached == time.seeds else f"{text}, {time.reached}/{time.seeds}"
 
 
 def _by_env(
     items: Iterable[Any], env_of: Callable[[Any], str], head: Sequence[str], row: Callable[[Any], Sequence[str]]
 ) -> list[Table]:
-    """A table an environment, a row an item."""
-    found: dict[str, list[Sequence[str]]] = {}
+    """Returns a table an environment, with a row an item."""
+    tables: dict[str, list[Sequence[str]]] = {}
     for item in items:
-        found.setdefault(env_of(item), [head]).append(row(item))
-    return [Table(env, rows) for env, rows in found.items()]
-
-
-def _change(change: Change, digits: int, scale: float) -> list[str]:
-    return [
-        estimated(change.without, digits, scale=scale),
-        estimated(change.with_demos, digits, scale=scale),
-        estimated(change.ratio, 2),
-    ]
+        tables.setdefault(env_of(item), [head]).append(row(item))
+    return [Table(env, rows) for env, rows in tables.items()]
 
 
 def _sections(
@@ -364,14 +333,14 @@ def _sections(
     """The report in order."""
     level = _share(LEVEL)
     scores = _by_env(
-        numbers.finals,
+        numbers.finals.itertuples(),
         lambda final: final.env,
         ("method", "judged right, %", "gap closed, %", "std over seeds, points", "seeds"),
         lambda final: (
             final.method.label,
-            estimated(final.success, 1, scale=100),
-            estimated(final.normalised, 1, scale=100),
-            estimated(final.std, 1, scale=100),
+            format_estimate(final.success, 1, scale=100),
+            format_estimate(final.normalised, 1, scale=100),
+            format_estimate(final.std, 1, scale=100),
             str(final.seeds),
         ),
     )
@@ -379,13 +348,13 @@ def _sections(
     across += [
         (
             each.method.label,
-            estimated(each.iqm, 3),
-            estimated(each.mean, 3),
-            estimated(each.std, 3),
+            format_estimate(each.iqm, 3),
+            format_estimate(each.mean, 3),
+            format_estimate(each.std, 3),
             str(each.seeds),
             str(len(each.envs)),
         )
-        for each in numbers.aggregates
+        for each in numbers.aggregates.itertuples()
     ]
     return [
         Section(
@@ -439,13 +408,13 @@ def _sections(
             "never got there and count with their budget, so the true number is at least this. “–”: the median run "
             "with demonstrations did not get there.",
             _by_env(
-                zip(*(numbers.speed_ups[measure] for measure in MEASURES), strict=True),
-                lambda gains: gains[0].with_demos.env,
+                zip(*(numbers.speed_ups[measure].itertuples() for measure in MEASURES), strict=True),
+                lambda gains: gains[0].env,
                 ("method", "in steps", "in training time", "in time with the demonstrations' making", "seeds"),
                 lambda gains: (
-                    gains[0].with_demos.method.label,
-                    *(_times(gain) for gain in gains),
-                    f"{gains[0].with_demos.seeds} / {gains[0].without.seeds}",
+                    gains[0].method.label,
+                    *(_times(gain.ratio) for gain in gains),
+                    f"{gains[0].seeds} / {gains[0].baseline_seeds}",
                 ),
             ),
             [
@@ -463,7 +432,7 @@ def _sections(
             f"{level} of the gap, without and with demonstrations, and their ratio: below 1, demonstrations make runs "
             "more alike. “–”: a seed never got there, or there is one seed only.",
             _by_env(
-                numbers.spreads,
+                numbers.spreads.itertuples(),
                 lambda each: each.env,
                 (
                     "method",
@@ -474,7 +443,15 @@ def _sections(
                     "steps, with",
                     "ratio",
                 ),
-                lambda each: (each.method.label, *_change(each.success, 1, 100), *_change(each.steps, 0, 1)),
+                lambda each: (
+                    each.method.label,
+                    format_estimate(each.success_without, 1, scale=100),
+                    format_estimate(each.success_with, 1, scale=100),
+                    format_estimate(each.success_ratio, 2),
+                    format_estimate(each.steps_without, 0),
+                    format_estimate(each.steps_with, 0),
+                    format_estimate(each.steps_ratio, 2),
+                ),
             ),
         ),
         Section(
@@ -488,13 +465,13 @@ def _sections(
                     [
                         ("method", "probability", "environments"),
                         *(
-                            (each.method.label, estimated(each.probability, 2), str(len(each.envs)))
-                            for each in numbers.improvements
+                            (each.method.label, format_estimate(each.probability, 2), str(len(each.envs)))
+                            for each in numbers.improvements.itertuples()
                         ),
                     ],
                 )
             ]
-            if numbers.improvements
+            if len(numbers.improvements)
             else [],
         ),
         *([Section("examples", "Examples", "", pictures=examples)] if examples else []),
@@ -513,7 +490,7 @@ def _sections(
 
 def _speed_section(numbers: Statistics, measure: str) -> Section:
     """What each method takes to each threshold, a table an environment."""
-    found = [numbers.arrivals[measure, threshold] for threshold in THRESHOLDS]
+    times = [numbers.times[measure, threshold].itertuples() for threshold in THRESHOLDS]
     titles = {
         "total_steps": "Environment steps to a share of the gap",
         "wall_s": "Training time to a share of the gap",
@@ -527,10 +504,10 @@ def _speed_section(numbers: Statistics, measure: str) -> Section:
         "not all did. "
         "“>”: a lower bound, as seeds that never got there count with their budget.",
         _by_env(
-            zip(*found, strict=True),
+            zip(*times, strict=True),
             lambda row: row[0].env,
             ("method", *(_share(threshold) for threshold in THRESHOLDS)),
-            lambda row: (row[0].method.label, *(_taken(arrival, measure) for arrival in row)),
+            lambda row: (row[0].method.label, *(_taken(time, measure) for time in row)),
         ),
     )
 

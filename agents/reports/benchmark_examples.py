@@ -4,7 +4,6 @@ from agents.evaluation.evaluate import choose_images, record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
 from agents.reports import episodes as figures
-from glimpse_env.registration import scales_of
 from oracles.registry import make_policy
 
 EXAMPLES = 3
@@ -21,18 +20,11 @@ def example_figures(benchmark: Benchmark) -> list[tuple[str, bytes]]:
         best = curves.loc[curves.success.idxmax()]
         agent, settings = load_agent(benchmark.out / "cells" / best.cell / "model.zip")
         rows = choose_images(test, EXAMPLES)
-        scales = scales_of(env)
-        recordings = {
-            "agent": record(
-                agent, test, judge, source.geometry, rows, scales=scales, observation=settings["observation"]
-            )
-        }
+        recordings = {"agent": record(agent, test, judge, rows, observation=settings["observation"])}
         for name in ("oracle", "random"):
-            recordings[name] = record(
-                make_policy(name, source, judge), test, judge, source.geometry, rows, scales=scales
-            )
+            recordings[name] = record(make_policy(name, source, judge), test, judge, rows)
         path = benchmark.out / "plots" / f"episodes-{env}.png"
-        figures.episodes(path, recordings, test, source.geometry, title=f"{env} · {best.cell}", scales=scales)
+        figures.episodes(path, recordings, test, title=f"{env} · {best.cell}")
         caption = (
             f"{env}: test images through the eyes of the best agent ({best.algo}, {best.architecture}, demonstrations: "
             f"{best.demos}), of the oracle with its map of what it expects of every location, and at random."

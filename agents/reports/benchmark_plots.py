@@ -16,22 +16,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from agents.evaluation.scores import (
-    RESAMPLES,
-    Arrival,
-    Curve,
-    Method,
-    arrivals,
-    checked,
+from agents.evaluation.curves import (
+    BoundedEstimate,
     curves_of,
     efficiency,
-    envs_of,
     mean_curve,
-    methods_of,
-    profiles,
-    reached,
-    told,
+    times_to_threshold,
+    to_threshold,
 )
+from agents.evaluation.results import Method, by_env_and_method, checked, display_name, envs_of, methods_of
+from agents.evaluation.scores import RESAMPLES, profiles
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -100,7 +94,7 @@ def _panels(methods: Sequence[Method]) -> list[tuple[str, list[Method]]]:
         return [("", list(methods))]
     architectures = sorted({method.architecture for method in methods})
     return [
-        (told(architecture), [method for method in methods if method.architecture == architecture])
+        (display_name(architecture), [method for method in methods if method.architecture == architecture])
         for architecture in architectures
     ]
 
@@ -232,7 +226,7 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
 
     Args:
         stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        results: see :data:`agents.evaluation.results.COLUMNS`.
         resamples: of the seeds.
         seed: of the resampling.
 
@@ -243,8 +237,10 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
         ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
     """
     results = checked(results)
-    curves = _curves(results)
     val = results[results["split"] == "val"]
+    if val.empty:
+        raise ConfigurationError("the results hold no evaluation on validation images; a curve needs some.")
+    curves = curves_of(results)
     envs, methods = envs_of(val), methods_of(val)
     panels = _panels(methods)
     crowded = len(panels) > 1
@@ -260,9 +256,8 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
     for each, (env, title, of_panel) in zip(axes.flat, places, strict=False):
         here = val[val["env"] == env]
         for method in of_panel:
-            own = [curve for curve in curves if curve.env == env and curve.method == method]
-            if own:
-                grid, values = mean_curve(own, resamples=resamples, seed=seed)
+            if (env, method) in curves:
+                grid, values = mean_curve(curves[env, method], resamples=resamples, seed=seed)
                 _draw(each, grid, 100 * values, drawn[method])
         oracle, random = 100 * here["oracle"].mean(), 100 * here["random"].mean()
         room = oracle - random
@@ -275,13 +270,6 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
     _label(axes, len(places), STEPS, "judged right on validation (%)")
     _legend(figure, drawn, by_architecture=crowded)
     return _save(figure, stem)
-
-
-def _curves(results: DataFrame) -> list[Curve]:
-    curves = curves_of(results)
-    if not curves:
-        raise ConfigurationError("the results hold no evaluation on validation images; a curve needs some.")
-    return curves
 
 
 def _over_methods(
@@ -352,7 +340,7 @@ def steps_to_threshold(
 
     Args:
         stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.scores.COLUMNS`.
+        results: see :data:`agents.evaluation.results.COLUMNS`.
         threshold: in (0, 1].
         resamples: of the seeds.
         seed: of the resampling.
@@ -363,10 +351,11 @@ def steps_to_threshold(
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
     """
-    curves = _curves(results)
-    medians = arrivals(results, threshold, resamples=resamples, seed=seed)
-    methods = sorted({arrival.method for arrival in medians}, key=lambda method: method.rank)
-    envs = sorted({arrival.env for arrival in medians})
+    times = to_threshold(results, threshold)
+    if times.empty:
+        raise ConfigurationError("the results hold no evaluation on validation images; a curve needs some.")
+    medians = times_to_threshold(results, threshold, resamples=resamples, seed=seed)
+    methods, envs = methods_of(times), envs_of(times)
     drawn = styles(methods, by_architecture=len(methods) > CROWD)
     heights = {method: -rank for rank, method in enumerate(methods)}
     columns = min(3, len(envs))
@@ -374,17 +363,14 @@ def steps_to_threshold(
     figure, axes = _new(rows, columns, 3.2, 0.8 + 0.26 * len(methods), sharey=True)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width + 0.075 * max(len(method.label) for method in methods), height)
-    ends = [max(curve.total_steps[-1], 1.0) for curve in curves]
-    places = [reached(curve.total_steps, curve.normalised, threshold) for curve in curves]
-    begins = [place for place in places if place is not None]
-    low, high = max(min([*begins, *ends]), 1.0) / 1.4, max(ends) * 2.0
+    ends = times["budget"].clip(lower=1.0)
+    low, high = max(min(times["value"].min(), ends.min()), 1.0) / 1.4, ends.max() * 2.0
+    seeds = by_env_and_method(times)
     for each, env in zip(axes.flat, envs, strict=False):
-        for curve in curves:
-            if curve.env == env:
-                _seed_mark(each, curve, threshold, heights[curve.method], drawn[curve.method])
-        for arrival in medians:
-            if arrival.env == env:
-                _median_mark(each, arrival, heights[arrival.method], drawn[arrival.method])
+        for row in medians[medians["env"] == env].itertuples():
+            for time in seeds[env, row.method].itertuples():
+                _seed_mark(each, time.value, time.budget, heights[row.method], drawn[row.method])
+            _median_mark(each, row.median, heights[row.method], drawn[row.method])
         each.set_xscale("log")
         each.set_xlim(low, high)
         each.xaxis.set_major_locator(FixedLocator(_round_steps(low, high, 6)))
@@ -397,31 +383,28 @@ def steps_to_threshold(
     return _save(figure, stem)
 
 
-def _seed_mark(axes: Axes, curve: Curve, threshold: float, height: float, style: Style) -> None:
-    """A small mark where one seed reaches the threshold, a hollow triangle where its budget ends before."""
-    place = reached(curve.total_steps, curve.normalised, threshold)
-    x = max(float(curve.total_steps[-1]) if place is None else place, 1.0)
-    fill = "none" if place is None else style.colour
+def _seed_mark(axes: Axes, value: float, budget: float, height: float, style: Style) -> None:
+    """Draws a small mark where one seed reaches the threshold, a hollow triangle where its budget ends before."""
+    never = not math.isfinite(value)
     axes.plot(
-        [x],
+        [max(budget if never else value, 1.0)],
         [height],
-        marker=">" if place is None else "o",
+        marker=">" if never else "o",
         markersize=4,
-        markerfacecolor=fill,
+        markerfacecolor="none" if never else style.colour,
         markeredgecolor=style.colour,
         alpha=0.45,
         zorder=3,
     )
 
 
-def _median_mark(axes: Axes, arrival: Arrival, height: float, style: Style) -> None:
-    """A large mark at the median with its interval; hollow, and with an arrow, where it is a lower bound."""
-    median = arrival.median
+def _median_mark(axes: Axes, median: BoundedEstimate, height: float, style: Style) -> None:
+    """Draws a large mark at the median with its interval; hollow, and with an arrow, where it is a lower bound."""
     assert median.value is not None
     x = max(median.value, 1.0)
     if median.low is not None and median.high is not None:
         axes.plot([max(median.low, 1.0), max(median.high, 1.0)], [height, height], color=style.colour, linewidth=2)
-    if arrival.at_least:
+    if median.at_least:
         arrow = {"arrowstyle": "-|>", "color": style.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
         tip = offset_copy(axes.transData, axes.get_figure(root=True), x=22, units="points")
         axes.annotate("", (x, height), (x, height), xycoords=tip, textcoords="data", arrowprops=arrow, zorder=4)
@@ -430,7 +413,7 @@ def _median_mark(axes: Axes, arrival: Arrival, height: float, style: Style) -> N
         [height],
         marker=style.marker,
         markersize=7.5,
-        markerfacecolor="white" if arrival.at_least else style.colour,
+        markerfacecolor="white" if median.at_least else style.colour,
         markeredgecolor=style.colour,
         markeredgewidth=1.5,
         zorder=5,

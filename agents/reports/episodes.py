@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation, Recording
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import whole_file
 from glimpse_env.rendering.frames import draw_episode
 
@@ -153,23 +153,20 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> lis
     return list(np.clip(moved, low, max(low, high - offsets[-1])) + offsets)
 
 
-def episode_frames(
-    recording: Recording, row: int, dataset: GlimpseDataset, geometry: Geometry, *, name: str, scales: int = 1
-) -> list[np.ndarray]:
+def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, name: str) -> list[np.ndarray]:
     """An episode step by step: T pictures, after each glimpse one, the true class told in the last.
 
     Args:
         recording: of one policy.
         row: which of its episodes.
         dataset: the split that was played on.
-        geometry: of the data set.
         name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
-        scales: of the sensor.
 
     Returns:
         (h, w, 3) uint8 pictures of one size.
     """
-    index, steps = int(recording.indices[row]), geometry.num_glimpses
+    index, geometry = int(recording.indices[row]), dataset.geometry
+    steps = geometry.num_glimpses
     maps = recording.maps if name in MAPPED else None
     return [
         draw_episode(
@@ -183,7 +180,7 @@ def episode_frames(
             stride=geometry.stride,
             map_title=recording.map_title,
             num_glimpses=steps,
-            scales=scales,
+            scales=geometry.scales,
             title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
         )
         for t in range(steps)
@@ -202,10 +199,8 @@ def episodes(
     path: Path,
     recordings: Mapping[str, Recording],
     dataset: GlimpseDataset,
-    geometry: Geometry,
     *,
     title: str,
-    scales: int = 1,
 ) -> None:
     """Draws finished episodes, images from top to bottom and policies from left to right.
 
@@ -213,13 +208,11 @@ def episodes(
         path: of the PNG, written whole.
         recordings: of the same images, by policy.
         dataset: the split that was played on.
-        geometry: of the data set.
         title: names the environment and the data set.
-        scales: of the sensor.
     """
     count = len(next(iter(recordings.values())).indices)
     pictures = [
-        episode_frames(recording, row, dataset, geometry, name=name, scales=scales)[-1]
+        episode_frames(recording, row, dataset, name=name)[-1]
         for row in range(count)
         for name, recording in recordings.items()
     ]

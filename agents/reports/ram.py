@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation.statistics import Estimate, mean_of
-from agents.experiments.ram import METHODS
-from agents.reports.tables import estimated, markdown
+from agents.evaluation.statistics import Estimate, bootstrap
+from agents.experiments.ram_tasks import METHODS
+from agents.reports.tables import format_estimate, markdown
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -26,7 +26,6 @@ PUBLISHED: dict[str, dict[str, tuple[int, float]]] = {
 """Iterations to convergence and test accuracy in % (Harvey et al. 2019): 200 species, and the mean of 40 attributes."""
 RAM_ON_MNIST = {"mnist-4": 4.96, "mnist-6": 4.08, "mnist-8": 4.04}
 """Test error in % of RAM itself by data set (Mnih et al. 2014)."""
-RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -106,30 +105,18 @@ def _score(point: Mapping[str, float], criterion: str) -> float:
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
-    """Their mean with its bootstrap interval over seeds; without interval for one seed."""
-    values = np.asarray(values, dtype=np.float64)
-    return mean_of(values) if len(values) > 1 else Estimate(float(values[0]), None, None)
+    """Returns the mean over seeds with its bootstrap interval; one seed has no interval."""
+    return bootstrap(np.mean, values)
 
 
-def ratio(ours: np.ndarray, theirs: np.ndarray, statistic: Any = np.mean, *, seed: int = 0) -> Estimate:
-    """statistic(theirs) / statistic(ours), and its bootstrap interval over the seeds of both, which are not paired.
+def ratio(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Computes mean(theirs) / mean(ours), with a bootstrap over the seeds of both, which are not paired.
 
     Args:
-        ours, theirs: (seeds,) each.
-        statistic: of each, with an ``axis``.
+        ours, theirs: (seeds,) each, positive.
         seed: of the bootstrap.
     """
-    value = float(statistic(theirs, axis=-1) / statistic(ours, axis=-1)) if statistic(ours, axis=-1) > 0 else None
-    if min(len(ours), len(theirs)) < 2 or value is None:
-        return Estimate(value, None, None)
-    rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(values[rng.integers(len(values), size=(RESAMPLES, len(values)))], axis=-1)
-        for values in (np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64))
-    ]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.nanquantile(drawn[1] / drawn[0], [0.025, 0.975])
-    return Estimate(value, float(low), float(high))
+    return bootstrap(lambda ours, theirs, axis: theirs.mean(axis) / ours.mean(axis), ours, theirs, seed=seed)
 
 
 def table(found: Mapping[str, Summary], published: str | None = None) -> str:
@@ -149,12 +136,12 @@ def table(found: Mapping[str, Summary], published: str | None = None) -> str:
     for method, one in found.items():
         row = [
             METHODS[method].title,
-            estimated(over_seeds(one.convergence), 0),
+            format_estimate(over_seeds(one.convergence), 0),
             "–" if one.seeds < 2 else f"{one.spread:.0f}",
-            estimated(over_seeds(one.accuracy), 1, scale=100),
+            format_estimate(over_seeds(one.accuracy), 1, scale=100),
         ]
         if base is not None:
-            faster = estimated(ratio(one.convergence, base.convergence), 1)
+            faster = format_estimate(ratio(one.convergence, base.convergence), 1)
             row += ["–", "–"] if one is base else [f"{faster} times", arrival(one, base.best)]
         if published is not None:
             known = PUBLISHED[published].get(method)
@@ -167,7 +154,7 @@ def error_beside(data: str, one: Summary) -> str:
     """A method's test error beside RAM's published one, as a sentence; empty where none is published."""
     if data not in RAM_ON_MNIST:
         return ""
-    error = estimated(over_seeds(1 - one.accuracy), 2, scale=100)
+    error = format_estimate(over_seeds(1 - one.accuracy), 2, scale=100)
     title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
     return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
 
@@ -178,7 +165,7 @@ def arrival(one: Summary, score: float) -> str:
     missing = int(np.isnan(iterations).sum())
     if missing:
         return f"reached by {one.seeds - missing} of {one.seeds} seeds"
-    return f"{estimated(over_seeds(iterations), 0)} iterations"
+    return f"{format_estimate(over_seeds(iterations), 0)} iterations"
 
 
 def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from agents.experiments.ram import METHODS
+from agents.experiments.ram_tasks import METHODS
 from agents.reports.benchmark_plots import PALETTE
 from glimpse_env.files import whole_file
 from glimpse_env.sensing.geometry import LocationGrid

@@ -66,15 +66,19 @@ def percent(value: float, interval: tuple[float, float]) -> str:
     return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
-def estimated(estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False) -> str:
-    """An estimate as ``0.31 (0.27 to 0.35)``, times ``scale``; a dash where it is not defined, and no interval where
-    there is none or nothing is uncertain."""
+def format_estimate(
+    estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False, unit: str = ""
+) -> str:
+    """Returns an estimate times ``scale`` as ``0.31 (0.27 to 0.35)``, its value followed by ``unit``.
+
+    A dash stands for an estimate that is not defined; there is no interval where none is defined or it is a point.
+    """
     if estimate.value is None:
         return "–"
 
-    def told(number: float) -> str:
+    def rounded(number: float) -> str:
         return f"{round(scale * number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
 
     if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
-        return told(estimate.value)
-    return f"{told(estimate.value)} ({told(estimate.low)} to {told(estimate.high)})"
+        return rounded(estimate.value) + unit
+    return f"{rounded(estimate.value)}{unit} ({rounded(estimate.low)} to {rounded(estimate.high)})"

@@ -1,11 +1,12 @@
 """What every data set gives: a split as memory-mapped arrays, and fresh images for training the judge."""
 
+import copy
 import inspect
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import cache_folder, whole_folder, write_json
+from glimpse_env.sensing.geometry import Geometry
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +30,6 @@ PUBLIC_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 def data_root(root: str | Path | None = None) -> Path:
     """Where data sets are looked for: the argument, else ``GLIMPSE_DATA``, else a per-user cache folder."""
     return Path(os.path.expanduser(root or os.environ.get("GLIMPSE_DATA") or cache_folder() / "data"))
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The protocol of a data set: its glimpses, where they can be, and how many there are."""
-
-    glimpse_size: int
-    """Side of a glimpse in pixels."""
-    stride: float
-    """Pixels between neighbouring grid locations; see :class:`LocationGrid` for one that is no whole number."""
-    num_glimpses: int
-    """T, glimpses an episode."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +56,8 @@ class GlimpseDataset:
     """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
     fingerprint: str
     """Of the data set, the same for all its splits."""
+    geometry: Geometry
+    """Where and how glimpses of the images are taken."""
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -153,6 +145,16 @@ class DataSource(ABC):
     num_folds: int
     """Networks in the judge of this data set; 1 where the judge has a split of its own."""
 
+    def with_scales(self, scales: int) -> "DataSource":
+        """Returns this data set with glimpses of ``scales`` concentric windows.
+
+        Raises:
+            ConfigurationError: if the number is out of range.
+        """
+        changed = copy.copy(self)
+        changed.geometry = replace(self.geometry, scales=scales)
+        return changed
+
     @property
     @abstractmethod
     def class_names(self) -> tuple[str, ...]: ...
@@ -225,6 +227,7 @@ class DataSource(ABC):
             class_names=self.class_names,
             part_names=self.part_names,
             fingerprint=self.fingerprint,
+            geometry=self.geometry,
             **arrays,
         )
 

@@ -13,7 +13,6 @@ from glimpse_env.datasets.augmentation import augmented
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
-    Geometry,
     LabelledImages,
     Split,
     UnseenImages,
@@ -24,6 +23,7 @@ from glimpse_env.datasets.cropping import crop, middle_square
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 PROTOCOL = 1
 """Version of how images are resized and split; part of the fingerprint."""
@@ -64,7 +64,7 @@ class CelebAHQ(DataSource):
 
     mirror_symmetric = True
     name = "celeba-hq"
-    geometry = Geometry(glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
+    geometry = Geometry(image_size=SIZE, glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
     num_folds = 3
 

@@ -16,7 +16,6 @@ from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
-    Geometry,
     LabelledImages,
     Split,
     UnseenImages,
@@ -27,6 +26,7 @@ from glimpse_env.datasets.cropping import Box, crop, letterbox, parts_in_crop
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""
@@ -96,7 +96,7 @@ class CUB200(DataSource):
 
     mirror_symmetric = True
     name = "cub"
-    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=5)
+    geometry = Geometry(image_size=SIZE, glimpse_size=32, stride=8, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
     num_folds = 3
 
@@ -260,7 +260,7 @@ class CUBFull(CUB200):
     """
 
     name = "cub-full"
-    geometry = Geometry(glimpse_size=32, stride=8, num_glimpses=6)
+    geometry = Geometry(image_size=FULL_SIZE, glimpse_size=32, stride=8, num_glimpses=6)
     image_shape = (FULL_SIZE, FULL_SIZE, 3)
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:

@@ -22,7 +22,6 @@ from PIL import Image
 from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.base import (
     DataSource,
-    Geometry,
     LabelledImages,
     Split,
     UnseenImages,
@@ -31,6 +30,7 @@ from glimpse_env.datasets.base import (
 )
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 PROTOCOL = 1
 """Version of how images are composed; part of the fingerprint."""
@@ -83,7 +83,7 @@ class ClutteredDigits(DataSource):
     trained on any part of what it judges.
     """
 
-    geometry = Geometry(glimpse_size=12, stride=4, num_glimpses=6)
+    geometry = Geometry(image_size=CANVAS, glimpse_size=12, stride=4, num_glimpses=6)
     image_shape = (CANVAS, CANVAS, 1)
     num_folds = 2
     placements: dict[Split, int]

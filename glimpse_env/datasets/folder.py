@@ -14,7 +14,6 @@ from glimpse_env.datasets.augmentation import augmented, augmented_unseen
 from glimpse_env.datasets.base import (
     PUBLIC_SPLITS,
     DataSource,
-    Geometry,
     LabelledImages,
     Split,
     UnseenImages,
@@ -24,7 +23,7 @@ from glimpse_env.datasets.cropping import crop, middle_square
 from glimpse_env.datasets.photographs import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""
@@ -101,7 +100,7 @@ class ImageFolder(DataSource):
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
         grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
         self.geometry = Geometry(
-            grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
+            size, grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
         )
         self.image_shape = (size, size, 3)
         self.num_folds = whole_number("folds", folds, 2)

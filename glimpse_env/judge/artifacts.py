@@ -139,14 +139,14 @@ class ArtifactKind(Generic[Card]):
             raise ArtifactError(f"the {self.name} at {path} cannot be read ({error}); train it again.") from error
         return networks, card
 
-    def command(self, source: DataSource, scales: int, *words: str) -> str:
+    def command(self, source: DataSource, *words: str) -> str:
         """Returns the command line that trains one for a data set, with further ``words``."""
         options = source.chosen_options
         root = options.pop("root", None)
         command = ["python", f"scripts/{self.script}", "--env", env_of(source.name)]
         command += ["--root", root] if root else []
         command += ["--dataset-options", json.dumps(options)] if options else []
-        return shlex.join([*command, "--scales", str(scales), *words])
+        return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
 
 
 def identity_of(networks: Sequence[nn.Module], card: Any) -> str:

@@ -12,7 +12,7 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.judge.artifacts import ArtifactKind, identity_of
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 from glimpse_env.sensing.pyramid import cut_on_grid
 
 FORMAT = 1
@@ -62,7 +62,10 @@ class Judge:
     def __init__(self, networks: list[GlimpsePosterior], card: JudgeCard):
         self.networks = [network.eval().requires_grad_(False) for network in networks]
         self.card = card
-        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self.geometry = Geometry(
+            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
+        )
+        self.grid = self.geometry.grid
         self._temperatures = torch.tensor(card.temperatures, dtype=torch.float32)  # (K, T + 1)
 
     @property
@@ -228,27 +231,27 @@ def cut_features(
     return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
-def judge_path(source: DataSource, scales: int = 1) -> Path:
+def judge_path(source: DataSource) -> Path:
     """Returns where the judge of a data set is kept in the cache."""
-    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{scales}")
+    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{source.geometry.scales}")
 
 
-def judge_command(source: DataSource, scales: int = 1) -> str:
+def judge_command(source: DataSource) -> str:
     """Returns the command line that makes the judge of a data set."""
-    return JUDGES.command(source, scales)
+    return JUDGES.command(source)
 
 
-def find_judge(source: DataSource, scales: int = 1) -> Judge:
+def find_judge(source: DataSource) -> Judge:
     """The judge that fits a data set: from the cache, else the one shipped with the package.
 
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.
     """
-    name = f"{source.name}-x{scales}"
-    path = JUDGES.find(judge_path(source, scales), name, lambda card: card.fingerprint == source.fingerprint)
+    name = f"{source.name}-x{source.geometry.scales}"
+    path = JUDGES.find(judge_path(source), name, lambda card: card.fingerprint == source.fingerprint)
     if path is not None:
         return Judge.load(path)
     raise JudgeNotFoundError(
-        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, scales={scales}); "
-        f"make one with `{judge_command(source, scales)}`."
+        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, "
+        f"scales={source.geometry.scales}); make one with `{judge_command(source)}`."
     )

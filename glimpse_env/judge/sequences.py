@@ -4,7 +4,6 @@ import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.sensor import Sensor
 
 CHUNK = 256
 """Images at a time."""
@@ -25,7 +24,6 @@ def replayed(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners
         (N, T, classes) float32, summing to one over classes.
     """
     count, steps = corners.shape[:2]
-    sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
     probabilities = np.empty((count, steps, judge.num_classes), dtype=np.float32)
     for start in range(0, count, CHUNK):
         rows = slice(start, start + CHUNK)
@@ -33,7 +31,7 @@ def replayed(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners
         folds = np.asarray(dataset.folds[images])
         read: np.ndarray | float = 0.0
         for t in range(steps):
-            glimpses = sensor(dataset.images, images, places[:, t])[:, None]  # (b, 1, g, g, C * scales)
+            glimpses = judge.geometry.sensor(dataset.images, images, places[:, t])[:, None]  # (b, 1, g, g, C * scales)
             read = read + judge.read(glimpses, places[:, t : t + 1], folds)
             probabilities[rows, t] = judge.opinion(read, t + 1, folds)
     return probabilities

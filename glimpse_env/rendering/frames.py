@@ -108,7 +108,7 @@ def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
             label=int(batch.dataset.labels[index]) if batch.ended else None,
             named=None if batch.named is None else int(batch.named[i]),
             num_glimpses=steps,
-            scales=batch.sensor.scales,
+            scales=batch.geometry.scales,
         )
         for i, index in enumerate(batch.indices)
     ]

@@ -13,7 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
+from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensing.sensor import Sensor
 
 _ROUNDING = 1e-9
 """Locations that a span may be short of by rounding."""
@@ -106,3 +108,37 @@ class LocationGrid:
         """
         steps = np.clip(np.rint(np.asarray(corners) / self.stride), 0, self.side - 1).astype(np.int64)
         return steps[..., 0] * self.side + steps[..., 1]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The protocol of a data set: its glimpses, where they can be, and how many there are.
+
+    Raises:
+        ConfigurationError: if a glimpse does not fit into the image or a number is out of range.
+    """
+
+    image_size: int
+    """Side of the square images in pixels."""
+    glimpse_size: int
+    """Side of a glimpse in pixels."""
+    stride: float
+    """Pixels between neighbouring grid locations; see :class:`LocationGrid` for one that is no whole number."""
+    num_glimpses: int
+    """T, glimpses an episode."""
+    scales: int = 1
+    """Concentric windows of a glimpse, see :class:`Sensor`."""
+
+    def __post_init__(self) -> None:
+        whole_number("num_glimpses", self.num_glimpses, 1)
+        _ = self.grid, self.sensor  # which check what they are made of
+
+    @cached_property
+    def grid(self) -> LocationGrid:
+        """The locations that glimpses can be taken at."""
+        return LocationGrid(self.image_size, self.glimpse_size, self.stride)
+
+    @cached_property
+    def sensor(self) -> Sensor:
+        """Cuts the glimpses out of images."""
+        return Sensor(self.glimpse_size, self.scales)

@@ -13,7 +13,7 @@ from glimpse_env.errors import ConfigurationError, OracleNotFoundError
 from glimpse_env.judge.artifacts import ArtifactKind, identity_of
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.posterior import PosteriorConfig
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import Histories
 from oracles.amortised.network import LocationScorer
 from oracles.base import GlimpsePolicy, check_room, masked_argmin
@@ -77,7 +77,10 @@ class AmortisedOracle(GlimpsePolicy):
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
         self.networks = [scorer.eval().requires_grad_(False) for scorer in networks]
         self.card = card
-        self.grid = LocationGrid(card.image_size, card.config.glimpse_size, card.config.stride)
+        self.geometry = Geometry(
+            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
+        )
+        self.grid = self.geometry.grid
         self.network = network
         self._kernels = [scorer.kernels_from() for scorer in self._asked]
         self.map_title = map_title(card.criterion, card.horizon)
@@ -158,7 +161,7 @@ def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
 
 def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
     """Returns the command line that makes the amortised oracle of a judge."""
-    return ORACLES.command(source, judge.card.scales, "--horizon", horizon)
+    return ORACLES.command(source, "--horizon", horizon)
 
 
 def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:

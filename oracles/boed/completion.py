@@ -23,7 +23,6 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, asked_of
 from glimpse_env.judge.tables import EmbeddingTable, fill_table
-from glimpse_env.sensing.sensor import Sensor
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
@@ -127,7 +126,7 @@ class ImageBank:
         self.copies = copies_of(mirrored, whole_number("shifts", shifts, 0, dataset.images.shape[1] - 1))
         self.rows = np.tile(sources, len(self.copies))
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
-        self.sensor = Sensor(judge.grid.glimpse_size, judge.card.scales)
+        self.sensor = judge.geometry.sensor
         if cached:
             self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, sources, self.copies).array)
         else:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensing.sensor import Sensor
 from oracles.boed.oracle import BOEDOracle
 
 CHUNK = 128
@@ -70,10 +69,8 @@ def play_out(
     oracle: BOEDOracle,
     dataset: GlimpseDataset,
     judge: Judge,
-    geometry: Geometry,
     indices: np.ndarray,
     *,
-    scales: int = 1,
     progress: bool = True,
 ) -> PlayedOut:
     """Plays all T glimpses on each of the images ``indices`` (N,).
@@ -86,12 +83,12 @@ def play_out(
             f"criterion={oracle.config.criterion!r} cannot be subtracted from an entropy; the stopping rule needs "
             "'entropy' or 'log_loss'."
         )
-    if geometry.num_glimpses < 2:
-        raise ConfigurationError(f"num_glimpses={geometry.num_glimpses} leaves none to save; play at least 2.")
+    if dataset.geometry.num_glimpses < 2:
+        raise ConfigurationError(f"num_glimpses={dataset.geometry.num_glimpses} leaves none to save; play at least 2.")
     parts = []
     with tqdm(total=len(indices), desc="Episodes", unit="img", disable=not progress) as bar:
         for start in range(0, len(indices), CHUNK):
-            parts.append(_play_chunk(oracle, dataset, judge, geometry, indices[start : start + CHUNK], scales))
+            parts.append(_play_chunk(oracle, dataset, judge, indices[start : start + CHUNK]))
             bar.update(len(parts[-1].success))
     return PlayedOut(
         success=np.concatenate([part.success for part in parts]),
@@ -104,27 +101,22 @@ def _play_chunk(
     oracle: BOEDOracle,
     dataset: GlimpseDataset,
     judge: Judge,
-    geometry: Geometry,
     indices: np.ndarray,
-    scales: int,
 ) -> PlayedOut:
     maps = []
     rollouts = play(
         oracle,
         dataset,
         judge,
-        geometry,
         indices,
-        scales=scales,
         batch_size=CHUNK,
         progress=False,
         start=lambda rows: oracle.start(dataset, rows),
         on_step=lambda _rows, _t, _policy: maps.append(np.array(oracle.last_maps)),
     )
     count, steps = rollouts.locations.shape
-    glimpses = Sensor(geometry.glimpse_size, scales)(
-        dataset.images, np.repeat(indices, steps), rollouts.corners.reshape(-1, 2)
-    ).reshape(count, steps, geometry.glimpse_size, geometry.glimpse_size, -1)
+    glimpses = dataset.geometry.sensor(dataset.images, np.repeat(indices, steps), rollouts.corners.reshape(-1, 2))
+    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])
     folds = np.asarray(dataset.folds[indices])
     success = np.empty((count, steps), dtype=bool)
     gain = np.empty((count, steps - 1))

@@ -169,9 +169,7 @@ def _env_spec(source: DataSource, judge: Judge, observation: ObservationMode) ->
 
 
 def _episodes(size: int, source: DataSource, judge: Judge, observation: ObservationMode) -> EpisodeBatch:
-    return EpisodeBatch(
-        source.load("train"), judge, source.geometry, size, scales=judge.card.scales, observation=observation
-    )
+    return EpisodeBatch(source.load("train"), judge, size, observation=observation)
 
 
 def _played(

@@ -29,32 +29,32 @@ from oracles.training.posterior import (
 logger = logging.getLogger(__name__)
 
 
-def ensure_judge(source: DataSource, *, scales: int = 1, seed: int = 0, command: str = "") -> Judge:
+def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Judge:
     """The judge that fits a data set, trained and kept in the cache where there is none."""
     try:
-        return find_judge(source, scales)
+        return find_judge(source)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        judge = train_judge(source, preset_of(source).judge, seed=seed, scales=scales, command=command)
-        judge.save(judge_path(source, scales))
+        judge = train_judge(source, preset_of(source).judge, seed=seed, command=command)
+        judge.save(judge_path(source))
         return judge
 
 
-def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, scales: int = 1, command: str = "") -> Judge:
+def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str = "") -> Judge:
     """Trains, calibrates and scores a judge; a run that was stopped goes on from its last finished pass.
 
     Args:
         source: the data set.
         plan: how to train.
         seed: of all that is random.
-        scales: windows a glimpse.
         command: what makes this judge again; kept in its card.
     """
-    work = cache_folder() / "judge-training" / digest(source.name, source.fingerprint, scales, seed, vars(plan))
+    key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
+    work = cache_folder() / "judge-training" / key
     visit = partial(visited_histories, source, plan)
     trainers = []
     for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed, scales=scales, visit=visit)
+        trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit)
         trainer.run(work / f"{fold}.pt")
         trainers.append(trainer)
     judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
@@ -94,9 +94,7 @@ def _oracle_locations(
         oracle,
         looked_at,
         judge,
-        source.geometry,
         rows,
-        scales=judge.card.scales,
         start=lambda indices: oracle.start(looked_at, indices),
     )
     return rollouts.locations

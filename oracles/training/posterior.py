@@ -44,27 +44,24 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
 
     unit = "passes"
 
-    def __init__(
-        self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int, scales: int = 1, visit: Visit | None = None
-    ):
+    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int, visit: Visit | None = None):
         """
         Args:
             source: the data set.
             fold: whose images the network will not see.
             plan: how to train.
             seed: of all that is random.
-            scales: windows per glimpse.
             visit: collects the histories that an oracle visits; None trains on random ones only.
 
         Raises:
             ConfigurationError: if ``plan.start`` cannot be followed, as the encoders' shapes differ.
         """
-        self.source, self.scales, self.visit = source, scales, visit
-        geometry = source.geometry
+        self.source, self.visit = source, visit
+        self.geometry = geometry = source.geometry
         self.num_glimpses = geometry.num_glimpses
-        self.grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+        self.grid = geometry.grid
         torch.manual_seed(seed * 1000 + fold)
-        network = GlimpsePosterior(network_config(source, plan, scales))
+        network = GlimpsePosterior(network_config(source, plan))
         if plan.start is not None:
             _start_from(network, find_judge(make_source(plan.start)).networks[0], plan.start)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,8 +75,8 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
 
     @property
     def identity(self) -> str:
-        source = self.source
-        return f"{source.name} {source.fingerprint} fold {self.fold} x{self.scales} seed {self.seed} {self.plan}"
+        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
+        return f"{trained} seed {self.seed} {self.plan}"
 
     def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
         if self.visit is not None and self.done in self.visits:
@@ -103,7 +100,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
             fingerprint=self.source.fingerprint,
             config=self.network.config,
             image_size=self.grid.image_size,
-            scales=self.scales,
+            scales=self.geometry.scales,
             num_glimpses=self.num_glimpses,
             num_networks=1,
             temperatures=[[1.0] * (self.num_glimpses + 1)],
@@ -165,7 +162,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
     ) -> tuple[Tensor, float]:
         """Mean loss over all prefixes of all histories (b, h, T), and the accuracy after T glimpses."""
         network = self.network
-        summed = prefix_sums(network, images, locations, self.grid, self.scales)  # (b, h, T + 1, D)
+        summed = prefix_sums(network, images, locations, self.grid, self.geometry.scales)  # (b, h, T + 1, D)
         logits = network.logits(summed)
         target = torch.from_numpy(labels)[:, None, None].expand(logits.shape[:-1])
         loss = F.cross_entropy(logits.flatten(0, 2), target.flatten())
@@ -178,12 +175,12 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return loss, accuracy
 
 
-def network_config(source: DataSource, plan: JudgePlan, scales: int = 1) -> PosteriorConfig:
+def network_config(source: DataSource, plan: JudgePlan) -> PosteriorConfig:
     """Returns the shape of the networks of a data set's judge."""
     return PosteriorConfig(
         glimpse_size=source.geometry.glimpse_size,
         stride=source.geometry.stride,
-        channels=source.image_shape[2] * scales,
+        channels=source.image_shape[2] * source.geometry.scales,
         num_classes=len(source.class_names),
         num_parts=len(source.part_names),
         features=plan.features,

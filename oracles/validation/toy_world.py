@@ -12,7 +12,6 @@ from glimpse_env.datasets.base import GlimpseDataset, Split
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior
-from glimpse_env.sensing.geometry import LocationGrid
 
 IMPOSSIBLE = -60.0
 """Log-likelihood of a pixel that a cause never shows."""
@@ -72,6 +71,11 @@ class ToyWorld:
         return self.likelihood.shape[1]
 
     @cached_property
+    def geometry(self) -> Geometry:
+        """Single pixels, as many as there are."""
+        return Geometry(round(self.num_places**0.5), glimpse_size=1, stride=1, num_glimpses=self.num_places)
+
+    @cached_property
     def fingerprint(self) -> str:
         return digest("toy world", self.likelihood, self.labels, self.pixels)
 
@@ -115,7 +119,7 @@ class ToyWorld:
 
     def dataset(self, values: np.ndarray, labels: np.ndarray, split: Split = "train") -> GlimpseDataset:
         """Images of values (N, L) as a split of a data set."""
-        side = round(self.num_places**0.5)
+        side = self.geometry.image_size
         return GlimpseDataset(
             name="toy",
             split=split,
@@ -126,6 +130,7 @@ class ToyWorld:
             part_names=(),
             parts=np.zeros((len(labels), 0, 3), dtype=np.float32),
             fingerprint=digest(self.fingerprint, values),
+            geometry=self.geometry,
         )
 
     def _classes(self, causes: np.ndarray) -> np.ndarray:
@@ -142,7 +147,7 @@ class ExactJudge:
 
     def __init__(self, world: ToyWorld):
         self.world = world
-        self.grid = LocationGrid(image_size=round(world.num_places**0.5), glimpse_size=1, stride=1)
+        self.geometry, self.grid = world.geometry, world.geometry.grid
         self.networks: list[GlimpsePosterior | None] = [None]
         self.num_classes = world.num_classes
         self.card = SimpleNamespace(scales=1)

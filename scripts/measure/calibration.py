@@ -12,13 +12,14 @@ import numpy as np
 import tyro
 from tqdm.auto import tqdm
 
-from agents.evaluation.calibration import Calibration, calibrate, calibration_table
+from agents.evaluation.calibration import Calibration, calibrate
 from agents.evaluation.evaluate import TITLES, choose_images, start_on
 from agents.reports.oracle_plots import reliability
+from agents.reports.oracle_tables import calibration_table
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.judge.sequences import replayed
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.rollout import play
 from glimpse_env.versions import versions
 from oracles.registry import make_policy
@@ -61,8 +62,8 @@ def main(args: Args) -> None:
 
 def run(args: Args) -> None:
     """Plays, measures, prints the table and draws the picture."""
-    source, scales = source_of(args.env, args.root, args.dataset_options), scales_of(args.env, args.scales)
-    judge, test = ensure_judge(source, scales=scales), source.load("test")
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    judge, test = ensure_judge(source), source.load("test")
     if args.network is not None:
         if not 0 <= args.network < len(judge.networks):
             raise ConfigurationError(f"--network {args.network} must lie in 0..{len(judge.networks) - 1}.")
@@ -74,7 +75,7 @@ def run(args: Args) -> None:
             continue
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
-        rollouts = play(policy, test, judge, source.geometry, indices, scales=scales, start=start_on(policy, test))
+        rollouts = play(policy, test, judge, indices, start=start_on(policy, test))
         probabilities = replayed(test, judge, indices, rollouts.corners)
         found[name] = [
             calibrate(probabilities[:, t], rollouts.labels, seed=args.seed)

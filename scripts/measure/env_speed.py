@@ -32,9 +32,10 @@ from tqdm.auto import tqdm
 
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env import ENV_IDS
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
+from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import ObservationMode
 from glimpse_env.vector_env import GlimpseVectorEnv
 
@@ -298,10 +299,9 @@ def _env_of(images: np.ndarray, num_envs: int) -> GlimpseVectorEnv:
         part_names=(),
         parts=np.zeros((count, 0, 3), dtype=np.float32),
         fingerprint="random",
+        geometry=Geometry(images.shape[1], 12, 4, 6),
     )
-    return GlimpseVectorEnv(
-        dataset, Undecided(), Geometry(12, 4, 6), num_envs=num_envs, observation="glimpse", posterior_info=False
-    )
+    return GlimpseVectorEnv(dataset, Undecided(), num_envs=num_envs, observation="glimpse", posterior_info=False)
 
 
 def circumstances(args: Args) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def played(name: str, source: DataSource, judge: Judge, args: Args) -> dict[str,
             tables = sum(bank.embeddings.numel() * bank.embeddings.element_size() for bank in policy.banks)
         seconds = time.perf_counter() - start
     with Memory() as running:
-        found = evaluate(policy, val, judge, source.geometry, choose_images(val, args.images), name=name)
+        found = evaluate(policy, val, judge, choose_images(val, args.images), name=name)
     return {
         **found.to_json(),
         "ms": found.milliseconds,

@@ -321,12 +321,11 @@ class Timed:
 
 def sequences(setting: Setting, policy: Timed) -> np.ndarray:
     """(N, T) locations: a batch of sequences on images that are not in the bank."""
-    rows, world = np.arange(setting.args.sequences), setting.world
+    rows = np.arange(setting.args.sequences)
     return play(
         policy,
         setting.test,
         setting.judge,
-        world.source.geometry,
         rows,
         batch_size=len(rows),
         progress=False,

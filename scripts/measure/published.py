@@ -19,21 +19,17 @@ from agents.evaluation.published import (
     Judged,
     chosen_by,
     differences,
-    last_differences,
     maps_along,
     mean_estimate,
     official_training_images,
-    percentile_table,
     ranks,
     reach,
-    reach_table,
     shuffled,
-    steps_table,
-    success_table,
     to_json,
     transposed,
 )
 from agents.reports import oracle_plots as oracle_figures
+from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
 from glimpse_env.registration import source_of

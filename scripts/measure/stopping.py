@@ -21,12 +21,12 @@ from agents.evaluation.statistics import Estimate, percentile_estimates, success
 from agents.ram import stopping as early_stopping
 from agents.ram.algorithm import RAM
 from agents.reports.stopping_plots import StoppingCurve, stopping_curves
-from agents.reports.tables import command_line, estimated, markdown
+from agents.reports.tables import command_line, format_estimate, markdown
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.boed.oracle import BOEDOracle
 from oracles.boed.stopping import PlayedOut, glimpses_used, play_out
@@ -74,7 +74,7 @@ def main(args: Args) -> None:
 
 def measure(args: Args) -> None:
     """Plays, and writes picture and figures."""
-    source = source_of(args.env, args.root, args.dataset_options)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
     indices = choose_images(source.load(args.split), args.images)
     played, who = played_by_network(args, source, indices) if args.network else played_by_oracle(args, source, indices)
     rules = rules_of(played)
@@ -128,12 +128,11 @@ def measure(args: Args) -> None:
 
 def played_by_oracle(args: Args, source: DataSource, indices: np.ndarray) -> tuple[PlayedOut, dict[str, Any]]:
     """The oracle's episodes, judged by the judge, and what they were played with."""
-    scales = scales_of(args.env, args.scales)
-    judge = ensure_judge(source, scales=scales)
+    judge = ensure_judge(source)
     oracle = make_policy(args.policy, source, judge)
     if not isinstance(oracle, BOEDOracle):
         raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
-    played = play_out(oracle, source.load(args.split), judge, source.geometry, indices, scales=scales)
+    played = play_out(oracle, source.load(args.split), judge, indices)
     return played, {
         "judge": judge.identity,
         "policy": args.policy,
@@ -151,7 +150,7 @@ def played_by_network(args: Args, source: DataSource, indices: np.ndarray) -> tu
         num_envs=1,
         task="classify",
         observation="glimpse",
-        scales=scales_of(args.env, args.scales),
+        scales=source.geometry.scales,
         dataset_options=json.loads(args.dataset_options),
         **root,
     )
@@ -209,7 +208,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown of :func:`comparisons`."""
 
     def told(content: dict[str, Any], signed: bool = False) -> str:
-        return estimated(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
+        return format_estimate(Estimate(content["value"], *content["interval"]), 1, scale=100, signed=signed)
 
     head = ["mean glimpses", "fixed number, %", "by entropy, %", "less fixed, points", "by information gain, %"]
     lines = [[*head, "less fixed, points"]]

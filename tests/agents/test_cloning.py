@@ -21,7 +21,7 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations
 from tests.support import toy
-from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
+from tests.support.toy import CountingJudge, toy_dataset, toy_judge
 from tests.support.toy_agents import (
     CONFIG,
     GRID,
@@ -45,7 +45,7 @@ LOCATIONS = np.array([[3, 5, 4, 0], [7, 2, 7, 1]])
 
 
 def make_data(epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, **options: Any) -> CloningData:
-    return CloningData.from_demonstrations(demonstrations(locations, epe), toy_dataset(), GEOMETRY, **options)
+    return CloningData.from_demonstrations(demonstrations(locations, epe), toy_dataset(), **options)
 
 
 def plain_model(env: Any = None, **options: Any) -> PPO:
@@ -81,7 +81,7 @@ def test_argmax_targets_by_hand() -> None:
 
 def test_states_are_what_the_environment_shows() -> None:
     data = random_data()
-    env = GlimpseEnv(toy_dataset(), CountingJudge(), GEOMETRY)
+    env = GlimpseEnv(toy_dataset(), CountingJudge())
     for row in range(3):
         observation, _ = env.reset(options={"index": row})
         for step in range(STEPS):
@@ -100,7 +100,7 @@ def test_embedded_states_are_what_the_environment_shows() -> None:
     assert (data.observation, embedded.observation) == ("history", "embedding")
     assert embedded.glimpses.shape == (len(data), STEPS - 1, CONFIG.embedding)
     assert embedded.glimpses.dtype == np.float16
-    env = GlimpseEnv(toy_dataset(), judge, GEOMETRY, observation="embedding")
+    env = GlimpseEnv(toy_dataset(), judge, observation="embedding")
     for row in range(0, len(data), 5):
         observation, _ = env.reset(options={"index": row})
         for step in range(STEPS):
@@ -133,7 +133,7 @@ def test_mirror_images_are_embedded_as_such() -> None:
     embedded = random_data(count).with_mirror_images().embedded(judge)[count:]
     dataset = toy_dataset(count)
     flipped = toy_dataset(count, images=np.ascontiguousarray(dataset.images[:, :, ::-1]), fingerprint="flipped")
-    env = GlimpseEnv(flipped, judge, GEOMETRY, observation="embedding")
+    env = GlimpseEnv(flipped, judge, observation="embedding")
     for row in range(count):
         env.reset(options={"index": row})
         for step in range(STEPS - 1):
@@ -147,7 +147,7 @@ def test_split_keeps_images_apart() -> None:
     indices = rng.integers(20, size=60)
     locations = rng.permuted(np.tile(np.arange(64), (60, 1)), axis=1)[:, :STEPS]
     made = demonstrations(locations, indices=indices)
-    data = CloningData.from_demonstrations(made, toy_dataset(), GEOMETRY, targets="argmax")
+    data = CloningData.from_demonstrations(made, toy_dataset(), targets="argmax")
     train, held = data.split(0.25, seed=1)
     assert len(train) + len(held) == 60
     assert not set(train.indices) & set(held.indices)
@@ -264,7 +264,7 @@ def test_a_policy_that_looks_is_cloned(
     algo: str, architecture: str, observation: Literal["history", "embedding"]
 ) -> None:
     """The demonstrator goes by the grey it has seen; only a policy that sees it too can agree on held-out images."""
-    data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset(), GEOMETRY)
+    data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset())
     if observation == "embedding":
         data = data.embedded(toy_judge())
     if algo == "plain":
@@ -294,7 +294,7 @@ def test_a_policy_that_looks_is_cloned(
 
     judge = CountingJudge() if observation == "history" else toy_judge(fingerprint="grey")
     grey = replace(grey_dataset(8), fingerprint="grey")
-    played = play(model, grey, judge, GEOMETRY, np.arange(8), observation=observation, progress=False)
+    played = play(model, grey, judge, np.arange(8), observation=observation, progress=False)
     np.testing.assert_array_equal(played.locations, grey_demonstrations(8).locations)
 
 
@@ -352,13 +352,13 @@ def test_mirror_images_of_demonstrations_are_demonstrations_of_mirror_images() -
     epe = rng.random((*taken.shape, side * side)).astype(np.float16)
     entropies = np.zeros(taken.shape, dtype=np.float32)
     made = Demonstrations(np.arange(count), taken, entropies, epe, {})
-    data = CloningData.from_demonstrations(made, dataset, toy.GEOMETRY).with_mirror_images()
+    data = CloningData.from_demonstrations(made, dataset).with_mirror_images()
     rows, cols = np.divmod(taken, side)
     mirrored = rows * side + side - 1 - cols
     flipped = toy.toy_dataset(images=np.ascontiguousarray(dataset.images[:, :, ::-1]))
     maps = epe.reshape(*taken.shape, side, side)[..., ::-1].reshape(epe.shape)
     again = Demonstrations(np.arange(count), mirrored, entropies, maps, {})
-    expected = CloningData.from_demonstrations(again, flipped, toy.GEOMETRY)
+    expected = CloningData.from_demonstrations(again, flipped)
     assert len(data) == 2 * count
     for field in ("indices", "taken", "glimpses", "targets"):
         np.testing.assert_array_equal(getattr(data[count:], field), getattr(expected, field))

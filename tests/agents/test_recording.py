@@ -64,13 +64,11 @@ def test_what_is_recorded_is_what_the_agent_plays(algo: str, agents: dict[str, P
     assert recorded.epe is None
     assert all(len(set(row)) == 6 for row in recorded.locations), "no location twice"
     model, settings = load_agent(agents[algo])
-    played = play(
-        model, train, judge, SOURCE.geometry, recorded.indices, observation=settings["observation"], progress=False
-    )
+    played = play(model, train, judge, recorded.indices, observation=settings["observation"], progress=False)
     np.testing.assert_array_equal(recorded.locations, played.locations)
     np.testing.assert_array_equal(recorded.entropies, played.entropy)
     recorded.check_fits(SOURCE, judge)
-    data = CloningData.from_demonstrations(recorded, train, SOURCE.geometry, targets="argmax")
+    data = CloningData.from_demonstrations(recorded, train, targets="argmax")
     np.testing.assert_array_equal(data.taken, recorded.locations)
 
 

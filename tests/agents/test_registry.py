@@ -16,7 +16,7 @@ from agents.registry import ALGORITHMS, KeepDemonstrations, make_model, steps_be
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
-from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
+from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
     OBSERVATIONS,
     STEPS,
@@ -65,7 +65,7 @@ def test_rollouts_are_whole_episodes(algo: str, num_envs: int) -> None:
 
 @pytest.mark.parametrize("algo", ON_POLICY)
 def test_the_vector_environment_is_trained_on(algo: str) -> None:
-    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=4, posterior_info=False))
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=4, posterior_info=False))
     model = make_model(algo, env, seed=0, judge=toy_judge(), n_steps=STEPS, device="cpu")
     warm_up_critic(model, timesteps=STEPS * 4, epochs=1)
     model.learn(STEPS * 4, callback=KeepDemonstrations(random_data()))
@@ -231,7 +231,7 @@ def test_off_policy_algorithms_learn_in_the_vector_environment(algo: str, observ
     """From demonstrations too; a frozen encoder is the judge's and stays so, all else moves."""
     judge = toy_judge()
     options = {"num_envs": 4, "posterior_info": False, "observation": observation}
-    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, GEOMETRY, **options))
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, **options))
     model: Any = make_model(algo, env, seed=0, judge=judge, device="cpu")
     assert model.policy.encodes_once == (observation == "history")
     extractor = model.policy.pi_features_extractor

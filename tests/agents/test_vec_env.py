@@ -21,13 +21,11 @@ STEPS = GEOMETRY.num_glimpses
 
 
 def make(num_envs: int = NUM_ENVS, **settings: Any) -> GlimpseVecEnv:
-    return GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=num_envs, **settings))
+    return GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=num_envs, **settings))
 
 
 def make_dummy(num_envs: int = NUM_ENVS, **settings: Any) -> DummyVecEnv:
-    return DummyVecEnv(
-        [lambda: Monitor(GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY, **settings)) for _ in range(num_envs)]
-    )
+    return DummyVecEnv([lambda: Monitor(GlimpseEnv(toy_dataset(), toy_judge(), **settings)) for _ in range(num_envs)])
 
 
 def assert_same(first: Any, second: Any, where: str = "") -> None:

@@ -1,6 +1,7 @@
 """Whatever comes in, what goes wrong is one named exception, and the environment can be used afterwards."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -39,7 +40,7 @@ QUICK = settings(max_examples=150, deadline=None, derandomize=True, suppress_hea
 
 
 def make(**arguments: Any) -> GlimpseEnv:
-    return GlimpseEnv(toy_dataset(), CountingJudge(), GEOMETRY, **arguments)
+    return GlimpseEnv(toy_dataset(), CountingJudge(), **arguments)
 
 
 def means_a_location(action: Any) -> bool:
@@ -86,7 +87,7 @@ def test_single_environments_refuse_what_is_no_action(mode: Any, means: Any, val
 @QUICK
 @given(actions=st.one_of(JUNK, st.lists(st.integers(-2, 66), max_size=4)))
 def test_vector_environments_refuse_what_are_no_actions(actions: Any) -> None:
-    env = GlimpseVectorEnv(toy_dataset(), CountingJudge(), GEOMETRY, num_envs=2)
+    env = GlimpseVectorEnv(toy_dataset(), CountingJudge(), num_envs=2)
     env.reset(seed=0)
     try:
         array = np.asarray(actions)
@@ -103,7 +104,7 @@ def test_vector_environments_refuse_what_are_no_actions(actions: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["single", "vector"])
 def test_resets_refuse_wrong_options_and_seeds(kind: str) -> None:
-    env: Any = make() if kind == "single" else GlimpseVectorEnv(toy_dataset(), CountingJudge(), GEOMETRY, num_envs=2)
+    env: Any = make() if kind == "single" else GlimpseVectorEnv(toy_dataset(), CountingJudge(), num_envs=2)
     action = 3 if kind == "single" else [3, 4]
 
     @QUICK
@@ -132,16 +133,13 @@ def test_resets_refuse_wrong_options_and_seeds(kind: str) -> None:
 
 @QUICK
 @given(
-    name=st.sampled_from(["observation", "action", "reward", "scales", "posterior_info", "tabulated", "render_mode"]),
+    name=st.sampled_from(["observation", "action", "reward", "posterior_info", "tabulated", "render_mode"]),
     value=JUNK,
 )
-@example(name="scales", value=2.0)
-@example(name="scales", value=7)
-@example(name="scales", value=True)
 @example(name="posterior_info", value="yes")
 @example(name="tabulated", value=1)
 def test_constructors_refuse_wrong_arguments(name: str, value: Any) -> None:
-    for build in (make, lambda **given: EpisodeBatch(toy_dataset(), CountingJudge(), GEOMETRY, 2, **given)):
+    for build in (make, lambda **given: EpisodeBatch(toy_dataset(), CountingJudge(), 2, **given)):
         if build is not make and name == "render_mode":
             continue
         try:
@@ -149,9 +147,25 @@ def test_constructors_refuse_wrong_arguments(name: str, value: Any) -> None:
         except ConfigurationError as error:
             refusal = str(error)
         else:
-            assert value in (None, "history", "canvas", "discrete", "rgb_array", True, False) or value in range(1, 7)
+            assert value in (None, "history", "canvas", "discrete", "rgb_array", True, False)
             continue
         assert repr(value) in refusal or "tabulate" in refusal
+
+
+@QUICK
+@given(scales=JUNK)
+@example(scales=2.0)
+@example(scales=7)
+@example(scales=True)
+def test_geometries_refuse_wrong_scales(scales: Any) -> None:
+    try:
+        replace(GEOMETRY, scales=scales)
+    except ConfigurationError as error:
+        refusal = str(error)
+    else:
+        assert scales in range(1, 7)
+        return
+    assert f"scales={scales!r}" in refusal
 
 
 @QUICK
@@ -161,7 +175,7 @@ def test_constructors_refuse_wrong_arguments(name: str, value: Any) -> None:
 @example(num_envs=2**70)
 def test_vector_environments_refuse_wrong_numbers(num_envs: Any) -> None:
     try:
-        env = GlimpseVectorEnv(toy_dataset(), CountingJudge(), GEOMETRY, num_envs=num_envs)
+        env = GlimpseVectorEnv(toy_dataset(), CountingJudge(), num_envs=num_envs)
     except ConfigurationError as error:
         refusal = str(error)
     else:
@@ -171,7 +185,7 @@ def test_vector_environments_refuse_wrong_numbers(num_envs: Any) -> None:
 
 
 def test_after_a_refusal_an_agent_can_still_learn() -> None:
-    env = gym.wrappers.TimeLimit(GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY), 10)
+    env = gym.wrappers.TimeLimit(GlimpseEnv(toy_dataset(), toy_judge()), 10)
     env.reset(seed=0)
     for bad in (None, 64, "here", [1]):
         with pytest.raises(InvalidActionError):

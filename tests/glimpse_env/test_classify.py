@@ -52,7 +52,7 @@ def env_id(request: pytest.FixtureRequest) -> str:
 
 
 def make(**settings: Any) -> GlimpseEnv:
-    return GlimpseEnv(toy_dataset(), None, GEOMETRY, task="classify", **settings)
+    return GlimpseEnv(toy_dataset(), None, task="classify", **settings)
 
 
 # Every id
@@ -122,7 +122,7 @@ def test_algorithms_learn_as_they_are(world: dict[str, dict[str, Any]], env_id: 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_vector_environments_agree_with_single_ones(settings: dict[str, Any]) -> None:
-    arguments: Any = (toy_dataset(), None, GEOMETRY)
+    arguments: Any = (toy_dataset(), None)
     env = GlimpseVectorEnv(*arguments, num_envs=3, task="classify", **settings)
     singles = SyncVectorEnv([lambda: make(**settings)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
     check_equal_to_singles(env, singles, steps=2 * (STEPS + 1) + 1)
@@ -207,13 +207,13 @@ def test_what_only_a_judge_can_give_is_refused(settings: dict[str, Any], named: 
 
 def test_judge_and_task_belong_together() -> None:
     with pytest.raises(ConfigurationError, match="has no judge"):
-        GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY, task="classify")
+        GlimpseEnv(toy_dataset(), toy_judge(), task="classify")
     with pytest.raises(ConfigurationError, match="needs a judge"):
-        GlimpseEnv(toy_dataset(), None, GEOMETRY)
+        GlimpseEnv(toy_dataset(), None)
     with pytest.raises(ConfigurationError, match="task='guess'"):
-        GlimpseEnv(toy_dataset(), None, GEOMETRY, task="guess")  # type: ignore[arg-type]
+        GlimpseEnv(toy_dataset(), None, task="guess")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="log_loss"):
-        GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY, reward="log_loss")
+        GlimpseEnv(toy_dataset(), toy_judge(), reward="log_loss")
 
 
 def test_a_judge_that_would_not_be_asked_is_refused(world: dict[str, dict[str, Any]], tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ class Knowing:
 
 def test_rollouts_of_agents_that_classify() -> None:
     dataset = toy_dataset()
-    rollouts = play(Knowing(), dataset, None, GEOMETRY, np.arange(6), batch_size=4, progress=False)
+    rollouts = play(Knowing(), dataset, None, np.arange(6), batch_size=4, progress=False)
     assert rollouts.success.tolist() == (dataset.labels[:6] == 2).tolist()
     assert rollouts.locations.tolist() == [list(range(STEPS))] * 6
     sure = (1 + np.arange(1, STEPS + 1)) / (2 + np.arange(1, STEPS + 1))
@@ -278,16 +278,16 @@ def test_rollouts_of_agents_that_classify() -> None:
 def test_an_agent_that_tells_no_probabilities_is_evaluated_by_success() -> None:
     agent = PPO("MultiInputPolicy", make(), seed=0, policy_kwargs={"net_arch": [8]}, **PPO_SETTINGS)
     dataset = toy_dataset()
-    evaluation = evaluate(agent, dataset, None, GEOMETRY, np.arange(8), name="ppo", progress=False)
+    evaluation = evaluate(agent, dataset, None, np.arange(8), name="ppo", progress=False)
     assert len(evaluation.outcomes) == 8
     assert np.isnan(evaluation.final_log_loss).all()
     assert evaluation.judge == "none"
-    known = evaluate(Knowing(), dataset, None, GEOMETRY, np.arange(8), name="knowing", progress=False)
+    known = evaluate(Knowing(), dataset, None, np.arange(8), name="knowing", progress=False)
     assert known.success_rate == (dataset.labels[:8] == 2).mean()
 
 
 def test_sb3s_vector_environment_counts_the_answer_as_a_step() -> None:
-    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), None, GEOMETRY, num_envs=2, task="classify"))
+    env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), None, num_envs=2, task="classify"))
     env.reset()
     for _ in range(STEPS + 1):
         *_, infos = env.step(np.array([[1, 2], [3, 0]]))

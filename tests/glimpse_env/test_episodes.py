@@ -24,7 +24,7 @@ def test_the_judge_is_asked_where_its_answer_is_needed() -> None:
     def asked(**settings: object) -> list[int]:
         """How many histories the judge was asked about at the start and at each step."""
         judge, told = CountingJudge(), []
-        batch = EpisodeBatch(toy_dataset(), judge, GEOMETRY, 5, **settings)  # type: ignore[arg-type]
+        batch = EpisodeBatch(toy_dataset(), judge, 5, **settings)  # type: ignore[arg-type]
         batch.begin(np.arange(5))
         told.append(judge.asked)
         for t in range(STEPS):
@@ -40,7 +40,7 @@ def test_the_judge_is_asked_where_its_answer_is_needed() -> None:
 
 def test_each_image_is_judged_by_its_fold() -> None:
     dataset = toy_dataset(num_folds=2)
-    batch = EpisodeBatch(dataset, toy_judge(), GEOMETRY, len(dataset))
+    batch = EpisodeBatch(dataset, toy_judge(), len(dataset))
     _, info = batch.begin(np.arange(len(dataset)))
     first, second = (info["probabilities"][dataset.folds == fold] for fold in (0, 1))
     assert np.ptp(first, axis=0).max() == np.ptp(second, axis=0).max() == 0
@@ -49,8 +49,8 @@ def test_each_image_is_judged_by_its_fold() -> None:
 
 def test_a_batch_plays_what_its_episodes_play_alone() -> None:
     dataset, judge = toy_dataset(), toy_judge()
-    together = EpisodeBatch(dataset, judge, GEOMETRY, 6, reward="information")
-    alone = [EpisodeBatch(dataset, judge, GEOMETRY, 1, reward="information") for _ in range(6)]
+    together = EpisodeBatch(dataset, judge, 6, reward="information")
+    alone = [EpisodeBatch(dataset, judge, 1, reward="information") for _ in range(6)]
     indices = np.array([3, 3, 20, 0, 11, 7])
     together.begin(indices)
     for row, one in enumerate(alone):
@@ -68,7 +68,7 @@ def test_a_batch_plays_what_its_episodes_play_alone() -> None:
 
 
 def test_an_invalid_action_in_a_batch_changes_nothing() -> None:
-    batch = EpisodeBatch(toy_dataset(), toy_judge(), GEOMETRY, 3)
+    batch = EpisodeBatch(toy_dataset(), toy_judge(), 3)
     batch.begin(np.arange(3))
     with pytest.raises(InvalidActionError, match="77"):
         batch.step(np.array([1, 77, 2]))
@@ -79,7 +79,7 @@ def test_an_invalid_action_in_a_batch_changes_nothing() -> None:
 
 
 def test_copies_share_what_never_changes() -> None:
-    batch = EpisodeBatch(toy_dataset(), toy_judge(), GEOMETRY, 2)
+    batch = EpisodeBatch(toy_dataset(), toy_judge(), 2)
     batch.begin(np.arange(2))
     copied = copy.deepcopy(batch)
     assert copied.dataset is batch.dataset
@@ -91,4 +91,4 @@ def test_copies_share_what_never_changes() -> None:
 
 def test_a_batch_needs_an_episode() -> None:
     with pytest.raises(ConfigurationError, match="num_envs=0"):
-        EpisodeBatch(toy_dataset(), toy_judge(), GEOMETRY, 0)
+        EpisodeBatch(toy_dataset(), toy_judge(), 0)

@@ -16,7 +16,7 @@ from glimpse_env.datasets import DATASETS, make_source
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import judge_command
 from glimpse_env.presets import dataset_of
-from glimpse_env.registration import scales_of, source_of
+from glimpse_env.registration import source_of
 from tests.support.toy import write_toy_judge
 
 MODULE = '''
@@ -25,14 +25,14 @@ from functools import cached_property
 import numpy as np
 
 import glimpse_env
-from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages
+from glimpse_env.datasets import DataSource, Geometry, LabelledImages
 
 
 class Shades(DataSource):
     """Images of one grey each: dark or bright."""
 
     name = "shades"
-    geometry = Geometry(glimpse_size=12, stride=4, num_glimpses=3)
+    geometry = Geometry(image_size=24, glimpse_size=12, stride=4, num_glimpses=3)
     image_shape = (24, 24, 1)
     class_names = ("dark", "bright")
     num_folds = 2
@@ -77,15 +77,16 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
         source = source_of("shades_outside:Shades-v0")
         for scales in (1, 2):
-            write_toy_judge(source, scales)
+            write_toy_judge(source.with_scales(scales))
         yield folder
 
 
 @pytest.mark.parametrize("env", ["shades_outside:Shades-v0", "Shades-v0", "shades", "ShadesClassify-v0"])
 def test_flags_name_the_data_set(outside: Path, env: str) -> None:
     assert dataset_of(env) == "shades"
-    assert scales_of(env) == 2
     source = source_of(env, dataset_options='{"contrast": 90}')
+    assert source.geometry.scales == 2
+    assert source_of(env, scales=1).geometry.scales == 1
     assert source.chosen_options == {"contrast": 90}
     assert make_source("shades_outside:shades", contrast=90).fingerprint == source.fingerprint
 

@@ -6,7 +6,7 @@ import pytest
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.rendering.frames import HEIGHT, MAP_WIDTH, WIDTH, Window, draw_episode
-from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
+from tests.support.toy import SIZE, toy_dataset, toy_judge
 
 NAMES = tuple(f"species {k}" for k in range(10))
 SIDE = 320
@@ -108,7 +108,7 @@ def test_a_map_lies_where_its_grid_does() -> None:
 @pytest.mark.parametrize("steps", [0, 2, 4])
 def test_environments_draw_their_episode(steps: int) -> None:
     dataset, judge = toy_dataset(), toy_judge()
-    env = GlimpseEnv(dataset, judge, GEOMETRY, render_mode="rgb_array")
+    env = GlimpseEnv(dataset, judge, render_mode="rgb_array")
     _, info = env.reset(options={"index": 4})
     for location in range(steps):
         info = env.step(location)[-1]
@@ -127,7 +127,7 @@ def test_environments_draw_their_episode(steps: int) -> None:
 
 
 def test_without_a_mode_nothing_is_drawn() -> None:
-    env = GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY)
+    env = GlimpseEnv(toy_dataset(), toy_judge())
     env.reset()
     assert env.render() is None
 
@@ -136,7 +136,7 @@ def test_the_window_shows_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.setattr(GlimpseEnv, "metadata", {**GlimpseEnv.metadata, "render_fps": 1000})
-    env, drawn = (GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY, render_mode=mode) for mode in ("human", "rgb_array"))
+    env, drawn = (GlimpseEnv(toy_dataset(), toy_judge(), render_mode=mode) for mode in ("human", "rgb_array"))
     for one in (env, drawn):
         one.reset(seed=0)
     for location in (5, 9):

@@ -31,8 +31,8 @@ class ByBrightness:
 @pytest.mark.parametrize("batch_size", [1, 3, 128])
 def test_rollouts_are_the_episodes_of_the_environment(batch_size: int) -> None:
     dataset, judge = toy_dataset(), toy_judge()
-    rollouts = play(ByBrightness(), dataset, judge, GEOMETRY, INDICES, batch_size=batch_size, progress=False)
-    env, policy = GlimpseEnv(dataset, judge, GEOMETRY), ByBrightness()
+    rollouts = play(ByBrightness(), dataset, judge, INDICES, batch_size=batch_size, progress=False)
+    env, policy = GlimpseEnv(dataset, judge), ByBrightness()
     assert len(rollouts) == len(INDICES)
     assert np.array_equal(rollouts.indices, INDICES)
     assert np.array_equal(rollouts.labels, dataset.labels[INDICES])
@@ -63,7 +63,6 @@ def test_policies_are_called_as_sb3_calls_them() -> None:
         policy,
         toy_dataset(),
         toy_judge(),
-        GEOMETRY,
         INDICES,
         batch_size=4,
         deterministic=False,
@@ -83,14 +82,14 @@ def test_each_step_is_reported() -> None:
         assert acting is policy
         reported.append((rows.tolist(), t, len(policy.calls)))
 
-    play(policy, toy_dataset(), toy_judge(), GEOMETRY, INDICES, batch_size=4, progress=False, on_step=on_step)
+    play(policy, toy_dataset(), toy_judge(), INDICES, batch_size=4, progress=False, on_step=on_step)
     rows = [[0, 1, 2, 3]] * STEPS + [[4, 5, 6]] * STEPS
     assert reported == [(rows[k], k % STEPS, k + 1) for k in range(2 * STEPS)]
 
 
 def test_the_judge_is_asked_once_a_step() -> None:
     judge = CountingJudge()
-    play(ByBrightness(), toy_dataset(num_folds=1), judge, GEOMETRY, INDICES, progress=False)
+    play(ByBrightness(), toy_dataset(num_folds=1), judge, INDICES, progress=False)
     assert judge.asked == 1 + len(INDICES) * STEPS  # and once before the first glimpse
 
 
@@ -101,13 +100,11 @@ def test_continuous_rollouts_have_corners_only() -> None:
 
     rollouts = play(
         Corner(),  # type: ignore[arg-type]
-        toy_dataset(),
-        toy_judge(scales=2),
-        GEOMETRY,
+        toy_dataset(geometry=replace(GEOMETRY, scales=2)),
+        toy_judge(replace(GEOMETRY, scales=2)),
         INDICES,
         action="continuous",
         observation="glimpse",
-        scales=2,
         progress=False,
     )
     assert (rollouts.locations == -1).all()
@@ -129,7 +126,7 @@ def test_policies_that_take_masks_are_given_them() -> None:
             assert action_masks is not None
             return action_masks.argmax(axis=1), None
 
-    rollouts = play(First(), toy_dataset(), toy_judge(), GEOMETRY, INDICES, progress=False)
+    rollouts = play(First(), toy_dataset(), toy_judge(), INDICES, progress=False)
     assert (rollouts.locations == np.arange(STEPS)).all()
 
 
@@ -139,14 +136,14 @@ def test_wrong_policies_and_images_are_named() -> None:
             return np.full(len(observation["step"]), 64), None
 
     with pytest.raises(InvalidActionError, match="64"):
-        play(Outside(), toy_dataset(), toy_judge(), GEOMETRY, INDICES, progress=False)  # type: ignore[arg-type]
+        play(Outside(), toy_dataset(), toy_judge(), INDICES, progress=False)  # type: ignore[arg-type]
     for bad in (24, -1):
         with pytest.raises(ConfigurationError, match=str(bad)):
-            play(ByBrightness(), toy_dataset(), toy_judge(), GEOMETRY, np.array([0, bad]), progress=False)
+            play(ByBrightness(), toy_dataset(), toy_judge(), np.array([0, bad]), progress=False)
 
 
 def test_rollouts_must_fit_together() -> None:
-    rollouts = play(ByBrightness(), toy_dataset(), toy_judge(), GEOMETRY, INDICES, progress=False)
+    rollouts = play(ByBrightness(), toy_dataset(), toy_judge(), INDICES, progress=False)
     assert isinstance(rollouts, Rollouts)
     with pytest.raises(ValueError, match="entropy"):
         replace(rollouts, entropy=rollouts.entropy[:, :2])

@@ -2,6 +2,7 @@ import copy
 import json
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -70,20 +71,21 @@ def check_equal_to_singles(env: gym.vector.VectorEnv, singles: SyncVectorEnv, st
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
 @pytest.mark.parametrize("scales", [1, 2])
 def test_the_same_seeds_give_the_episodes_of_single_environments(settings: dict[str, Any], scales: int) -> None:
-    dataset, judge = toy_dataset(), toy_judge(scales=scales)
+    geometry = replace(GEOMETRY, scales=scales)
+    dataset, judge = toy_dataset(geometry=geometry), toy_judge(geometry)
 
     def single() -> gym.Env:
-        return GlimpseEnv(dataset, judge, GEOMETRY, scales=scales, **settings)
+        return GlimpseEnv(dataset, judge, **settings)
 
-    env = GlimpseVectorEnv(dataset, judge, GEOMETRY, num_envs=NUM_ENVS, scales=scales, **settings)
+    env = GlimpseVectorEnv(dataset, judge, num_envs=NUM_ENVS, **settings)
     singles = SyncVectorEnv([single] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
     check_equal_to_singles(env, singles, steps=3 * STEPS + 1)
 
 
 def test_many_episodes_later_the_images_are_still_the_same() -> None:
     dataset = toy_dataset(500)
-    env = GlimpseVectorEnv(dataset, CountingJudge(), GEOMETRY, num_envs=2, posterior_info=False)
-    singles = [GlimpseEnv(dataset, CountingJudge(), GEOMETRY, posterior_info=False) for _ in range(2)]
+    env = GlimpseVectorEnv(dataset, CountingJudge(), num_envs=2, posterior_info=False)
+    singles = [GlimpseEnv(dataset, CountingJudge(), posterior_info=False) for _ in range(2)]
     env.reset(seed=3)
     for i, single in enumerate(singles):
         single.reset(seed=3 + i)
@@ -120,7 +122,7 @@ def test_make_vec_gives_the_native_environment(
 
 def test_final_observations_are_of_the_episodes_that_ended() -> None:
     dataset = toy_dataset()
-    env = GlimpseVectorEnv(dataset, toy_judge(), GEOMETRY, num_envs=2)
+    env = GlimpseVectorEnv(dataset, toy_judge(), num_envs=2)
     env.reset(options={"index": np.array([4, 9])})
     for location in range(STEPS):
         observations, rewards, terminated, truncated, info = env.step(np.array([location, location + 7]))
@@ -140,9 +142,7 @@ def test_final_observations_are_of_the_episodes_that_ended() -> None:
 
 @pytest.mark.parametrize("observation", ["history", "glimpse", "canvas", "embedding"])
 def test_arrays_that_are_held_are_never_used_again(observation: Any) -> None:
-    env = GlimpseVectorEnv(
-        toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, reward="information", observation=observation
-    )
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2, reward="information", observation=observation)
     kept: list[tuple[Any, Any]] = []
     told: tuple[Any, ...] = env.reset(seed=0)
     for location in range(2 * STEPS):
@@ -155,9 +155,7 @@ def test_arrays_that_are_held_are_never_used_again(observation: Any) -> None:
 @pytest.mark.parametrize("observation", ["history", "glimpse", "canvas", "embedding"])
 def test_arrays_may_be_overwritten_by_who_holds_them(observation: Any) -> None:
     """Whatever is done to what was returned, nothing of it comes back."""
-    env, twin = (
-        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, observation=observation) for _ in range(2)
-    )
+    env, twin = (GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2, observation=observation) for _ in range(2))
     told: tuple[Any, ...] = env.reset(seed=0)
     expected: tuple[Any, ...] = twin.reset(seed=0)
     for location in range(2 * STEPS):
@@ -169,7 +167,7 @@ def test_arrays_may_be_overwritten_by_who_holds_them(observation: Any) -> None:
 
 
 def test_images_can_be_chosen() -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=3)
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=3)
     assert env.reset(options={"index": 5})[1]["index"].tolist() == [5, 5, 5]
     assert env.reset(options={"index": [5, 0, 23]})[1]["index"].tolist() == [5, 0, 23]
     for bad in ([5, 0], 24, [0, -1, 2], [0.5, 1, 2], "0"):
@@ -180,7 +178,7 @@ def test_images_can_be_chosen() -> None:
 
 
 def test_seeds_may_be_given_one_by_one() -> None:
-    env = GlimpseVectorEnv(toy_dataset(500), toy_judge(), GEOMETRY, num_envs=3)
+    env = GlimpseVectorEnv(toy_dataset(500), toy_judge(), num_envs=3)
     first = env.reset(seed=4)[1]["index"]
     assert env.np_random_seed == (4, 5, 6)
     assert np.array_equal(env.reset(seed=[4, 5, 6])[1]["index"], first)
@@ -193,13 +191,13 @@ def test_seeds_may_be_given_one_by_one() -> None:
 
 
 def test_sub_environments_differ_without_a_seed() -> None:
-    env = GlimpseVectorEnv(toy_dataset(500), toy_judge(), GEOMETRY, num_envs=8)
+    env = GlimpseVectorEnv(toy_dataset(500), toy_judge(), num_envs=8)
     assert len(set(env.reset()[1]["index"].tolist())) > 2
     assert len({generator.bit_generator.state["state"]["state"] for generator in env.np_random}) == 8
 
 
 def test_steps_need_a_reset_and_valid_actions() -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, render_mode="rgb_array")
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2, render_mode="rgb_array")
     with pytest.raises(ResetNeeded):
         env.step(np.array([0, 0]))
     with pytest.raises(ResetNeeded):
@@ -212,7 +210,7 @@ def test_steps_need_a_reset_and_valid_actions() -> None:
 
 
 def test_action_masks_of_all_environments() -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2)
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2)
     env.reset(seed=0)
     env.step(np.array([3, 8]))
     env.step(np.array([4, 8]))
@@ -223,7 +221,7 @@ def test_action_masks_of_all_environments() -> None:
 
 def test_the_judge_is_asked_once_an_episode_without_posterior_info() -> None:
     judge = CountingJudge()
-    env = GlimpseVectorEnv(toy_dataset(), judge, GEOMETRY, num_envs=NUM_ENVS, posterior_info=False)
+    env = GlimpseVectorEnv(toy_dataset(), judge, num_envs=NUM_ENVS, posterior_info=False)
     env.reset(seed=0)
     for _ in range(2 * STEPS):
         env.step(env.action_space.sample())
@@ -232,7 +230,7 @@ def test_the_judge_is_asked_once_an_episode_without_posterior_info() -> None:
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_copies_go_on_as_the_original_does(copied: Any) -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2)
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2)
     env.reset(seed=1)
     env.step(np.array([1, 2]))
     twin = copied(env)
@@ -242,7 +240,7 @@ def test_copies_go_on_as_the_original_does(copied: Any) -> None:
 
 
 def test_a_vector_environment_renders_frames_but_no_window() -> None:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2, render_mode="rgb_array")
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2, render_mode="rgb_array")
     env.reset(seed=0)
     env.step(np.array([0, 20]))
     frames = env.render()
@@ -250,13 +248,11 @@ def test_a_vector_environment_renders_frames_but_no_window() -> None:
     assert len(frames) == 2
     assert not np.array_equal(*frames)
     with pytest.raises(ConfigurationError, match="human"):
-        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, render_mode="human")
+        GlimpseVectorEnv(toy_dataset(), toy_judge(), render_mode="human")
 
 
 def test_gymnasium_statistics_wrapper_counts_episodes() -> None:
-    env = gym.wrappers.vector.RecordEpisodeStatistics(
-        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=2)
-    )
+    env = gym.wrappers.vector.RecordEpisodeStatistics(GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=2))
     env.reset(seed=0)
     for _ in range(STEPS):
         *_, info = env.step(np.array([1, 2]))

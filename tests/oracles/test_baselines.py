@@ -8,7 +8,7 @@ import pytest
 
 from agents.evaluation.evaluate import TITLES
 from glimpse_env.datasets import make_source
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 from glimpse_env.sensing.geometry import LocationGrid
@@ -62,7 +62,7 @@ def test_best_fixed_finds_the_best_pair_of_the_toy_world() -> None:
 def test_clairvoyant_solves_the_toy_world_and_oracle_with_enough_looks_does_too() -> None:
     judge, world = ToyJudge(), toy_dataset(EVERY, "test")
     policy = ClairvoyantPolicy(judge, GEOMETRY.num_glimpses)
-    rollouts = play(policy, world, judge, GEOMETRY, EVERY, progress=False, start=lambda rows: policy.start(world, rows))
+    rollouts = play(policy, world, judge, EVERY, progress=False, start=lambda rows: policy.start(world, rows))
     assert rollouts.success.all()
 
 
@@ -85,7 +85,7 @@ def test_clairvoyant_judges_by_the_network_of_the_image() -> None:
 
 def test_random_never_repeats_and_covers_everything() -> None:
     judge, dataset = toy.toy_judge(), toy.toy_dataset(96)
-    rollouts = play(RandomPolicy(judge.grid, seed=3), dataset, judge, toy.GEOMETRY, np.arange(96), progress=False)
+    rollouts = play(RandomPolicy(judge.grid, seed=3), dataset, judge, np.arange(96), progress=False)
     assert all(len(set(row)) == toy.GEOMETRY.num_glimpses for row in rollouts.locations)
     assert len(np.unique(rollouts.locations)) == len(judge.grid)
 
@@ -95,12 +95,12 @@ def test_hand_crafted_looks_at_the_parts_in_order_and_never_at_hidden_ones() -> 
     parts = np.zeros((24, 4, 3), dtype=np.float32)
     parts[:, :, :2] = [[6, 6], [6, 30], [30, 6], [30, 30]]
     parts[:, :, 2] = [1, 0, 1, 1]
-    dataset = toy.toy_dataset(part_names=names, parts=parts)
-    geometry = Geometry(12, 4, 2)
+    geometry = replace(toy.GEOMETRY, num_glimpses=2)
+    dataset = toy.toy_dataset(part_names=names, parts=parts, geometry=geometry)
     judge = toy.toy_judge(geometry)
     policy = HandCraftedPolicy(judge.grid, 2)
     rollouts = play(
-        policy, dataset, judge, geometry, np.arange(6), progress=False, start=lambda rows: policy.start(dataset, rows)
+        policy, dataset, judge, np.arange(6), progress=False, start=lambda rows: policy.start(dataset, rows)
     )
     centres = rollouts.corners + 5.5
     assert np.abs(centres[:, 0] - [6, 6]).max() <= 2  # the beak, to the nearest location
@@ -116,7 +116,6 @@ def played(name: str, world: GlimpseDataset) -> Rollouts:
         policy,
         world,
         ToyJudge(),
-        GEOMETRY,
         np.arange(len(world)),
         progress=False,
         start=lambda rows: policy.start(world, rows),

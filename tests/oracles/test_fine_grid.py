@@ -25,17 +25,17 @@ from tests.support.toy import SMALL_BIRDS, toy_dataset, toy_judge
 from tests.support.toy_agents import demonstrations
 
 SIZE = 45
-GEOMETRY = Geometry(glimpse_size=12, stride=33 / 7, num_glimpses=4)
-GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+GEOMETRY = Geometry(SIZE, glimpse_size=12, stride=33 / 7, num_glimpses=4)
+GRID = GEOMETRY.grid
 """8 x 8 locations, 4 or 5 pixels apart."""
 FINE = Birds(size=224, attribute="feet black", **SMALL_BIRDS)
 
 
 def test_environments_and_agents_take_it() -> None:
-    env = GlimpseEnv(toy_dataset(size=SIZE), toy_judge(GEOMETRY, size=SIZE), GEOMETRY)
+    env = GlimpseEnv(toy_dataset(geometry=GEOMETRY), toy_judge(GEOMETRY))
     check_env(env, skip_render_check=True, skip_close_check=True)
     for algo, architecture in (("ppo", "gru"), ("maskable_ppo", "canvas")):
-        judge = toy_judge(GEOMETRY, size=SIZE)
+        judge = toy_judge(GEOMETRY)
         model = make_model(algo, env, judge=judge, n_steps=8, seed=0, architecture=architecture)
         model.learn(8)
         assert model.num_timesteps == 8
@@ -43,12 +43,12 @@ def test_environments_and_agents_take_it() -> None:
 
 @pytest.mark.parametrize("match", ["pixels", "embedding"])
 def test_the_oracle_looks_where_its_map_is_lowest(match: str) -> None:
-    judge, dataset, rows = toy_judge(GEOMETRY, size=SIZE), toy_dataset(size=SIZE), np.arange(4)
+    judge, dataset, rows = toy_judge(GEOMETRY), toy_dataset(geometry=GEOMETRY), np.arange(4)
     completion = CompletionConfig(match, effective_samples=4, samples=8, short_list=12)  # type: ignore[arg-type]
     oracle = BOEDOracle(dataset, judge, OracleConfig(completion=completion))
     maps: list[np.ndarray] = []
     found = play(
-        *(oracle, dataset, judge, GEOMETRY, rows),
+        *(oracle, dataset, judge, rows),
         progress=False,
         start=lambda indices: oracle.start(dataset, indices),
         on_step=lambda _rows, _t, _policy: maps.append(oracle.last_maps),
@@ -61,7 +61,7 @@ def test_the_oracle_looks_where_its_map_is_lowest(match: str) -> None:
 
 
 def test_other_policies_play_on_it() -> None:
-    judge, dataset = toy_judge(GEOMETRY, size=SIZE), toy_dataset(size=SIZE)
+    judge, dataset = toy_judge(GEOMETRY), toy_dataset(geometry=GEOMETRY)
     assert len(set(best_fixed(dataset, judge, 4).tolist())) == 4
     sequences, _ = ClairvoyantPolicy(judge, 4).start(dataset, np.arange(3))
     assert sequences.shape == (3, 4)
@@ -70,15 +70,15 @@ def test_other_policies_play_on_it() -> None:
 
 
 def test_demonstrations_are_mirrored_and_cloned() -> None:
-    dataset, rng = toy_dataset(size=SIZE), np.random.default_rng(0)
+    dataset, rng = toy_dataset(geometry=GEOMETRY), np.random.default_rng(0)
     taken = rng.permuted(np.tile(np.arange(len(GRID)), (24, 1)), axis=1)[:, :4]
     made = demonstrations(taken, rng.random((24, 4, len(GRID))))
-    data = CloningData.from_demonstrations(made, dataset, GEOMETRY).with_mirror_images()
+    data = CloningData.from_demonstrations(made, dataset).with_mirror_images()
     ours, theirs = GRID.corners[data.taken[:24]], GRID.corners[data.taken[24:]]
     assert np.array_equal(ours[..., 0], theirs[..., 0])
     assert np.array_equal(ours[..., 1] + theirs[..., 1], np.full((24, 4), 33))
-    judge = toy_judge(GEOMETRY, size=SIZE)
-    model = make_model("ppo", GlimpseEnv(dataset, judge, GEOMETRY), judge=judge, n_steps=8, seed=0)
+    judge = toy_judge(GEOMETRY)
+    model = make_model("ppo", GlimpseEnv(dataset, judge), judge=judge, n_steps=8, seed=0)
     result = clone(model, data, passes=2, progress=False)
     assert np.isfinite(result.train_loss + result.held_out_loss).all()
 

@@ -65,13 +65,12 @@ def choices(name: str, dataset: GlimpseDataset, indices: np.ndarray, begin: bool
         indices: (N,) images of it.
         begin: whether episodes begin with the policy's ``start(dataset, indices)``.
     """
-    judge, maps = toy_judge(GEOMETRY, size=SIZE), []
+    judge, maps = toy_judge(GEOMETRY), []
     policy = make_policy(name, NoiseSource(), judge, seed=5)
     rollouts = play(
         policy,
         dataset,
         judge,
-        GEOMETRY,
         indices,
         progress=False,
         start=(lambda chosen: policy.start(dataset, chosen)) if begin else None,
@@ -93,7 +92,7 @@ def differences(name: str, begin: bool) -> list[str]:
     found = []
     for t in range(GEOMETRY.num_glimpses):
         images = there.images.copy()
-        corners = toy_judge(GEOMETRY, size=SIZE).grid.corners[locations[:, :t]]  # (N, t, 2)
+        corners = toy_judge(GEOMETRY).grid.corners[locations[:, :t]]  # (N, t, 2)
         for n in range(IMAGES):
             for row, col in corners[n]:
                 window = slice(row, row + GEOMETRY.glimpse_size), slice(col, col + GEOMETRY.glimpse_size)
@@ -123,7 +122,7 @@ def test_those_that_peek_are_caught(name: str) -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_policy_that_peeks_says_so_and_no_other(name: str) -> None:
-    policy = make_policy(name, NoiseSource(), toy_judge(GEOMETRY, size=SIZE))
+    policy = make_policy(name, NoiseSource(), toy_judge(GEOMETRY))
     said = type(policy).__doc__ or ""
     assert bool(SAYS_SO.search(said)) == (name in PEEKING), f"{name}: {said}"
 
@@ -143,7 +142,7 @@ def test_windows_copied_are_what_the_sensor_cuts() -> None:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_refuses_a_full_history(name: str) -> None:
-    source, judge = NoiseSource(), toy_judge(GEOMETRY, size=SIZE)
+    source, judge = NoiseSource(), toy_judge(GEOMETRY)
     reason = unavailable_reason(name, source)
     if reason is not None:
         pytest.skip(reason)

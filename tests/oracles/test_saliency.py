@@ -72,7 +72,6 @@ def test_it_plays_its_plan_and_shows_its_maps() -> None:
         policy,
         dataset,
         judge,
-        toy.GEOMETRY,
         rows,
         progress=False,
         start=lambda chosen: policy.start(dataset, chosen),

@@ -9,21 +9,21 @@ import torch
 
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets import make_source
-from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import PRESETS
-from glimpse_env.registration import scales_of
+from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
 from oracles.boed.criteria import Horizon
 from oracles.registry import HORIZONS
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
-GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=4)
-"""Of the toy data set; a (12, 4) encoder exists."""
 SIZE = 40
-"""Side of its images in pixels: an 8 x 8 grid of locations."""
+"""Side of the toy data set's images in pixels: an 8 x 8 grid of locations."""
+GEOMETRY = Geometry(SIZE, glimpse_size=12, stride=4, num_glimpses=4)
+"""Of the toy data set; a (12, 4) encoder exists."""
 NUM_CLASSES = 3
 SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4, "num_oracle": 48}
 """Options of the drawn birds: one training image of each species."""
@@ -36,7 +36,7 @@ SMALL_CELEBA = {"num_images": 60}
 def toy_dataset(
     count: int = 24,
     *,
-    size: int = SIZE,
+    geometry: Geometry = GEOMETRY,
     channels: int = 1,
     num_classes: int = NUM_CLASSES,
     num_folds: int = 2,
@@ -44,7 +44,7 @@ def toy_dataset(
     **fields: Any,
 ) -> GlimpseDataset:
     """Images of noise; image i has label i mod ``num_classes``, and folds come in turn. ``fields`` override."""
-    rng = np.random.default_rng(seed)
+    rng, size = np.random.default_rng(seed), geometry.image_size
     arrays: dict[str, Any] = {
         "name": "toy",
         "split": "train",
@@ -55,6 +55,7 @@ def toy_dataset(
         "part_names": (),
         "parts": np.zeros((count, 0, 3), dtype=np.float32),
         "fingerprint": "toy",
+        "geometry": geometry,
     }
     return GlimpseDataset(**(arrays | fields))
 
@@ -62,9 +63,7 @@ def toy_dataset(
 def toy_judge(
     geometry: Geometry = GEOMETRY,
     *,
-    size: int = SIZE,
     channels: int = 1,
-    scales: int = 1,
     num_classes: int = NUM_CLASSES,
     num_networks: int = 2,
     num_parts: int = 0,
@@ -76,7 +75,7 @@ def toy_judge(
     config = PosteriorConfig(
         glimpse_size=geometry.glimpse_size,
         stride=geometry.stride,
-        channels=channels * scales,
+        channels=channels * geometry.scales,
         num_classes=num_classes,
         num_parts=num_parts,
         features=48,
@@ -99,8 +98,8 @@ def toy_judge(
         dataset=dataset,
         fingerprint=fingerprint,
         config=config,
-        image_size=size,
-        scales=scales,
+        image_size=geometry.image_size,
+        scales=geometry.scales,
         num_glimpses=geometry.num_glimpses,
         num_networks=num_networks,
         temperatures=rng.uniform(0.1, 0.3, (num_networks, geometry.num_glimpses + 1)).tolist(),
@@ -112,19 +111,17 @@ def toy_judge(
     return Judge(networks, card)
 
 
-def write_toy_judge(source: DataSource, scales: int = 1) -> Path:
+def write_toy_judge(source: DataSource) -> Path:
     """Puts an untrained judge for a data set into the cache, where ``find_judge`` finds it, and amortised oracles."""
     judge = toy_judge(
         source.geometry,
-        size=source.image_shape[0],
         channels=source.image_shape[2],
-        scales=scales,
         num_classes=len(source.class_names),
         num_networks=source.num_folds,
         fingerprint=source.fingerprint,
         dataset=source.name,
     )
-    path = judge_path(source, scales)
+    path = judge_path(source)
     judge.save(path)
     for horizon in HORIZONS.values():
         toy_oracle(judge, horizon).save(oracle_path(source, judge, horizon))
@@ -182,7 +179,7 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     for env_id, dataset in ENV_IDS.items():
         given = arguments[env_id]
         options = given if PRESETS[dataset].flat else given.get("dataset_options")
-        write_toy_judge(make_source(dataset, **(options or {})), scales_of(env_id))
+        write_toy_judge(make_source(dataset, **(options or {})).with_scales(PRESETS[dataset].scales))
     return arguments
 
 

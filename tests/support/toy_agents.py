@@ -18,12 +18,11 @@ from agents.registry import ALGORITHMS, make_model
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Posterior
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
 from oracles.demonstrations import Demonstrations
 from tests.support.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 
-GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+GRID = GEOMETRY.grid
 STEPS = GEOMETRY.num_glimpses
 CONFIG = toy_judge().card.config
 OBSERVATIONS = ("history", "embedding")
@@ -42,7 +41,7 @@ def toy_vec_env(
     """Environments of the toy data set; ``options`` of :class:`GlimpseEnv`."""
     images = toy_dataset() if dataset is None else dataset
     asked = CountingJudge() if judge is None else judge
-    return DummyVecEnv([lambda: GlimpseEnv(images, asked, GEOMETRY, **options) for _ in range(num_envs)])
+    return DummyVecEnv([lambda: GlimpseEnv(images, asked, **options) for _ in range(num_envs)])
 
 
 def toy_model(algo: str = "ppo", *, pretrained: bool = True, **overrides: Any) -> BaseAlgorithm:
@@ -132,7 +131,7 @@ def random_data(count: int = 24, seed: int = 0) -> CloningData:
     rng = np.random.default_rng(seed)
     locations = rng.permuted(np.tile(np.arange(len(GRID)), (count, 1)), axis=1)[:, :STEPS]
     made = demonstrations(locations, rng.random((count, STEPS, len(GRID))))
-    return CloningData.from_demonstrations(made, toy_dataset(count), GEOMETRY, temperature=0.2)
+    return CloningData.from_demonstrations(made, toy_dataset(count), temperature=0.2)
 
 
 def toy_data(observation: str = "history") -> CloningData:

@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split, UnseenImages
+from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, UnseenImages
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.sensing.geometry import Geometry
 from oracles.validation.toy_world import ExactJudge, ToyWorld
 
-GEOMETRY = Geometry(glimpse_size=1, stride=1, num_glimpses=2)
+GEOMETRY = Geometry(image_size=3, glimpse_size=1, stride=1, num_glimpses=2)
 
 # Pixel 0 tells the family. Pixel 1 tells the species of the first family and nothing of the second, pixel 5 the other
 # way round, and the rest is the same everywhere: where to look next depends on what was seen.
@@ -48,6 +49,7 @@ def toy_dataset(rows: np.ndarray, split: Split = "train") -> GlimpseDataset:
         part_names=(),
         parts=np.zeros((len(rows), 0, 3), dtype=np.float32),
         fingerprint=digest(rows),
+        geometry=GEOMETRY,
     )
 
 

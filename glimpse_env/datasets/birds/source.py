@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split, UnseenImages
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split, UnseenImages
 from glimpse_env.datasets.birds.drawing import PART_NAMES, Marks, Palette, Plumage, Pose, Scene, extent, paint
 from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
+from glimpse_env.sensing.geometry import Geometry
 
 DRAWING = 2
 """Version of the painting; part of the fingerprint."""
@@ -45,8 +46,8 @@ SPREAD = 28.0
 EDGE = 2.5
 """Units that every bird keeps free along the image's border."""
 GEOMETRIES = {
-    SIZE: Geometry(glimpse_size=32, stride=8, num_glimpses=5),
-    224: Geometry(glimpse_size=16, stride=208 / 49, num_glimpses=5),  # CelebA-HQ's
+    SIZE: Geometry(image_size=SIZE, glimpse_size=32, stride=8, num_glimpses=5),
+    224: Geometry(image_size=224, glimpse_size=16, stride=208 / 49, num_glimpses=5),  # CelebA-HQ's
 }
 """By the size of the images in pixels."""
 

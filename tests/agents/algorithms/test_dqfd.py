@@ -24,7 +24,7 @@ from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
 from glimpse_env.vector_env import GlimpseVectorEnv
-from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge
+from tests.support.toy import CountingJudge, toy_dataset, toy_judge
 from tests.support.toy_agents import (
     GRID,
     STEPS,
@@ -44,7 +44,7 @@ ENVS = 4
 def make_env(num_envs: int = ENVS, observation: Any = "history", dataset: Any = None, **options: Any) -> GlimpseVecEnv:
     chosen: dict[str, Any] = {"reward": "information", "posterior_info": False, **options}
     images = toy_dataset() if dataset is None else dataset
-    env = GlimpseVectorEnv(images, toy_judge(), GEOMETRY, num_envs=num_envs, observation=observation, **chosen)
+    env = GlimpseVectorEnv(images, toy_judge(), num_envs=num_envs, observation=observation, **chosen)
     return GlimpseVecEnv(env)
 
 
@@ -152,7 +152,7 @@ def test_margins_follow_the_demonstrator() -> None:
     q = data.targets[3, 1]
     expected = np.minimum(q / q[data.taken[3, 1]], 1)
     np.testing.assert_allclose(kept.agreement[3, 1], expected, atol=1e-3)
-    hard = CloningData.from_demonstrations(demonstrations(data.taken), toy_dataset(), GEOMETRY, targets="argmax")
+    hard = CloningData.from_demonstrations(demonstrations(data.taken), toy_dataset(), targets="argmax")
     with_demonstrations(model, hard)
     np.testing.assert_array_equal(model.replay_buffer.demonstrations.agreement, np.eye(len(GRID))[data.taken])
 
@@ -160,7 +160,7 @@ def test_margins_follow_the_demonstrator() -> None:
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_second_looks_do_not_count(algo: str) -> None:
     taken = np.array([[7, 2, 7, 1], [3, 5, 4, 0]])
-    data = CloningData.from_demonstrations(demonstrations(taken), toy_dataset(), GEOMETRY, targets="argmax")
+    data = CloningData.from_demonstrations(demonstrations(taken), toy_dataset(), targets="argmax")
     model = with_demonstrations(make_model(algo), data)
     result = model.pretrain(3, progress=False)
     assert max(result.loss) < 100
@@ -175,7 +175,7 @@ def test_demonstrations_are_paid_as_in_the_environment(
     data, judge = random_data(), toy_judge()
     paid = demonstration_rewards(data, toy_dataset(), judge, reward, tabulated=tabulated)
     env = GlimpseVectorEnv(
-        toy_dataset(), judge, GEOMETRY, num_envs=len(data), reward=reward, tabulated=tabulated, posterior_info=False
+        toy_dataset(), judge, num_envs=len(data), reward=reward, tabulated=tabulated, posterior_info=False
     )
     env.reset(options={"index": data.indices})
     played = np.stack([env.step(data.taken[:, t])[1] for t in range(STEPS)], axis=1)
@@ -278,7 +278,7 @@ def test_exploration_falls_with_all_timesteps() -> None:
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_demonstrator_that_looks_is_imitated(algo: str) -> None:
     """The demonstrator goes by the grey it has seen; only who sees it too can agree on held-out images."""
-    data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset(), GEOMETRY)
+    data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset())
     train, held = data.split(0.25, seed=0)
     model = make_model(algo, learning_rate=1e-2, margin_weight=3.0, env=make_env(dataset=grey_dataset()))
     model.load_demonstrations(train, demonstration_rewards(train, grey_dataset(), toy_judge()))
@@ -286,7 +286,7 @@ def test_a_demonstrator_that_looks_is_imitated(algo: str) -> None:
     assert len(result.loss) == len(result.margin_loss) == 500
     assert result.margin_loss[-1] < 0.1 < result.margin_loss[0]
     assert agreement(DemonstrationLoss(model.policy, held)) == (1.0, 1.0)
-    played = play(model, grey_dataset(8), CountingJudge(), GEOMETRY, np.arange(8), progress=False)
+    played = play(model, grey_dataset(8), CountingJudge(), np.arange(8), progress=False)
     np.testing.assert_array_equal(played.locations, grey_demonstrations(8).locations)
 
 

@@ -19,9 +19,7 @@ ENVS = 3
 
 
 def glimpse_vec_env(observation: Any = "history", num_envs: int = ENVS) -> GlimpseVecEnv:
-    env = GlimpseVectorEnv(
-        toy_dataset(), toy_judge(), GEOMETRY, num_envs=num_envs, observation=observation, reward="information"
-    )
+    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=num_envs, observation=observation, reward="information")
     return GlimpseVecEnv(env)
 
 

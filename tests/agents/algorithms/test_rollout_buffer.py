@@ -12,7 +12,7 @@ from agents.networks.extractors import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
-from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
+from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import GRID, OBSERVATIONS, STEPS, fill_zeros, toy_env_showing, toy_model
 
 NUM_ENVS = 6
@@ -196,7 +196,7 @@ def test_masks_of_whole_episodes_leave_what_was_taken() -> None:
 def grouped_model(group: int) -> Any:
     """PPO in 6 environments of which ``group`` neighbours show the same images."""
     env = GlimpseVecEnv(
-        GlimpseVectorEnv(toy_dataset(), toy_judge(), GEOMETRY, num_envs=6, reward="information", posterior_info=False),
+        GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=6, reward="information", posterior_info=False),
         group=group,
     )
     return toy_model(env=env, n_steps=2 * STEPS)

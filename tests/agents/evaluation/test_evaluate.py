@@ -11,13 +11,12 @@ from agents.evaluation import evaluate as evaluation
 from agents.evaluation.evaluate import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
 from agents.evaluation.statistics import wilson_interval
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.sensor import Sensor
 from oracles.baselines import FixedPolicy
 from tests.support.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 from tests.support.toy_agents import toy_model
 
-GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+GRID = GEOMETRY.grid
 SEQUENCE = np.array([3, 40, 17, 22])
 
 
@@ -44,7 +43,7 @@ def made(outcomes: list[int] | None = None, policy: str = "fixed") -> Evaluation
 def test_evaluation_of_a_fixed_sequence_is_what_the_judge_says_of_its_glimpses():
     dataset, judge = toy_dataset(), toy_judge()
     indices = np.array([1, 5, 6, 20])
-    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices, name="fixed", progress=False)
+    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, indices, name="fixed", progress=False)
     corners = np.broadcast_to(GRID.corners[SEQUENCE], (4, 4, 2))
     glimpses = Sensor(12)(dataset.images, np.repeat(indices, 4), corners.reshape(-1, 2)).reshape(4, 4, 12, 12, 1)
     for t in range(4):
@@ -60,7 +59,7 @@ def test_evaluation_of_a_fixed_sequence_is_what_the_judge_says_of_its_glimpses()
 
 
 def test_any_sb3_model_can_be_evaluated():
-    evaluation = evaluate(toy_model(), toy_dataset(), toy_judge(), GEOMETRY, np.arange(6), name="mine", progress=False)
+    evaluation = evaluate(toy_model(), toy_dataset(), toy_judge(), np.arange(6), name="mine", progress=False)
     assert evaluation.outcomes.shape == (6,)
     assert evaluation.policy == "mine"
 
@@ -76,9 +75,9 @@ def test_policies_of_other_observations_and_actions_are_evaluated():
             return np.tile(GRID.normalise(GRID.corners[SEQUENCE[step]]), (6, 1)), step + 1
 
     dataset, judge, images = toy_dataset(), toy_judge(), np.arange(6)
-    expected = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, images, name="fixed", progress=False)
+    expected = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, images, name="fixed", progress=False)
     settings = {"action": "continuous", "observation": "canvas", "progress": False}
-    painted = evaluate(Painter(), dataset, judge, GEOMETRY, images, name="painter", **settings)
+    painted = evaluate(Painter(), dataset, judge, images, name="painter", **settings)
     np.testing.assert_array_equal(painted.outcomes, expected.outcomes)
     np.testing.assert_allclose(painted.log_loss, expected.log_loss)
 
@@ -89,7 +88,7 @@ def test_a_policy_that_starts_on_images_is_told_them():
             told.append((dataset.name, list(indices)))
 
     told: list[tuple[str, list[int]]] = []
-    evaluate(Peeking(GRID, SEQUENCE), toy_dataset(), toy_judge(), GEOMETRY, np.array([4, 2]), name="p", progress=False)
+    evaluate(Peeking(GRID, SEQUENCE), toy_dataset(), toy_judge(), np.array([4, 2]), name="p", progress=False)
     assert told == [("toy", [4, 2])]
 
 
@@ -110,7 +109,7 @@ def test_the_policys_own_time_is_told_apart_from_the_environments():
             return super().probabilities(glimpses, corners, counts, folds)
 
     images = np.arange(4)
-    slow = evaluate(Slow(GRID, SEQUENCE), toy_dataset(), SlowJudge(), GEOMETRY, images, name="slow", progress=False)
+    slow = evaluate(Slow(GRID, SEQUENCE), toy_dataset(), SlowJudge(), images, name="slow", progress=False)
     assert slow.policy_seconds >= 0.04
     assert slow.seconds > slow.policy_seconds + 0.4
     assert slow.milliseconds == pytest.approx(250 * slow.policy_seconds)
@@ -123,7 +122,7 @@ def test_policies_that_take_masks_are_given_them():
             return action_masks.argmax(axis=1), state
 
     given: list[np.ndarray] = []
-    evaluate(Masked(), toy_dataset(), toy_judge(), GEOMETRY, np.arange(3), name="masked", progress=False)
+    evaluate(Masked(), toy_dataset(), toy_judge(), np.arange(3), name="masked", progress=False)
     assert [masks.argmax(axis=1).tolist() for masks in given] == [[t] * 3 for t in range(4)]
 
 
@@ -135,8 +134,8 @@ def test_recording_agrees_with_the_evaluation_and_keeps_the_maps():
             return actions, state
 
     dataset, judge, indices = toy_dataset(), toy_judge(), np.array([7, 0, 9])
-    recording = record(Mapped(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices)
-    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices, name="fixed", progress=False)
+    recording = record(Mapped(GRID, SEQUENCE), dataset, judge, indices)
+    evaluation = evaluate(FixedPolicy(GRID, SEQUENCE), dataset, judge, indices, name="fixed", progress=False)
     p = recording.probabilities.astype(np.float64)
     assert p.shape == (3, 4, 3)
     np.testing.assert_allclose(-(p * np.log(p)).sum(-1).mean(0), evaluation.entropy, rtol=1e-4)
@@ -144,7 +143,7 @@ def test_recording_agrees_with_the_evaluation_and_keeps_the_maps():
     np.testing.assert_array_equal(recording.corners, np.broadcast_to(GRID.corners[SEQUENCE], (3, 4, 2)))
     assert recording.maps is not None
     np.testing.assert_array_equal(recording.maps.argmin(-1), np.broadcast_to(SEQUENCE, (3, 4)))
-    assert record(FixedPolicy(GRID, SEQUENCE), dataset, judge, GEOMETRY, indices).maps is None
+    assert record(FixedPolicy(GRID, SEQUENCE), dataset, judge, indices).maps is None
 
 
 def test_evaluation_survives_json():

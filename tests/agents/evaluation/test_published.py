@@ -23,12 +23,11 @@ from agents.evaluation.published import (
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import RandomPolicy
 from oracles.registry import make_policy
 from tests.scripts.test_scripts import call
 from tests.support.tiny_data import write_tiny_cub
-from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge, write_toy_judge
+from tests.support.toy import GEOMETRY, toy_dataset, toy_judge, write_toy_judge
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_shuffling_gives_every_image_the_sequence_of_another() -> None:
 
 
 def test_reach_by_hand() -> None:
-    grid = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)  # 8 x 8 locations, windows of 12 x 12
+    grid = GEOMETRY.grid  # 8 x 8 locations, windows of 12 x 12
     parts = np.zeros((24, 3, 3), dtype=np.float32)
     parts[0] = [[0, 0, 1], [39, 39, 1], [1, 1, 0]]
     parts[1] = [[13, 2, 1], [5, 5, 1], [11, 11, 1]]
@@ -83,7 +82,7 @@ def test_reach_by_hand() -> None:
 
 
 def test_row_and_column_exchanged() -> None:
-    grid = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+    grid = GEOMETRY.grid
     locations = np.array([[0, 8, 63], [5, 10, 62]])
     np.testing.assert_array_equal(grid.corners[transposed(locations, grid)], grid.corners[locations][..., ::-1])
 
@@ -96,9 +95,7 @@ def test_ids_are_held_against_the_official_split(source: CUB200) -> None:
 
 def test_judged_is_what_the_rollout_found() -> None:
     dataset, judge, indices = toy_dataset(), toy_judge(), np.arange(12)
-    played = [
-        play(RandomPolicy(judge.grid, seed), dataset, judge, GEOMETRY, indices, progress=False) for seed in range(3)
-    ]
+    played = [play(RandomPolicy(judge.grid, seed), dataset, judge, indices, progress=False) for seed in range(3)]
     found = Judged.of(dataset, judge, indices, np.stack([rollouts.locations for rollouts in played]))
     np.testing.assert_allclose(found.log_loss, np.mean([one.log_loss for one in played], axis=0), rtol=1e-4)
     np.testing.assert_allclose(found.entropy, np.mean([one.entropy for one in played], axis=0), rtol=1e-4)
@@ -123,7 +120,6 @@ def test_every_image_is_looked_at_with_the_network_that_never_saw_it(source: CUB
             oracle,
             train,
             judge,
-            source.geometry,
             indices[n : n + 1],
             progress=False,
             start=lambda chosen, oracle=oracle: oracle.start(train, chosen),  # type: ignore[misc]

@@ -1,34 +1,34 @@
 """Statistics of a benchmark against values worked out by hand."""
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.evaluation.scores import (
-    Method,
-    aggregate,
-    aggregates,
-    arrivals,
-    baseline_of,
-    best_by_env,
-    carried,
-    checked,
+from agents.evaluation.curves import (
     curves_of,
     efficiency,
+    first_crossing,
+    mean_curve,
+    speed_up,
+    spread,
+    step_interpolate,
+    times_to_threshold,
+    to_threshold,
+)
+from agents.evaluation.results import Method, baseline_of, checked, methods_of
+from agents.evaluation.scores import (
+    aggregate,
+    aggregates,
+    best_by_env,
     final_scores,
     finals,
     improvements,
-    mean_curve,
-    methods_of,
     over_seeds,
     probability_of_improvement,
     profiles,
-    reached,
-    speed_up,
-    spread,
-    to_threshold,
 )
 from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ConfigurationError
@@ -53,31 +53,38 @@ def both(ours: list[dict[int, float]], theirs: list[dict[int, float]]) -> Any:
     return pandas.concat([cells(ours, demos="oracle", num_demos=10, making_s=5.0), cells(theirs)], ignore_index=True)
 
 
+def faster(results: Any, **settings: Any) -> SimpleNamespace:
+    """The one speed-up, with the times of the method with demonstrations (ours) and without (theirs)."""
+    [gain] = speed_up(results, **settings).itertuples()
+    times = {row.method: row for row in times_to_threshold(results, 0.9, **settings).itertuples()}
+    return SimpleNamespace(ratio=gain.ratio, ours=times[gain.method], theirs=times[gain.baseline])
+
+
 def inside(estimate: Estimate) -> bool:
     return estimate.low <= estimate.value <= estimate.high
 
 
-def test_reached_is_the_first_evaluation_at_or_above():
+def test_first_crossing_is_the_first_evaluation_at_or_above():
     xs, ys = np.array([0.0, 10.0, 20.0, 30.0]), np.array([0.1, 0.5, 0.4, 0.9])
-    assert reached(xs, ys, 0.5) == 10.0
-    assert reached(xs, ys, 0.51) == 30.0
-    assert reached(xs, ys, 0.05) == 0.0
-    assert reached(xs, ys, 0.95) is None
+    assert first_crossing(xs, ys, 0.5) == 10.0
+    assert first_crossing(xs, ys, 0.51) == 30.0
+    assert first_crossing(xs, ys, 0.05) == 0.0
+    assert first_crossing(xs, ys, 0.95) is None
     rounded = (0.5 - 0.2) / (0.8 - 0.2)
     assert rounded < 0.5
-    assert reached(np.array([7.0]), np.array([rounded]), 0.5) == 7.0
+    assert first_crossing(np.array([7.0]), np.array([rounded]), 0.5) == 7.0
 
 
 @pytest.mark.parametrize(
     ("xs", "ys", "threshold"), [([], [], 0.5), ([0, 1], [0], 0.5), ([1, 0], [0, 1], 0.5), ([0], [0], 0.0)]
 )
-def test_reached_refuses_what_is_no_curve(xs, ys, threshold):
+def test_first_crossing_refuses_what_is_no_curve(xs, ys, threshold):
     with pytest.raises(ConfigurationError, match="need"):
-        reached(np.array(xs, dtype=float), np.array(ys, dtype=float), threshold)
+        first_crossing(np.array(xs, dtype=float), np.array(ys, dtype=float), threshold)
 
 
-def test_carried_keeps_the_last_value():
-    values = carried(np.array([2.0, 4.0]), np.array([0.2, 0.4]), np.array([1.0, 2.0, 3.9, 4.0, 9.0]))
+def test_step_interpolation_keeps_the_last_value():
+    values = step_interpolate(np.array([2.0, 4.0]), np.array([0.2, 0.4]), np.array([1.0, 2.0, 3.9, 4.0, 9.0]))
     np.testing.assert_array_equal(values, [np.nan, 0.2, 0.2, 0.4, 0.4])
 
 
@@ -148,7 +155,9 @@ def test_probability_of_improvement_is_rliables():
 
 
 def test_over_seeds_resamples_each_sample_by_itself():
-    estimate = over_seeds(lambda a, b: np.mean(a, -1) - np.mean(b, -1), np.arange(9.0), np.arange(4.0), resamples=500)
+    estimate = over_seeds(
+        lambda a, b, axis: np.mean(a, axis) - np.mean(b, axis), np.arange(9.0), np.arange(4.0), resamples=500
+    )
     assert estimate.value == pytest.approx(2.5)
     assert inside(estimate)
     assert over_seeds(np.mean, np.array([2.0])) == Estimate(2.0, None, None)
@@ -156,62 +165,62 @@ def test_over_seeds_resamples_each_sample_by_itself():
 
 
 def test_speed_up_is_a_ratio_of_medians():
-    [gain] = speed_up(both(arriving(20, 120, 220), arriving(400, 600, 800)), resamples=500)
-    assert (gain.with_demos.method, gain.without.method) == (WITH, WITHOUT)
+    gain = faster(both(arriving(20, 120, 220), arriving(400, 600, 800)), resamples=500)
+    assert (gain.ours.method, gain.theirs.method) == (WITH, WITHOUT)
     assert gain.ratio.value == pytest.approx(600 / (120 + 80))
-    assert (gain.at_least, gain.open_above) == (False, False)
-    assert (gain.with_demos.reached, gain.without.reached) == (3, 3)
+    assert (gain.ratio.at_least, gain.ratio.open_above) == (False, False)
+    assert (gain.ours.reached, gain.theirs.reached) == (3, 3)
     assert gain.ratio.low == pytest.approx(400 / 300)
     assert gain.ratio.high == pytest.approx(800 / 100)
 
 
 def test_speed_up_over_runs_that_never_arrive_is_a_lower_bound():
-    [gain] = speed_up(both(arriving(20, 120, 220), arriving(None, None, None)), resamples=500)
+    gain = faster(both(arriving(20, 120, 220), arriving(None, None, None)), resamples=500)
     assert gain.ratio.value == pytest.approx(1000 / 200)
-    assert gain.at_least
-    assert gain.open_above
-    assert gain.without.reached == 0
-    assert gain.without.at_least
+    assert gain.ratio.at_least
+    assert gain.ratio.open_above
+    assert gain.theirs.reached == 0
+    assert gain.theirs.median.at_least
 
 
 def test_speed_up_is_exact_where_the_median_run_arrives():
     """One seed that never arrives does not move the median of three, only what the interval may say above."""
-    [gain] = speed_up(both(arriving(120, 120, 120), arriving(400, 600, None)), resamples=500)
+    gain = faster(both(arriving(120, 120, 120), arriving(400, 600, None)), resamples=500)
     assert gain.ratio.value == pytest.approx(600 / 200)
-    assert not gain.at_least
-    assert gain.open_above
-    assert gain.without.median.value == 600
-    assert (gain.without.reached, gain.without.at_least, gain.without.open_above) == (2, False, True)
+    assert not gain.ratio.at_least
+    assert gain.ratio.open_above
+    assert gain.theirs.median.value == 600
+    assert (gain.theirs.reached, gain.theirs.median.at_least, gain.theirs.median.open_above) == (2, False, True)
 
 
 def test_speed_up_where_the_median_lies_beside_a_run_that_never_arrives():
-    [gain] = speed_up(both(arriving(120, 120), arriving(600, None)), resamples=200)
+    gain = faster(both(arriving(120, 120), arriving(600, None)), resamples=200)
     assert gain.ratio.value == pytest.approx((600 + 1000) / 2 / 200)
-    assert gain.at_least
+    assert gain.ratio.at_least
 
 
 def test_a_short_budget_does_not_pass_for_an_early_arrival():
     """A run that was stopped before the others arrived: the median with its budget is only a bound."""
     short = {0: 0.0, 100: 0.1}
-    [gain] = speed_up(both(arriving(120, 120, 120), [short, *arriving(400, 600)]), resamples=200)
+    gain = faster(both(arriving(120, 120, 120), [short, *arriving(400, 600)]), resamples=200)
     assert gain.ratio.value == pytest.approx(400 / 200)
-    assert gain.at_least
+    assert gain.ratio.at_least
 
 
 def test_no_speed_up_where_demonstrations_do_not_help():
-    [gain] = speed_up(both(arriving(None, None, 20), arriving(400, 600, 800)), resamples=200)
-    assert gain.ratio == NOTHING
-    assert not gain.at_least
-    [some] = speed_up(both(arriving(None, 20, 20), arriving(400, 600, 800)), resamples=500)
+    gain = faster(both(arriving(None, None, 20), arriving(400, 600, 800)), resamples=200)
+    assert gain.ratio.value is None
+    assert not gain.ratio.at_least
+    some = faster(both(arriving(None, 20, 20), arriving(400, 600, 800)), resamples=500)
     assert some.ratio.value == pytest.approx(600 / 100)
     assert some.ratio.low == pytest.approx(0.0)  # two of three resampled may never arrive
 
 
 def test_speed_up_of_single_seeds_has_no_interval():
-    [gain] = speed_up(both(arriving(120), arriving(None)))
-    assert gain.ratio == Estimate(5.0, None, None)
-    assert gain.at_least
-    assert speed_up(cells(arriving(120))) == []
+    gain = faster(both(arriving(120), arriving(None)))
+    assert (gain.ratio.value, gain.ratio.low, gain.ratio.high) == (5.0, None, None)
+    assert gain.ratio.at_least
+    assert speed_up(cells(arriving(120))).empty
 
 
 def test_spread_by_hand():
@@ -223,23 +232,23 @@ def test_spread_by_hand():
         rows = test & (results["demos"] == demos)
         results.loc[rows, "normalised"] = scores
         results.loc[rows, "success"] = [success(score) for score in scores]
-    [found] = spread(results, resamples=1000)
-    assert found.success.with_demos.value == pytest.approx(np.std([0.9, 0.9, 1.0, 1.0], ddof=1) * 0.6)
-    assert found.success.ratio.value == pytest.approx(0.25)
-    assert found.steps.with_demos.value == pytest.approx(np.std([100, 200, 300, 400], ddof=1))
-    assert found.steps.ratio.value == pytest.approx(0.5)
-    assert inside(found.steps.with_demos)
-    assert inside(found.steps.ratio)
+    [found] = spread(results, resamples=1000).itertuples()
+    assert found.success_with.value == pytest.approx(np.std([0.9, 0.9, 1.0, 1.0], ddof=1) * 0.6)
+    assert found.success_ratio.value == pytest.approx(0.25)
+    assert found.steps_with.value == pytest.approx(np.std([100, 200, 300, 400], ddof=1))
+    assert found.steps_ratio.value == pytest.approx(0.5)
+    assert inside(found.steps_with)
+    assert inside(found.steps_ratio)
 
 
 def test_spread_is_not_defined_where_a_seed_never_arrives_or_is_alone():
-    [found] = spread(both(arriving(100, 200), arriving(400, None)), resamples=200)
-    assert found.steps.with_demos.value is not None
-    assert found.steps.without == NOTHING
-    assert found.steps.ratio == NOTHING
-    [alone] = spread(both(arriving(100), arriving(400)))
-    assert alone.success.ratio == NOTHING
-    assert alone.steps.with_demos == NOTHING
+    [found] = spread(both(arriving(100, 200), arriving(400, None)), resamples=200).itertuples()
+    assert found.steps_with.value is not None
+    assert found.steps_without == NOTHING
+    assert found.steps_ratio == NOTHING
+    [alone] = spread(both(arriving(100), arriving(400))).itertuples()
+    assert alone.success_ratio == NOTHING
+    assert alone.steps_with == NOTHING
 
 
 def test_finals_and_the_best_of_an_environment():
@@ -252,16 +261,17 @@ def test_finals_and_the_best_of_an_environment():
         ignore_index=True,
     )
     scored = finals(results, resamples=300)
-    assert [(final.env, final.method.algo, final.seeds) for final in scored] == [
+    rows = list(scored.itertuples())
+    assert [(final.env, final.method.algo, final.seeds) for final in rows] == [
         ("GlimpseToy-v0", "a2c", 3),
         ("GlimpseToy-v0", "ppo", 3),
         ("Other-v0", "ppo", 1),
     ]
-    assert scored[1].normalised.value == pytest.approx(0.7)
-    assert scored[1].success.value == pytest.approx(success(0.7))
-    assert scored[1].std.value == pytest.approx(0.6 * 0.2)
-    assert inside(scored[1].success)
-    assert (scored[2].success.low, scored[2].std) == (None, NOTHING)
+    assert rows[1].normalised.value == pytest.approx(0.7)
+    assert rows[1].success.value == pytest.approx(success(0.7))
+    assert rows[1].std.value == pytest.approx(0.6 * 0.2)
+    assert inside(rows[1].success)
+    assert (rows[2].success.low, rows[2].std) == (None, NOTHING)
     assert {env: final.method.algo for env, final in best_by_env(scored).items()} == {
         "GlimpseToy-v0": "a2c",
         "Other-v0": "ppo",
@@ -280,7 +290,7 @@ def test_final_scores_have_a_row_a_seed_and_a_column_an_environment():
 
 def test_improvements_use_shared_environments():
     results = pandas.concat([both(arriving(100, 200), arriving(None, None)), cells(arriving(9, 9), env="Other-v0")])
-    [found] = improvements(results, resamples=50)
+    [found] = improvements(results, resamples=50).itertuples()
     assert (found.method, found.baseline, found.envs) == (WITH, WITHOUT, ("GlimpseToy-v0",))
     assert found.probability == Estimate(1.0, 1.0, 1.0)
 
@@ -296,7 +306,7 @@ def test_profiles_by_hand():
 
 def test_mean_curve_begins_with_the_last_seed_and_carries_values_on():
     results = cells([{0: 0.0, 10: 0.4, 20: 0.6}, {5: 0.2, 20: 0.4}])
-    grid_, values = mean_curve(curves_of(results), "normalised", resamples=200)
+    grid_, values = mean_curve(curves_of(results)["GlimpseToy-v0", WITHOUT], "normalised", resamples=200)
     np.testing.assert_array_equal(grid_, [5, 10, 20])
     np.testing.assert_allclose(values[0], [0.1, 0.3, 0.5])
     np.testing.assert_allclose(values[1:, -1], [0.4, 0.6])
@@ -327,11 +337,12 @@ def test_methods_are_named_ordered_and_paired():
 
 def test_every_interval_of_a_whole_benchmark_holds_its_value():
     results = grid(architectures=("gru",), seeds=3)
-    estimates = [each.success for each in finals(results, resamples=200)]
-    estimates += [each for found in aggregates(results, resamples=200) for each in (found.iqm, found.mean)]
-    estimates += [each.probability for each in improvements(results, resamples=200)]
-    estimates += [each.median for each in arrivals(results, 0.8, resamples=200)]
-    estimates += [each.ratio for each in speed_up(results, resamples=200) if each.ratio.value is not None]
+    estimates = list(finals(results, resamples=200)["success"])
+    together = aggregates(results, resamples=200)
+    estimates += [*together["iqm"], *together["mean"]]
+    estimates += list(improvements(results, resamples=200)["probability"])
+    estimates += list(times_to_threshold(results, 0.8, resamples=200)["median"])
+    estimates += [ratio for ratio in speed_up(results, resamples=200)["ratio"] if ratio.value is not None]
     assert len(estimates) > 30
     assert all(map(inside, estimates))
 
@@ -339,15 +350,15 @@ def test_every_interval_of_a_whole_benchmark_holds_its_value():
 def test_the_order_of_rows_does_not_matter():
     results = grid(envs=("GlimpseDigits-v0",), algos=("ppo",), architectures=("gru",))
     shuffled = results.sample(frac=1.0, random_state=1)
-    assert speed_up(results, resamples=100) == speed_up(shuffled, resamples=100)
-    assert finals(results, resamples=100) == finals(shuffled, resamples=100)
+    assert speed_up(results, resamples=100).equals(speed_up(shuffled, resamples=100))
+    assert finals(results, resamples=100).equals(finals(shuffled, resamples=100))
 
 
 def test_categories_are_read_like_words():
     results = both(arriving(1, 2), arriving(3, 4))
     kept = results.astype(dict.fromkeys(("env", "algo", "architecture", "demos", "variant", "split"), "category"))
-    assert finals(kept, resamples=50) == finals(results, resamples=50)
-    assert speed_up(kept, resamples=50) == speed_up(results, resamples=50)
+    assert finals(kept, resamples=50).equals(finals(results, resamples=50))
+    assert speed_up(kept, resamples=50).equals(speed_up(results, resamples=50))
 
 
 def spoilt(column: str, value: object) -> Any:

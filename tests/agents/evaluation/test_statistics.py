@@ -5,10 +5,10 @@ import pytest
 
 from agents.evaluation.statistics import (
     Estimate,
+    bootstrap,
     gap_closed,
     mean_difference,
     mean_of,
-    paired_bootstrap,
     percentile_estimates,
     success_by_budget,
     wilson_interval,
@@ -48,7 +48,7 @@ def test_wilson_interval_refuses_impossible_counts(successes, trials, confidence
 
 def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
     sample = np.random.default_rng(1).normal(3.0, 2.0, size=2000)
-    estimate = paired_bootstrap(np.mean, (sample,))
+    estimate = bootstrap(np.mean, sample, paired=True)
     half = 1.96 * sample.std() / np.sqrt(len(sample))
     assert estimate.value == pytest.approx(sample.mean())
     assert estimate.low == pytest.approx(sample.mean() - half, abs=0.02)
@@ -58,15 +58,15 @@ def test_bootstrap_of_a_mean_agrees_with_the_normal_interval():
 def test_bootstrap_keeps_pairs_together():
     """The difference of two samples that differ by a constant is that constant in every resample."""
     sample = np.random.default_rng(2).normal(size=50)
-    estimate = paired_bootstrap(lambda a, b, axis: (a - b).mean(axis=axis), (sample + 0.25, sample))
+    estimate = bootstrap(lambda a, b, axis: (a - b).mean(axis=axis), sample + 0.25, sample, paired=True)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.25, 0.25, 0.25))
 
 
 def test_bootstrap_is_repeatable_and_refuses_unpaired_samples():
     sample = np.arange(20.0)
-    assert paired_bootstrap(np.mean, (sample,), seed=3) == paired_bootstrap(np.mean, (sample,), seed=3)
+    assert bootstrap(np.mean, sample, paired=True, seed=3) == bootstrap(np.mean, sample, paired=True, seed=3)
     with pytest.raises(ConfigurationError, match="lengths"):
-        paired_bootstrap(np.mean, (sample, sample[1:]))
+        bootstrap(np.mean, sample, sample[1:], paired=True)
 
 
 def test_gap_closed_by_hand():

@@ -20,11 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import choose_images
-from agents.experiments.benchmark import Benchmark, Cell, CellRunner, Grid
+from agents.experiments.benchmark import AgentCell, Benchmark, BenchmarkGrid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from tests.support.commands import ROOT, begun, finish
 
-GRID = Grid(
+GRID = BenchmarkGrid(
     envs=("GlimpseDigits-v0",),
     algos=("a2c",),
     demos=("none", "oracle", "ps-ram"),
@@ -288,7 +288,7 @@ def test_an_algorithm_of_ones_own_is_a_row(tmp_path: Path) -> None:
     benchmark, (cell,) = Benchmark(grid, tmp_path), grid.cells()
     assert cell.name == "GlimpseDigits-v0-own_algorithm-mlp-none-default-s0"
     benchmark.prepare()
-    CellRunner(grid, tmp_path)(cell)
+    benchmark(cell)
     frame = benchmark.results()
     assert set(frame.algo) == {own}
     assert list(frame.env_steps[frame.split == "val"]) == [0, 3840]  # a rollout of 128 x 6 x 5 steps
@@ -302,7 +302,7 @@ def test_without_a_finished_cell_there_is_nothing_to_report(tmp_path: Path) -> N
 
 
 def test_a_cell_says_what_it_is() -> None:
-    cell = Cell("GlimpseDigits-v0", "ppo", "gru", "oracle", 1000, "default", 3)
+    cell = AgentCell("GlimpseDigits-v0", "ppo", "gru", "oracle", 1000, "default", 3)
     assert str(cell) == "GlimpseDigits-v0-ppo-gru-oracle-1000-default-s3"
 
 

@@ -13,11 +13,9 @@ import pytest
 from PIL import Image
 
 from agents.experiments.ram import (
-    DATA_SETS,
-    METHODS,
-    Cell,
-    Grid,
     PaperExperiment,
+    RamCell,
+    RamGrid,
     Run,
     Validation,
     best_of,
@@ -25,6 +23,7 @@ from agents.experiments.ram import (
     exhausted,
     settings_of,
 )
+from agents.experiments.ram_tasks import METHODS, TASKS
 from agents.reports.ram import error_beside, ratio, summaries, table, told, verdicts
 from agents.reports.ram_plots import covered
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -32,7 +31,7 @@ from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid
 from tests.support.commands import ROOT, begun, finish
 
-GRID = Grid(
+GRID = RamGrid(
     data=("digits",),
     methods=("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs"),
     seeds=1,
@@ -118,7 +117,7 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
 
 
 def test_a_run_ends_once_its_best_validation_is_old() -> None:
-    patient = replace(DATA_SETS["birds"], patience=200)
+    patient = replace(TASKS["birds"], patience=200)
     assert not exhausted([], patient)
     assert not exhausted(curve(0.5, 0.4), patient)
     assert exhausted(curve(0.5, 0.4, 0.5), patient)  # as good is not better
@@ -154,7 +153,7 @@ def test_hand_crafted_glimpses_are_only_where_parts_are() -> None:
 
 def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) -> None:
     def of(data: str, method: str, architecture: str = "gru") -> dict[str, Any]:
-        return Run(Grid((data,), (method,)), Cell(data, method, architecture, 0), tmp_path).settings()
+        return Run(RamGrid((data,), (method,)), RamCell(data, method, architecture, 0), tmp_path).settings()
 
     assert of("mnist-8", "ps-nogs")["weights"] == {"imitation": 0.05, "entropy": 0.0}
     assert of("mnist-8", "ram")["weights"] == {"imitation": 0.05}
@@ -164,7 +163,7 @@ def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) 
     assert of("mnist", "ps-nogs", "transformer") == of("mnist", "ps-nogs")
     assert of("mnist", "ram", "transformer")["learning_rate"] < of("mnist", "ram")["learning_rate"]
     assert of("cub", "ram+")["pretraining"] == 1000
-    grid = Grid(("birds",), ("ps-nogs",))
+    grid = RamGrid(("birds",), ("ps-nogs",))
     assert grid.sequences_of("birds") == len(grid.source("birds").load("train"))  # all images have one
 
 
@@ -229,7 +228,7 @@ def test_every_method_leaves_its_results(finished: Path) -> None:
 
 def test_a_killed_run_ends_as_one_that_was_not(finished: Path, tmp_path: Path) -> None:
     for method in ("ram", "ps-nogs"):
-        whole = Run(GRID, Cell("digits", method, "gru", 0), tmp_path)
+        whole = Run(GRID, RamCell("digits", method, "gru", 0), tmp_path)
         whole.train()
         kept = json.loads((finished / "cells" / f"digits-{method}-gru-s0" / "cell.json").read_text(encoding="utf-8"))
         for ours, theirs in zip(whole.curve, kept["curve"], strict=True):
@@ -240,7 +239,7 @@ def test_a_killed_run_ends_as_one_that_was_not(finished: Path, tmp_path: Path) -
 def test_supervised_images_are_the_same_for_every_method(finished: Path) -> None:
     kept = {}
     for method in ("ps-nogs", "ps-ram"):
-        sequences = Run(GRID, Cell("digits", method, "gru", 0), finished).sequences()
+        sequences = Run(GRID, RamCell("digits", method, "gru", 0), finished).sequences()
         assert sequences is not None
         kept[method] = sequences
     assert np.array_equal(kept["ps-nogs"].indices, kept["ps-ram"].indices)
@@ -249,17 +248,17 @@ def test_supervised_images_are_the_same_for_every_method(finished: Path) -> None
 
 
 def test_other_settings_are_refused(finished: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"other settings \(iterations\)"):
+    with pytest.raises(ConfigurationError, match="was begun with iterations=6, not 7; choose another --out"):
         PaperExperiment(replace(GRID, iterations=7), finished).run()
 
 
 def test_ps_ram_needs_a_trained_network(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not trained yet"):
-        Run(GRID, Cell("digits", "ps-ram", "gru", 0), tmp_path).sequences()
+        Run(GRID, RamCell("digits", "ps-ram", "gru", 0), tmp_path).sequences()
 
 
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
-    one = Cell("digits", "ram", "gru", 0)
+    one = RamCell("digits", "ram", "gru", 0)
     write_json(tmp_path / "cells" / one.name / "state.json", {"curve": [{"iterations": 3}]})
     with pytest.raises(ArtifactError, match=r"state\.json"):
         Run(GRID, one, tmp_path)

@@ -359,11 +359,13 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
     assert (config["root"], config["dataset_options"]) == (str(photos), options)
 
 
-def test_windows_of_a_glimpse_are_those_of_the_environment():
-    whole = Experiment(replace(TOY, env="GlimpseCUBFull-v0"), Path("nowhere"), make_source("digits"), "")
-    assert whole.scales == 2
-    assert Experiment(TOY, Path("nowhere"), make_source("digits"), "").scales == 1
-    assert Experiment(replace(TOY, scales=3), Path("nowhere"), make_source("digits"), "").scales == 3
+@pytest.mark.parametrize(
+    ("env", "scales", "expected"), [("GlimpseCUBFull-v0", None, 2), ("GlimpseCUB-v0", None, 1), ("GlimpseCUB-v0", 3, 3)]
+)
+def test_windows_of_a_glimpse_are_those_of_the_environment(tmp_path, env, scales, expected):
+    root = str(write_tiny_cub(tmp_path))
+    experiment = Experiment.started(replace(TOY, env=env, root=root, scales=scales, out=tmp_path / "run"))
+    assert experiment.geometry.scales == expected
 
 
 def test_hand_crafted_demonstrations_need_parts(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents import registry as algorithms
-from agents.experiments import tuning
 from agents.experiments.train import CurvePoint, State
-from agents.experiments.tuning import STARTS, Trial, keep_tuned, score_of, search
+from agents.experiments.tuning import STARTS, Trial, TrialRunner, score_of, search, write_tuned
 from agents.presets import Args
 from agents.registry import ALGORITHMS, make_model, tuned
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import write_json
 from tests.support.toy import toy_judge
 from tests.support.toy_agents import toy_vec_env
 
@@ -32,11 +33,11 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     """All trials that were run; each scores what :func:`closeness` gives."""
     trials: list[Trial] = []
 
-    def run_trial(trial: Trial) -> dict[str, float]:
+    def make(runner: TrialRunner, trial: Trial) -> dict[str, float]:
         trials.append(trial)
         return {"score": closeness(json.loads(trial.args.hyperparameters))}
 
-    monkeypatch.setattr(tuning, "run_trial", run_trial)
+    monkeypatch.setattr(TrialRunner, "make", make)
     return trials
 
 
@@ -76,13 +77,13 @@ def test_what_was_cut_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
     """In its own folder, where its run goes on; and the search ends as if it had not been cut off."""
     seen: list[Args] = []
 
-    def cut_off(trial: Trial) -> dict[str, float]:
+    def cut_off(runner: TrialRunner, trial: Trial) -> dict[str, float]:
         seen.append(trial.args)
         if len(seen) == 2:
             raise KeyboardInterrupt
         return {"score": closeness(json.loads(trial.args.hyperparameters))}
 
-    monkeypatch.setattr(tuning, "run_trial", cut_off)
+    monkeypatch.setattr(TrialRunner, "make", cut_off)
     with pytest.raises(KeyboardInterrupt):
         search("reinforce", "scratch", BASE, tmp_path, trials=3, workers=1)
     ended = search("reinforce", "scratch", BASE, tmp_path, trials=3, workers=1)
@@ -105,8 +106,8 @@ def test_there_is_no_space_for_others(tried: list[Trial], tmp_path: Path) -> Non
 def test_what_is_kept_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(algorithms, "TUNED", tmp_path / "tuned.json")
     assert tuned("ppo", True) == {}
-    keep_tuned(algorithms.TUNED, "ppo", "demonstrations", {"learning_rate": 0.000123456, "n_epochs": 8})
-    keep_tuned(algorithms.TUNED, "ppo", "scratch", {"rollout": 640})
+    write_tuned(algorithms.TUNED, "ppo", "demonstrations", {"learning_rate": 0.000123456, "n_epochs": 8})
+    write_tuned(algorithms.TUNED, "ppo", "scratch", {"rollout": 640})
     assert tuned("ppo", True) == {"learning_rate": 0.000123, "n_epochs": 8}
     assert tuned("maskable_ppo", False) == tuned("ppo", False) == {"rollout": 640}
     assert tuned("a2c", True) == {}
@@ -120,3 +121,28 @@ def test_what_was_found_makes_models(algo: str, demonstrations: bool) -> None:
     model = make_model(algo, toy_vec_env(), seed=0, judge=toy_judge(), device="cpu", **chosen)
     for name, value in chosen.items():
         assert getattr(model, name) == value
+
+
+@pytest.mark.parametrize(("ray", "workers"), [(None, 2), ("local", 1)])
+def test_trials_run_side_by_side_here_or_on_a_cluster(
+    ray: str | None, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[tuple[int, dict[str, Any]]] = []
+
+    def run(runner: TrialRunner, **means: Any) -> None:
+        rounds.append((len(runner.cells()), means))
+        for trial in runner.cells():
+            write_json(runner.result_path(trial), {"score": closeness(json.loads(trial.args.hyperparameters))})
+
+    monkeypatch.setattr(TrialRunner, "run", run)
+    found = search("ppo", "scratch", BASE, tmp_path, trials=3, workers=2, ray=ray)
+    assert len(found["trials"]) == 3
+    assert rounds == [(count, {"workers": workers, "ray": ray}) for count in (2, 1)]
+
+
+def test_trials_of_other_settings_are_refused(tmp_path: Path) -> None:
+    """A search cannot mix trials of two budgets."""
+    trial = Trial(replace(BASE, out=tmp_path))
+    write_json(tmp_path / "config.json", {"args": {**json.loads(json.dumps(asdict(BASE))), "timesteps": 50}})
+    with pytest.raises(ConfigurationError, match="was begun with timesteps=50, not 100; choose another --out"):
+        TrialRunner((trial,), tmp_path).claim(trial)

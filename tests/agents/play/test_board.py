@@ -15,7 +15,7 @@ SIZES = [(WIDTH, HEIGHT), (2 * WIDTH, HEIGHT), (620, 900), (1333, 907)]
 def bright_game() -> Game:
     """On a white image."""
     dataset, judge = toy.toy_dataset(split="test", images=np.full((24, 40, 40, 1), 255, np.uint8)), toy.toy_judge()
-    return Game(dataset, judge, toy.GEOMETRY, BOEDOracle(toy.toy_dataset(), judge), np.arange(3))
+    return Game(dataset, judge, BOEDOracle(toy.toy_dataset(), judge), np.arange(3))
 
 
 def inside(board: Board, game: Game) -> list[tuple[int, int]]:
@@ -93,9 +93,7 @@ def test_until_the_end_nothing_drawn_depends_on_what_was_not_seen() -> None:
         images[:, row : row + 12, col : col + 12] = first.images[:, row : row + 12, col : col + 12]
     second = toy.toy_dataset(split="test", images=images, labels=np.roll(first.labels, 1))
     bank = toy.toy_dataset(seed=5)
-    games = [
-        Game(dataset, judge, toy.GEOMETRY, BOEDOracle(bank, judge), np.array([4, 9])) for dataset in (first, second)
-    ]
+    games = [Game(dataset, judge, BOEDOracle(bank, judge), np.array([4, 9])) for dataset in (first, second)]
 
     def frames(pointer: tuple[int, int] | None) -> list[np.ndarray]:
         return [Board(*size).draw(game, pointer) for game in games]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ LABEL_1, LABEL_3, LABEL_0 = 2, 5, 0
 def noise_game(indices: tuple[int, ...] = (4, 9)) -> Game:
     """On the noise images and an untrained judge."""
     dataset, judge = toy.toy_dataset(split="test"), toy.toy_judge()
-    return Game(dataset, judge, toy.GEOMETRY, BOEDOracle(toy.toy_dataset(seed=1), judge), np.array(indices))
+    return Game(dataset, judge, BOEDOracle(toy.toy_dataset(seed=1), judge), np.array(indices))
 
 
 def solved_game(*indices: int) -> Game:
@@ -33,7 +34,7 @@ def solved_game(*indices: int) -> Game:
     judge = ToyJudge()
     oracle = BOEDOracle(toy_problem.toy_dataset(EVERY), judge, OracleConfig(completion=SHARP))  # type: ignore[arg-type]
     dataset = toy_problem.toy_dataset(EVERY, "test")
-    return Game(dataset, judge, toy_problem.GEOMETRY, oracle, np.array(indices))  # type: ignore[arg-type]
+    return Game(dataset, judge, oracle, np.array(indices))  # type: ignore[arg-type]
 
 
 def look(game: Game, *locations: int) -> None:
@@ -65,9 +66,10 @@ def test_only_what_was_glimpsed_is_on_the_canvas() -> None:
 
 
 def test_wider_scales_lie_under_the_narrower_ones() -> None:
-    dataset, judge = toy.toy_dataset(split="test"), toy.toy_judge(scales=2)
+    wide = replace(toy.GEOMETRY, scales=2)
+    dataset, judge = toy.toy_dataset(split="test", geometry=wide), toy.toy_judge(wide)
     bank = toy.toy_dataset(seed=1, fingerprint="bank")
-    game = Game(dataset, judge, toy.GEOMETRY, BOEDOracle(bank, judge), np.array([4]), scales=2)
+    game = Game(dataset, judge, BOEDOracle(bank, judge), np.array([4]))
     look(game, 0)  # the wide window reaches 6 pixels over the rim
     image = dataset.images[4].astype(float)
     blocks = image[:18, :18].reshape(9, 2, 9, 2).mean(axis=(1, 3)).repeat(2, axis=0).repeat(2, axis=1)
@@ -142,7 +144,7 @@ def test_json_has_scores_and_rounds() -> None:
 
 def test_the_oracle_plays_the_same_images_as_in_any_rollout() -> None:
     game = noise_game((4, 9))
-    rollouts = play(game.oracle, game.dataset, game.judge, toy.GEOMETRY, np.array([4, 9]), progress=False)
+    rollouts = play(game.oracle, game.dataset, game.judge, np.array([4, 9]), progress=False)
     for _ in range(2):
         look(game, 0, 1, 2, 3)
         game.next()
@@ -150,9 +152,7 @@ def test_the_oracle_plays_the_same_images_as_in_any_rollout() -> None:
         np.testing.assert_array_equal(played.oracle.corners, rollouts.corners[row])
         assert played.oracle.success == rollouts.success[row]
         assert played.oracle.log_loss == pytest.approx(float(rollouts.log_loss[row, -1]), abs=1e-5)
-    alone = play(
-        FixedPolicy(game.grid, np.arange(4)), game.dataset, game.judge, toy.GEOMETRY, np.array([4, 9]), progress=False
-    )
+    alone = play(FixedPolicy(game.grid, np.arange(4)), game.dataset, game.judge, np.array([4, 9]), progress=False)
     assert [played.person.success for played in game.rounds] == alone.success.tolist()
     assert [played.person.log_loss for played in game.rounds] == pytest.approx(alone.log_loss[:, -1].tolist(), rel=1e-5)
 

@@ -19,24 +19,25 @@ from agents.ram.network import CORES, GlimpseNetwork, RAMNetwork, spatial_plan
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.datasets.base import Geometry, GlimpseDataset
+from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import PosteriorConfig
+from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.vector_env import GlimpseVectorEnv
 from tests.support.toy import toy_dataset, toy_judge
 
-GEOMETRY = Geometry(glimpse_size=12, stride=4, num_glimpses=2)
 SIZE, LOCATIONS, CLASSES, CORNER = 28, 25, 3, 24
 """A 5 x 5 grid; what tells the class lies in the lower right corner, where only location 24 shows all of it."""
 SMALL = {"posterior": {"features": 16}, "tokens": 24, "hidden": 24}
 AVERAGED = {"policy_kwargs": {**SMALL, "averaging": 0.3}}
+GEOMETRY = Geometry(SIZE, glimpse_size=12, stride=4, num_glimpses=2)
 STEPS = GEOMETRY.num_glimpses + 1
 
 
 def marked(count: int = 480, seed: int = 0) -> GlimpseDataset:
     """Noise, and in the last four rows and columns the class as a brightness."""
-    dataset = toy_dataset(count, size=SIZE, seed=seed)
+    dataset = toy_dataset(count, geometry=GEOMETRY, seed=seed)
     images = np.array(dataset.images) // 4
     images[:, -4:, -4:, 0] = (60 + 90 * dataset.labels)[:, None, None]
     return replace(dataset, images=images)
@@ -44,7 +45,7 @@ def marked(count: int = 480, seed: int = 0) -> GlimpseDataset:
 
 def vec_env(num_envs: int = 12, **settings: Any) -> GlimpseVecEnv:
     arguments = {"observation": "glimpse", "task": "classify"} | settings
-    return GlimpseVecEnv(GlimpseVectorEnv(marked(), None, GEOMETRY, num_envs=num_envs, **arguments))
+    return GlimpseVecEnv(GlimpseVectorEnv(marked(), None, num_envs=num_envs, **arguments))
 
 
 def ram(num_envs: int = 12, **settings: Any) -> RAM:
@@ -294,7 +295,7 @@ def test_a_saved_model_acts_without_an_environment(core: str, tmp_path: Path) ->
     model = train(ram(policy_kwargs={**SMALL, "core": core}), 2)
     model.save(tmp_path / "model")
     again = RAM.load(tmp_path / "model")
-    env = GlimpseEnv(marked(), None, GEOMETRY, task="classify", observation="glimpse")
+    env = GlimpseEnv(marked(), None, task="classify", observation="glimpse")
     observation, _ = env.reset(seed=0)
     state, restored, ended = None, None, False
     while not ended:
@@ -325,7 +326,7 @@ def test_without_determinism_locations_are_sampled() -> None:
 
 
 def test_single_environments_are_trained_in_as_well() -> None:
-    env = GlimpseEnv(marked(), None, GEOMETRY, task="classify", observation="glimpse")
+    env = GlimpseEnv(marked(), None, task="classify", observation="glimpse")
     model = RAM("RAMPolicy", env, seed=0, policy_kwargs=dict(SMALL))
     assert isinstance(model.env, DummyVecEnv)
     assert train(model, 2).num_timesteps == 2 * STEPS
@@ -333,9 +334,7 @@ def test_single_environments_are_trained_in_as_well() -> None:
 
 def test_it_is_evaluated_like_every_other_agent() -> None:
     model = train(ram(), 1)
-    evaluation = evaluate(
-        model, marked(), None, GEOMETRY, np.arange(20), name="ram", observation="glimpse", progress=False
-    )
+    evaluation = evaluate(model, marked(), None, np.arange(20), name="ram", observation="glimpse", progress=False)
     assert len(evaluation.outcomes) == 20
     assert np.isfinite(evaluation.log_loss).all()
     assert evaluation.entropy.max() <= np.log(CLASSES) + 1e-5
@@ -464,6 +463,6 @@ def test_wrong_arguments_are_named(make: Any, named: str) -> None:
 
 
 def test_an_environment_with_a_judge_is_refused() -> None:
-    judged = GlimpseVectorEnv(toy_dataset(size=SIZE), toy_judge(GEOMETRY, size=SIZE), GEOMETRY, num_envs=2)
+    judged = GlimpseVectorEnv(toy_dataset(geometry=GEOMETRY), toy_judge(GEOMETRY), num_envs=2)
     with pytest.raises((ConfigurationError, AssertionError), match="MultiDiscrete"):
         RAM(RAMPolicy, GlimpseVecEnv(judged))

@@ -56,10 +56,10 @@ def test_a_network_that_classifies_at_the_end_only_is_refused() -> None:
 
 
 def test_the_script_draws_glimpses_and_operations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from agents.experiments.ram import Cell, Grid, Run
+    from agents.experiments.ram import RamCell, RamGrid, Run
 
-    grid = Grid(("digits",), ("ps-nogs-steps",), seeds=1, iterations=3, num_sequences=10, val_images=20)
-    run = Run(grid, Cell("digits", "ps-nogs-steps", "gru", 0), tmp_path)
+    grid = RamGrid(("digits",), ("ps-nogs-steps",), seeds=1, iterations=3, num_sequences=10, val_images=20)
+    run = Run(grid, RamCell("digits", "ps-nogs-steps", "gru", 0), tmp_path)
     run.train()
     monkeypatch.chdir(tmp_path)
     stopping.main(stopping.Args(env="GlimpseDigitsClassify-v0", network=run.best_path, images=40, split="val"))

@@ -9,7 +9,7 @@ import pytest
 import tyro
 
 from agents.evaluation.statistics import Estimate
-from agents.reports.tables import command_line, estimated, insert, keep_entry, markdown, percent
+from agents.reports.tables import command_line, format_estimate, insert, keep_entry, markdown, percent
 from glimpse_env.errors import ArtifactError
 
 
@@ -75,9 +75,9 @@ def test_a_command_leads_back_to_its_arguments():
 
 def test_numbers_are_written_with_their_intervals():
     assert percent(0.5, (0.4, 0.625)) == "50.0 % (40.0 to 62.5)"
-    assert estimated(Estimate(0.25, -0.125, 0.5), 1, scale=100, signed=True) == "+25.0 (-12.5 to +50.0)"
-    assert estimated(Estimate(1.0, 1.0, 1.0), 0, scale=100) == "100"
-    assert estimated(Estimate(0.5, None, None), 2) == "0.50"
-    assert estimated(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
-    assert estimated(Estimate(None, None, None), 2) == "–"
+    assert format_estimate(Estimate(0.25, -0.125, 0.5), 1, scale=100, signed=True) == "+25.0 (-12.5 to +50.0)"
+    assert format_estimate(Estimate(1.0, 1.0, 1.0), 0, scale=100) == "100"
+    assert format_estimate(Estimate(0.5, None, None), 2) == "0.50"
+    assert format_estimate(Estimate(-0.001, -0.1, 0.2), 1) == "0.0 (-0.1 to 0.2)"
+    assert format_estimate(Estimate(None, None, None), 2) == "–"
     assert markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"

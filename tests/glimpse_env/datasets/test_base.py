@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ class Counted(DataSource):
     """Four images whose pixels are their index; counts how often they are made."""
 
     name = "counted"
-    geometry = Geometry(2, 1, 2)
+    geometry = Geometry(4, 2, 1, 2)
     image_shape = (4, 4, 1)
     class_names = ("even", "odd")
     part_names = ("corner",)
@@ -151,6 +153,7 @@ def valid_dataset() -> GlimpseDataset:
         part_names=(),
         parts=np.zeros((2, 0, 3), np.float32),
         fingerprint="0",
+        geometry=Counted.geometry,
     )
 
 
@@ -203,3 +206,19 @@ def test_make_source_names_what_is_wrong(tmp_path: Path) -> None:
         make_source("digits", colour=True)
     with pytest.raises(DatasetNotFoundError, match=r"download_data\.py mnist"):
         make_source("mnist", root=tmp_path)
+
+
+def test_other_scales_are_of_the_same_data() -> None:
+    source = Counted()
+    source.load("train")
+    wide = source.with_scales(3)
+    assert (wide.geometry, source.geometry.scales) == (replace(source.geometry, scales=3), 1)
+    assert (wide.fingerprint, wide.options) == (source.fingerprint, source.options)
+    assert "fingerprint" in vars(wide), "it is not computed again"
+    dataset = wide.load("train")
+    assert wide.fills == 1, "the arrays are the same"  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(dataset)).geometry == dataset.geometry == wide.geometry
+    assert wide.with_scales(1).load("train").geometry == source.geometry
+    for scales in (0, 7, 1.5, True):
+        with pytest.raises(ConfigurationError, match=f"scales={scales}"):
+            source.with_scales(scales)  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ from glimpse_env.datasets.celeba import CelebAHQ
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensing.geometry import LocationGrid
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests.support.tiny_data import write_tiny_celeba
@@ -39,7 +38,7 @@ def changed(root: Path, line: int, content: str | None) -> None:
 def test_the_protocol_is_the_papers(root: Path) -> None:
     source = CelebAHQ(root, **SMALL_CELEBA)
     geometry = source.geometry
-    grid = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+    grid = geometry.grid
     assert (source.image_shape, geometry.glimpse_size, geometry.num_glimpses) == ((224, 224, 3), 16, 5)
     assert (len(grid), int(grid.corners.max())) == (2500, 208)
     assert grid.mirror_symmetric
@@ -147,5 +146,5 @@ def test_each_network_completes_from_images_that_it_never_saw(root: Path) -> Non
     oracle = BOEDOracle(train, judge, OracleConfig("log_loss", completion, first_samples=4, history="completion"))
     assert [set(train.folds[bank.rows]) for bank in oracle.banks] == [{0}, {1}, {2}]
     assert [bank.embeddings.shape[:2] for bank in oracle.banks] == [(18, 2500)] * 3
-    found = play(oracle, source.load("val"), judge, source.geometry, np.array([0]), progress=False)
+    found = play(oracle, source.load("val"), judge, np.array([0]), progress=False)
     assert len(set(found.locations[0].tolist())) == 5

@@ -521,7 +521,7 @@ def test_the_box_of_a_whole_photograph_may_lie_anywhere(cub: Path) -> None:
 
 
 def test_the_command_for_a_missing_judge_names_species_only_where_some_are_left_out(cub: Path) -> None:
-    assert judge_command(CUBFull(cub), 2) == (
+    assert judge_command(CUBFull(cub).with_scales(2)) == (
         f"python scripts/train_judge.py --env GlimpseCUBFull-v0 --root {cub} --scales 2"
     )
     assert '{"species": [1, 3]}' in judge_command(CUB200(cub, species=[3, 1]))

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from glimpse_env.datasets import make_source
-from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
 from glimpse_env.judge.judge import Judge, find_judge, grid_features
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 from glimpse_env.sensing.sensor import Sensor
 from oracles.training.posterior import prefix_sums
 from tests.support.toy import GEOMETRY, NUM_CLASSES, SIZE, toy_judge
@@ -53,7 +52,7 @@ def full(value: int) -> np.ndarray:
 def test_dense_features_are_those_of_each_glimpse(glimpse: int, stride: int, size: int, scales: int) -> None:
     grid = LocationGrid(size, glimpse, stride)
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3 * scales), dtype=np.uint8)
-    network = toy_judge(Geometry(glimpse, stride, 3), size=size, channels=3, scales=scales).networks[0]
+    network = toy_judge(Geometry(size, glimpse, stride, 3, scales), channels=3).networks[0]
     indices, corners = np.repeat([0, 1], len(grid)), np.tile(grid.corners, (2, 1))
     alone = Sensor(glimpse)(images, indices, corners).reshape(2, len(grid), glimpse, glimpse, -1)
     dense = network.encode_dense(torch.from_numpy(images))
@@ -68,7 +67,7 @@ def test_on_an_uneven_grid_each_glimpse_is_encoded_alone(scales: int) -> None:
     size, stride = 61, 45 / 10  # the convolutions are those of stride 4
     grid = LocationGrid(size, 16, stride)
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    judge = toy_judge(Geometry(16, stride, 3), size=size, channels=3, scales=scales)
+    judge = toy_judge(Geometry(size, 16, stride, 3, scales), channels=3)
     network = judge.networks[0]
     alone = Sensor(16, scales)(images, np.repeat([0, 1], 121), np.tile(grid.corners, (2, 1)))
     expected = network.encode_glimpses(torch.from_numpy(alone)).unflatten(0, (2, 121))

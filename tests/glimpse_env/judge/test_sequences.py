@@ -15,7 +15,7 @@ def test_replaying_an_episode_gives_its_own_figures(monkeypatch):
     folds = np.arange(24) % 3 - 1  # two networks, and images for both together
     dataset, judge = toy_dataset(folds=folds), toy_judge()
     indices = np.array([3, 20, 4, 11, 0, 3, 17])
-    rollouts = play(RandomPolicy(judge.grid), dataset, judge, GEOMETRY, indices, progress=False)
+    rollouts = play(RandomPolicy(judge.grid), dataset, judge, indices, progress=False)
     probabilities = replayed(dataset, judge, indices, rollouts.corners)
     for t in range(GEOMETRY.num_glimpses):
         found = Assessment.of(probabilities[:, t], rollouts.labels)

@@ -1,5 +1,6 @@
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_nothing_is_embedded_twice(dataset: GlimpseDataset, monkeypatch: pytest.
 
 @pytest.mark.parametrize("scales", [1, 2])
 def test_a_tabulated_judge_answers_as_the_judge(dataset: GlimpseDataset, scales: int) -> None:
-    judge = toy_judge(scales=scales)
+    judge = toy_judge(replace(GEOMETRY, scales=scales))
     indices = np.arange(len(dataset))
     locations = np.random.default_rng(0).integers(0, 64, (len(dataset), 3))
     corners = judge.grid.corners[locations]
@@ -75,8 +76,7 @@ def test_a_tabulated_judge_answers_as_the_judge(dataset: GlimpseDataset, scales:
 def test_episodes_are_the_same_with_and_without_a_table(dataset: GlimpseDataset, settings: dict[str, Any]) -> None:
     judge = toy_judge()
     plain, fast = (
-        GlimpseVectorEnv(dataset, judge, GEOMETRY, num_envs=5, tabulated=tabulated, **settings)
-        for tabulated in (False, True)
+        GlimpseVectorEnv(dataset, judge, num_envs=5, tabulated=tabulated, **settings) for tabulated in (False, True)
     )
     for env in (plain, fast):
         env.reset(seed=0)
@@ -94,7 +94,7 @@ def test_episodes_are_the_same_with_and_without_a_table(dataset: GlimpseDataset,
 
 def test_embedding_observations_are_the_tables(dataset: GlimpseDataset) -> None:
     judge = toy_judge()
-    env = GlimpseVectorEnv(dataset, judge, GEOMETRY, num_envs=2, observation="embedding")
+    env = GlimpseVectorEnv(dataset, judge, num_envs=2, observation="embedding")
     table = judge.embed_grid(0, dataset.images).numpy()
     blank, info = env.reset(seed=0)
     assert not blank["embeddings"].any()
@@ -111,14 +111,14 @@ def test_embedding_observations_are_the_tables(dataset: GlimpseDataset) -> None:
 
 
 def test_what_cannot_be_tabulated_is_refused(dataset: GlimpseDataset) -> None:
-    other = GEOMETRY.__class__(glimpse_size=12, stride=2, num_glimpses=4)
+    other = replace(dataset, geometry=replace(GEOMETRY, stride=2))
     for settings in ({"tabulated": True}, {"observation": "embedding"}):
         with pytest.raises(ConfigurationError, match="action='continuous'"):
-            GlimpseEnv(dataset, toy_judge(), GEOMETRY, action="continuous", **settings)
+            GlimpseEnv(dataset, toy_judge(), action="continuous", **settings)
         with pytest.raises(ConfigurationError, match="CountingJudge"):
-            GlimpseEnv(dataset, CountingJudge(), GEOMETRY, **settings)
+            GlimpseEnv(dataset, CountingJudge(), **settings)
         with pytest.raises(ConfigurationError, match="stride=2"):
-            GlimpseEnv(dataset, toy_judge(), other, **settings)
+            GlimpseEnv(other, toy_judge(), **settings)
 
 
 def test_neither_images_nor_tables_are_pickled(tmp_path: Path, fresh_cache: Path) -> None:
@@ -126,7 +126,7 @@ def test_neither_images_nor_tables_are_pickled(tmp_path: Path, fresh_cache: Path
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
     dataset = toy_dataset(400, images=images, num_folds=1, folds=np.full(400, -1))
     judge = toy_judge(num_networks=1)
-    batch = EpisodeBatch(dataset, judge, GEOMETRY, 2, observation="embedding")
+    batch = EpisodeBatch(dataset, judge, 2, observation="embedding")
     batch.begin(np.array([7, 399]))
     batch.step([5, 6])
     pickled = pickle.dumps(batch)

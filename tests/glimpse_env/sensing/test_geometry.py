@@ -1,8 +1,13 @@
+import pickle
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
+from glimpse_env.sensing.sensor import Sensor
 
 UNEVEN = LocationGrid(224, 16, 208 / 49)
 """CelebA-HQ's."""
@@ -98,3 +103,27 @@ def test_centre_is_the_location_nearest_to_the_middle(grid: LocationGrid) -> Non
 def test_impossible_grids_are_refused(arguments: tuple[int, int, int], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
         LocationGrid(*arguments)
+
+
+def test_a_geometry_has_a_grid_and_a_sensor_of_its_own() -> None:
+    geometry = Geometry(image_size=60, glimpse_size=12, stride=4, num_glimpses=6, scales=2)
+    assert (geometry.grid, geometry.sensor) == (LocationGrid(60, 12, 4), Sensor(12, 2))
+    assert geometry.grid is geometry.grid
+    assert Geometry(60, 12, 4, 6).scales == 1
+    assert pickle.loads(pickle.dumps(geometry)) == geometry != replace(geometry, scales=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"glimpse_size": 61}, "glimpse_size=61"),
+        ({"stride": 0.5}, "stride=0.5"),
+        ({"num_glimpses": 0}, "num_glimpses=0"),
+        ({"num_glimpses": 2.5}, "num_glimpses=2.5"),
+        ({"scales": 0}, "scales=0"),
+        ({"scales": 7}, "scales=7"),
+    ],
+)
+def test_what_makes_no_geometry_is_refused(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        replace(Geometry(60, 12, 4, 6), **changes)

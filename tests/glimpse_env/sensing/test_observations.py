@@ -6,11 +6,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.observations import Histories, make_observer, take, unpack_history
 from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 
-GRID = LocationGrid(SIZE, GEOMETRY.glimpse_size, GEOMETRY.stride)
+GRID = GEOMETRY.grid
 STEPS = GEOMETRY.num_glimpses
 
 
@@ -133,7 +132,7 @@ def test_large_batches_show_what_small_ones_do(mode: Any) -> None:
 
 
 def test_stable_baselines_batches_unpack() -> None:
-    env = DummyVecEnv([lambda: GlimpseEnv(toy_dataset(), toy_judge(), GEOMETRY) for _ in range(2)])
+    env = DummyVecEnv([lambda: GlimpseEnv(toy_dataset(), toy_judge()) for _ in range(2)])
     env.seed(0)
     env.reset()
     observations: Any = env.step(np.array([3, 60]))[0]

@@ -117,8 +117,7 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
     monkeypatch.setitem(PRESETS, "digits", Preset(greedy=PLAN))
     source = Digits()
     judges = [
-        toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint, seed=seed)
-        for seed in (0, 1)
+        toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint, seed=seed) for seed in (0, 1)
     ]
     with pytest.raises(OracleNotFoundError, match=r"train_oracle\.py --env GlimpseDigits-v0 .* --horizon last"):
         find_oracle(source, judges[0], "last")
@@ -134,7 +133,7 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
 
 def test_convolutions_are_of_a_judge_network_that_was_not_trained_on_the_images() -> None:
     source = Digits()
-    judge = toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint)
+    judge = toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint)
     rng = np.random.default_rng(0)
     for fold in (0, 1):
         trainer = ScorerTrainer(source, judge, fold, PLAN, criterion="log_loss", seed=0)
@@ -160,7 +159,7 @@ def test_shipped_oracles_fit_the_shipped_judges(name: str, horizon: Horizon, fre
 def test_settings_are_told_without_training(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "digits", Preset(oracle="amortised", greedy=PLAN))
     source = Digits()
-    judge = toy.toy_judge(source.geometry, size=60, num_classes=10, fingerprint=source.fingerprint)
+    judge = toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint)
     with monkeypatch.context() as patch:
         patch.setattr(ScorerTrainer, "run", lambda *_, **__: pytest.fail("trained"))
         for name in ("amortised", "oracle"):

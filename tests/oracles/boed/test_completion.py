@@ -1,5 +1,6 @@
 """Mirrored and shifted copies in a bank."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_entries_are_the_copies_of_as_many_images_as_asked_for(dataset: GlimpseD
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("scales", [1, 2])
 def test_a_copys_embeddings_are_those_of_the_copied_image(dataset: GlimpseDataset, cached: bool, scales: int) -> None:
-    judge = toy.toy_judge(scales=scales)
+    judge = toy.toy_judge(replace(toy.GEOMETRY, scales=scales))
     bank = ImageBank(dataset, judge, 0, 100, cached=cached, mirrored=True, shifts=4)
     count = len(bank) // 10
     for c, copy in enumerate(copies_of(True, 4)):

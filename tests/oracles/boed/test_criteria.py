@@ -66,13 +66,13 @@ def test_epe_from_a_sampled_bank_is_within_monte_carlo_error(count: int) -> None
 def test_oracle_solves_the_toy_problem_where_no_fixed_sequence_can() -> None:
     judge = ToyJudge()
     oracle = BOEDOracle(toy_dataset(EVERY), judge, OracleConfig(completion=SHARP))
-    rollouts = play(oracle, toy_dataset(EVERY, "test"), judge, GEOMETRY, EVERY, progress=False)
+    rollouts = play(oracle, toy_dataset(EVERY, "test"), judge, EVERY, progress=False)
     assert rollouts.success.all()
     np.testing.assert_allclose(rollouts.entropy[:, 1], 0.0, atol=1e-5)
     for family, part in ((0, 1), (1, 5)):
         assert (rollouts.locations[family == LABELS // 2] == (0, part)).all()
     fixed = best_fixed(toy_dataset(EVERY), judge, GEOMETRY.num_glimpses)
-    rollouts = play(FixedPolicy(judge.grid, fixed), toy_dataset(EVERY, "test"), judge, GEOMETRY, EVERY, progress=False)
+    rollouts = play(FixedPolicy(judge.grid, fixed), toy_dataset(EVERY, "test"), judge, EVERY, progress=False)
     assert rollouts.success.mean() == 0.75  # it settles one family, and for the other is right half the time
 
 

@@ -166,14 +166,14 @@ def test_oracle_lowers_the_entropy_more_than_chance_would() -> None:
     judge = toy.toy_judge(num_networks=1)
     dataset = toy.toy_dataset(64, num_folds=1)
     oracle = BOEDOracle(dataset, judge, CONFIG)
-    chosen = play(oracle, dataset, judge, GEOMETRY, np.arange(48), progress=False)
+    chosen = play(oracle, dataset, judge, np.arange(48), progress=False)
     rng = np.random.default_rng(0)
 
     class Chance:
         def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
             return rng.integers(len(judge.grid), size=len(observation["step"])), state
 
-    random = play(Chance(), dataset, judge, GEOMETRY, np.arange(48), progress=False)
+    random = play(Chance(), dataset, judge, np.arange(48), progress=False)
     assert chosen.entropy[:, -1].mean() < random.entropy[:, -1].mean()
 
 

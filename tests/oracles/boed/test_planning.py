@@ -12,7 +12,7 @@ from glimpse_env.rollout import play
 from oracles.base import GlimpsePolicy
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
-from tests.support.toy_problem import GEOMETRY, ToyJudge, toy_dataset
+from tests.support.toy_problem import ToyJudge, toy_dataset
 
 # The class is whether pixels 0 and 1 differ; either alone tells nothing. Pixel 4 tells the class three times in four.
 ROWS = [
@@ -33,7 +33,7 @@ EXACT = CompletionConfig(bandwidth=1e-3, samples=16, short_list=16)
 def final_entropy(config: OracleConfig) -> tuple[float, np.ndarray]:
     """Mean exact entropy after two glimpses on every image of the world, and where they were (N, 2)."""
     policy: GlimpsePolicy = BOEDOracle(WORLD, ToyJudge(IMAGES, LABELS), config)  # type: ignore[arg-type]
-    rollouts = play(policy, WORLD, ToyJudge(IMAGES, LABELS), GEOMETRY, EVERY, progress=False)
+    rollouts = play(policy, WORLD, ToyJudge(IMAGES, LABELS), EVERY, progress=False)
     return float(rollouts.entropy[:, -1].mean()), rollouts.locations
 
 
@@ -88,5 +88,5 @@ def test_completions_own_histories_under_equal_weights_are_a_fixed_sequence() ->
         def keep(_rows: np.ndarray, _t: int, chosen: Any, maps: list[np.ndarray] = maps) -> None:
             maps.append(chosen.last_maps.copy())
 
-        play(policy, world, ToyJudge(), GEOMETRY, np.arange(8), progress=False, on_step=keep)
+        play(policy, world, ToyJudge(), np.arange(8), progress=False, on_step=keep)
         assert np.allclose(maps[1], maps[1][:1], atol=1e-5) == fixed

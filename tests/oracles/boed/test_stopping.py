@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glimpse_env.datasets.base import Geometry
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import Geometry
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.boed.stopping import expected_information_gain, glimpses_used, play_out
@@ -18,7 +18,7 @@ from tests.support.toy_problem import IMAGES, LABELS, ToyJudge, exact_epe, poste
 
 EVERY = np.arange(len(IMAGES))
 SHARP = OracleConfig(completion=CompletionConfig(bandwidth=1e-2, samples=len(IMAGES), short_list=len(IMAGES)))
-WORLD = Geometry(glimpse_size=1, stride=1, num_glimpses=4)
+WORLD = Geometry(image_size=3, glimpse_size=1, stride=1, num_glimpses=4)
 SIGNALS = st.lists(st.lists(st.floats(-1, 3), min_size=3, max_size=3), min_size=1, max_size=6).map(np.array)
 
 
@@ -59,7 +59,7 @@ def test_a_location_seen_does_not_count() -> None:
 def test_an_exact_posterior_stops_when_there_is_no_information_left_and_not_before() -> None:
     """Two glimpses tell the class: the first halves the world, the second what is left, the others tell nothing."""
     oracle = BOEDOracle(toy_dataset(EVERY), ToyJudge(), SHARP)
-    played = play_out(oracle, toy_dataset(EVERY, "test"), ToyJudge(), WORLD, EVERY, progress=False)
+    played = play_out(oracle, replace(toy_dataset(EVERY, "test"), geometry=WORLD), ToyJudge(), EVERY, progress=False)
     np.testing.assert_allclose(played.gain, np.broadcast_to([np.log(2), 0.0, 0.0], (8, 3)), atol=1e-5)
     np.testing.assert_allclose(played.entropy, np.broadcast_to([np.log(2), 0, 0, 0], (8, 4)), atol=1e-5)
     assert (glimpses_used(played.gain, 0.0) >= 2).all()
@@ -91,12 +91,11 @@ def test_of_several_networks_present_and_expected_entropy_are_both_means_over_ne
         oracle,
         test,
         judge,
-        toy.GEOMETRY,
         indices,
         progress=False,
         on_step=lambda _rows, _t, _policy: maps.append(oracle.last_maps.copy()),
     )
-    played = play_out(oracle, test, judge, toy.GEOMETRY, indices, progress=False)
+    played = play_out(oracle, test, judge, indices, progress=False)
     np.testing.assert_allclose(played.entropy, rollouts.entropy, rtol=1e-5)
     np.testing.assert_array_equal(played.success[:, -1], rollouts.success)
     widest = 0.0
@@ -116,9 +115,10 @@ def test_of_several_networks_present_and_expected_entropy_are_both_means_over_ne
 
 
 def test_what_has_no_entropies_to_compare_is_refused() -> None:
-    world, judge = toy_dataset(EVERY, "test"), ToyJudge()
+    world, judge = replace(toy_dataset(EVERY, "test"), geometry=WORLD), ToyJudge()
     wrong = BOEDOracle(toy_dataset(EVERY), judge, replace(SHARP, criterion="error"))
     with pytest.raises(ConfigurationError, match="criterion='error'"):
-        play_out(wrong, world, judge, WORLD, EVERY)
+        play_out(wrong, world, judge, EVERY)
+    single = replace(WORLD, num_glimpses=1)
     with pytest.raises(ConfigurationError, match="num_glimpses=1"):
-        play_out(BOEDOracle(toy_dataset(EVERY), judge, SHARP), world, judge, replace(WORLD, num_glimpses=1), EVERY)
+        play_out(BOEDOracle(toy_dataset(EVERY), judge, SHARP), replace(world, geometry=single), judge, EVERY)

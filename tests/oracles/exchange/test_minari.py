@@ -159,9 +159,7 @@ def test_bad_input_is_named(world: World, folder: Path, monkeypatch: pytest.Monk
     for name in ("../up", "no-version", "glimpse/a b-v0"):
         with pytest.raises(ConfigurationError, match="must be a name of Minari's"):
             export_demonstrations(demonstrations, world.source, world.judge, name)
-    other = toy_judge(
-        world.source.geometry, size=128, channels=3, num_classes=48, num_networks=1, seed=1, dataset="birds"
-    )
+    other = toy_judge(world.source.geometry, channels=3, num_classes=48, num_networks=1, seed=1, dataset="birds")
     with pytest.raises(ArtifactError, match="judge"):
         export_demonstrations(demonstrations, world.source, other, "glimpse/test-v0")
     export_demonstrations(demonstrations, world.source, world.judge, "glimpse/test-v0", observation="glimpse")

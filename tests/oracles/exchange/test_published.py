@@ -72,7 +72,7 @@ def test_entropies_are_the_judges_by_the_network_of_the_images_fold(folder, sour
             return found.locations[:, t], None
 
     train = source.load("train")
-    rollouts = play(Replays(), train, judge, source.geometry, found.indices, progress=False)
+    rollouts = play(Replays(), train, judge, found.indices, progress=False)
     np.testing.assert_allclose(found.entropies, rollouts.entropy, rtol=1e-5)
     assert len(set(train.folds[found.indices].tolist())) > 1
 

@@ -26,7 +26,7 @@ from oracles.training.posterior import (
     fit_temperatures,
     prefix_sums,
 )
-from tests.support.toy import toy_dataset, toy_judge
+from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
 
 PLAN = JudgePlan(
     passes=3, rounds=1, visited_images=8, batch_size=16, features=24, embedding=16, hidden=16, heldout_images=64
@@ -37,7 +37,7 @@ class Stripes(DataSource):
     """Class k has a bright column at a quarter of the width times k; any glimpse in the right place tells."""
 
     name = "stripes"
-    geometry = Geometry(12, 4, 3)
+    geometry = Geometry(28, 12, 4, 3)
     image_shape = (28, 28, 1)
     num_folds = 2
     class_names = ("left", "right")
@@ -133,7 +133,7 @@ def test_no_bird_that_is_judged_was_trained_on_mirrored_or_not() -> None:
 @pytest.mark.parametrize("scales", [1, 2])
 def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
     """Whether the whole grid is encoded, as for one scale, or only what was looked at."""
-    judge = toy_judge(scales=scales)
+    judge = toy_judge(replace(GEOMETRY, scales=scales))
     images = toy_dataset(4).images
     locations = np.random.default_rng(0).integers(len(judge.grid), size=(4, 3, 5))
     with torch.inference_mode():
@@ -153,7 +153,7 @@ def test_prefix_sums_are_of_the_glimpses_looked_at(scales: int) -> None:
 class Few(Stripes):
     """Fewer images than a minibatch, and as many glimpses as there are places."""
 
-    geometry = Geometry(12, 16, 4)
+    geometry = Geometry(28, 12, 16, 4)
 
     def size(self, split: Split) -> int:
         return 8

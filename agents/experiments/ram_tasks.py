@@ -1,0 +1,196 @@
+"""What the paper's experiment trains: its data sets with their budgets, its methods and its networks."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+RamCriterion = Literal["accuracy", "cross_entropy"]
+
+
+@dataclass(frozen=True)
+class RamTask:
+    """A data set that is classified, and how networks are trained for it."""
+
+    env: str
+    """Environment id."""
+    iterations: int
+    """Most iterations of training."""
+    num_sequences: int
+    """Training images that are supervised, where a method has supervision. In birds all are: it takes the oracle
+    seconds, and fewer are learned by heart together with their glimpses."""
+    dataset_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the data set."""
+    scales: int = 1
+    """Concentric windows of a glimpse."""
+    criterion: RamCriterion = "accuracy"
+    """Figure on validation images by which weights are selected and convergence is decided."""
+    batch_size: int = 64
+    """Images an iteration."""
+    validate_every: int = 250
+    """Iterations between two validations."""
+    judge_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the data set with the same images that the judge and the oracle are of, where they differ from
+    ``dataset_options``."""
+    oracle: str = "oracle"
+    """Policy that demonstrates, one of :data:`oracles.registry.POLICIES`."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Arguments of :class:`agents.ram.algorithm.RAM`."""
+    without_sequences: dict[str, Any] = field(default_factory=dict)
+    """Arguments of RAM that replace ``settings`` where a method has no sequences: a learning rate that sequences bear
+    can be one with which REINFORCE alone forgets what it has found, and with too small a gain of entropy the locator
+    looks at the same places in all images."""
+    encoder: str = "conv"
+    """Network that reads a glimpse, see :class:`agents.ram.network.GlimpseNetwork`."""
+    features: int = 64
+    """Width of that network's output."""
+    hidden: int = 128
+    """Width of tokens and of the core's state."""
+    averaging: float = 0.995
+    """Decay of the average of the weights that is validated and tested, which spans 1 / (1 - decay) iterations."""
+    patience: int | None = None
+    """Iterations without a better validation after which a run ends; None for runs that use their whole budget."""
+    decay: bool = False
+    """Whether the learning rate rises and falls to zero (:func:`oracles.training.posterior.one_cycle`). Where it does
+    not, convergence does not depend on the budget."""
+
+    @property
+    def demonstrator_options(self) -> dict[str, Any]:
+        """Options of the data set that the judge and the oracle are of."""
+        return {**self.dataset_options, **self.judge_options}
+
+
+_BIRDS = RamTask(
+    "GlimpseBirdsClassify-v0",
+    iterations=20_000,
+    num_sequences=4800,
+    settings={"learning_rate": 2e-3},
+    features=96,
+    hidden=192,
+)
+_MNIST = RamTask(
+    "GlimpseMNISTClassify-v0",
+    iterations=20_000,
+    num_sequences=16_000,
+    batch_size=128,
+    settings={"learning_rate": 2e-3},
+    encoder="linear",
+    features=128,
+    patience=5000,
+)
+_RAM_S_MNIST = replace(
+    _MNIST,
+    iterations=10_000,
+    num_sequences=10_000,
+    settings={
+        **_MNIST.settings,
+        "supervised_share": 0.125,
+        "weights": {"imitation": 0.05},
+        "every_step": True,  # the classifier learns from few glimpses too, and faster
+    },
+    dataset_options={"num_glimpses": 8, "placements": 4},
+    oracle="boed",
+    scales=3,
+    validate_every=1000,
+    encoder="spatial",
+    features=256,
+    hidden=256,
+    patience=None,
+    decay=True,
+)
+
+
+def _with_glimpses(num_glimpses: int) -> RamTask:
+    """RAM's published setting with ``num_glimpses``; its sequences are the first glimpses of those of 8."""
+    options = {**_RAM_S_MNIST.dataset_options, "num_glimpses": num_glimpses}
+    return replace(_RAM_S_MNIST, dataset_options=options, judge_options={"num_glimpses": 8})
+
+
+TASKS: dict[str, RamTask] = {
+    "birds": replace(_BIRDS, without_sequences={"weights": {"entropy": 0.004}}, patience=3500),
+    "birds-19200": replace(
+        _BIRDS,
+        iterations=28_000,
+        dataset_options={"num_train": 19_200},
+        judge_options={"num_train": 4800},
+        settings={"learning_rate": 4e-3},
+        without_sequences={"learning_rate": 2e-3, "weights": {"entropy": 0.002}},
+        averaging=0.999,
+        patience=4000,
+    ),
+    "mnist": _MNIST,
+    "digits": RamTask("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
+    "cub": replace(_BIRDS, env="GlimpseCUBClassify-v0", iterations=1500, num_sequences=500, validate_every=50),
+    "birds-eye-ring": replace(
+        _BIRDS,
+        iterations=4000,
+        num_sequences=500,
+        dataset_options={"size": 224, "attribute": "eye ring"},
+        criterion="cross_entropy",
+    ),
+    "celeba-hq": replace(
+        _BIRDS, env="GlimpseCelebAHQClassify-v0", iterations=30_000, num_sequences=600, criterion="cross_entropy"
+    ),
+    "mnist-4": _with_glimpses(4),
+    "mnist-6": _with_glimpses(6),
+    "mnist-8": _RAM_S_MNIST,
+}
+"""Tasks by name."""
+
+
+@dataclass(frozen=True)
+class RamMethod:
+    """How a network is trained."""
+
+    title: str
+    """Name in tables."""
+    sequences: Literal["oracle", "ram", "hgs"] | None = None
+    """Source of the sequences: the oracle, a network trained by RAM with the same seed, or hand-crafted glimpses at
+    parts."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Arguments of RAM."""
+
+
+_GUIDED = {"weights": {"entropy": 0.0}}
+"""Sequences keep a locator from always looking at the same places; a gain of entropy only blurs what they teach."""
+
+METHODS: dict[str, RamMethod] = {
+    "ram": RamMethod("RAM"),
+    "ram+": RamMethod("RAM+", settings={"pretraining": 1000}),
+    "ws-ram": RamMethod("WS-RAM", settings={"wake_sleep": 4}),
+    "hgs": RamMethod("HGS", "hgs", _GUIDED),
+    "ps-ram": RamMethod("PS-RAM", "ram", _GUIDED),
+    "ps-nogs": RamMethod("PS-NOGS", "oracle", _GUIDED),
+    "ps-nogs-steps": RamMethod("PS-NOGS, a classifier a step", "oracle", {**_GUIDED, "every_step": True}),
+}
+"""Methods by name, in the paper's order."""
+
+
+@dataclass(frozen=True)
+class RamNetwork:
+    """How a network differs from the task's own."""
+
+    core: str = "gru"
+    """Kind of the core."""
+    width: float = 1.0
+    """Factor on the width of the glimpse encoder's output."""
+    without_sequences: dict[str, Any] = field(default_factory=dict)
+    """As in :class:`RamTask`."""
+
+    def policy_kwargs(self, task: RamTask) -> dict[str, Any]:
+        """Returns the arguments of :class:`agents.ram.policy.RAMPolicy`."""
+        return {
+            "posterior": {"features": round(task.features * self.width)},
+            "encoder": task.encoder,
+            "core": self.core,
+            "tokens": task.hidden,
+            "hidden": task.hidden,
+            "averaging": task.averaging,
+        }
+
+
+NETWORKS: dict[str, RamNetwork] = {
+    "gru": RamNetwork(),
+    "wide": RamNetwork(width=2.0),
+    "narrow": RamNetwork(width=0.5),
+    "transformer": RamNetwork(core="transformer", without_sequences={"learning_rate": 5e-4}),
+}
+"""Networks by name."""
