@@ -43,9 +43,8 @@ class Args:
 
 
 def main(args: Args) -> None:
-    source = source_of(args.env, args.root, args.dataset_options)
-    scales = scales_of(args.env, args.scales)
-    judge = ensure_judge(source, scales=scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    judge = ensure_judge(source)
     plan = preset_of(source).scorer(args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)

@@ -12,6 +12,7 @@ from glimpse_env.datasets.base import GlimpseDataset, Split
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior
+from glimpse_env.sensing.geometry import Geometry
 
 IMPOSSIBLE = -60.0
 """Log-likelihood of a pixel that a cause never shows."""

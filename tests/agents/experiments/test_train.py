@@ -24,7 +24,7 @@ from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
 from oracles.presets import PRESETS
-from tests.support.tiny_data import write_tiny_folder
+from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
 TOY = Args(
