@@ -1,0 +1,16 @@
+"""Agents that choose glimpses: Stable-Baselines3 algorithms, RAM, demonstrations for them, and their benchmark.
+
+Importing this package imports neither torch nor stable_baselines3.
+"""
+
+from typing import TYPE_CHECKING
+
+from agents.registry import Algorithm, make_model, register_algorithm, register_architecture
+from glimpse_env.registry import lazy_attributes
+
+if TYPE_CHECKING:
+    from agents.vec_env import GlimpseVecEnv
+
+__all__ = ["Algorithm", "GlimpseVecEnv", "make_model", "register_algorithm", "register_architecture"]
+
+__getattr__ = lazy_attributes(__name__, {"GlimpseVecEnv": "agents.vec_env"})

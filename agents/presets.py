@@ -1,4 +1,4 @@
-"""The settings of a training run, their defaults by data set, and the command line they make."""
+"""The settings of a training run, the command line they make, and their defaults by data set and algorithm."""
 
 import json
 import shlex
@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.registry import algorithm_of, architecture_of
+from agents.registry import algorithm_of, architecture_of, short_name
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
@@ -20,23 +20,51 @@ class Budget:
     num_demos: int
     timesteps: int
     temperature: float
-    """Of the soft targets in cloning, in nats."""
+    """Temperature of the soft targets in cloning, in nats."""
     architecture: str = "gru"
-    """What reads the history, where the algorithm leaves a choice."""
+    """Network that reads the history, where the algorithm leaves a choice."""
 
 
-DEFAULTS: dict[str, Budget] = {
+_BUDGETS: dict[str, Budget] = {
     "birds": Budget(num_demos=4800, timesteps=100_000, temperature=0.01),
     # a digit may lie anywhere: what a glimpse says of a place depends on how far off the place is
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
     "cub": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
-    "folder": Budget(num_demos=1000, timesteps=50_000, temperature=0.05),
     "celeba-hq": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
 }
-"""By data set: on two cores the whole job ends within 10 minutes, once there are a judge and an oracle; it takes longer
-where there are thousands of locations."""
+
+
+def budget_of(dataset: str) -> Budget:
+    """Returns the default budget for a data set; a data set that is not listed here has a folder of photographs'.
+
+    On two cores the whole job ends within 10 minutes, once there are a judge and an oracle; it takes longer where there
+    are thousands of locations.
+
+    Args:
+        dataset: name of its :class:`DataSource`.
+    """
+    return _BUDGETS.get(dataset, Budget(num_demos=1000, timesteps=50_000, temperature=0.05))
+
+
+TUNED = Path(__file__).with_name("tuned.json")
+"""Hyperparameters that scripts/tune_agents.py found, for each algorithm without and with demonstrations."""
+_TUNED_AS = {"maskable_ppo": "ppo", "recurrent_ppo": "ppo"}
+"""Algorithms that have the hyperparameters of another."""
+
+
+def tuned(algo: str, demonstrations: bool) -> dict[str, Any]:
+    """Returns the hyperparameters of ``algo`` that do best on validation images, among them ``rollout``, environment
+    steps between two updates; none where it was not tuned.
+
+    Args:
+        algo: name of the algorithm.
+        demonstrations: whether training starts from demonstrations.
+    """
+    entries = json.loads(TUNED.read_text(encoding="utf-8")) if TUNED.is_file() else {}
+    start = "demonstrations" if demonstrations else "scratch"
+    return dict(entries.get(_TUNED_AS.get(algo, algo), {}).get(start, {}))
 
 
 @dataclass(frozen=True)
@@ -51,22 +79,23 @@ class Args:
     dataset_options: str = "{}"
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     algo: str = "ppo"
-    """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, or a Python file that sets ALGORITHM."""
+    """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, module:name for one that a module
+    registers, or a Python file that sets ALGORITHM."""
     architecture: str | None = None
-    """What reads the history: gru, attention (a set transformer), canvas (a convolution) or mlp; default by data set;
-    recurrent_ppo has an LSTM."""
+    """Network that reads the history: gru, attention (a set transformer), canvas (a convolution), mlp, or module:name
+    for one that a module registers; default by data set; recurrent_ppo has an LSTM."""
     observation: Literal["history", "embedding"] = "history"
-    """What the agent is shown of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
+    """Observation of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
     demos: str = "oracle"
-    """Whose demonstrations to clone: oracle, hgs, fixed, random, none, a file of scripts/generate_demos.py, the
+    """Demonstrations to clone: those of oracle, hgs, fixed or random, none, a file of scripts/generate_demos.py, the
     model.zip of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
-    """Demonstrations; default by data set (all of them for a file or folder)."""
+    """Number of demonstrations; default by data set (all of them for a file or folder)."""
     timesteps: int | None = None
     """Environment steps of training, the critic's warm-up among them, rounded up to whole rollouts; default by data
     set."""
     seed: int = 0
-    """Of all that is random in training."""
+    """Seed of all that is random in training."""
     out: Path | None = None
     """Folder for the results; default runs/<env>-<algo>-<demos>-s<seed>."""
     resume: Path | None = None
@@ -80,24 +109,24 @@ class Args:
     scales: int | None = None
     """Concentric windows of a glimpse; default the environment's."""
     target_temperature: float | None = None
-    """Of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones the location taken alone; default by
-    data set."""
+    """Temperature of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones only the location taken;
+    default by data set."""
     clone_passes: int = 40
     """Passes over the demonstrations in cloning."""
     warm_up: int = 8000
     """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts and
     at most half of all."""
     reward: Literal["information", "classification"] = "information"
-    """What fine-tuning pays: the fall in the label's log-loss at each look, which is the less noisy, or 1 at the end
-    for being right, which is what evaluation counts."""
+    """Reward in fine-tuning: the fall in the label's log-loss at each glimpse, which is less noisy, or 1 at the end for
+    a right class, which is what evaluation counts."""
     rollout: int | None = None
     """Environment steps between two updates, about; default the algorithm's."""
     group: int = 1
     """Episodes played on each image at a time; with more than one they serve each other as baselines."""
     demo_coefficient: float = 0.3
-    """Weight of the demonstration loss that is kept in fine-tuning."""
+    """Weight of the demonstration loss in fine-tuning."""
     hyperparameters: str = "{}"
-    """Of the algorithm, as JSON, e.g. '{"learning_rate": 1e-4}'; default agents/tuned.json."""
+    """Hyperparameters of the algorithm as JSON, e.g. '{"learning_rate": 1e-4}'; default agents/tuned.json."""
     demo_fade: int | None = None
     """Environment steps over which that weight falls to zero; default it stays."""
 
@@ -106,30 +135,16 @@ class Args:
         architecture_of(self.algo, self.architecture)
         if self.rollout is not None and algorithm_of(self.algo).off_policy:
             raise ConfigurationError(f"--rollout {self.rollout} does nothing with {self.algo}; leave it out.")
-        if self.group > 1 and algorithm_of(self.algo).buffer is None:
+        if self.group > 1 and not algorithm_of(self.algo).shares_baselines:
             raise ConfigurationError(f"--group {self.group} does nothing with {self.algo}; take ppo, a2c or reinforce.")
         json_object("--hyperparameters", self.hyperparameters)
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
             raise ConfigurationError(
                 f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, none."
             )
-        at_least = {
-            "num_demos": 10,
-            "timesteps": 0,
-            "seed": 0,
-            "eval_images": 2,
-            "val_images": 1,
-            "validations": 1,
-        }
-        at_least |= {
-            "clone_passes": 1,
-            "rollout": 1,
-            "warm_up": 0,
-            "group": 1,
-            "demo_coefficient": 0,
-            "target_temperature": 0,
-            "scales": 1,
-        }
+        at_least = {"num_demos": 10, "eval_images": 2}
+        at_least |= dict.fromkeys(("val_images", "validations", "clone_passes", "rollout", "group", "scales"), 1)
+        at_least |= dict.fromkeys(("timesteps", "seed", "warm_up", "demo_coefficient", "target_temperature"), 0)
         for name, low in at_least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -137,7 +152,7 @@ class Args:
 
     @property
     def command(self) -> str:
-        """The command line that makes this run, without what is left at its default."""
+        """The command line that makes this run; settings at their defaults are left out."""
         words = ["python", "scripts/train_agent.py"]
         for item in fields(self):
             value = getattr(self, item.name)
@@ -147,20 +162,21 @@ class Args:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
-        return self.out or Path("runs") / f"{self.env}-{Path(self.algo).stem}-{Path(self.demos).stem}-s{self.seed}"
+        """Folder for the results."""
+        names = self.env, short_name(self.algo), Path(self.demos).stem
+        return self.out or Path("runs") / f"{'-'.join(names)}-s{self.seed}"
 
 
 def json_object(flag: str, text: str) -> dict[str, Any]:
-    """The JSON object that ``flag`` was given as ``text``.
+    """Returns the JSON object that ``flag`` was given as ``text``.
 
     Raises:
-        ConfigurationError: if it is none.
+        ConfigurationError: if the text is no JSON object.
     """
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise ConfigurationError(f"{flag} {text} is no JSON ({error}).") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ConfigurationError(f"{flag} {text} must be a JSON object.")
-    return found
+    return value

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from agents.networks.encoders import EMBEDDING_KEYS
 from agents.registry import algorithm_of
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -50,6 +49,8 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
         ArtifactError: if there is no agent.
         ConfigurationError: if more images are asked for than there are.
     """
+    from agents.networks.encoders import EMBEDDING_KEYS  # imports stable_baselines3, which --help does without
+
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from agents.algorithms.on_policy import GlimpsePPO
 from agents.algorithms.policies import GlimpseHistoryPolicy
-from agents.registry import Algorithm, GlimpsePPO
+from agents.registry import Algorithm
 
 
 class SignPPO(GlimpsePPO):

@@ -166,7 +166,8 @@ class _Worker:
         clean = alone and "forkserver" in multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if clean else "spawn")
         if clean:
-            context.set_forkserver_preload([type(make).__module__])
+            # an optimiser's first step imports torch._dynamo, which takes longer than all of a short shard
+            context.set_forkserver_preload([type(make).__module__, "torch._dynamo"])
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(make, theirs), daemon=True)
         self.process.start()

@@ -16,7 +16,7 @@ import tyro
 from PIL import Image
 
 from agents.evaluation.evaluate import record
-from agents.registry import ALGORITHMS
+from agents.registry import algorithm_of
 from agents.reports import episodes as figures
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, GlimpseError
@@ -99,9 +99,7 @@ def _policy(name: str, args: Args, source: DataSource, judge: Judge, fold: int) 
         return make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
     if not Path(name).is_file():
         raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
-    if args.algo not in ALGORITHMS:
-        raise ConfigurationError(f"--algo {args.algo} must be one of {', '.join(ALGORITHMS)}.")
-    return ALGORITHMS[args.algo].model.load(name, device="cpu")
+    return algorithm_of(args.algo).model.load(name, device="cpu")
 
 
 def _animate(path: Path, pictures: list[np.ndarray], args: Args) -> None:

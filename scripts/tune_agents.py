@@ -12,8 +12,8 @@ from typing import Literal
 import tyro
 
 from agents.experiments.tuning import STARTS, search, write_tuned
+from agents.presets import TUNED
 from agents.presets import Args as TrainArgs
-from agents.registry import TUNED
 from agents.reports.tables import command_line
 from glimpse_env.errors import GlimpseError
 from glimpse_env.files import write_json

@@ -1,39 +1,29 @@
 """Deep Q-learning from demonstrations on glimpse episodes: DQN and QR-DQN."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from sb3_contrib import QRDQN
 from sb3_contrib.common.utils import quantile_huber_loss
-from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
 from stable_baselines3 import DQN
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.type_aliases import Schedule, TrainFreq
-from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
+from stable_baselines3.common.type_aliases import TrainFreq
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from agents.algorithms.policies import NEVER, grid_to_mask, visited_in
+from agents.algorithms.policies import NEVER
+from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
 from agents.cloning import CloningData, check_spaces
-from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor
-from agents.networks.extractors import RecurrentExtractor
-from agents.networks.torch_grid import TorchGrid
-from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
+from agents.networks.encoders import ENCODED
+from agents.registry import Algorithm
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge.posterior import GlimpsePosterior
-
-CHUNK = 256
-"""Demonstrations replayed at a time."""
 
 DQFD_HYPERPARAMETERS: dict[str, Any] = {
     "learning_rate": 1e-3,
@@ -71,279 +61,6 @@ def margin_loss(q: Tensor, demonstrated: Tensor, margins: Tensor) -> Tensor:
     return ((q + margins).amax(1) - q.gather(1, demonstrated[:, None])[:, 0]).sum() / max(1, len(q))
 
 
-def demonstration_rewards(
-    data: CloningData,
-    dataset: GlimpseDataset,
-    judge: Posterior,
-    reward: RewardMode = "information",
-    *,
-    tabulated: bool = False,
-) -> np.ndarray:
-    """What the environment would have paid for demonstrations: they are played in it.
-
-    Args:
-        data: N demonstrations, not mirrored. Mirror images are paid about the same: give those of the originals twice,
-            ``np.concatenate([rewards, rewards])``, for ``data.with_mirror_images()``.
-        dataset: the split that they were made on.
-        judge: of the data set.
-        reward: mode of the environment: ``"information"``, the fall in the label's log-loss at each look, or
-            ``"classification"``, 1 at the end where the judge is right.
-        tabulated: as of the environment: quicker where the table is there, and the same up to half precision.
-
-    Returns:
-        (N, T) float32.
-    """
-    rewards = np.zeros(data.taken.shape, dtype=np.float32)
-    for start in range(0, len(data), CHUNK):
-        rows = slice(start, start + CHUNK)
-        batch = EpisodeBatch(
-            dataset,
-            judge,
-            len(data.indices[rows]),
-            observation="glimpse",
-            reward=reward,
-            posterior_info=False,
-            tabulated=tabulated,
-        )
-        batch.begin(data.indices[rows])
-        for t in range(data.num_glimpses):
-            rewards[rows, t] = batch.step(data.taken[rows, t]).rewards
-    return rewards
-
-
-class _HistoryNetwork:
-    """What the two networks share; it goes before SB3's in the bases. Actions looked at before are worth NEVER."""
-
-    features_extractor: HistoryExtractor
-    observation_space: spaces.Space
-    normalize_images: bool
-    head: nn.Module
-
-    def __init__(self, *args: Any, grid: Mapping[str, Any], **kwargs: Any):
-        """Arguments as of SB3's network; ``grid`` are the fields of the environment's :class:`LocationGrid`."""
-        super().__init__(*args, **kwargs)
-        self.torch_grid: TorchGrid | None = grid_to_mask(kwargs["action_space"], grid)
-
-    def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        """Values of all actions in raw observations of B episodes, of whole ones (:data:`WHOLE`) in all T states."""
-        observations = self.prepared(obs)
-        return self.values(self.features_extractor(observations), visited_in(observations, self.torch_grid))
-
-    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """Of states with features (..., H), of which ``visited`` (..., L) bool have been looked at."""
-        raise NotImplementedError
-
-    def prepared(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Raw observations preprocessed."""
-        kept = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
-        raw = {key: value for key, value in obs.items() if key not in kept}
-        observations: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
-        return observations | kept
-
-    def _maps(self, states: Tensor) -> Tensor | float:
-        """(..., L) scores of the locations, of an architecture that has such."""
-        maps = self.features_extractor.maps
-        return states[..., -maps:] if maps else 0.0
-
-
-class GlimpseQNetwork(_HistoryNetwork, QNetwork):  # type: ignore[misc]
-    """Q(s, .), (B, L)."""
-
-    @property
-    def head(self) -> nn.Module:  # type: ignore[override]
-        """Behind the features."""
-        return self.q_net
-
-    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """(..., L)."""
-        q = self.q_net(states) + self._maps(states)
-        return q if visited is None else q.masked_fill(visited, NEVER)
-
-    @staticmethod
-    def expected(values: Tensor) -> Tensor:
-        """Q(s, .) itself."""
-        return values
-
-
-class GlimpseQuantileNetwork(_HistoryNetwork, QuantileNetwork):  # type: ignore[misc]
-    """Quantiles of the returns Z(s, .), (B, n_quantiles, L); an architecture's maps shift all quantiles alike."""
-
-    @property
-    def head(self) -> nn.Module:  # type: ignore[override]
-        """Behind the features."""
-        return self.quantile_net
-
-    def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """(..., n_quantiles, L)."""
-        quantiles = self.quantile_net(states).unflatten(-1, (self.n_quantiles, -1))
-        maps = self._maps(states)
-        quantiles = quantiles + (maps[..., None, :] if isinstance(maps, Tensor) else maps)
-        return quantiles if visited is None else quantiles.masked_fill(visited[..., None, :], NEVER)
-
-    @staticmethod
-    def expected(values: Tensor) -> Tensor:
-        """Q(s, .), the mean of the quantiles."""
-        return values.mean(-2)
-
-
-class _HistoryQPolicy:
-    """What the two policies share; it goes before SB3's in the bases.
-
-    The target network has an extractor of its own; a frozen glimpse encoder is one module in both.
-    """
-
-    net: Any
-    target: Any
-    net_args: dict[str, Any]
-    _update_features_extractor: Any
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        lr_schedule: Schedule,
-        *,
-        grid: Mapping[str, Any],
-        temperature: float = 0.1,
-        features_extractor_class: type[HistoryExtractor] = RecurrentExtractor,
-        net_arch: list[int] | None = None,
-        **kwargs: Any,
-    ):
-        """
-        Args:
-            observation_space: of ``observation="history"`` or ``"embedding"``.
-            action_space: ``Discrete`` grid locations.
-            lr_schedule: SB3's.
-            grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never chosen.
-            temperature: of :meth:`demonstration_logits`, in the unit of the rewards.
-            features_extractor_class: one of :data:`ARCHITECTURES`, or another one derived from
-                :class:`HistoryExtractor`.
-            net_arch: hidden layers behind the features; one of 128 by default.
-            **kwargs: of the SB3 policy.
-
-        Raises:
-            ConfigurationError: if the grid has another number of locations than the action space, or the temperature
-                is not positive.
-        """
-        if temperature <= 0:
-            raise ConfigurationError(f"temperature={temperature} must be positive.")
-        self._constructor = {"grid": dict(grid), "temperature": temperature}
-        self.temperature = temperature
-        super().__init__(  # type: ignore[call-arg]
-            observation_space,
-            action_space,
-            lr_schedule,
-            features_extractor_class=features_extractor_class,
-            net_arch=[128] if net_arch is None else net_arch,
-            **kwargs,
-        )
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return parameters | self._constructor
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
-        if self.encodes_once:
-            self.target.features_extractor.encoder = self.pi_features_extractor.encoder
-
-    def _arguments(self) -> dict[str, Any]:
-        """Of a network, with an extractor of its own."""
-        return {**self._update_features_extractor(self.net_args), "grid": self._constructor["grid"]}
-
-    @property
-    def pi_features_extractor(self) -> HistoryExtractor:
-        """What reads the history for whoever acts, by the name that actor-critic policies have for it."""
-        extractor: HistoryExtractor = self.net.features_extractor
-        return extractor
-
-    @property
-    def torch_grid(self) -> TorchGrid:
-        """The grid of locations."""
-        grid: TorchGrid = self.net.torch_grid
-        return grid
-
-    @property
-    def encodes_once(self) -> bool:
-        """Whether there is a glimpse encoder that is never trained."""
-        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
-
-    @property
-    def actor_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on actions."""
-        return self.pi_features_extractor, self.net.head
-
-    def copy_encoder(self, posterior: GlimpsePosterior) -> None:
-        """Takes over a judge's trained glimpse encoder in both networks; embeddings need none."""
-        for network in (self.net, self.target):
-            if network.features_extractor.encoder is not None:
-                network.features_extractor.encoder.copy_from(posterior)
-
-    @torch.no_grad()
-    def encode(self, obs: dict[str, Tensor]) -> Tensor:
-        """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
-        return self.pi_features_extractor.encode(self.net.prepared(obs)).flatten(1)
-
-    def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Q(s_t, l) / temperature for the T states of n demonstrations, as if actions were drawn by it.
-
-        Args:
-            features: (n, T - 1, F) of the encoder, for all glimpses but the last.
-            locations: (n, T - 1, 2) normalised, where they were.
-
-        Returns:
-            (n, T, L) float32; very low where a location was looked at.
-        """
-        states = self.pi_features_extractor.states(features, locations)  # (n, T, H)
-        values = self.net.values(states, self.torch_grid.visited_before(locations))
-        return self.net.expected(values) / self.temperature
-
-    @torch.no_grad()
-    def update_target(self, tau: float) -> None:
-        """theta' += tau (theta - theta'): of the target network towards the other."""
-        for old, new in zip(self.target.parameters(), self.net.parameters(), strict=True):
-            if old is not new:
-                old.lerp_(new, tau)
-
-
-class GlimpseQPolicy(_HistoryQPolicy, DQNPolicy):
-    """For :class:`GlimpseDQN`."""
-
-    def make_q_net(self) -> GlimpseQNetwork:
-        return GlimpseQNetwork(**self._arguments()).to(self.device)
-
-    @property
-    def net(self) -> GlimpseQNetwork:
-        """The network that acts and is trained."""
-        return self.q_net  # type: ignore[return-value]
-
-    @property
-    def target(self) -> GlimpseQNetwork:
-        """The one that gives the targets."""
-        return self.q_net_target  # type: ignore[return-value]
-
-
-class GlimpseQuantilePolicy(_HistoryQPolicy, QRDQNPolicy):
-    """For :class:`GlimpseQRDQN`."""
-
-    def __init__(self, *args: Any, n_quantiles: int = 10, **kwargs: Any):
-        """As of :class:`GlimpseQPolicy`, and ``n_quantiles`` of each action's return."""
-        super().__init__(*args, n_quantiles=n_quantiles, **kwargs)
-
-    def make_quantile_net(self) -> GlimpseQuantileNetwork:
-        return GlimpseQuantileNetwork(**self._arguments()).to(self.device)
-
-    @property
-    def net(self) -> GlimpseQuantileNetwork:
-        """The network that acts and is trained."""
-        return self.quantile_net  # type: ignore[return-value]
-
-    @property
-    def target(self) -> GlimpseQuantileNetwork:
-        """The one that gives the targets."""
-        return self.quantile_net_target  # type: ignore[return-value]
-
-
 @dataclass(frozen=True)
 class PretrainResult:
     """How training on demonstrations alone went."""
@@ -354,7 +71,7 @@ class PretrainResult:
     """J_E(Q) at each gradient step, in the unit of the rewards."""
 
 
-class _FromDemonstrations:
+class DeepQFromDemonstrations:
     """What the two algorithms share; it goes before SB3's in the bases.
 
     Deep Q-learning from Demonstrations (Hester et al. 2018) minimises
@@ -690,14 +407,14 @@ class _FromDemonstrations:
         raise NotImplementedError
 
 
-class GlimpseDQN(_FromDemonstrations, DQN):  # type: ignore[misc]
+class GlimpseDQN(DeepQFromDemonstrations, DQN):  # type: ignore[misc]
     """Double DQN from demonstrations, with the Huber loss."""
 
     def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
         return F.smooth_l1_loss(values, targets)  # (n,) both
 
 
-class GlimpseQRDQN(_FromDemonstrations, QRDQN):  # type: ignore[misc]
+class GlimpseQRDQN(DeepQFromDemonstrations, QRDQN):  # type: ignore[misc]
     """Quantile-regression DQN (Dabney et al. 2018) from demonstrations, with the quantile Huber loss."""
 
     def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
@@ -708,3 +425,9 @@ def _of(values: Tensor, actions: Tensor) -> Tensor:
     """(n, ...) of values (n, ..., L): those of actions (n,)."""
     index = actions.reshape(-1, *[1] * (values.ndim - 1)).expand(*values.shape[:-1], 1)
     return values.gather(-1, index)[..., 0]
+
+
+DQN_ALGORITHM = Algorithm(GlimpseDQN, GlimpseQPolicy, None, None, {}, after_demonstrations=AFTER_DEMONSTRATIONS)
+QRDQN_ALGORITHM = Algorithm(
+    GlimpseQRDQN, GlimpseQuantilePolicy, None, None, {}, after_demonstrations=AFTER_DEMONSTRATIONS
+)

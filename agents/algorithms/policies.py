@@ -22,11 +22,42 @@ NEVER = -1e8
 """Logit of an impossible action; finite, so that entropies and gradients stay so."""
 
 
-class _HistoryPolicyMixin:
-    """What the two policies share; it goes before an SB3 policy in the bases.
+def prepared(observations: Mapping[str, Tensor], space: spaces.Space, normalize_images: bool) -> dict[str, Tensor]:
+    """Returns raw observations as SB3 preprocesses them for ``space``; what buffers added to them stays as it is."""
+    added = {key: value for key, value in observations.items() if key in (ENCODED, WHOLE)}
+    raw = {key: value for key, value in observations.items() if key not in added}
+    shown: Any = preprocess_obs(raw, space, normalize_images=normalize_images)
+    return shown | added
 
-    Actor and critic have extractors of their own, so that the value loss cannot move what was cloned. A
-    frozen glimpse encoder is one module in both and runs once a forward pass.
+
+class GlimpsePolicy:
+    """Mixin of all policies for glimpse histories; stands before an SB3 policy in the bases."""
+
+    _constructor: dict[str, Any]
+    """Keyword arguments beside SB3's that the policy was made with; saved with it."""
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        return parameters | self._constructor
+
+    @property
+    def encodes_once(self: Any) -> bool:
+        """Whether the glimpse encoder is never trained, so that each glimpse needs to be encoded only once."""
+        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
+
+    @torch.no_grad()
+    def encode(self: Any, obs: dict[str, Tensor]) -> Tensor:
+        """Returns (B, T * F) features of raw observations of B episodes, which observations may hold as
+        :data:`ENCODED` in place of glimpses."""
+        observations = prepared(obs, self.observation_space, self.normalize_images)
+        return self.pi_features_extractor.encode(observations).flatten(1)
+
+
+class _HistoryPolicyMixin(GlimpsePolicy):
+    """Mixin of the actor-critic policies; stands before an SB3 policy in the bases.
+
+    Actor and critic have extractors of their own, so that the value loss cannot move what was cloned. A frozen glimpse
+    encoder is one module in both and runs once a forward pass.
     """
 
     observation_space: spaces.Space
@@ -62,7 +93,7 @@ class _HistoryPolicyMixin:
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
             mask_visited: give grid locations that were looked at before no probability. Without effect on
                 ``Box`` actions.
-            features_extractor_class: one of :data:`ARCHITECTURES`, or another one derived from
+            features_extractor_class: one of :data:`agents.registry.ARCHITECTURES`, or another one derived from
                 :class:`HistoryExtractor`.
             share_features_extractor: must stay False.
             net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic
@@ -92,10 +123,6 @@ class _HistoryPolicyMixin:
         )
         self.torch_grid = located
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
-        return parameters | self._constructor
-
     def _build(self, lr_schedule: Schedule) -> None:
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         if actor.frozen and actor.encoder is not None:
@@ -121,17 +148,12 @@ class _HistoryPolicyMixin:
 
     def get_distribution(self, obs: dict[str, Tensor], action_masks: Any = None) -> Any:
         """SB3's distribution over the actions of B episodes."""
-        observations = self._preprocess(obs)
+        observations = prepared(obs, self.observation_space, self.normalize_images)
         return self._distribution(self.pi_features_extractor(observations), observations, action_masks)
 
     def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
         """(B, 1)."""
-        return self._values(self.vf_features_extractor(self._preprocess(obs)))
-
-    @property
-    def encodes_once(self) -> bool:
-        """Whether there is a glimpse encoder, one for actor and critic and never trained."""
-        return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
+        return self._values(self.vf_features_extractor(prepared(obs, self.observation_space, self.normalize_images)))
 
     @property
     def actor_modules(self) -> tuple[nn.Module, ...]:
@@ -156,11 +178,6 @@ class _HistoryPolicyMixin:
         states = self.pi_features_extractor.states(features, locations)  # (n, T, H)
         return self._logits(states, None if self.torch_grid is None else self.torch_grid.visited_before(locations))
 
-    @torch.no_grad()
-    def encode(self, obs: dict[str, Tensor]) -> Tensor:
-        """(B, T * F): what :data:`ENCODED` may hold in place of the glimpses of raw observations of B episodes."""
-        return self.pi_features_extractor.encode(self._preprocess(obs)).flatten(1)
-
     def _logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
         """(..., L) of the actor's features (..., H), for ``Discrete`` actions; ``visited`` (..., L) bool masks."""
         logits = self.action_net(self.mlp_extractor.forward_actor(states))
@@ -170,19 +187,13 @@ class _HistoryPolicyMixin:
 
     def _act_and_judge(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
         """The distribution over actions and the values (B, 1)."""
-        observations = self._preprocess(obs)
+        observations = prepared(obs, self.observation_space, self.normalize_images)
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         encoded = actor.encode(observations)  # (B, T, F)
         shared = critic.encoder is actor.encoder
         encoded_for_critic = encoded if shared else critic.encode(observations)
         distribution = self._distribution(actor.read_observed(encoded, observations), observations, action_masks)
         return distribution, self._values(critic.read_observed(encoded_for_critic, observations))
-
-    def _preprocess(self, obs: dict[str, Tensor]) -> dict[str, Tensor]:
-        kept = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
-        raw = {key: value for key, value in obs.items() if key not in kept}
-        prepared: Any = preprocess_obs(raw, self.observation_space, normalize_images=self.normalize_images)
-        return prepared | kept
 
     def _distribution(self, states: Tensor, observations: dict[str, Tensor], action_masks: Any) -> Any:
         if isinstance(self.action_space, spaces.Box):

@@ -5,14 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from gymnasium import spaces
-from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.policies import RecurrentMultiInputActorCriticPolicy
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.algorithms.policies import NEVER, grid_to_mask, visited_in
+from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in
 from agents.networks.encoders import HistoryExtractor
 
 
@@ -40,7 +38,7 @@ class NewestGlimpseExtractor(HistoryExtractor):
         return F.pad(self.tokens(features, locations), (0, 0, 1, 0))
 
 
-class GlimpseRecurrentPolicy(RecurrentMultiInputActorCriticPolicy):
+class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy):
     """For RecurrentPPO: actor and critic have extractors and LSTMs of their own.
 
     Environments show the history; all but the newest glimpse is left to memory. Locations that were looked at get no
@@ -96,10 +94,6 @@ class GlimpseRecurrentPolicy(RecurrentMultiInputActorCriticPolicy):
         )
         self.torch_grid = located
 
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = super()._get_constructor_parameters()
-        return parameters | self._constructor
-
     def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
         """As sb3-contrib's."""
         with self._masking(obs):
@@ -147,22 +141,9 @@ class GlimpseRecurrentPolicy(RecurrentMultiInputActorCriticPolicy):
     @contextmanager
     def _masking(self, obs: dict[str, Tensor]) -> Iterator[None]:
         """Locations looked at in ``obs`` are masked in the block."""
-        prepared: Any = preprocess_obs(obs, self.observation_space, normalize_images=self.normalize_images)
-        self._visited = visited_in(prepared, self.torch_grid)
+        observations = prepared(obs, self.observation_space, self.normalize_images)
+        self._visited = visited_in(observations, self.torch_grid)
         try:
             yield
         finally:
             self._visited = None
-
-
-class GlimpseRecurrentPPO(RecurrentPPO):
-    """RecurrentPPO."""
-
-
-def values_of(policy: Any, batch: Any) -> tuple[Tensor, Tensor]:
-    """Values and returns (n,) of a minibatch of any on-policy algorithm's buffer."""
-    if not hasattr(batch, "lstm_states"):
-        return policy.predict_values(batch.observations).flatten(), batch.returns
-    values = policy.predict_values(batch.observations, batch.lstm_states.vf, batch.episode_starts).flatten()
-    real = batch.mask > 0.5  # sequences are padded
-    return values[real], batch.returns[real]

@@ -18,7 +18,7 @@ from agents.experiments.grid import Cell, GridRunner
 from agents.experiments.train import NUM_ENVS, Experiment, refuse_other_args, steps_done
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.recording import record_agent
-from agents.registry import algorithm_of
+from agents.registry import algorithm_of, short_name
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch
@@ -68,7 +68,7 @@ class AgentCell(Cell):
     @property
     def name(self) -> str:
         demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
-        return f"{self.env}-{Path(self.algo).stem}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
+        return f"{self.env}-{short_name(self.algo)}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
 
 
 METHOD_KEYS = ("algo", "architecture", "demos", "num_demos", "variant")

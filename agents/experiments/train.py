@@ -21,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import HParam, Image, Logger, configure
 from tqdm.auto import tqdm
 
-from agents.algorithms.dqfd import demonstration_rewards
+from agents.algorithms.demonstrations import DemonstrationLossCallback, demonstration_rewards, warm_up_critic
 from agents.cloning import CloningData, DemonstrationLoss, agreement, clone
 from agents.evaluation.evaluate import (
     TITLES,
@@ -35,17 +35,15 @@ from agents.evaluation.evaluate import (
 )
 from agents.evaluation.statistics import gap_closed
 from agents.experiments.grid import refuse_other_settings
-from agents.presets import DEFAULTS, DEMONSTRATORS, Args, json_object
+from agents.presets import DEMONSTRATORS, Args, budget_of, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import (
     Algorithm,
-    KeepDemonstrations,
     algorithm_of,
     architecture_of,
     make_model,
+    short_name,
     steps_between_updates,
-    tuned,
-    warm_up_critic,
 )
 from agents.reports import episodes as figures
 from agents.vec_env import GlimpseVecEnv
@@ -168,7 +166,7 @@ class Experiment:
         self.checkpoints = out / "checkpoint"
         self.state = State.load(self.checkpoints / "state.json")
         self.model: Any | None = None
-        self._kept: KeepDemonstrations | None = None
+        self._kept: DemonstrationLossCallback | None = None
         self.progress = True
         """Whether to show bars."""
         self.examples = True
@@ -188,7 +186,7 @@ class Experiment:
             raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
         if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
             cropped_cub(source)  # said now, not once a judge has been trained
-        budget = DEFAULTS[source.name]
+        budget = budget_of(source.name)
         resolved = {item.name: getattr(args, item.name) for item in fields(args)}
         if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
             resolved["num_demos"] = min(budget.num_demos, source.size("train"))
@@ -477,7 +475,7 @@ class Experiment:
         callbacks: list[BaseCallback] = [_Progress(title, target, shown=self.progress)]
         if data is not None and self.args.demo_coefficient > 0 and not self._algorithm.off_policy:
             if self._kept is None:
-                self._kept = KeepDemonstrations(
+                self._kept = DemonstrationLossCallback(
                     data, coefficient=self.args.demo_coefficient, fade_timesteps=self.args.demo_fade
                 )
             self._kept.set_seed(seed)
@@ -552,7 +550,7 @@ class Experiment:
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
         demos = Path(self.args.demos).stem
-        algo = Path(self.args.algo).stem.upper()
+        algo = short_name(self.args.algo).upper()
         title = f"{self.args.env} · data set {self.source.name} · {algo}, demonstrations: {demos}"
         with self._stage("pictures"):
             figures.learning_curve(

@@ -235,12 +235,3 @@ class CanvasExtractor(HistoryExtractor):
         flat = summary.new_zeros(summary.shape[0] * summary.shape[1], self.maps)
         flat = flat.index_add(0, which * summary.shape[1] + of_set, scores) + self.places
         return torch.cat([summary, flat.unflatten(0, summary.shape[:2])], dim=-1)
-
-
-ARCHITECTURES: dict[str, type[HistoryExtractor]] = {
-    "gru": RecurrentExtractor,
-    "attention": AttentionExtractor,
-    "canvas": CanvasExtractor,
-    "mlp": MLPExtractor,
-}
-"""By the name that scripts call them."""

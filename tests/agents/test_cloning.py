@@ -15,7 +15,7 @@ from agents.cloning import (
     clone,
     critic_parameters,
 )
-from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ARCHITECTURES
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play

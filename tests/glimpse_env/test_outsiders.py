@@ -101,7 +101,7 @@ def test_gymnasium_makes_its_environments(outside: Path, env_id: str) -> None:
     env = gym.make(env_id, contrast=100)
     observation, _ = env.reset(seed=0)
     assert observation in env.observation_space
-    assert env.unwrapped.batch.sensor.scales == 2
+    assert env.unwrapped.batch.sensor.scales == 2  # type: ignore[attr-defined]
     env.step(env.action_space.sample())
     vector = gym.make_vec(env_id, num_envs=3, vectorization_mode="vector_entry_point", scales=1)
     vector.reset(seed=0)

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from agents.cloning import CloningData
 from agents.networks.encoders import HistoryExtractor
-from agents.networks.extractors import ARCHITECTURES
-from agents.registry import ALGORITHMS, make_model
+from agents.registry import ALGORITHMS, ARCHITECTURES, make_model
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Posterior

@@ -8,18 +8,13 @@ import torch
 from stable_baselines3.common.logger import configure
 from torch import Tensor
 
-from agents.algorithms.dqfd import (
-    GlimpseDQN,
-    GlimpseQPolicy,
-    GlimpseQRDQN,
-    GlimpseQuantilePolicy,
-    demonstration_rewards,
-    margin_loss,
-)
+from agents.algorithms.demonstrations import demonstration_rewards
+from agents.algorithms.dqfd import GlimpseDQN, GlimpseQRDQN, margin_loss
 from agents.algorithms.policies import NEVER
+from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.cloning import CloningData, DemonstrationLoss, agreement
-from agents.networks.encoders import ENCODED, WHOLE
-from agents.networks.extractors import ARCHITECTURES
+from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder
+from agents.registry import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
@@ -65,7 +60,9 @@ def make_model(
     chosen: dict[str, Any] = {"seed": 0, "device": "cpu", "buffer_size": 400, "batch_size": 32, "learning_rate": 1e-3}
     chosen |= {"gradient_steps": 2, "learning_starts": 0, "target_update_interval": 1, "tau": 0.1}
     model = algorithm(policy, make_env() if env is None else env, policy_kwargs=kwargs, **(chosen | options))
-    model.policy.copy_encoder(judge.networks[0])
+    for module in model.policy.modules():
+        if isinstance(module, GlimpseEncoder):
+            module.copy_from(judge.networks[0])
     return model
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.utils import obs_as_tensor
 
-from agents.algorithms.recurrent import GlimpseRecurrentPolicy, GlimpseRecurrentPPO, NewestGlimpseExtractor, values_of
+from agents.algorithms.demonstrations import values_of, warm_up_critic
+from agents.algorithms.recurrent import GlimpseRecurrentPolicy, NewestGlimpseExtractor
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
 from agents.networks.encoders import WHOLE
-from agents.registry import warm_up_critic
 from glimpse_env.errors import ConfigurationError
 from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
@@ -223,7 +224,7 @@ def answers(model: Any, observation: str) -> list[np.ndarray]:
 def test_a_saved_model_predicts_the_same(observation: str, tmp_path: Path) -> None:
     model = recurrent_model(observation).learn(STEPS * 8)
     model.save(tmp_path / "model.zip")
-    loaded = GlimpseRecurrentPPO.load(tmp_path / "model.zip", device="cpu")
+    loaded = RecurrentPPO.load(tmp_path / "model.zip", device="cpu")
     for mine, theirs in zip(answers(model, observation), answers(loaded, observation), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 

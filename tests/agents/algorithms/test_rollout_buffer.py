@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
 from agents.networks.encoders import ENCODED, WHOLE
-from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -150,7 +150,7 @@ def test_without_whole_episodes_states_are_handed_out(
 ) -> None:
     model = collected(observation, pretrained=pretrained, architecture="canvas")
     change(model)
-    model.rollout_buffer.fold(model._encoded if model.policy.encodes_once else None)
+    model.rollout_buffer.fold(model._encode if model.policy.encodes_once else None)
     batches = check_minibatches(model, 10, one_by_one(model))
     assert [len(batch.observations["mask"]) for batch in batches] == [10, 10, 10, 10, 8]
     assert all(WHOLE not in batch.observations for batch in batches)

@@ -164,7 +164,7 @@ def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) 
     assert of("mnist", "ram", "transformer")["learning_rate"] < of("mnist", "ram")["learning_rate"]
     assert of("cub", "ram+")["pretraining"] == 1000
     grid = RamGrid(("birds",), ("ps-nogs",))
-    assert grid.sequences_of("birds") == len(grid.source("birds").load("train"))  # all images have one
+    assert grid.sequences_of("birds") == grid.source("birds").size("train")  # all images have one
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,9 @@ TOY = Args(
     seed=3,
 )
 OWN_ALGORITHM = """
-from agents.registry import Algorithm, GlimpsePPO
+from agents.algorithms.on_policy import GlimpsePPO
 from agents.algorithms.policies import GlimpseHistoryPolicy
+from agents.registry import Algorithm
 
 class Mine(GlimpsePPO):
     pass

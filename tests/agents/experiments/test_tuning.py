@@ -10,11 +10,11 @@ import pytest
 
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
-from agents import registry as algorithms
+from agents import presets
 from agents.experiments.train import CurvePoint, State
 from agents.experiments.tuning import STARTS, Trial, TrialRunner, score_of, search, write_tuned
-from agents.presets import Args
-from agents.registry import ALGORITHMS, make_model, tuned
+from agents.presets import Args, tuned
+from agents.registry import ALGORITHMS, make_model
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from tests.support.toy import toy_judge
@@ -104,10 +104,10 @@ def test_there_is_no_space_for_others(tried: list[Trial], tmp_path: Path) -> Non
 
 
 def test_what_is_kept_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(algorithms, "TUNED", tmp_path / "tuned.json")
+    monkeypatch.setattr(presets, "TUNED", tmp_path / "tuned.json")
     assert tuned("ppo", True) == {}
-    write_tuned(algorithms.TUNED, "ppo", "demonstrations", {"learning_rate": 0.000123456, "n_epochs": 8})
-    write_tuned(algorithms.TUNED, "ppo", "scratch", {"rollout": 640})
+    write_tuned(presets.TUNED, "ppo", "demonstrations", {"learning_rate": 0.000123456, "n_epochs": 8})
+    write_tuned(presets.TUNED, "ppo", "scratch", {"rollout": 640})
     assert tuned("ppo", True) == {"learning_rate": 0.000123, "n_epochs": 8}
     assert tuned("maskable_ppo", False) == tuned("ppo", False) == {"rollout": 640}
     assert tuned("a2c", True) == {}

@@ -8,7 +8,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder, HistoryExtractor
-from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ARCHITECTURES
 from glimpse_env.errors import ConfigurationError
 from tests.support.toy import toy_judge
 from tests.support.toy_agents import (

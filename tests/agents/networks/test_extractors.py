@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.algorithms.policies import prepared
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
 from agents.networks.encoders import WHOLE, HistoryExtractor
-from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ARCHITECTURES
 from tests.support.toy_agents import (
     GRID,
     OBSERVATIONS,
@@ -231,7 +232,9 @@ def test_map_scores_are_added_to_the_actors_logits() -> None:
     policy: Any = toy_model(architecture="canvas").policy
     observations = state_observations(random_data(4))
     with torch.no_grad():
-        features = policy.pi_features_extractor(policy._preprocess(observations))
+        features = policy.pi_features_extractor(
+            prepared(observations, policy.observation_space, policy.normalize_images)
+        )
         told = policy.get_distribution(observations).distribution.logits
         expected = policy.action_net(policy.mlp_extractor.forward_actor(features)) + features[:, -len(GRID) :]
     free = told > -1e6

@@ -9,7 +9,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from agents.algorithms.policies import GlimpseHistoryPolicy
 from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder
-from agents.networks.extractors import ARCHITECTURES
+from agents.registry import ARCHITECTURES
 from glimpse_env.errors import ConfigurationError
 from tests.support.toy import GEOMETRY, toy_judge
 from tests.support.toy_agents import (
