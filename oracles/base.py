@@ -101,5 +101,8 @@ def masked_argmin(scores: np.ndarray, histories: Histories, grid: LocationGrid) 
 
 
 def random_part(rows: np.ndarray, size: int) -> np.ndarray:
-    """Returns the first ``size`` of ``rows`` (n,)."""
-    return rows[:size]
+    """Returns ``size`` of ``rows`` (n,) at random, ascending and always the same; all in their order if there are no
+    more. Files are often sorted by class, so that the first rows would not stand for the whole."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:size])

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.judge import Judge, asked_of
 from glimpse_env.registry import Registry
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
@@ -17,6 +17,7 @@ from oracles.baselines import (
     RandomPolicy,
     best_fixed,
     centre_out,
+    fitted_images,
 )
 from oracles.boed.criteria import Horizon
 from oracles.boed.oracle import BOEDOracle, OracleConfig
@@ -76,6 +77,11 @@ def _fixed(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, best_fixed(source.load("train"), judge, source.geometry.num_glimpses))
 
 
+def _fixed_settings(source: DataSource, judge: Judge, _: OracleConfig | None) -> dict[str, Any] | None:
+    images = len(fitted_images(source.load("train"), judge))
+    return None if images == source.size("train") else {"random_part": images}
+
+
 def _hand_crafted(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> GlimpsePolicy:
     return HandCraftedPolicy(judge.grid, source.geometry.num_glimpses, seed)
 
@@ -88,7 +94,9 @@ def _boed(
 
 def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
     """Returns the configuration, and whether banks hold a random part of the images: once it was their first part."""
-    return asdict(config)
+    folds, size = source.load("train").folds, config.completion.bank_size
+    is_part = any(len(asked_of(k, folds)) > size for k in range(len(judge.networks)))
+    return {**asdict(config), **({"random_part": size} if is_part else {})}
 
 
 def _boed_paper(source: DataSource, judge: Judge, *, network: int | None = None, **_: Any) -> GlimpsePolicy:
@@ -122,7 +130,7 @@ POLICIES: Registry[PolicyEntry] = Registry(
         "saliency": PolicyEntry(
             _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
         ),
-        "fixed": PolicyEntry(_fixed, seeded=False),
+        "fixed": PolicyEntry(_fixed, seeded=False, settings=_fixed_settings),
         "hgs": PolicyEntry(
             _hand_crafted,
             peeks=True,

@@ -12,6 +12,7 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles import baselines
 from oracles.base import GlimpsePolicy
 from oracles.baselines import (
     ClairvoyantPolicy,
@@ -19,7 +20,9 @@ from oracles.baselines import (
     RandomPolicy,
     best_fixed,
     centre_out,
+    fitted_images,
 )
+from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.presets import PAPER_CONFIG, preset_of
 from oracles.registry import (
@@ -179,3 +182,21 @@ def test_unknown_policies_are_named() -> None:
     with pytest.raises(ConfigurationError, match="no parts"):
         make_policy("hgs", ToySource(), ToyJudge())
     assert unavailable_reason("boed", ToySource()) is None
+
+
+def test_the_best_fixed_sequence_is_fitted_to_images_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy.toy_dataset(300, labels=np.repeat(np.arange(3), 100))
+    judge = toy.toy_judge()
+    assert np.array_equal(fitted_images(data, judge), np.arange(300))
+    monkeypatch.setattr(baselines, "FITTED_IMAGES", 60)
+    assert np.bincount(data.labels[fitted_images(data, judge)], minlength=3).min() >= 10
+
+
+def test_settings_say_where_a_part_of_the_images_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what was cached when it was their first part is not taken for it."""
+    source, judge = ToySource(), ToyJudge()
+    small = OracleConfig(completion=CompletionConfig(bank_size=5))
+    assert policy_settings("fixed", source, judge) is None
+    assert policy_settings("boed", source, judge, small) == {"policy": "boed", **asdict(small), "random_part": 5}
+    monkeypatch.setattr(baselines, "FITTED_IMAGES", 10)
+    assert policy_settings("fixed", source, judge) == {"policy": "fixed", "random_part": 10}
