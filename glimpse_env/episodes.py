@@ -351,10 +351,10 @@ class EpisodeBatch:
             probabilities = self.tabulated.probabilities(self.indices, self._locations[:, :t])
         elif isinstance(self.judge, Judge):
             if self._num_read < t:
-                fresh = self.judge.read(self._cut(self._num_read, t), self.corners[:, self._num_read : t], folds)
+                fresh = self.judge.embed_sum(self._cut(self._num_read, t), self.corners[:, self._num_read : t], folds)
                 self._read = fresh if self._num_read == 0 else self._read + fresh
                 self._num_read = t
-            probabilities = self.judge.opinion(self._read, t, folds)
+            probabilities = self.judge.predict_from_sum(self._read, t, folds)
         else:
             probabilities = self.judge.probabilities(self._cut(0, t), self.corners[:, :t], np.full(len(self), t), folds)
         return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))

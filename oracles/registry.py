@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge.judge import Judge, asked_of
+from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.registry import Registry
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
@@ -95,7 +95,7 @@ def _boed(
 def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
     """Returns the configuration, and whether banks hold a random part of the images: once it was their first part."""
     folds, size = source.load("train").folds, config.completion.bank_size
-    is_part = any(len(asked_of(k, folds)) > size for k in range(len(judge.networks)))
+    is_part = any(len(rows_for_network(k, folds)) > size for k in range(len(judge.networks)))
     return {**asdict(config), **({"random_part": size} if is_part else {})}
 
 

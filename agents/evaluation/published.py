@@ -12,7 +12,7 @@ from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.episodes import Assessment
 from glimpse_env.judge.judge import Judge
-from glimpse_env.judge.sequences import replayed
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.base import GlimpsePolicy, Observations
@@ -43,7 +43,7 @@ class Judged:
         """Of grid locations (S, N, T), S draws an image, on the images ``indices`` (N,) of a split."""
         labels, found = np.asarray(dataset.labels[indices]), []
         for locations in draws:
-            probabilities = replayed(dataset, judge, indices, judge.grid.corners[locations])
+            probabilities = judge_sequences(dataset, judge, indices, judge.grid.corners[locations])
             steps = [Assessment.of(probabilities[:, t], labels) for t in range(locations.shape[1])]
             found.append([np.stack([getattr(step, name) for step in steps], axis=1) for name in MEASURES])
         success, log_loss, entropy = np.array(found, dtype=np.float64).mean(axis=0)

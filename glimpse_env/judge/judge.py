@@ -135,10 +135,10 @@ class Judge:
             summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
             return self.class_log_probabilities(k, summed, steps[chosen])
 
-        return self.averaged(folds, ask)
+        return self.mean_over_networks(folds, ask)
 
     @torch.inference_mode()
-    def read(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    def embed_sum(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
         """What the networks take in of further glimpses; it adds up over the glimpses of an episode.
 
         Args:
@@ -152,7 +152,7 @@ class Judge:
         batch, count = glimpses.shape[:2]
         sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = asked_of(k, folds)
+            rows = rows_for_network(k, folds)
             if len(rows):
                 embedded = self.embed_glimpses(
                     k, glimpses[rows].reshape(-1, *glimpses.shape[2:]), corners[rows].reshape(-1, 2)
@@ -161,13 +161,13 @@ class Judge:
         return sums
 
     @torch.inference_mode()
-    def opinion(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
-        """Class probabilities (B, classes) float32 after ``count`` glimpses, given what :meth:`read` took in."""
-        return self.averaged(
+    def predict_from_sum(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
+        """Class probabilities (B, classes) float32 after ``count`` glimpses, given what :meth:`embed_sum` took in."""
+        return self.mean_over_networks(
             folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
         )
 
-    def averaged(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
+    def mean_over_networks(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
         """Class probabilities from the networks that may judge.
 
         Args:
@@ -183,7 +183,7 @@ class Judge:
         total = np.zeros((len(folds), self.num_classes), dtype=np.float32)
         asked = np.zeros(len(folds), dtype=np.float32)
         for k in range(len(self.networks)):
-            rows = asked_of(k, folds)
+            rows = rows_for_network(k, folds)
             if len(rows):
                 total[rows] += ask(k, rows).exp().numpy()
                 asked[rows] += 1
@@ -209,7 +209,7 @@ class Judge:
         return cls(*JUDGES.load(path, lambda card: GlimpsePosterior(card.config)))
 
 
-def asked_of(network: int, folds: np.ndarray) -> np.ndarray:
+def rows_for_network(network: int, folds: np.ndarray) -> np.ndarray:
     """(b,) int64: the rows whose images a network may judge, as it was not trained on them; ``folds`` (B,) int."""
     return np.flatnonzero((folds == network) | (folds == -1))
 

@@ -9,7 +9,7 @@ CHUNK = 256
 """Images at a time."""
 
 
-def replayed(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def judge_sequences(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """The judge's class probabilities after each glimpse of N sequences.
 
     Each image is judged by the network of its fold, or by the mean of all where it has none, as in episodes.
@@ -32,6 +32,6 @@ def replayed(dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, corners
         read: np.ndarray | float = 0.0
         for t in range(steps):
             glimpses = judge.geometry.sensor(dataset.images, images, places[:, t])[:, None]  # (b, 1, g, g, C * scales)
-            read = read + judge.read(glimpses, places[:, t : t + 1], folds)
-            probabilities[rows, t] = judge.opinion(read, t + 1, folds)
+            read = read + judge.embed_sum(glimpses, places[:, t : t + 1], folds)
+            probabilities[rows, t] = judge.predict_from_sum(read, t + 1, folds)
     return probabilities

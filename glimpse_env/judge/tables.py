@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.files import cache_folder, digest, whole_file
-from glimpse_env.judge.judge import Judge, asked_of
+from glimpse_env.judge.judge import Judge, rows_for_network
 
 CHUNK = 64
 """Images embedded at a time."""
@@ -84,7 +84,7 @@ class TabulatedJudge:
         self.judge, self._folds = judge, np.array(dataset.folds)
         self._tables = {}
         for network in range(len(judge.networks)):
-            rows = asked_of(network, self._folds)
+            rows = rows_for_network(network, self._folds)
             if len(rows):
                 self._tables[network] = EmbeddingTable(dataset, judge, network, rows)
 
@@ -104,7 +104,7 @@ class TabulatedJudge:
             summed = self._tables[network].summed(indices[rows], locations[rows])
             return self.judge.class_log_probabilities(network, summed, locations.shape[1])
 
-        return self.judge.averaged(self._folds[indices], ask)
+        return self.judge.mean_over_networks(self._folds[indices], ask)
 
 
 def fill_table(

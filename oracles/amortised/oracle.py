@@ -24,29 +24,34 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class OracleCard:
-    """What an amortised oracle was made from and how well it does; kept as JSON beside the weights."""
+    """What an amortised oracle was made from; kept as JSON beside the weights."""
 
     dataset: str
+    """Name of the data set."""
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the data set."""
     judge: str
-    """Identity of the judge whose criterion it expects."""
+    """Identity of the judge that gives the criterion."""
     horizon: Horizon
+    """Glimpse after which the criterion counts."""
     criterion: str
+    """What the scores expect, one of :data:`oracles.boed.criteria.CRITERIA`."""
     config: PosteriorConfig
-    """Of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
+    """Shape of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
     image_size: int
     """Side of the images in pixels."""
     scales: int
+    """Concentric windows of a glimpse."""
     num_glimpses: int
     """T."""
     num_networks: int
     """K: network k never saw the images of fold k."""
     seed: int
+    """Seed of training."""
     plan: dict[str, Any]
-    """How it was trained."""
+    """Fields of the :class:`oracles.training.plans.ScorerPlan` it was trained by."""
     command: str
-    """What makes it again."""
+    """Command line that makes it again."""
     relative: int = 0
     """Channels of the networks' maps over relative offsets."""
     format: int = FORMAT
@@ -59,19 +64,19 @@ ORACLES = ArtifactKind(
 
 @dataclass
 class AmortisedState:
-    """What the oracle keeps of B running episodes, so that no glimpse is encoded twice."""
+    """State of B running episodes, so that no glimpse is encoded twice."""
 
     counts: np.ndarray
-    """(B,) int64: glimpses taken in so far."""
+    """(B,) int64, glimpses in the state."""
     summed: list[Tensor]
-    """Per network: (B, S) sum of what the glimpses say."""
+    """(B, S) per network, sums of the glimpses' contributions."""
 
 
 class AmortisedOracle(GlimpsePolicy):
     """l_t = argmin_l scores(l) among the locations not yet seen.
 
-    With ``network=k`` it asks that network alone, which never saw the images of fold k; without, the scores are the
-    mean over the networks: for images of other splits.
+    With ``network=k`` it uses that network alone, which never saw the images of fold k. Without, the scores are the
+    mean over the networks, for images of other splits.
     """
 
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
@@ -82,7 +87,7 @@ class AmortisedOracle(GlimpsePolicy):
         )
         self.grid = self.geometry.grid
         self.network = network
-        self._kernels = [scorer.kernels_from() for scorer in self._asked]
+        self._kernels = [scorer.kernels_from() for scorer in self._used]
         self.map_title = map_title(card.criterion, card.horizon)
 
     @property
@@ -91,7 +96,7 @@ class AmortisedOracle(GlimpsePolicy):
         return identity_of(self.networks, self.card)
 
     def for_fold(self, network: int | None) -> "AmortisedOracle":
-        """The same oracle asking another of its networks."""
+        """Returns the same oracle with another of its networks, or all for None."""
         return AmortisedOracle(self.networks, self.card, network=network)
 
     def choose(
@@ -102,30 +107,30 @@ class AmortisedOracle(GlimpsePolicy):
         batch = len(histories.counts)
         if state is None:
             state = AmortisedState(
-                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._asked]
+                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._used]
             )
         elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
             rows = np.flatnonzero(episode_start)
             state.counts[rows] = 0
             for summed in state.summed:
                 summed[rows] = 0.0
-        self._take_in(histories, state)
+        self._add_new(histories, state)
         with torch.inference_mode():
             counts = torch.from_numpy(state.counts)
-            scores = [s.scores(summed, counts) for s, summed in zip(self._asked, state.summed, strict=True)]
+            scores = [s.scores(summed, counts) for s, summed in zip(self._used, state.summed, strict=True)]
             self.last_maps = torch.stack(scores).mean(0).numpy()
         return masked_argmin(self.last_maps, histories, self.grid), state
 
     @property
-    def _asked(self) -> list[LocationScorer]:
+    def _used(self) -> list[LocationScorer]:
         return self.networks if self.network is None else [self.networks[self.network]]
 
     @torch.inference_mode()
-    def _take_in(self, histories: Histories, state: AmortisedState) -> None:
-        """Brings the state up to the glimpses of the observation."""
+    def _add_new(self, histories: Histories, state: AmortisedState) -> None:
+        """Adds the glimpses of the histories that are new to the state."""
         if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
             raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None to start afresh."
+                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
             )
         new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
         if new.any():
@@ -133,9 +138,9 @@ class AmortisedOracle(GlimpsePolicy):
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
             index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
             owner = torch.from_numpy(np.nonzero(new)[0])
-            for scorer, kernels, summed in zip(self._asked, self._kernels, state.summed, strict=True):
-                words = scorer.words(scorer.encode_glimpses(glimpses), places)
-                summed.index_add_(0, owner, scorer.summands(words, index, kernels))
+            for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
+                encoded = scorer.glimpse_features(scorer.encode_glimpses(glimpses), places)
+                summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
         state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:

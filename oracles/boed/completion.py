@@ -21,7 +21,7 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, named
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
-from glimpse_env.judge.judge import Judge, asked_of
+from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.judge.tables import EmbeddingTable, fill_table
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
@@ -118,7 +118,7 @@ class ImageBank:
             mirrored, shifts: which copies there are, as in :class:`CompletionConfig`.
         """
         self.dataset, self.judge, self.network, self.cached = dataset, judge, network, cached
-        sources = random_part(asked_of(network, dataset.folds), size)
+        sources = random_part(rows_for_network(network, dataset.folds), size)
         if len(sources) == 0:
             raise ConfigurationError(
                 f"no image of {dataset.name}/{dataset.split} is unseen by network {network}: the bank would be empty."

@@ -16,7 +16,7 @@ from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge
-from glimpse_env.judge.sequences import replayed
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.demonstrations import Demonstrations, manifest_of
 
@@ -74,7 +74,7 @@ def read_published(path: str | Path, source: DataSource, judge: Judge) -> Demons
     train = source.load("train")
     indices = np.searchsorted(ids, known)
     locations = np.array([sequences[identity] for identity in known])
-    probabilities = replayed(train, judge, indices, judge.grid.corners[locations])
+    probabilities = judge_sequences(train, judge, indices, judge.grid.corners[locations])
     entropies = np.stack(
         [
             Assessment.of(probabilities[:, t], np.asarray(train.labels[indices])).entropy

@@ -11,7 +11,7 @@ import torch
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest
-from glimpse_env.judge.judge import Judge, asked_of, find_judge, judge_path
+from glimpse_env.judge.judge import Judge, find_judge, judge_path, rows_for_network
 from glimpse_env.rollout import play
 from oracles.base import random_part
 from oracles.boed.completion import ImageBank
@@ -110,7 +110,7 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
     temperatures: list[list[float]] = []
     scores: dict[str, list[np.ndarray]] = {}
     for k, part in enumerate(parts):
-        rows = random_part(asked_of(k, train.folds), plan.heldout_images)
+        rows = random_part(rows_for_network(k, train.folds), plan.heldout_images)
         rng = np.random.default_rng([seed, k, 2**31])
         random = rng.random((len(rows), len(part.grid))).argsort(axis=-1)[:, : part.card.num_glimpses]
         visited = _oracle_locations(source, part, k, train, rows)

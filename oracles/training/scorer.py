@@ -1,4 +1,4 @@
-"""Training of an amortised oracle's networks: regression on what the judge says of the images themselves.
+"""Training of an amortised oracle's networks: regression on the judge's criterion for the images themselves.
 
 A history h of glimpses at an image gives, for each location l, one sample of what a look at l leads to. With c the
 criterion under the judge, of the image's label where it counts:
@@ -11,11 +11,13 @@ The optimum of a mean squared error is the conditional expectation given h, so t
     next:  EPE(l) (for the entropy)                      greedy Bayesian experimental design, without a bank
     last:  Q(h, l) of the greedy policy                  one step of policy iteration: argmin Q is never worse than it
 
-For ``last`` scores and samples are compared less their means over the locations tried. That leaves the order of the
-locations as it is and takes most of the noise out: how hard the image is. The network starts as the greedy one.
+For ``last``, scores and samples are compared after subtracting their means over the locations tried. That keeps the
+order of the locations and removes most of the noise, which is how hard the image is. The network starts as the greedy
+one.
 
-No image bank and no image completion is needed, only images that the judge's network was not trained on; their labels
-are seen in training, never by the oracle. Histories are those that the present scores visit, with some exploration.
+Training needs no image bank and no image completion, only images that the judge's network was not trained on; their
+labels are used in training, never by the oracle. Histories are those that the present scores visit, with some
+exploration.
 """
 
 import logging
@@ -49,14 +51,15 @@ from oracles.training.plans import ScorerPlan
 logger = logging.getLogger(__name__)
 
 
-AT_ONCE = 2**18
-"""Numbers of the states of histories played at a time, so that they stay in the processor's cache."""
+STATE_NUMBERS_AT_ONCE = 2**18
+"""Numbers in the states of histories played at a time, at most, so that they stay in the processor's cache."""
 START_GAIN = 0.3
-"""Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
+"""Gain on the greedy scores with which a network that looks ahead starts: later glimpses make up for a bad one."""
 
 
 def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
-    """The amortised oracle that fits a judge, trained and kept in the cache where there is none."""
+    """Returns the amortised oracle that fits a judge; where there is none it is trained, which takes tens of minutes,
+    and kept in the cache."""
     try:
         return find_oracle(source, judge, horizon, network=network)
     except OracleNotFoundError as missing:
@@ -80,14 +83,17 @@ def train_oracle(
 ) -> AmortisedOracle:
     """Trains the networks of an amortised oracle; a run that was stopped goes on from its last checkpoint.
 
+    PyTorch has one thread per network: the arrays are too small to share.
+
     Args:
         source: the data set.
         judge: of that data set.
         plan: how to train.
         criterion: what the scores expect.
-        horizon: after which glimpse. For ``last`` the greedy oracle is found first, or trained.
+        horizon: glimpse after which the criterion counts. For ``last`` the greedy oracle is trained first if it is
+            missing.
         seed: of all that is random.
-        command: what makes this oracle again; kept in its card.
+        command: command line that makes this oracle again; kept in its card.
 
     Raises:
         ConfigurationError: if there is no such criterion or horizon.
@@ -123,10 +129,7 @@ def train_oracle(
 
 
 def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
-    """Runs trainers to their ends, each in a thread with one of torch's: their arrays are too small to share."""
-    if len(trainers) == 1:
-        trainers[0].run(work / "0.pt")
-        return
+    """Runs trainers to their ends, each in a thread of its own with one thread of PyTorch."""
     stop = Event()
     with one_thread(), ThreadPoolExecutor(len(trainers)) as pool:
         running = [pool.submit(trainer.run, work / f"{trainer.fold}.pt", stop=stop) for trainer in trainers]
@@ -160,7 +163,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             guide: the greedy network, for horizon ``last``; None for ``next``.
         """
         self.source, self.judge, self.guide = source, judge, guide
-        self.criterion: str = criterion
+        self.criterion = criterion
         self.num_glimpses = source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
@@ -191,7 +194,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             yield len(rows), {"loss": f"{self._step(data, rows, rng):.3f}"}
 
     def _batches(self, folds: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Rows of the minibatches of one chunk, each of one fold, so that one network of the judge is asked."""
+        """Returns the rows of the minibatches of one chunk, each of one fold, which one network of the judge judges."""
         size = min(self.plan.batch_size, *np.unique(folds, return_counts=True)[1])
         batches = []
         for fold in np.unique(folds):
@@ -200,16 +203,17 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         return [batches[i] for i in rng.permutation(len(batches))][: max(1, self.plan.chunk // size)]
 
     def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
-        features, played = self._played(data, rows)
+        """Trains on one minibatch and returns its loss."""
+        features, player = self._player(data, rows)
         if self.done == 0 and self.guide is None:
-            self._begin_at_means(played, rng)
-        chosen, candidates, targets = self._histories(played, rng)
-        index = chosen[..., :-1]  # the last glimpse has no successor
+            self._begin_at_means(player, rng)
+        looked_at, candidates, targets = self._play_histories(player, rng)
+        index = looked_at[..., :-1]  # the last glimpse has no successor
         seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
         places = torch.from_numpy(self.judge.grid.normalised)[index]
-        words = self.network.words(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
+        encoded = self.network.glimpse_features(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
         losses = [
-            self._error(self.network.scores_at(words[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
+            self._error(self.network.scores_at(encoded[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
             for t in range(self.num_glimpses)
         ]
         loss = torch.stack(losses).mean()
@@ -217,147 +221,148 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         return loss.item()
 
     @torch.no_grad()
-    def _played(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Played"]:
-        """The encoder's features (b, L, F) of all glimpses of some images of one fold, and what is played on them."""
+    def _player(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Player"]:
+        """Returns the encoder's features (b, L, F) of all glimpses of some images of one fold, and a player on them."""
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
         features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
         scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
-        words = [scorer.words(features, places) for scorer in scorers]
-        return features, _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
+        encoded = [scorer.glimpse_features(features, places) for scorer in scorers]
+        return features, _Player(scorers, self.judge, network, encoded, self.judge.embed_grid(network, images), labels)
 
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error of scores (b, H, n), as the module's docstring has it."""
+        """Returns the mean squared error of scores (b, H, n), see the module's docstring."""
         if self.guide is None:
             return F.mse_loss(scores, targets)
         scores, targets = (x - x.mean(-1, keepdim=True) for x in (scores, targets))
-        # what is left to gain gets small towards the first glimpse, and counts as much
+        # differences between locations are small at the first glimpses, and shall count as much
         return F.mse_loss(scores, targets) / targets.square().mean().clamp_min(1e-8)
 
     @torch.no_grad()
-    def _begin_at_means(self, played: "_Played", rng: np.random.Generator) -> None:
-        """Sets the scores without glimpses to what random histories of some images lead to."""
-        state = played.begin(self.plan.histories)
+    def _begin_at_means(self, player: "_Player", rng: np.random.Generator) -> None:
+        """Sets ``base`` to the mean criterion after random histories of some images."""
+        state = player.begin(self.plan.histories)
         everywhere = torch.arange(len(self.judge.grid)).expand(*state.seen.shape)
         for t in range(self.num_glimpses):
-            self.network.base[t] = played.outcome(state, everywhere, self.criterion).mean((0, 1))
+            self.network.base[t] = player.outcome(state, everywhere, self.criterion).mean((0, 1))
             locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
-            state = played.look(state, torch.from_numpy(locations))
+            state = player.look(state, torch.from_numpy(locations))
 
-    def _histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Plays histories and finds the targets of some locations at each of their steps.
+    def _play_histories(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Plays histories and computes the targets of some locations at each of their steps.
 
         Returns:
-            (b, H, T) the locations looked at; for each t (b, H, n) locations and their targets.
+            Locations looked at (b, H, T); for each t, locations (b, H, n) and their targets (b, H, n).
         """
         rollouts = 1 if self.guide is None else self.plan.ahead
-        images = max(1, AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
-        chosen, candidates, targets = zip(*(self._few_histories(few, rng) for few in played.split(images)), strict=True)
+        images = max(1, STATE_NUMBERS_AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
+        looked_at, candidates, targets = zip(*(self._play_few(few, rng) for few in player.split(images)), strict=True)
         return (
-            torch.cat(chosen),
+            torch.cat(looked_at),
             [torch.cat(step) for step in zip(*candidates, strict=True)],
             [torch.cat(step) for step in zip(*targets, strict=True)],
         )
 
     @torch.no_grad()
-    def _few_histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Those of a few images."""
-        state = played.begin(self.plan.histories)
-        chosen, candidates, targets = [], [], []
+    def _play_few(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Does the work of :meth:`_play_histories` for a few images."""
+        state = player.begin(self.plan.histories)
+        looked_at, candidates, targets = [], [], []
         for t in range(self.num_glimpses):
-            scores = played.scores(state)
+            scores = player.scores(state)
             choice = scores.argmin(-1)
             rollout = self.guide is not None and t < self.num_glimpses - 1
             some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
             if self.guide is not None:
-                greedy = played.scores(state, guide=True).argmin(-1)
+                greedy = player.scores(state, guide=True).argmin(-1)
                 some[..., -1] = greedy
                 choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
             random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
             anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
             candidates.append(some)
-            targets.append(played.outcome(state, some, self.criterion, to_the_end=rollout))
-            chosen.append(torch.where(random, anywhere, choice))
-            state = played.look(state, chosen[-1])
-        return torch.stack(chosen, dim=-1), candidates, targets
+            targets.append(player.outcome(state, some, self.criterion, to_the_end=rollout))
+            looked_at.append(torch.where(random, anywhere, choice))
+            state = player.look(state, looked_at[-1])
+        return torch.stack(looked_at, dim=-1), candidates, targets
 
 
 @dataclass(frozen=True)
-class _State:
-    """Histories of equal length t of b images, n each."""
+class _Histories:
+    """n histories of equal length of each of b images."""
 
     count: int
+    """t, glimpses in each."""
     sums: tuple[Tensor, ...]
-    """(b, n, S) of what the glimpses say to each scorer, then (b, n, D) of the judge's embeddings."""
+    """(b, n, S) states for each scorer, then (b, n, D) sums of the judge's embeddings."""
     seen: Tensor
-    """(b, n, L) bool."""
+    """(b, n, L) bool, locations looked at."""
 
 
-class _Played:
-    """A batch of images at which histories look, everything there is to see embedded beforehand."""
+class _Player:
+    """Plays histories on a batch of images, whose glimpses are all encoded beforehand."""
 
     def __init__(
         self,
         scorers: list[LocationScorer],
         judge: Judge,
         network: int,
-        words: list[Tensor],
+        encoded: list[Tensor],
         judged: Tensor,
         labels: Tensor,
     ):
         """
         Args:
-            scorers: the one that is trained, and the one that rollouts follow if there is one.
-            judge, network: who judges.
-            words: (b, L, D + E) what all glimpses say, to each scorer.
-            judged: (b, L, D) the judge's embeddings of them.
+            scorers: the one that is trained, then the guide of rollouts where there is one.
+            judge, network: network k of the judge gives the criterion.
+            encoded: (b, L, D + E) per scorer, see :meth:`LocationScorer.glimpse_features`.
+            judged: (b, L, D), the judge's embeddings.
             labels: (b,) int64.
         """
         self.scorers, self.judge, self.network = scorers, judge, network
-        self.words, self.judged, self.labels = words, judged, labels
+        self.encoded, self.judged, self.labels = encoded, judged, labels
         self.kernels = [scorer.kernels_from() for scorer in scorers]
         self.images = torch.arange(len(labels))[:, None]
 
-    def split(self, images: int) -> Iterator["_Played"]:
-        """The same, so many images at a time."""
+    def split(self, images: int) -> Iterator["_Player"]:
+        """Yields players of at most ``images`` images each."""
         for start in range(0, len(self.labels), images):
             rows = slice(start, start + images)
             part = copy(self)
-            part.words, part.judged = [words[rows] for words in self.words], self.judged[rows]
+            part.encoded, part.judged = [encoded[rows] for encoded in self.encoded], self.judged[rows]
             part.labels, part.images = self.labels[rows], self.images[: len(self.labels[rows])]
             yield part
 
-    def guided(self) -> "_Played":
-        """The same for the last of the scorers alone."""
+    def guided(self) -> "_Player":
+        """Returns a player for the last of the scorers alone."""
         part = copy(self)
-        part.scorers, part.words, part.kernels = self.scorers[-1:], self.words[-1:], self.kernels[-1:]
+        part.scorers, part.encoded, part.kernels = self.scorers[-1:], self.encoded[-1:], self.kernels[-1:]
         return part
 
-    def begin(self, histories: int) -> _State:
+    def begin(self, histories: int) -> _Histories:
         count, places, width = self.judged.shape
         widths = [*(scorer.state_width for scorer in self.scorers), width]
         sums = tuple(self.judged.new_zeros(count, histories, width) for width in widths)
-        return _State(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
+        return _Histories(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
 
-    def scores(self, state: _State, *, guide: bool = False) -> Tensor:
-        """(b, n, L), +inf where a history has looked."""
+    def scores(self, state: _Histories, *, guide: bool = False) -> Tensor:
+        """Returns the scores (b, n, L) of the trained scorer or the guide, +inf where a history has looked."""
         k = len(self.scorers) - 1 if guide else 0
         return self.scorers[k].scores(state.sums[k], state.count).masked_fill(state.seen, torch.inf)
 
-    def look(self, state: _State, locations: Tensor) -> _State:
-        """One glimpse more, at ``locations`` (b, n)."""
+    def look(self, state: _Histories, locations: Tensor) -> _Histories:
+        """Returns the histories with one glimpse more, at ``locations`` (b, n)."""
         added = [
-            scorer.summands(words[self.images, locations], locations, kernels)
-            for scorer, words, kernels in zip(self.scorers, self.words, self.kernels, strict=True)
+            scorer.state_contribution(encoded[self.images, locations], locations, kernels)
+            for scorer, encoded, kernels in zip(self.scorers, self.encoded, self.kernels, strict=True)
         ]
         added.append(self.judged[self.images, locations])
         sums = tuple(summed + more for summed, more in zip(state.sums, added, strict=True))
-        return _State(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
+        return _Histories(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
 
-    def outcome(self, state: _State, locations: Tensor, criterion: str, *, to_the_end: bool = False) -> Tensor:
-        """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse where the
-        guide chooses the rest."""
+    def outcome(self, state: _Histories, locations: Tensor, criterion: str, *, to_the_end: bool = False) -> Tensor:
+        """Returns the criterion (b, n, m) after a look at each of ``locations`` (b, n, m), or ``to_the_end`` after the
+        last glimpse, where the guide chooses the others."""
         b, n, m = locations.shape
         if not to_the_end:
             judged = state.sums[-1][:, :, None] + self.judged[self.images[..., None], locations]
@@ -365,7 +370,7 @@ class _Played:
         guided = self.guided()
         sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums[-2:])
         seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)
-        branched = guided.look(_State(state.count, sums, seen), locations.flatten(1))
+        branched = guided.look(_Histories(state.count, sums, seen), locations.flatten(1))
         steps = len(self.scorers[0].base)
         while branched.count < steps:
             branched = guided.look(branched, guided.scores(branched).argmin(-1))
@@ -378,7 +383,7 @@ class _Played:
 
 
 def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """(b, n, min(count, L)) different locations: a third with the lowest ``scores`` (b, n, L), the others random."""
+    """Returns different locations (b, n, min(count, L)): a third of lowest ``scores`` (b, n, L), others random."""
     count = min(count, scores.shape[-1])
     key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32))
     best = scores.topk(max(1, count // 3), dim=-1, largest=False).indices

@@ -18,7 +18,7 @@ from agents.reports.oracle_plots import reliability
 from agents.reports.oracle_tables import calibration_table
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.files import write_json
-from glimpse_env.judge.sequences import replayed
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import play
 from glimpse_env.versions import versions
@@ -76,7 +76,7 @@ def run(args: Args) -> None:
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)
         rollouts = play(policy, test, judge, indices, start=start_on(policy, test))
-        probabilities = replayed(test, judge, indices, rollouts.corners)
+        probabilities = judge_sequences(test, judge, indices, rollouts.corners)
         found[name] = [
             calibrate(probabilities[:, t], rollouts.labels, seed=args.seed)
             for t in tqdm(range(source.geometry.num_glimpses), desc="Bootstrap", unit="glimpse")

@@ -4,7 +4,7 @@ import numpy as np
 
 from glimpse_env.episodes import Assessment
 from glimpse_env.judge import sequences as replay
-from glimpse_env.judge.sequences import replayed
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from oracles.baselines import RandomPolicy
 from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
@@ -16,7 +16,7 @@ def test_replaying_an_episode_gives_its_own_figures(monkeypatch):
     dataset, judge = toy_dataset(folds=folds), toy_judge()
     indices = np.array([3, 20, 4, 11, 0, 3, 17])
     rollouts = play(RandomPolicy(judge.grid), dataset, judge, indices, progress=False)
-    probabilities = replayed(dataset, judge, indices, rollouts.corners)
+    probabilities = judge_sequences(dataset, judge, indices, rollouts.corners)
     for t in range(GEOMETRY.num_glimpses):
         found = Assessment.of(probabilities[:, t], rollouts.labels)
         np.testing.assert_allclose(found.log_loss, rollouts.log_loss[:, t], rtol=1e-5)

@@ -46,9 +46,9 @@ def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass(relative: i
     expected = []
     for scorer in oracle.networks:
         features = scorer.encode_dense(torch.from_numpy(toy.toy_dataset().images[rows]))
-        words = scorer.words(features, torch.from_numpy(judge.grid.normalised))
+        encoded = scorer.glimpse_features(features, torch.from_numpy(judge.grid.normalised))
         index = torch.from_numpy(locations)
-        summands = scorer.summands(words[torch.arange(4)[:, None], index], index)
+        summands = scorer.state_contribution(encoded[torch.arange(4)[:, None], index], index)
         expected.append(scorer.scores(summands.sum(1), 2))
     np.testing.assert_allclose(oracle.last_maps, torch.stack(expected).mean(0).detach(), atol=1e-5)
     alone = oracle.for_fold(1)

@@ -66,9 +66,9 @@ def achieved(trainer: ScorerTrainer) -> tuple[float, list[int]]:
     """Mean exact entropy after the two glimpses that the scores choose, and the first location of each image."""
     network, judge = trainer.network, trainer.judge
     features = network.encode_dense(torch.from_numpy(IMAGES))
-    words = network.words(features, torch.from_numpy(judge.grid.normalised))
+    encoded = network.glimpse_features(features, torch.from_numpy(judge.grid.normalised))
     first = network.scores(torch.zeros(len(IMAGES), network.state_width), 0).argmin(-1)
-    after = network.scores(network.summands(words[torch.arange(len(IMAGES)), first], first), 1)
+    after = network.scores(network.state_contribution(encoded[torch.arange(len(IMAGES)), first], first), 1)
     after[torch.arange(len(IMAGES)), first] = torch.inf
     second = after.argmin(-1)
     found = [entropy_after((int(a), int(b)), i) for i, (a, b) in enumerate(zip(first, second, strict=True))]
@@ -111,7 +111,7 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     monkeypatch: pytest.MonkeyPatch, at_once: int, horizon: Horizon
 ) -> None:
     """Whether one image is played at a time or all are."""
-    monkeypatch.setattr("oracles.training.scorer.AT_ONCE", at_once)
+    monkeypatch.setattr("oracles.training.scorer.STATE_NUMBERS_AT_ONCE", at_once)
     guide = new_trainer("next", relative=4).network
     trainer = ScorerTrainer(
         *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),  # type: ignore[arg-type]
@@ -121,16 +121,18 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     )
     rows = np.array([6, 1, 3])
     data = UnseenImages(IMAGES, LABELS, np.full(len(IMAGES), -1))
-    chosen, candidates, targets = trainer._histories(trainer._played(data, rows)[1], np.random.default_rng(0))
+    chosen, candidates, targets = trainer._play_histories(trainer._player(data, rows)[1], np.random.default_rng(0))
     assert chosen.shape == (3, PLAN.histories, 2)
-    words = guide.words(guide.encode_dense(torch.from_numpy(IMAGES)), torch.from_numpy(trainer.judge.grid.normalised))
+    encoded = guide.glimpse_features(
+        guide.encode_dense(torch.from_numpy(IMAGES)), torch.from_numpy(trainer.judge.grid.normalised)
+    )
     for image, (histories, first_tried, second_tried) in enumerate(zip(chosen, *candidates, strict=True)):
         for h, (first, _) in enumerate(histories.tolist()):
             for place, target in zip(first_tried[h].tolist(), targets[0][image, h].tolist(), strict=True):
                 places: tuple[int, ...] = (place,)
                 if horizon == "last":  # and where the guide looks next
                     at = torch.tensor(place)
-                    scores = guide.scores(guide.summands(words[rows[image], place], at), 1)
+                    scores = guide.scores(guide.state_contribution(encoded[rows[image], place], at), 1)
                     places = (place, int(scores.index_fill(0, at, torch.inf).argmin()))
                 assert target == pytest.approx(entropy_after(places, rows[image]), abs=1e-6)
             for place, target in zip(second_tried[h].tolist(), targets[1][image, h].tolist(), strict=True):
