@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,249 +11,69 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from agents.cloning_data import DEMONSTRATIONS_PER_CHUNK, CloningData
 from agents.networks.encoders import EMBEDDING_KEYS, HISTORY_KEYS
-from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.geometry import LocationGrid
-from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
-
-if TYPE_CHECKING:
-    from oracles.demonstrations import Demonstrations
-
-Targets = Literal["soft", "argmax"]
-
-
-@dataclass(frozen=True)
-class CloningData:
-    """Demonstrations as states and target distributions: T states each, the one before every glimpse.
-
-    Raises:
-        ArtifactError: where shapes disagree.
-    """
-
-    grid: LocationGrid
-    indices: np.ndarray
-    """(N,) int64: which image of the split."""
-    taken: np.ndarray
-    """(N, T) int64: grid locations in the order they were looked at."""
-    glimpses: np.ndarray
-    """(N, T - 1, g, g, C * scales) uint8, or (N, T - 1, D) float16 embeddings: what was seen there; nobody acts on the
-    last glimpse."""
-    targets: np.ndarray
-    """(N, T, L) float32: q(l | s_t), the distribution to imitate. All zero, which means no target, where the
-    demonstrator looked at a location for the second time under ``"argmax"``."""
-
-    def __post_init__(self) -> None:
-        count, steps = self.taken.shape
-        if (
-            self.indices.shape != (count,)
-            or self.glimpses.shape[:2] != (count, steps - 1)
-            or self.targets.shape != (count, steps, len(self.grid))
-        ):
-            raise ArtifactError(
-                f"indices {self.indices.shape}, locations {self.taken.shape}, glimpses {self.glimpses.shape} "
-                f"and targets {self.targets.shape} of demonstrations do not belong together."
-            )
-
-    @classmethod
-    def from_demonstrations(
-        cls,
-        demonstrations: "Demonstrations",
-        dataset: GlimpseDataset,
-        *,
-        targets: Targets = "soft",
-        temperature: float = 0.02,
-    ) -> "CloningData":
-        """Looks the demonstrations' glimpses up in the images.
-
-        Args:
-            demonstrations: N sequences.
-            dataset: the split that they were made on.
-            targets: ``"soft"`` for q(l) = softmax(-EPE(l) / temperature) over the locations not yet looked
-                at, ``"argmax"`` for all of q on the location taken.
-            temperature: in the unit of the EPE maps, nats.
-
-        Raises:
-            ConfigurationError: if an argument is out of range, or soft targets are asked for without maps.
-            ArtifactError: if demonstrations and data set do not belong together.
-        """
-        geometry, grid = dataset.geometry, dataset.geometry.grid
-        taken, indices = demonstrations.locations, demonstrations.indices
-        if taken.shape[1] != geometry.num_glimpses:
-            raise ArtifactError(
-                f"the demonstrations have {taken.shape[1]} glimpses a sequence, {dataset.name} has "
-                f"{geometry.num_glimpses}; make them again."
-            )
-        for name, values, end in (("image", indices, len(dataset)), ("location", taken, len(grid))):
-            if values.min(initial=0) < 0 or values.max(initial=0) >= end:
-                raise ArtifactError(
-                    f"the demonstrations name {name}s {values.min()} to {values.max()}, "
-                    f"{dataset.name}/{dataset.split} has {end}; make them again."
-                )
-        rows = np.repeat(indices, geometry.num_glimpses - 1)
-        corners = grid.corners[taken[:, :-1].reshape(-1)]
-        glimpses = geometry.sensor(dataset.images, rows, corners)
-        return cls(
-            grid=grid,
-            indices=indices,
-            taken=taken,
-            glimpses=glimpses.reshape(len(taken), geometry.num_glimpses - 1, *glimpses.shape[1:]),
-            targets=_target_distributions(targets, taken, demonstrations.epe, len(grid), temperature),
-        )
-
-    def __len__(self) -> int:
-        """N, sequences."""
-        return len(self.taken)
-
-    @property
-    def num_glimpses(self) -> int:
-        """T."""
-        return self.taken.shape[1]
-
-    def __getitem__(self, rows: Any) -> "CloningData":
-        """Some of the demonstrations; ``rows`` is a slice, an index array or a mask."""
-        return CloningData(self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows])
-
-    def with_mirror_images(self) -> "CloningData":
-        """These and their mirror images, 2 N in all: for data whose classes do not care about left and right.
-
-        Raises:
-            ConfigurationError: if the grid of locations is not symmetric, or there are embeddings in place of pixels.
-        """
-        if self.observation == "embedding":
-            raise ConfigurationError("embeddings cannot be mirrored; mirror the demonstrations first, then embed them.")
-        if not self.grid.mirror_symmetric:
-            raise ConfigurationError(
-                f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
-                "so demonstrations on them cannot be mirrored."
-            )
-        mirror = np.arange(len(self.grid)).reshape(self.grid.side, -1)[:, ::-1].reshape(-1)
-        return CloningData(
-            self.grid,
-            np.concatenate([self.indices, self.indices]),
-            np.concatenate([self.taken, mirror[self.taken]]),
-            np.concatenate([self.glimpses, self.glimpses[..., ::-1, :]]),
-            np.concatenate([self.targets, self.targets[..., mirror]]),
-        )
-
-    @torch.inference_mode()
-    def embedded(self, judge: Judge) -> "CloningData":
-        """These with what the judge's first network makes of each glimpse and its location in place of pixels, as
-        ``observation="embedding"`` shows it."""
-        network = judge.networks[0]
-        embeddings = []
-        for start in range(0, len(self), 256):
-            glimpses, taken = self.glimpses[start : start + 256], self.taken[start : start + 256, :-1]
-            places = torch.from_numpy(self.grid.normalised[taken])  # (n, T - 1, 2)
-            features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(glimpses)))
-            embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)
-        return CloningData(self.grid, self.indices, self.taken, np.concatenate(embeddings), self.targets)
-
-    @property
-    def observation(self) -> Literal["history", "embedding"]:
-        """The observation mode that shows what was seen."""
-        return "embedding" if self.glimpses.ndim == 3 else "history"
-
-    def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
-        """A part to train on and a held-out part; all demonstrations of one image are in the same part.
-
-        Args:
-            held_out: share of the images held out, in (0, 1).
-            seed: which ones.
-
-        Raises:
-            ConfigurationError: if the share is out of range or one part would be empty.
-        """
-        images = np.unique(self.indices)
-        count = round(held_out * len(images))
-        if not 0 < count < len(images):
-            raise ConfigurationError(
-                f"held_out={held_out} of {len(images)} images leaves nothing on one side; "
-                "give more demonstrations or another share."
-            )
-        chosen = np.random.default_rng(seed).permutation(images)[:count]
-        held = np.isin(self.indices, chosen)
-        return self[~held], self[held]
-
-    def batch(self, rows: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-        """States as an environment would show them, and their targets.
-
-        Args:
-            rows: (n,) int, which demonstration.
-            steps: (n,) int in 0..T - 1, how many of its glimpses have been seen.
-
-        Returns:
-            Observation tensors of n states, and (n, L) float32.
-        """
-        made = EmbeddingObserver if self.observation == "embedding" else HistoryObserver
-        observer = made(self.grid, self.num_glimpses, self.glimpses.shape[-1])
-        shown = observer.blank(len(rows))
-        for t in range(int(steps.max(initial=0))):
-            which = np.flatnonzero(steps > t)
-            corners = self.grid.corners[self.taken[rows[which], t]]
-            observer.write(shown, t, self.glimpses[rows[which], t], corners, which)
-        tensors = {key: torch.from_numpy(value) for key, value in shown.items()}
-        return tensors, torch.from_numpy(self.targets[rows, steps])
+from glimpse_env.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
 class CloningResult:
-    """How cloning went."""
+    """Losses and agreement of a cloned policy."""
 
     train_loss: list[float]
-    """KL(q || pi) in nats for each pass, a mean over states and over the pass."""
+    """KL(q || pi) in nats during each pass, a mean over states."""
     held_out_loss: list[float]
-    """The same on held-out demonstrations after each pass."""
+    """KL(q || pi) in nats on held-out demonstrations after each pass, a mean over states."""
     top_1: float
-    """Share of held-out states at which the policy's favourite is the location that the demonstrator took."""
+    """Share of held-out states whose most probable location is the one that the demonstrator took."""
     top_5: float
-    """Share at which that location is among the policy's five favourites."""
+    """Share of held-out states in which that location is among the five most probable ones."""
 
 
 class DemonstrationLoss:
     """KL(q || pi) = sum_l q(l | s) (log q(l | s) - log pi(l | s)) of a policy on demonstrations, in nats.
 
-    Our own policies read all T states of a demonstration in one pass; with a frozen encoder, or none, the features of
-    its glimpses are computed once and kept. Any other SB3 actor-critic policy is asked state by state.
+    Policies with ``demonstration_logits``, as this project's, compute all T states of a demonstration in one pass; with
+    a frozen encoder, or none, the features of its glimpses are computed once. Any other SB3 actor-critic policy is
+    evaluated state by state.
     """
 
     def __init__(self, policy: Any, data: CloningData):
         """
         Args:
-            policy: of an SB3 on-policy model.
+            policy: policy of an SB3 model.
             data: N demonstrations.
 
         Raises:
-            ConfigurationError: if the policy has other actions or observations than the demonstrations.
+            ConfigurationError: if actions or observations of policy and demonstrations differ.
         """
         check_spaces(policy, data)
         self.policy = policy
         self.data = data
-        self._own = hasattr(policy, "demonstration_logits")
+        self._in_one_pass = hasattr(policy, "demonstration_logits")
         self._features: Tensor | None = None
-        if self._own and policy.pi_features_extractor.frozen:
+        if self._in_one_pass and policy.pi_features_extractor.frozen:
             with torch.no_grad():
-                chunks = torch.arange(len(data)).split(256)
-                self._features = torch.cat([self._encode(chunk.numpy()) for chunk in chunks])  # (N, T - 1, F)
+                self._features = torch.cat([self._encode(rows) for rows in _chunks(data)])  # (N, T - 1, F)
 
     def logits(self, rows: np.ndarray) -> Tensor:
-        """(n, T, L) float32: log pi(l | s_t) up to a constant, for the states of demonstrations ``rows`` (n,) int."""
-        return self._fast_logits(rows) if self._own else self._generic_logits(rows)
+        """Returns log pi(l | s_t) up to a constant, (n, T, L) float32, for demonstrations ``rows`` (n,) int."""
+        return self._logits_in_one_pass(rows) if self._in_one_pass else self._logits_by_state(rows)
 
     def __call__(self, rows: np.ndarray) -> Tensor:
-        """Mean over the states of demonstrations ``rows`` (n,) int that have a target; a scalar with gradients."""
+        """Returns the mean over the states of demonstrations ``rows`` (n,) int that have a target, a scalar with
+        gradients."""
         targets = torch.from_numpy(self.data.targets[rows]).to(self.policy.device)  # (n, T, L)
         divergence = torch.special.xlogy(targets, targets) - targets * torch.log_softmax(self.logits(rows), dim=-1)
         states = (targets.sum(-1) > 0).sum().clamp(min=1)
         return divergence.sum() / states
 
-    def _fast_logits(self, rows: np.ndarray) -> Tensor:
+    def _logits_in_one_pass(self, rows: np.ndarray) -> Tensor:
         locations = torch.from_numpy(self.data.grid.normalised[self.data.taken[rows, :-1]]).to(self.policy.device)
         features = self._encode(rows) if self._features is None else self._features[rows]
         return self.policy.demonstration_logits(features, locations)
 
-    def _generic_logits(self, rows: np.ndarray) -> Tensor:
+    def _logits_by_state(self, rows: np.ndarray) -> Tensor:
         steps = self.data.num_glimpses
         observations, _ = self.data.batch(np.repeat(rows, steps), np.tile(np.arange(steps), len(rows)))
         observations = {key: value.to(self.policy.device) for key, value in observations.items()}
@@ -261,7 +81,7 @@ class DemonstrationLoss:
         return logits.unflatten(0, (len(rows), steps))
 
     def _encode(self, rows: np.ndarray) -> Tensor:
-        """(n, T - 1, F)."""
+        """Returns features (n, T - 1, F) of the glimpses of demonstrations ``rows`` (n,) int."""
         glimpses = torch.from_numpy(self.data.glimpses[rows]).to(self.policy.device).float()
         if self.data.observation == "embedding":
             return glimpses
@@ -270,14 +90,14 @@ class DemonstrationLoss:
 
 
 def actor_parameters(policy: Any) -> list[nn.Parameter]:
-    """What decides on the actions of an SB3 actor-critic policy, without what is frozen."""
+    """Returns the trainable parameters that the actions of an SB3 actor-critic policy depend on."""
     if hasattr(policy, "actor_modules"):
         return _trainable(policy.actor_modules)
     return _trainable((policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net))
 
 
 def critic_parameters(policy: Any) -> list[nn.Parameter]:
-    """What decides on the values of an SB3 actor-critic policy and on nothing else, without what is frozen."""
+    """Returns the trainable parameters that only the values of an SB3 actor-critic policy depend on."""
     actor = {id(parameter) for parameter in actor_parameters(policy)}
     modules = (
         policy.critic_modules
@@ -302,18 +122,18 @@ def clone(
 ) -> CloningResult:
     """Trains the actor of ``model`` on demonstrations; its critic and its own optimiser stay as they are.
 
-    All passes are made and the last weights kept. The held-out loss is lowest halfway, when the policy is least sure of
-    itself where it is wrong; but what it looks at is its favourite, and that gets better to the end.
+    The weights after the last pass are kept. The held-out loss is lowest halfway, before the policy becomes too sure of
+    itself where it is wrong; but its most probable location, which is what it looks at, gets better to the end.
 
     Args:
         model: an SB3 on-policy model with ``Discrete`` actions and history observations.
         data: demonstrations.
-        passes: over the data.
+        passes: passes over the data.
         batch_size: states a gradient step.
-        learning_rate: of Adam (AdamW), falling to zero as a cosine over ``passes``.
-        weight_decay: of AdamW.
-        held_out: share of the demonstrated images that are not trained on.
-        seed: of the split and the batches.
+        learning_rate: learning rate of AdamW, falling to zero as a cosine over ``passes``.
+        weight_decay: weight decay of AdamW.
+        held_out: share of the demonstrated images that are held out.
+        seed: seed of the split and the batches.
         progress: whether to show a bar.
         on_pass: called after each pass with its 0-based number, the training loss and the held-out loss.
 
@@ -357,8 +177,8 @@ def clone(
 
 @torch.no_grad()
 def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
-    """Shares of states, among those with a target, at which the location taken is the policy's favourite,
-    and among its five."""
+    """Returns the shares of states with a target in which the location taken is the policy's most probable one, and
+    among its five most probable ones."""
     ranks, valid = [], []
     for rows in _chunks(loss.data):
         logits = loss.logits(rows)
@@ -371,14 +191,15 @@ def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
 
 @torch.no_grad()
 def _mean_loss(loss: DemonstrationLoss) -> float:
-    """Over all demonstrations, in evaluation mode."""
+    """Returns the mean loss over all demonstrations, in evaluation mode."""
     loss.policy.set_training_mode(False)
     parts = [(len(rows), loss(rows).item()) for rows in _chunks(loss.data)]
     return sum(count * value for count, value in parts) / len(loss.data)
 
 
 def _chunks(data: CloningData) -> list[np.ndarray]:
-    return [np.arange(start, min(start + 256, len(data))) for start in range(0, len(data), 256)]
+    """Returns the rows of the data in chunks."""
+    return np.split(np.arange(len(data)), range(DEMONSTRATIONS_PER_CHUNK, len(data), DEMONSTRATIONS_PER_CHUNK))
 
 
 def _trainable(modules: tuple[nn.Module, ...]) -> list[nn.Parameter]:
@@ -386,6 +207,7 @@ def _trainable(modules: tuple[nn.Module, ...]) -> list[nn.Parameter]:
 
 
 def check_spaces(policy: Any, data: CloningData) -> None:
+    """Raises ConfigurationError if actions or observations of a policy and demonstrations differ."""
     if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != len(data.grid):
         raise ConfigurationError(
             f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "
@@ -396,36 +218,10 @@ def check_spaces(policy: Any, data: CloningData) -> None:
         raise ConfigurationError(
             f'demonstrations show observation="{data.observation}"; the model observes {observed}. Give both the same.'
         )
-    shown = "glimpses" if data.observation == "history" else "embeddings"
+    key = "glimpses" if data.observation == "history" else "embeddings"
     width = data.num_glimpses * int(np.prod(data.glimpses.shape[2:]))
-    if observed[shown].shape != (width,):
+    if observed[key].shape != (width,):
         raise ConfigurationError(
-            f"the model observes {shown} of shape {observed[shown].shape}, the demonstrations' are "
+            f"the model observes {key} of shape {observed[key].shape}, the demonstrations' are "
             f"({width},); use the same data set and scales."
         )
-
-
-def _target_distributions(
-    targets: Targets, taken: np.ndarray, epe: np.ndarray | None, num_locations: int, temperature: float
-) -> np.ndarray:
-    """(N, T, L) float32; see :meth:`CloningData.from_demonstrations`."""
-    looked = np.eye(num_locations, dtype=bool)[taken]  # (N, T, L)
-    visited = np.zeros_like(looked)
-    visited[:, 1:] = np.logical_or.accumulate(looked, axis=1)[:, :-1]
-    if targets == "argmax":
-        return (looked & ~visited).astype(np.float32)
-    if targets != "soft":
-        raise ConfigurationError(f"targets={targets!r} must be one of {', '.join(get_args(Targets))}.")
-    if temperature <= 0:
-        raise ConfigurationError(f"temperature={temperature} must be positive.")
-    if epe is None:
-        raise ConfigurationError('these demonstrations have no EPE maps for soft targets; use targets="argmax".')
-    if epe.shape != looked.shape:
-        raise ArtifactError(f"EPE maps are {epe.shape}, where {looked.shape} is needed; make the demonstrations again.")
-    usable = np.isfinite(epe) & ~visited
-    if not usable.any(axis=-1).all():
-        n, t = np.argwhere(~usable.any(axis=-1))[0]
-        raise ArtifactError(f"demonstration {n} has no finite EPE before glimpse {t + 1}; make them again.")
-    scores = np.where(usable, -epe.astype(np.float32) / temperature, -np.inf)
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Demonstrations recorded from a trained agent: what the paper calls PS-RAM where it had none itself."""
+"""Demonstrations recorded from a trained agent, as PS-RAM learns from."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from oracles.demonstrations import Demonstrations, manifest_of
 
 
 def is_agent(path: str) -> bool:
-    """Whether ``path`` names a saved agent."""
+    """Returns whether ``path`` names a saved agent."""
     return Path(path).suffix == ".zip"
 
 
 def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The agent that a run of scripts/train_agent.py saved at ``path``, and that run's settings.
+    """Returns the agent that a run of scripts/train_agent.py saved at ``path``, and that run's settings.
 
     Raises:
         ArtifactError: if the agent, or ``config.json`` of its run beside it, cannot be read.
@@ -37,17 +37,18 @@ def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
-    """One deterministic sequence of a saved agent on each of ``num`` training images; there are no maps.
+    """Records one deterministic sequence of a saved agent on each of ``num`` training images; there are no EPE maps.
 
     Args:
-        path: of the agent, see :func:`load_agent`.
-        source, judge: of its environment.
-        num: images, chosen at random.
-        seed: which ones.
+        path: file of the agent, see :func:`load_agent`.
+        source: data set of its environment.
+        judge: judge of the data set.
+        num: number of images, drawn at random.
+        seed: seed of which images.
 
     Raises:
         ArtifactError: if there is no agent.
-        ConfigurationError: if more images are asked for than there are.
+        ConfigurationError: if ``num`` is not in 1..the number of training images.
     """
     from agents.networks.encoders import EMBEDDING_KEYS  # imports stable_baselines3, which --help does without
 

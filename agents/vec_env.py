@@ -1,4 +1,4 @@
-"""The native vector environment as Stable-Baselines3 wants it."""
+"""The vector environment as a Stable-Baselines3 ``VecEnv``."""
 
 import time
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from glimpse_env.vector_env import GlimpseVectorEnv
 class GlimpseVecEnv(VecEnv):
     """A :class:`GlimpseVectorEnv` as an SB3 ``VecEnv``.
 
-    Transition by transition what ``DummyVecEnv`` of monitored single environments gives under the same seeds: at an
+    It gives the same transitions as ``DummyVecEnv`` of monitored single environments under the same seeds: at an
     episode's end the info holds ``terminal_observation``, ``TimeLimit.truncated`` (never true) and ``episode`` with
-    return ``r``, length ``l`` and seconds ``t``, from which SB3 logs its averages. An environment made with
-    ``posterior_info=False`` asks its judge only at the end of episodes; that is the fast one.
+    return ``r``, length ``l`` and seconds ``t``, from which SB3 logs its averages. Make the environment with
+    ``posterior_info=False``, which evaluates the judge only where the reward needs it, for speed.
 
     Args:
         env: the environment; it is closed with this.
-        group: as many neighbouring environments are given one seed, and so show the same images one after the other:
-            how much of a return is the image's can then be told from how much is the policy's.
+        group: number of neighbouring environments that share a seed, and so show the same images one after the other:
+            a return's share due to the image can then be told from the policy's.
 
     Raises:
-        ConfigurationError: if the environments are not a multiple of ``group``.
+        ConfigurationError: if the number of environments is not a multiple of ``group``.
     """
 
     actions: np.ndarray
     seconds: float
-    """Spent in stepping so far, of the wall clock."""
+    """Wall time of stepping so far, in seconds."""
 
     def __init__(self, env: GlimpseVectorEnv, group: int = 1):
         if group < 1 or env.num_envs % group:
@@ -44,7 +44,7 @@ class GlimpseVecEnv(VecEnv):
         self.seconds = 0.0
 
     def reset(self) -> VecEnvObs:
-        """Starts all episodes anew, with the seeds and options set since the last time."""
+        """Starts new episodes everywhere, with the seeds and options set since the last reset."""
         keys = {key for options in self._options for key in options}
         if any(options.keys() != keys for options in self._options):
             raise ConfigurationError("set_options() needs the same options in each environment, or none.")
@@ -71,12 +71,12 @@ class GlimpseVecEnv(VecEnv):
             infos = self._split(info["final_info"])
             self.reset_infos = self._split(info)
             elapsed, length = round(time.time() - self._started, 6), self.env.batch.num_steps
-            for i, one in enumerate(infos):
-                one["terminal_observation"] = info["final_obs"][i]
-                one["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}
+            for i, own in enumerate(infos):
+                own["terminal_observation"] = info["final_obs"][i]
+                own["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}
             self._returns[:] = 0
-        for one in infos:
-            one["TimeLimit.truncated"] = False
+        for own in infos:
+            own["TimeLimit.truncated"] = False
         self.seconds += time.perf_counter() - start
         return observations, rewards, terminated, infos
 
@@ -88,14 +88,14 @@ class GlimpseVecEnv(VecEnv):
         return [None] * self.num_envs if frames is None else frames
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The vector environment's attribute, once for each index."""
+        """Returns the vector environment's attribute, once for each index."""
         return [getattr(self.env, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Sets the vector environment's attribute.
 
         Raises:
-            ConfigurationError: if only some of the environments are meant: they share their attributes.
+            ConfigurationError: if ``indices`` are not all environments, which share their attributes.
         """
         if sorted(self._get_indices(indices)) != list(range(self.num_envs)):
             raise ConfigurationError(f"{attr_name!r} cannot be set for environments {indices} alone: all share it.")
@@ -104,19 +104,19 @@ class GlimpseVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Calls a method of the vector environment that gives something for each environment, e.g. ``action_masks``."""
+        """Calls a method of the vector environment that returns a value for each, e.g. ``action_masks``."""
         results = getattr(self.env, method_name)(*method_args, **method_kwargs)
         return [results[i] for i in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """True for ``Monitor``, whose statistics the infos hold."""
+        """Returns True for ``Monitor``, whose statistics the infos hold."""
         return [issubclass(Monitor, wrapper_class)] * len(list(self._get_indices(indices)))
 
     def _split(self, info: dict[str, Any]) -> list[dict[str, Any]]:
-        """Gymnasium's dict of arrays to a dict for each environment, less the masks and the last episode's part."""
-        told = {
+        """Splits Gymnasium's dict of arrays into a dict for each environment, without masks and final values."""
+        columns = {
             key: value.tolist() if value.ndim == 1 else value
             for key, value in info.items()
             if not key.startswith(("_", "final_"))
         }
-        return [{key: value[i] for key, value in told.items()} for i in range(self.num_envs)]
+        return [{key: value[i] for key, value in columns.items()} for i in range(self.num_envs)]

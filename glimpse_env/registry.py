@@ -49,6 +49,11 @@ class Registry(Mapping[str, T], Generic[T]):
 
     An entry that is text, ``"module:attribute"``, is imported when it is first asked for. A name may be asked for as
     ``"module:name"``, as in ``gymnasium.make``: the module is imported first, so that it can add the name.
+
+    >>> shapes = Registry("shape", {"tau": "math:tau"})
+    >>> shapes.add("square", 4)
+    >>> shapes["tau"], shapes["square"], list(shapes)
+    (6.283185307179586, 4, ['tau', 'square'])
     """
 
     def __init__(self, what: str, entries: Mapping[str, T | str] | None = None):

@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from agents.evaluation.evaluate import record
+from agents.evaluation.recordings import episode_frames, record
 from agents.registry import algorithm_of
 from agents.reports import episodes as figures
 from glimpse_env.datasets.base import DataSource
@@ -80,7 +80,7 @@ def draw(args: Args) -> None:
         policy = _policy(name, args, source, judge, int(dataset.folds[args.index]))
         recording = record(policy, dataset, judge, image)
         title = Path(name).parent.name or name
-        columns.append(figures.episode_frames(recording, 0, dataset, name=name if name in POLICIES else title))
+        columns.append(episode_frames(recording, 0, dataset, name=name if name in POLICIES else title))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:

@@ -13,13 +13,15 @@ import tyro
 
 from agents.experiments.train import run
 from agents.presets import Args
+from agents.reports.training import draw_run
 from glimpse_env.errors import GlimpseError
 
 
 def main(args: Args) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        run(args)
+        pictures = draw_run(run(args))
+        logging.info("Pictures: %s", ", ".join(map(str, pictures)))
     except GlimpseError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from agents.cloning import CloningData, DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning_data import CloningData
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
@@ -27,16 +28,17 @@ def demonstration_rewards(
     *,
     tabulated: bool = False,
 ) -> np.ndarray:
-    """What the environment would have paid for demonstrations: they are played in it.
+    """Plays demonstrations in the environment and returns its rewards.
 
     Args:
-        data: N demonstrations, not mirrored. Mirror images are paid about the same: give those of the originals twice,
-            ``np.concatenate([rewards, rewards])``, for ``data.with_mirror_images()``.
+        data: N demonstrations, not mirrored. Mirror images earn about the same: for ``data.with_mirror_images()`` take
+            the rewards of the originals twice, ``np.concatenate([rewards, rewards])``.
         dataset: the split that they were made on.
-        judge: of the data set.
-        reward: mode of the environment: ``"information"``, the fall in the label's log-loss at each look, or
+        judge: judge of the data set.
+        reward: reward mode of the environment: ``"information"``, the fall in the label's log-loss at each glimpse, or
             ``"classification"``, 1 at the end where the judge is right.
-        tabulated: as of the environment: quicker where the table is there, and the same up to half precision.
+        tabulated: whether the judge answers from a table, as in the environment: faster where the table exists, and
+            the same up to half precision.
 
     Returns:
         (N, T) float32.
@@ -69,15 +71,15 @@ def warm_up_critic(
 ) -> list[float]:
     """Fits the critic, and nothing else, to the returns of the present policy.
 
-    A random critic's advantages undo a cloned actor within a few updates. Rollouts are collected by the
-    model itself; the targets are whole returns (lambda = 1), into which the untrained critic does not enter.
+    A random critic's advantages undo a cloned actor within a few updates. The model itself collects rollouts; the
+    targets are whole returns (lambda = 1), which do not depend on the untrained critic.
 
     Args:
-        model: whose actor, optimiser and count of timesteps stay as they are.
-        timesteps: to collect, rounded up to whole rollouts.
-        epochs: over each rollout.
+        model: its actor, its optimiser and its count of timesteps stay as they are.
+        timesteps: environment steps to collect, rounded up to whole rollouts.
+        epochs: passes over each rollout.
         batch_size: transitions a gradient step.
-        learning_rate: of Adam.
+        learning_rate: learning rate of Adam.
 
     Returns:
         The mean squared error of the values in each epoch, a mean over its steps.
@@ -121,8 +123,8 @@ def warm_up_critic(
 class DemonstrationLossCallback(BaseCallback):
     """Adds the gradient of c * KL(q || pi) on demonstrations to every step of any SB3 on-policy algorithm.
 
-    It is added right before the optimiser's step, to the actor only and after SB3 has clipped the
-    algorithm's own gradient. Logs ``demonstrations/loss`` (nats) and ``demonstrations/coefficient``.
+    It is added right before the optimiser's step, to the actor only and after SB3 has clipped the algorithm's own
+    gradient. Logs ``demonstrations/loss`` (nats) and ``demonstrations/coefficient``.
     """
 
     def __init__(
@@ -137,10 +139,10 @@ class DemonstrationLossCallback(BaseCallback):
         Args:
             data: demonstrations.
             coefficient: c at timestep 0.
-            fade_timesteps: the timestep of the model, counted over all its training, at which c has fallen
-                linearly to 0; None keeps it.
+            fade_timesteps: timestep of the model, counted over all its training, at which c has fallen linearly to 0;
+                None keeps it constant.
             batch_size: demonstrated states a step.
-            seed: of which demonstrations.
+            seed: seed of the order of demonstrations.
 
         Raises:
             ConfigurationError: if a number is out of range.
@@ -160,18 +162,18 @@ class DemonstrationLossCallback(BaseCallback):
         self._handle: RemovableHandle | None = None
 
     def set_seed(self, seed: int) -> None:
-        """Sets which demonstrations come from now on."""
+        """Seeds the order of demonstrations from now on."""
         self._rng = np.random.default_rng(seed)
 
     @property
     def coefficient(self) -> float:
-        """c now."""
+        """The present c."""
         if self.fade_timesteps is None:
             return self.start_coefficient
         return self.start_coefficient * max(0.0, 1.0 - self.model.num_timesteps / self.fade_timesteps)
 
     def detach(self) -> None:
-        """Leaves the optimiser as it was; called by itself when training ends, not when an exception ends it."""
+        """Leaves the optimiser as it was before training. Called when training ends, unless an exception ends it."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -207,7 +209,7 @@ class DemonstrationLossCallback(BaseCallback):
 
 
 def values_of(policy: Any, batch: Any) -> tuple[Tensor, Tensor]:
-    """Values and returns (n,) of a minibatch of any on-policy algorithm's buffer."""
+    """Returns values and returns, (n,) each, of a minibatch of any on-policy algorithm's buffer."""
     if not hasattr(batch, "lstm_states"):
         return policy.predict_values(batch.observations).flatten(), batch.returns
     values = policy.predict_values(batch.observations, batch.lstm_states.vf, batch.episode_starts).flatten()

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from agents.algorithms.policies import NEVER
 from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
-from agents.cloning import CloningData, check_spaces
+from agents.cloning import check_spaces
+from agents.cloning_data import CloningData
 from agents.networks.encoders import ENCODED
 from agents.registry import Algorithm
 from glimpse_env.errors import ConfigurationError
@@ -40,11 +41,11 @@ DQFD_HYPERPARAMETERS: dict[str, Any] = {
 }
 """Defaults of :class:`GlimpseDQN` and :class:`GlimpseQRDQN` in place of SB3's, for episodes of a few glimpses."""
 AFTER_DEMONSTRATIONS: dict[str, Any] = {"exploration_initial_eps": 0.1}
-"""What to change where demonstrations have been learned: random looks would hide what was learned."""
+"""Changes to the defaults where demonstrations were learned first: much exploration would hide what was learned."""
 
 
 def margin_loss(q: Tensor, demonstrated: Tensor, margins: Tensor) -> Tensor:
-    """J_E of Deep Q-learning from Demonstrations (Hester et al. 2018), a mean over states:
+    """Returns J_E of Deep Q-learning from Demonstrations (Hester et al. 2018), a mean over states:
 
         J_E(Q) = max_a [Q(s, a) + l(a_E, a)] - Q(s, a_E),
 
@@ -63,7 +64,7 @@ def margin_loss(q: Tensor, demonstrated: Tensor, margins: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """How training on demonstrations alone went."""
+    """Losses of training on demonstrations alone."""
 
     loss: list[float]
     """J(Q) at each gradient step."""
@@ -72,9 +73,8 @@ class PretrainResult:
 
 
 class DeepQFromDemonstrations:
-    """What the two algorithms share; it goes before SB3's in the bases.
-
-    Deep Q-learning from Demonstrations (Hester et al. 2018) minimises
+    """Deep Q-learning from Demonstrations (Hester et al. 2018): a mixin that stands before SB3's DQN or sb3-contrib's
+    QRDQN in the bases. It minimises
 
         J(Q) = J_DQ(Q) + lambda_E J_E(Q),  and L2 regularisation by the optimiser's weight decay,
 
@@ -131,26 +131,25 @@ class DeepQFromDemonstrations:
         Args:
             policy: :class:`GlimpseQPolicy` or :class:`GlimpseQuantilePolicy`; ``policy_kwargs`` need its ``grid``.
             env: environments that run in lockstep.
-            margin: of J_E, in the unit of the rewards: how much worse than the action taken those must be that the
-                demonstrator thought hopeless. One whose target probability is p times that of the action taken must
-                be (1 - p) times as much worse; with ``targets="argmax"`` p is 0 for all others, as in the paper.
+            margin: margin of J_E, in the unit of the rewards, for actions whose target probability is 0: their values
+                must be lower by it than the value of the action taken. For an action whose target probability is p
+                times that of the action taken it is (1 - p) times as large; with ``targets="argmax"`` p is 0 for all
+                others, as in the paper.
             margin_weight: lambda_E.
-            demo_share: of demonstrations in each minibatch, once they have been loaded.
-            exploration_timesteps: the timestep of the model, counted over all its training, at which the exploration
-                rate has gone linearly from ``exploration_initial_eps`` to ``exploration_final_eps``.
-            train_freq: steps of all environments between trainings, whole episodes; default one.
-            weight_decay: of AdamW, the optimiser where ``policy_kwargs`` name none.
-            policy_kwargs: of the policy.
-            **kwargs: of SB3's algorithm; default :data:`DQFD_HYPERPARAMETERS`. ``learning_starts`` counts as
-                ``exploration_timesteps`` does; up to it looks are random. ``target_update_interval`` counts gradient
-                steps, those of :meth:`pretrain` too.
-                ``exploration_fraction`` is without effect and so not taken.
+            demo_share: share of demonstrations in each minibatch, once they have been loaded.
+            exploration_timesteps: timestep of the model, counted over all its training, at which the exploration rate
+                has gone linearly from ``exploration_initial_eps`` to ``exploration_final_eps``.
+            train_freq: steps of each environment between trainings, whole episodes; default one episode.
+            weight_decay: weight decay of AdamW, the optimiser unless ``policy_kwargs`` name another.
+            policy_kwargs: keyword arguments of the policy.
+            **kwargs: keyword arguments of SB3's algorithm; default :data:`DQFD_HYPERPARAMETERS`. ``learning_starts``
+                counts as ``exploration_timesteps`` does; until then locations are random. ``target_update_interval``
+                counts gradient steps, those of :meth:`pretrain` too. ``exploration_fraction`` is not taken.
 
         Raises:
             ConfigurationError: if an argument is out of range.
         """
-        at_least = {"margin": margin, "margin_weight": margin_weight, "weight_decay": weight_decay}
-        for name, value in at_least.items():
+        for name, value in {"margin": margin, "margin_weight": margin_weight, "weight_decay": weight_decay}.items():
             if value < 0:
                 raise ConfigurationError(f"{name}={value} must not be negative.")
         if exploration_timesteps < 1:
@@ -197,7 +196,7 @@ class DeepQFromDemonstrations:
         return [*excluded, "_rng"]
 
     def set_random_seed(self, seed: int | None = None) -> None:
-        """SB3's; exploration and replay, too, depend on nothing earlier from here on."""
+        """Seeds as SB3 does, and what exploration and replay draw from now on."""
         super().set_random_seed(seed)  # type: ignore[misc]
         if seed is not None:
             self._rng = np.random.default_rng([seed, 0])
@@ -205,11 +204,11 @@ class DeepQFromDemonstrations:
                 self.replay_buffer.seed(seed)
 
     def save_replay_buffer(self, path: str | Path) -> None:
-        """Writes the replay, with its demonstrations, to an npz file."""
+        """Writes the replay buffer, with its demonstrations, to an npz file."""
         self.replay_buffer.save(path)
 
     def load_replay_buffer(self, path: str | Path, truncate_last_traj: bool = True) -> None:
-        """Takes over what :meth:`save_replay_buffer` wrote; episodes under way are not in it.
+        """Reads a replay buffer that :meth:`save_replay_buffer` wrote; unfinished episodes are not in it.
 
         Raises:
             ArtifactError: if the file cannot be read or is of another model.
@@ -217,11 +216,11 @@ class DeepQFromDemonstrations:
         self.replay_buffer.load(path)
 
     def load_demonstrations(self, data: CloningData, rewards: np.ndarray) -> None:
-        """Puts demonstrations into the replay, in place of earlier ones.
+        """Puts demonstrations into the replay buffer, in place of earlier ones.
 
         Args:
             data: N demonstrations.
-            rewards: (N, T) of :func:`demonstration_rewards`, in the environment's reward mode.
+            rewards: (N, T) that :func:`demonstration_rewards` returns for the environment's reward mode.
 
         Raises:
             ConfigurationError: if they do not fit the model or each other.
@@ -240,13 +239,13 @@ class DeepQFromDemonstrations:
         seed: int = 0,
         on_step: Callable[[int, float, float], None] | None = None,
     ) -> PretrainResult:
-        """The first phase: gradient steps on the demonstrations alone.
+        """Takes gradient steps on the demonstrations alone, the first phase of training.
 
         Args:
             steps: gradient steps.
-            batch_size: transitions each, in whole episodes; default the model's.
+            batch_size: transitions a step, in whole episodes; default the model's.
             progress: whether to show a bar.
-            seed: of which demonstrations.
+            seed: seed of the order of demonstrations.
             on_step: called after each step with its 0-based number, J(Q) and J_E(Q).
 
         Raises:
@@ -271,7 +270,7 @@ class DeepQFromDemonstrations:
         return PretrainResult([loss for loss, _ in losses], [margin for _, margin in losses])
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
-        """Gradient steps on whole episodes of about ``batch_size`` transitions each."""
+        """Takes gradient steps on whole episodes of about ``batch_size`` transitions each."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         count = self._episodes(batch_size)
@@ -290,7 +289,7 @@ class DeepQFromDemonstrations:
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Any:
-        """SB3's, but for ``log_interval``: it counts trainings, as with on-policy algorithms."""
+        """Trains as SB3 does; ``log_interval`` counts trainings, as in on-policy algorithms."""
         per_training = self.n_envs * self.train_freq.frequency // self.replay_buffer.steps
         return super().learn(  # type: ignore[misc]
             total_timesteps,
@@ -308,24 +307,23 @@ class DeepQFromDemonstrations:
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """SB3's; unless ``deterministic`` each episode on its own explores at the exploration rate, among the locations
-        not yet looked at."""
+        """Returns actions as SB3 does; unless ``deterministic``, each is replaced with the exploration rate's
+        probability by a random location not yet looked at."""
         actions, state = self.policy.predict(observation, state, episode_start, True)
         if not deterministic:
-            actions = self._exploring(observation, actions, self.exploration_rate)
+            actions = self._with_exploration(observation, actions, self.exploration_rate)
         return actions, state
 
     def _sample_action(
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        shown = self._last_obs
-        actions, _ = self.predict(shown, deterministic=False)
+        actions, _ = self.predict(self._last_obs, deterministic=False)
         if self.num_timesteps < learning_starts:
-            actions = self._exploring(shown, actions, 1.0)
+            actions = self._with_exploration(self._last_obs, actions, 1.0)
         return actions, actions
 
-    def _exploring(self, observation: dict[str, np.ndarray], actions: np.ndarray, rate: float) -> np.ndarray:
-        """``actions``, each with probability ``rate`` replaced by any that is possible."""
+    def _with_exploration(self, observation: dict[str, np.ndarray], actions: np.ndarray, rate: float) -> np.ndarray:
+        """Returns ``actions``, each with probability ``rate`` replaced by a random possible one."""
         masks = torch.from_numpy(np.atleast_2d(observation["mask"])) > 0.5  # (B, T)
         locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (-1, 2))
         visited = self.policy.torch_grid.visited(locations, masks).numpy()  # (B, L)
@@ -343,7 +341,7 @@ class DeepQFromDemonstrations:
         self.logger.record("rollout/exploration_rate", self.exploration_rate)
 
     def _epsilon(self) -> float:
-        """The exploration rate now."""
+        """Returns the present exploration rate."""
         done = min(1.0, self.num_timesteps / self.exploration_timesteps)
         return self.exploration_initial_eps + done * (self.exploration_final_eps - self.exploration_initial_eps)
 
@@ -356,16 +354,16 @@ class DeepQFromDemonstrations:
         dones: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """SB3's, without its copies of observations: the replay reads those in the infos."""
+        """Stores a transition without SB3's copies of observations: the buffer reads those in the infos."""
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[has-type]
         self._last_obs = new_obs
 
     def _episodes(self, batch_size: int) -> int:
-        """How many make about ``batch_size`` transitions."""
+        """Returns the number of episodes that make about ``batch_size`` transitions."""
         return max(1, batch_size // self.replay_buffer.steps)
 
     def _descend(self, batch: EpisodeSamples) -> tuple[float, float]:
-        """A gradient step; J(Q) and J_E(Q)."""
+        """Takes a gradient step; returns J(Q) and J_E(Q)."""
         loss, margin = self.losses(batch)
         self.policy.optimizer.zero_grad()
         loss.backward()
@@ -378,9 +376,9 @@ class DeepQFromDemonstrations:
         return loss.item(), margin.item()
 
     def losses(self, batch: EpisodeSamples) -> tuple[Tensor, Tensor]:
-        """J(Q) and J_E(Q) on E whole episodes, scalars with gradients.
+        """Returns J(Q) and J_E(Q) on E whole episodes, scalars with gradients.
 
-        States at which a location was looked at that had been looked at before count in neither.
+        States whose action is a location that was looked at before are left out of both.
         """
         net, steps = self.policy.net, batch.actions.shape[1]
         observations = dict(batch.observations)
@@ -391,11 +389,13 @@ class DeepQFromDemonstrations:
         values = net(observations)  # (E * T, [n_quantiles,] L)
         q = net.expected(values)  # (E * T, L)
         with torch.no_grad():
-            later = _of(self.policy.target(observations), q.argmax(-1)).unflatten(0, (-1, steps))  # (E, T, ...)
+            later = _values_of_actions(self.policy.target(observations), q.argmax(-1)).unflatten(
+                0, (-1, steps)
+            )  # (E, T, ...)
             targets = batch.rewards.reshape(*batch.rewards.shape, *[1] * (later.ndim - 2)).expand_as(later).clone()
             targets[:, :-1] += self.gamma * later[:, 1:]
             possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
-        difference = self._difference(_of(values, taken)[possible], targets.flatten(0, 1)[possible])
+        difference = self._difference(_values_of_actions(values, taken)[possible], targets.flatten(0, 1)[possible])
         k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
         shown = possible[:k]
         margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[shown])
@@ -403,7 +403,7 @@ class DeepQFromDemonstrations:
         return difference + self.margin_weight * margin, margin
 
     def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
-        """The temporal-difference loss J_DQ, a mean over n transitions."""
+        """Returns the temporal-difference loss J_DQ, a mean over n transitions."""
         raise NotImplementedError
 
 
@@ -421,8 +421,8 @@ class GlimpseQRDQN(DeepQFromDemonstrations, QRDQN):  # type: ignore[misc]
         return quantile_huber_loss(values, targets, sum_over_quantiles=False)  # (n, n_quantiles) both
 
 
-def _of(values: Tensor, actions: Tensor) -> Tensor:
-    """(n, ...) of values (n, ..., L): those of actions (n,)."""
+def _values_of_actions(values: Tensor, actions: Tensor) -> Tensor:
+    """Returns the values (n, ...) of actions (n,) from those of all actions, (n, ..., L)."""
     index = actions.reshape(-1, *[1] * (values.ndim - 1)).expand(*values.shape[:-1], 1)
     return values.gather(-1, index)[..., 0]
 

@@ -1,4 +1,4 @@
-"""SB3 policies for glimpse histories, with and without the action masks of sb3-contrib."""
+"""Actor-critic policies for glimpse histories, with and without the action masks of sb3-contrib."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -87,23 +87,21 @@ class _HistoryPolicyMixin(GlimpsePolicy):
     ):
         """
         Args:
-            observation_space: of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"`` or ``"embedding"``.
             action_space: ``Discrete`` grid locations or ``Box`` coordinates.
-            lr_schedule: SB3's.
+            lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
-            mask_visited: give grid locations that were looked at before no probability. Without effect on
-                ``Box`` actions.
-            features_extractor_class: one of :data:`agents.registry.ARCHITECTURES`, or another one derived from
-                :class:`HistoryExtractor`.
+            mask_visited: whether grid locations that were looked at get no probability; without effect on ``Box``
+                actions.
+            features_extractor_class: an architecture, derived from :class:`HistoryExtractor`.
             share_features_extractor: must stay False.
-            net_arch: hidden layers behind the features; a layer of 128 for the actor, of 64 for the critic
-                by default.
-            activation_fn: of those layers; with ReLU, demonstrations are learned far better than with SB3's tanh.
-            **kwargs: of the SB3 policy.
+            net_arch: widths of the hidden layers behind the features; by default one of 128 for the actor and one of
+                64 for the critic.
+            activation_fn: activation of those layers; ReLU learns demonstrations far better than SB3's tanh.
+            **kwargs: further arguments of the SB3 policy.
 
         Raises:
-            ConfigurationError: if the grid is missing or has another number of locations than the action
-                space.
+            ConfigurationError: if the grid is missing or has another number of locations than the action space.
         """
         if share_features_extractor:
             raise ConfigurationError(
@@ -133,8 +131,8 @@ class _HistoryPolicyMixin(GlimpsePolicy):
     def forward(
         self, obs: dict[str, Tensor], deterministic: bool = False, action_masks: Any = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions (B, ...), values (B, 1) and log-probabilities (B,) for raw observations of B episodes."""
-        distribution, values = self._act_and_judge(obs, action_masks)
+        """Returns actions (B, ...), values (B, 1) and log-probabilities (B,) for raw observations of B episodes."""
+        distribution, values = self._distribution_and_values(obs, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
         shape = (-1, *self.action_space.shape)  # type: ignore[misc]
         return actions.reshape(shape), values, distribution.log_prob(actions)
@@ -142,35 +140,35 @@ class _HistoryPolicyMixin(GlimpsePolicy):
     def evaluate_actions(
         self, obs: dict[str, Tensor], actions: Tensor, action_masks: Any = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Values (B, 1), log-probabilities (B,) and entropies (B,) of given actions."""
-        distribution, values = self._act_and_judge(obs, action_masks)
+        """Returns values (B, 1), and log-probabilities (B,) and entropies (B,) of given actions."""
+        distribution, values = self._distribution_and_values(obs, action_masks)
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: dict[str, Tensor], action_masks: Any = None) -> Any:
-        """SB3's distribution over the actions of B episodes."""
+        """Returns SB3's distribution over the actions of B episodes."""
         observations = prepared(obs, self.observation_space, self.normalize_images)
         return self._distribution(self.pi_features_extractor(observations), observations, action_masks)
 
     def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
-        """(B, 1)."""
+        """Returns values (B, 1) for raw observations of B episodes."""
         return self._values(self.vf_features_extractor(prepared(obs, self.observation_space, self.normalize_images)))
 
     @property
     def actor_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on actions."""
+        """Modules that compute actions."""
         return self.pi_features_extractor, self.mlp_extractor.policy_net, self.action_net
 
     @property
     def critic_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on values."""
+        """Modules that compute values."""
         return self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net
 
     def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
-        """log pi(l | s_t) up to a constant, for the T states of n demonstrations.
+        """Returns log pi(l | s_t) up to a constant, for the T states of n demonstrations.
 
         Args:
             features: (n, T - 1, F) of the actor's encoder, for all glimpses but the last.
-            locations: (n, T - 1, 2) normalised, where they were.
+            locations: (n, T - 1, 2) normalised locations of these glimpses.
 
         Returns:
             (n, T, L) float32.
@@ -179,14 +177,15 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         return self._logits(states, None if self.torch_grid is None else self.torch_grid.visited_before(locations))
 
     def _logits(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """(..., L) of the actor's features (..., H), for ``Discrete`` actions; ``visited`` (..., L) bool masks."""
+        """Returns logits (..., L) for ``Discrete`` actions from the actor's features (..., H); ``visited`` (..., L)
+        bool are masked."""
         logits = self.action_net(self.mlp_extractor.forward_actor(states))
         if self.pi_features_extractor.maps:
             logits = logits + states[..., -self.pi_features_extractor.maps :]
         return logits if visited is None else logits.masked_fill(visited, NEVER)
 
-    def _act_and_judge(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
-        """The distribution over actions and the values (B, 1)."""
+    def _distribution_and_values(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
+        """Returns the distribution over actions and the values (B, 1)."""
         observations = prepared(obs, self.observation_space, self.normalize_images)
         actor, critic = self.pi_features_extractor, self.vf_features_extractor
         encoded = actor.encode(observations)  # (B, T, F)
@@ -209,17 +208,18 @@ class _HistoryPolicyMixin(GlimpsePolicy):
 
 
 class GlimpseHistoryPolicy(_HistoryPolicyMixin, MultiInputActorCriticPolicy):  # type: ignore[misc]
-    """For PPO and A2C."""
+    """Policy of PPO, A2C and REINFORCE."""
 
 
 class MaskableGlimpseHistoryPolicy(  # type: ignore[misc]
     _HistoryPolicyMixin, MaskableMultiInputActorCriticPolicy
 ):
-    """For MaskablePPO."""
+    """Policy of MaskablePPO."""
 
 
 def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Tensor | None:
-    """(B, L) bool: which locations were looked at, of whole episodes (:data:`WHOLE`) (B * T, L); None without grid."""
+    """Returns (B, L) bool: which locations were looked at; (B * T, L) of whole episodes (:data:`WHOLE`); None without
+    grid."""
     if grid is None:
         return None
     locations = locations_in(observations)
@@ -229,7 +229,11 @@ def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Te
 
 
 def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, Any] | None) -> TorchGrid | None:
-    """The grid of ``Discrete`` actions; None for others, which are not masked."""
+    """Returns the grid of ``Discrete`` actions; None for other actions, which are not masked.
+
+    Raises:
+        ConfigurationError: if ``grid`` is None or has another number of locations than there are actions.
+    """
     if not isinstance(action_space, spaces.Discrete):
         return None
     if grid is None:

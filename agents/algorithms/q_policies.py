@@ -18,7 +18,8 @@ from glimpse_env.errors import ConfigurationError
 
 
 class _HistoryNetwork:
-    """What the two networks share; it goes before SB3's in the bases. Actions looked at before are worth NEVER."""
+    """Mixin of the Q-networks; stands before SB3's network in the bases. Locations looked at before are worth
+    :data:`NEVER`."""
 
     features_extractor: HistoryExtractor
     observation_space: spaces.Space
@@ -26,54 +27,57 @@ class _HistoryNetwork:
     head: nn.Module
 
     def __init__(self, *args: Any, grid: Mapping[str, Any], **kwargs: Any):
-        """Arguments as of SB3's network; ``grid`` are the fields of the environment's :class:`LocationGrid`."""
+        """Takes SB3's arguments, and as ``grid`` the fields of the environment's :class:`LocationGrid`."""
         super().__init__(*args, **kwargs)
         self.torch_grid: TorchGrid | None = grid_to_mask(kwargs["action_space"], grid)
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        """Values of all actions in raw observations of B episodes, of whole ones (:data:`WHOLE`) in all T states."""
+        """Returns the values of all actions for raw observations of B episodes; for all T states of whole episodes
+        (:data:`WHOLE`)."""
         observations = prepared(obs, self.observation_space, self.normalize_images)
         return self.values(self.features_extractor(observations), visited_in(observations, self.torch_grid))
 
     def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """Of states with features (..., H), of which ``visited`` (..., L) bool have been looked at."""
+        """Returns the values of all actions in states with features (..., H), in which the locations ``visited``
+        (..., L) bool have been looked at."""
         raise NotImplementedError
 
     def _maps(self, states: Tensor) -> Tensor | float:
-        """(..., L) scores of the locations, of an architecture that has such."""
+        """Returns the locations' scores (..., L) where the architecture computes any, else 0."""
         maps = self.features_extractor.maps
         return states[..., -maps:] if maps else 0.0
 
 
 class GlimpseQNetwork(_HistoryNetwork, QNetwork):  # type: ignore[misc]
-    """Q(s, .), (B, L)."""
+    """Network that computes Q(s, .), (B, L)."""
 
     @property
     def head(self) -> nn.Module:  # type: ignore[override]
-        """Behind the features."""
+        """Layers behind the features."""
         return self.q_net
 
     def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """(..., L)."""
+        """Returns Q(s, .), (..., L)."""
         q = self.q_net(states) + self._maps(states)
         return q if visited is None else q.masked_fill(visited, NEVER)
 
     @staticmethod
     def expected(values: Tensor) -> Tensor:
-        """Q(s, .) itself."""
+        """Returns Q(s, .), the values themselves."""
         return values
 
 
 class GlimpseQuantileNetwork(_HistoryNetwork, QuantileNetwork):  # type: ignore[misc]
-    """Quantiles of the returns Z(s, .), (B, n_quantiles, L); an architecture's maps shift all quantiles alike."""
+    """Network that computes quantiles of the returns Z(s, .), (B, n_quantiles, L); an architecture's maps are added to
+    all quantiles."""
 
     @property
     def head(self) -> nn.Module:  # type: ignore[override]
-        """Behind the features."""
+        """Layers behind the features."""
         return self.quantile_net
 
     def values(self, states: Tensor, visited: Tensor | None) -> Tensor:
-        """(..., n_quantiles, L)."""
+        """Returns quantiles (..., n_quantiles, L) of the returns."""
         quantiles = self.quantile_net(states).unflatten(-1, (self.n_quantiles, -1))
         maps = self._maps(states)
         quantiles = quantiles + (maps[..., None, :] if isinstance(maps, Tensor) else maps)
@@ -81,12 +85,12 @@ class GlimpseQuantileNetwork(_HistoryNetwork, QuantileNetwork):  # type: ignore[
 
     @staticmethod
     def expected(values: Tensor) -> Tensor:
-        """Q(s, .), the mean of the quantiles."""
+        """Returns Q(s, .), the mean of the quantiles."""
         return values.mean(-2)
 
 
 class _HistoryQPolicy(GlimpsePolicy):
-    """What the two policies share; it goes before SB3's in the bases.
+    """Mixin of the Q-policies; stands before SB3's policy in the bases.
 
     The target network has an extractor of its own; a frozen glimpse encoder is one module in both.
     """
@@ -110,15 +114,14 @@ class _HistoryQPolicy(GlimpsePolicy):
     ):
         """
         Args:
-            observation_space: of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"`` or ``"embedding"``.
             action_space: ``Discrete`` grid locations.
-            lr_schedule: SB3's.
+            lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never chosen.
-            temperature: of :meth:`demonstration_logits`, in the unit of the rewards.
-            features_extractor_class: one of :data:`agents.registry.ARCHITECTURES`, or another one derived from
-                :class:`HistoryExtractor`.
-            net_arch: hidden layers behind the features; one of 128 by default.
-            **kwargs: of the SB3 policy.
+            temperature: temperature of :meth:`demonstration_logits`, in the unit of the rewards.
+            features_extractor_class: an architecture, derived from :class:`HistoryExtractor`.
+            net_arch: widths of the hidden layers behind the features; by default one of 128.
+            **kwargs: further arguments of the SB3 policy.
 
         Raises:
             ConfigurationError: if the grid has another number of locations than the action space, or the temperature
@@ -143,32 +146,32 @@ class _HistoryQPolicy(GlimpsePolicy):
             self.target.features_extractor.encoder = self.pi_features_extractor.encoder
 
     def _arguments(self) -> dict[str, Any]:
-        """Of a network, with an extractor of its own."""
+        """Returns a network's arguments, among them an extractor of its own."""
         return {**self._update_features_extractor(self.net_args), "grid": self._constructor["grid"]}
 
     @property
     def pi_features_extractor(self) -> HistoryExtractor:
-        """What reads the history for whoever acts, by the name that actor-critic policies have for it."""
+        """Extractor of the network that acts, by the name that it has in actor-critic policies."""
         extractor: HistoryExtractor = self.net.features_extractor
         return extractor
 
     @property
     def torch_grid(self) -> TorchGrid:
-        """The grid of locations."""
+        """Grid of the locations."""
         grid: TorchGrid = self.net.torch_grid
         return grid
 
     @property
     def actor_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on actions."""
+        """Modules that compute actions."""
         return self.pi_features_extractor, self.net.head
 
     def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Q(s_t, l) / temperature for the T states of n demonstrations, as if actions were drawn by it.
+        """Returns Q(s_t, l) / temperature for the T states of n demonstrations: logits of a softmax policy.
 
         Args:
             features: (n, T - 1, F) of the encoder, for all glimpses but the last.
-            locations: (n, T - 1, 2) normalised, where they were.
+            locations: (n, T - 1, 2) normalised locations of these glimpses.
 
         Returns:
             (n, T, L) float32; very low where a location was looked at.
@@ -179,34 +182,34 @@ class _HistoryQPolicy(GlimpsePolicy):
 
     @torch.no_grad()
     def update_target(self, tau: float) -> None:
-        """theta' += tau (theta - theta'): of the target network towards the other."""
+        """Moves the target network's weights towards the other's: theta' += tau (theta - theta')."""
         for old, new in zip(self.target.parameters(), self.net.parameters(), strict=True):
             if old is not new:
                 old.lerp_(new, tau)
 
 
 class GlimpseQPolicy(_HistoryQPolicy, DQNPolicy):
-    """For :class:`GlimpseDQN`."""
+    """Policy of :class:`GlimpseDQN`."""
 
     def make_q_net(self) -> GlimpseQNetwork:
         return GlimpseQNetwork(**self._arguments()).to(self.device)
 
     @property
     def net(self) -> GlimpseQNetwork:
-        """The network that acts and is trained."""
+        """Network that acts and is trained."""
         return self.q_net  # type: ignore[return-value]
 
     @property
     def target(self) -> GlimpseQNetwork:
-        """The one that gives the targets."""
+        """Network that computes the targets."""
         return self.q_net_target  # type: ignore[return-value]
 
 
 class GlimpseQuantilePolicy(_HistoryQPolicy, QRDQNPolicy):
-    """For :class:`GlimpseQRDQN`."""
+    """Policy of :class:`GlimpseQRDQN`."""
 
     def __init__(self, *args: Any, n_quantiles: int = 10, **kwargs: Any):
-        """As of :class:`GlimpseQPolicy`, and ``n_quantiles`` of each action's return."""
+        """Takes the arguments of :class:`GlimpseQPolicy`, and the number of quantiles of each action's return."""
         super().__init__(*args, n_quantiles=n_quantiles, **kwargs)
 
     def make_quantile_net(self) -> GlimpseQuantileNetwork:
@@ -214,10 +217,10 @@ class GlimpseQuantilePolicy(_HistoryQPolicy, QRDQNPolicy):
 
     @property
     def net(self) -> GlimpseQuantileNetwork:
-        """The network that acts and is trained."""
+        """Network that acts and is trained."""
         return self.quantile_net  # type: ignore[return-value]
 
     @property
     def target(self) -> GlimpseQuantileNetwork:
-        """The one that gives the targets."""
+        """Network that computes the targets."""
         return self.quantile_net_target  # type: ignore[return-value]

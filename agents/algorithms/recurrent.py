@@ -1,4 +1,4 @@
-"""RecurrentPPO on glimpse episodes: it is shown the newest glimpse only, and what it remembers is its LSTM's."""
+"""The policy of RecurrentPPO on glimpse episodes: an LSTM reads one glimpse after the other."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,18 +15,11 @@ from agents.networks.encoders import HistoryExtractor
 
 
 class NewestGlimpseExtractor(HistoryExtractor):
-    """token(y_t, l_t) of the newest glimpse, and zeros before the first one."""
+    """The newest glimpse's token(y_t, l_t); zeros before the first one."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        *,
-        posterior: Mapping[str, Any],
-        frozen: bool = False,
-        tokens: int = 128,
-    ):
-        """Arguments as of :class:`HistoryExtractor`; there are as many features as numbers in a token."""
-        super().__init__(observation_space, features_dim=tokens, posterior=posterior, frozen=frozen, tokens=tokens)
+    def __init__(self, observation_space: spaces.Dict, *, tokens: int = 128, **kwargs: Any):
+        """Takes the arguments of :class:`HistoryExtractor`; the features are as wide as a token."""
+        super().__init__(observation_space, features_dim=tokens, tokens=tokens, **kwargs)
 
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
         newest = (counts - 1).clamp(min=0)[:, None, None]
@@ -39,10 +32,10 @@ class NewestGlimpseExtractor(HistoryExtractor):
 
 
 class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy):
-    """For RecurrentPPO: actor and critic have extractors and LSTMs of their own.
+    """Policy of RecurrentPPO, whose actor and critic have extractors and LSTMs of their own.
 
-    Environments show the history; all but the newest glimpse is left to memory. Locations that were looked at get no
-    probability, as in the other policies.
+    Observations hold the whole history; the policy reads the newest glimpse of it and remembers the others. Locations
+    that were looked at get no probability, as in the other policies.
     """
 
     pi_features_extractor: NewestGlimpseExtractor
@@ -64,10 +57,10 @@ class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy
     ):
         """
         Args:
-            observation_space, action_space, lr_schedule, activation_fn: see :class:`GlimpseHistoryPolicy`.
-            grid, mask_visited, net_arch: likewise.
+            observation_space, action_space, lr_schedule, grid, mask_visited, net_arch, activation_fn: see
+                :class:`GlimpseHistoryPolicy`.
             lstm_hidden_size: width of the LSTMs.
-            **kwargs: of the sb3-contrib policy.
+            **kwargs: further arguments of the sb3-contrib policy.
 
         Raises:
             ConfigurationError: if the grid is missing or has another number of locations than the action space.
@@ -95,33 +88,30 @@ class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy
         self.torch_grid = located
 
     def forward(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
-        """As sb3-contrib's."""
         with self._masking(obs):
             return super().forward(obs, *args, **kwargs)
 
     def evaluate_actions(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
-        """As sb3-contrib's."""
         with self._masking(obs):
             return super().evaluate_actions(obs, *args, **kwargs)
 
     def get_distribution(self, obs: Any, *args: Any, **kwargs: Any) -> Any:
-        """As sb3-contrib's."""
         with self._masking(obs):
             return super().get_distribution(obs, *args, **kwargs)
 
     @property
     def actor_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on actions."""
+        """Modules that compute actions."""
         return self.pi_features_extractor, self.lstm_actor, self.mlp_extractor.policy_net, self.action_net
 
     @property
     def critic_modules(self) -> tuple[nn.Module, ...]:
-        """What decides on values."""
+        """Modules that compute values."""
         assert self.lstm_critic is not None
         return self.vf_features_extractor, self.lstm_critic, self.mlp_extractor.value_net, self.value_net
 
     def demonstration_logits(self, features: Tensor, locations: Tensor) -> Tensor:
-        """log pi(l | s_t) up to a constant, (n, T, L), for the T states of n demonstrations, see
+        """Returns log pi(l | s_t) up to a constant, (n, T, L), for the T states of n demonstrations, see
         :meth:`GlimpseHistoryPolicy.demonstration_logits`."""
         tokens = self.pi_features_extractor.states(features, locations)  # (n, T, tokens)
         states, _ = self.lstm_actor(tokens.transpose(0, 1))  # (T, n, H)
@@ -140,7 +130,7 @@ class GlimpseRecurrentPolicy(GlimpsePolicy, RecurrentMultiInputActorCriticPolicy
 
     @contextmanager
     def _masking(self, obs: dict[str, Tensor]) -> Iterator[None]:
-        """Locations looked at in ``obs`` are masked in the block."""
+        """Masks the locations looked at in ``obs`` within the block."""
         observations = prepared(obs, self.observation_space, self.normalize_images)
         self._visited = visited_in(observations, self.torch_grid)
         try:

@@ -1,4 +1,4 @@
-"""A rollout buffer that hands out whole episodes, each once, in place of their states one by one."""
+"""A rollout buffer whose minibatches hold whole episodes in place of single states."""
 
 from collections.abc import Callable, Generator
 from typing import Any
@@ -12,19 +12,19 @@ from agents.networks.encoders import ENCODED, WHOLE
 
 
 class EpisodeRolloutBuffer(DictRolloutBuffer):
-    """SB3's buffer, but for minibatches: they are of whole episodes where the rollout holds nothing else.
+    """SB3's buffer with minibatches of whole episodes, where the rollout holds nothing else.
 
-    What is shown before the last glimpse holds what was shown before: one pass over it gives a policy all T states,
-    and each glimpse is read once in place of up to T times. Observations of such a minibatch are those E last ones,
-    marked with :data:`WHOLE`; all else has E * T rows, an episode's behind one another.
+    The observation before the last glimpse contains all earlier ones: from it a policy computes all T states in one
+    pass, and each glimpse is read once in place of up to T times. Observations of such a minibatch are the E last ones,
+    marked with :data:`WHOLE`; its other arrays have E * T rows, an episode's behind one another.
     """
 
     def share_baselines(self, group: int) -> None:
-        """Takes off each advantage the mean of the others' on the same image at the same step.
+        """Subtracts from each advantage the mean of the others' on the same image at the same step.
 
-        Their returns tell how hard an image is, which the critic cannot see before it was looked at. As they do not
-        depend on what this episode does, the policy's gradient stays unbiased and only its noise falls (leave-one-out,
-        as in Kool et al. 2019).
+        The others' returns tell how hard an image is, which the critic cannot know before it is looked at. As they do
+        not depend on this episode's actions, the policy's gradient stays unbiased and only its noise falls
+        (leave-one-out, as in Kool et al. 2019).
 
         Args:
             group: neighbouring environments that show the same images, at least 2.
@@ -37,8 +37,8 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         """Prepares a full buffer for :meth:`get`.
 
         Args:
-            encode: a frozen encoder's features (E, T * F) of observations of E episodes, to be kept in place of their
-                glimpses for all epochs.
+            encode: computes a frozen encoder's features (E, T * F) of observations of E episodes, which are kept in
+                place of the glimpses for all epochs.
         """
         mask = self.observations["mask"]  # (n_steps, n_envs, T)
         steps = mask.shape[2]
@@ -54,7 +54,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         self.folded = last
 
     def get(self, batch_size: int | None = None) -> Generator[DictRolloutBufferSamples, None, None]:  # type: ignore[override]
-        """Minibatches of about ``batch_size`` transitions in an order drawn anew, default one of all."""
+        """Yields minibatches of about ``batch_size`` transitions in a random order; by default one of all."""
         assert self.full, "the buffer is not full yet"
         rows = {
             name: self._by_episode(getattr(self, name), self.steps)
@@ -64,12 +64,12 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         order = np.random.permutation(episodes)  # noqa: NPY002 - SB3 draws from this one too, and seeds it
         per_batch = episodes if batch_size is None else max(1, batch_size // self.steps)
         for start in range(0, episodes, per_batch):
-            chosen = order[start : start + per_batch]
+            batch = order[start : start + per_batch]
 
-            def flat(name: str, chosen: np.ndarray = chosen) -> Tensor:
-                return self.to_torch(rows[name][chosen].reshape(-1, *rows[name].shape[2:]))
+            def flat(name: str, batch: np.ndarray = batch) -> Tensor:
+                return self.to_torch(rows[name][batch].reshape(-1, *rows[name].shape[2:]))
 
-            observations: dict[str, Any] = {key: self.to_torch(values[chosen]) for key, values in self.folded.items()}
+            observations: dict[str, Any] = {key: self.to_torch(values[batch]) for key, values in self.folded.items()}
             if self.steps > 1:
                 observations[WHOLE] = observations["mask"]
             yield DictRolloutBufferSamples(
@@ -82,6 +82,6 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
             )
 
     def _by_episode(self, values: np.ndarray, steps: int) -> np.ndarray:
-        """(n_steps, n_envs, ...) to (E, steps, ...)."""
+        """Returns values (n_steps, n_envs, ...) as (E, steps, ...)."""
         split = values.reshape(-1, steps, *values.shape[1:])  # (n_steps / steps, steps, n_envs, ...)
         return split.swapaxes(1, 2).reshape(-1, steps, *values.shape[2:])

@@ -1,4 +1,4 @@
-"""How far a judge is to be believed on the histories that a policy visits: its confidence beside its accuracy."""
+"""Calibration of a judge on the histories that a policy visits: its confidence beside its accuracy."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,22 +9,23 @@ from agents.evaluation.statistics import Estimate, wilson_interval
 from glimpse_env.errors import ConfigurationError
 
 BINS = 15
+"""Bins of equally many images."""
 RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one policy after one number of glimpses. Confidence is the probability of the most probable class."""
+    """Calibration after one number of glimpses. Confidence is the probability of the most probable class."""
 
     confidence: np.ndarray
-    """(N,) float64: the judge's, for each image."""
+    """(N,) float64: the judge's confidence for each image."""
     right: np.ndarray
-    """(N,) bool: whether it named the class."""
+    """(N,) bool: whether the most probable class was right."""
     error: Estimate
     """Expected calibration error with its 95 % interval."""
     perfect: Estimate
-    """The calibration error of a perfect judge that is as confident, on as many images: its mean and the middle 95 % of
-    it. The plug-in estimate is never zero, so an error in there says nothing against the judge."""
+    """Calibration error of a perfect judge of the same confidences: its mean and its middle 95 %. The plug-in estimate
+    is never zero, so an error inside says nothing against the judge."""
 
     @property
     def accuracy(self) -> float:
@@ -36,11 +37,11 @@ class Calibration:
 
     @property
     def over_confidence(self) -> float:
-        """Mean confidence less accuracy; below zero the judge is too modest."""
+        """Mean confidence less accuracy; negative where the judge is under-confident."""
         return self.mean_confidence - self.accuracy
 
     def bins(self) -> list[tuple[float, float, float, float, int]]:
-        """(mean confidence, accuracy, low, high, images) of the bins behind the error, which hold equally many images.
+        """Returns (mean confidence, accuracy, low, high, images) of each bin behind the error.
 
         Low and high are Wilson's 95 % interval of the accuracy.
         """
@@ -57,7 +58,7 @@ class Calibration:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Figures without the images."""
+        """Returns the figures without those of each image."""
         return {
             "calibration_error": self.error.to_json(),
             "calibration_error_of_a_perfect_judge": self.perfect.to_json(),
@@ -69,7 +70,7 @@ class Calibration:
 
 
 def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> Calibration:
-    """The calibration of class probabilities (N, classes) against labels (N,).
+    """Measures the calibration of class probabilities (N, classes) against labels (N,).
 
     The interval is the basic bootstrap's over images, 2 e - (97.5 % and 2.5 % quantiles of the resampled errors), cut
     off at zero: resampling adds noise to the error as sampling did, and reflecting takes it off again where the
@@ -79,7 +80,7 @@ def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
         ConfigurationError: if there are fewer than two images.
     """
     if len(labels) < 2:
-        raise ConfigurationError(f"calibration of {len(labels)} images is nothing; take at least 2.")
+        raise ConfigurationError(f"calibration of {len(labels)} images is not defined; take at least 2.")
     confidence = probabilities.max(axis=-1).astype(np.float64)
     right = probabilities.argmax(axis=-1) == labels
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Policies on the same images: evaluations kept as they end, and how they differ image by image."""
+"""Policies on the same images: their evaluations, kept in a cache, and how they differ image by image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ def kept_evaluation(
     folder: Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """The policy called ``name`` on images that no network of the judge was trained on, played where it was not yet.
+    """Returns the evaluation of a policy on images that no network of the judge was trained on, played at first use.
 
     Args:
         name, source, judge, config: see :func:`oracles.registry.make_policy`.
         dataset: a split of the source.
         indices: (N,) int64, images of it.
-        folder: where evaluations are kept; default in the cache.
+        folder: folder where evaluations are kept; default in the cache, where runs and benchmarks share them.
         progress: whether to show a bar.
 
     Raises:
-        ArtifactError: if the one that is kept is damaged.
+        ArtifactError: if the file in the folder is damaged.
     """
     ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, len(indices), config=config)
@@ -58,13 +58,13 @@ class Difference:
     """One policy less another, image by image, with 95 % bootstrap intervals over images."""
 
     success: Estimate
-    """Of the success rates, as shares; more is better."""
+    """Difference of the success rates, as shares; more is better."""
     log_loss: Estimate
-    """Of the mean log-losses after the last glimpse in nats; less is better."""
+    """Difference of the mean log-losses after the last glimpse in nats; less is better."""
 
     @classmethod
     def of(cls, ours: Evaluation, theirs: Evaluation) -> "Difference":
-        """Raises ArtifactError unless both are of the same images and judge."""
+        """Compares two evaluations; raises ArtifactError unless both are of the same images and judge."""
         for field in ("fingerprint", "split", "judge", "images"):
             if getattr(ours, field) != getattr(theirs, field):
                 raise ArtifactError(
@@ -82,7 +82,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Closed:
-    """How much of the way from the best fixed sequence to the clairvoyant policy a policy has come, 1 for all."""
+    """Share of the gap between the best fixed sequence and the clairvoyant policy that a policy closes."""
 
     success: Estimate
     log_loss: Estimate
@@ -100,20 +100,23 @@ class Closed:
 
 
 def standing(differences: Mapping[str, Difference]) -> dict[str, dict[str, list[str]]]:
-    """How a policy stands among those that do not peek: for success and log-loss the names of the others it is
-    ``above``, ``below`` or ``beside``, where the interval of the difference holds zero.
+    """Ranks a policy among those that do not peek.
 
     Args:
         differences: the policy less each other.
+
+    Returns:
+        For success and log-loss the names of the others that it is ``above``, ``below``, or ``beside``, where the
+        interval of the difference holds zero.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    standings: dict[str, dict[str, list[str]]] = {}
     for measure, better in (("success", 1), ("log_loss", -1)):
         places: dict[str, list[str]] = {"above": [], "beside": [], "below": []}
         for name, difference in differences.items():
             if not peeks(name):
                 places[_place(getattr(difference, measure), better)].append(name)
-        found[measure] = places
-    return found
+        standings[measure] = places
+    return standings
 
 
 def _place(estimate: Estimate, better: int) -> str:

@@ -1,4 +1,4 @@
-"""How well anything with Stable-Baselines3's ``predict`` chooses glimpses: one deterministic rollout an image."""
+"""Evaluates anything with Stable-Baselines3's ``predict`` by one deterministic episode an image."""
 
 import functools
 import json
@@ -20,6 +20,7 @@ from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import ObservationMode
 
 FORMAT = 2
+"""Version of the JSON of an evaluation."""
 BATCH = 128
 """Episodes that a policy plays at once."""
 
@@ -38,12 +39,12 @@ TITLES: dict[str, str] = {
     "agent_cloned": "agent, cloned",
     "agent": "agent, fine-tuned",
 }
-"""What policies are called in tables and pictures."""
+"""Names of policies in tables and pictures."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one policy did on the images of one split, one deterministic rollout an image.
+    """The outcomes of one policy on images of one split, one deterministic episode an image.
 
     Raises:
         ConfigurationError: if the shapes disagree or there is no image.
@@ -53,7 +54,7 @@ class Evaluation:
     dataset: str
     """Name of the data set that was really played, e.g. ``birds`` where it stood in for CUB."""
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the data set."""
     split: str
     judge: str
     """The judge's identity; "none" where the policy classified itself."""
@@ -62,15 +63,15 @@ class Evaluation:
     outcomes: np.ndarray
     """(N,) bool: whether the judge, or the policy that classifies, was right after the last glimpse."""
     log_loss: np.ndarray
-    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where nobody told it."""
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where it is unknown."""
     entropy: np.ndarray
-    """(T,) float64: of the judge's posterior in nats after each glimpse, a mean over images."""
+    """(T,) float64: entropy of the judge's posterior in nats after each glimpse, a mean over images."""
     final_log_loss: np.ndarray
     """(N,) float32: -log p(true label) in nats after the last glimpse."""
     final_entropy: np.ndarray
-    """(N,) float32: of the judge's posterior in nats after the last glimpse."""
+    """(N,) float32: entropy of the judge's posterior in nats after the last glimpse."""
     seconds: float
-    """Wall time of the rollouts, environment and judge among it."""
+    """Wall time of the episodes, with environment and judge."""
     policy_seconds: float
     """Wall time of the policy's own ``start`` and ``predict``, :data:`BATCH` episodes at once."""
 
@@ -88,20 +89,20 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float:
-        """Share of the images that the judge got right."""
+        """Share of the images that were judged right."""
         return float(self.outcomes.mean())
 
     @property
     def milliseconds(self) -> float:
-        """Of the policy's own time a sequence."""
+        """Milliseconds of the policy's own time a sequence."""
         return 1000 * self.policy_seconds / len(self.outcomes)
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Wilson's interval of the success rate."""
+        """Returns Wilson's interval of the success rate."""
         return wilson_interval(int(self.outcomes.sum()), len(self.outcomes), confidence)
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; what there is for each image as one text, a character or a number an image."""
+        """Returns JSON values; values of each image are one text, with a character or a number an image."""
         return {
             "success_rate": self.success_rate,
             "interval": list(self.interval()),
@@ -125,7 +126,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Evaluation":
-        """The inverse of :meth:`to_json`.
+        """Reads what :meth:`to_json` returned.
 
         Raises:
             ArtifactError: if something is missing or of another format.
@@ -158,7 +159,7 @@ class Evaluation:
 
 
 def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
-    """(min(count, N),) int64, ascending: which images of a split are played, the same for every policy and run.
+    """Returns (min(count, N),) int64, ascending: the images of a split that are played by every policy and run.
 
     Raises:
         ConfigurationError: if ``count`` is not positive.
@@ -188,7 +189,7 @@ def evaluate(
         dataset: the split to play on.
         judge: decides on success; None for a policy that classifies, see :func:`play`.
         indices: (N,) int, images of the split.
-        name: of the policy, for tables.
+        name: name of the policy in tables.
         action, observation: the policy's, see :class:`glimpse_env.env.GlimpseEnv`.
         progress: whether to show a bar.
     """
@@ -223,7 +224,7 @@ def evaluate(
 
 
 class _Timed:
-    """A policy whose own time is taken: ``predict``, and ``start`` where it has one, with their signatures."""
+    """Measures the time that a policy spends in ``predict``, and in ``start`` where it has one."""
 
     def __init__(self, policy: Any):
         self.policy = policy
@@ -233,7 +234,7 @@ class _Timed:
 
     @property
     def last_probabilities(self) -> np.ndarray | None:
-        """The policy's own, of its last ``predict``, where it classifies and tells them."""
+        """Class probabilities of the policy's last ``predict``, where it classifies."""
         return getattr(self.policy, "last_probabilities", None)
 
     def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -248,7 +249,7 @@ class _Timed:
 
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """The evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy at the end."""
+    """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy."""
     rows = [("policy", "success", "95 % interval", "log-loss", "entropy")]
     for name, evaluation in evaluations.items():
         low, high = evaluation.interval()
@@ -273,78 +274,15 @@ def format_table(evaluations: Mapping[str, Evaluation]) -> str:
 
 
 def start_on(policy: Any, dataset: GlimpseDataset) -> Callable[[np.ndarray], Any] | None:
-    """What gives the state that ``policy`` begins episodes on ``dataset`` with; None where it needs none."""
+    """Returns a function from images of a split to the state that a policy begins them with; None where it has none."""
     start = getattr(policy, "start", None)
     return None if start is None else lambda indices: start(dataset, indices)
 
 
-@dataclass(frozen=True)
-class Recording:
-    """Episodes of one policy with all that a picture of them shows."""
-
-    indices: np.ndarray
-    """(N,) int64: images of the split."""
-    corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
-    probabilities: np.ndarray
-    """(N, T, classes) float32: the judge's after each glimpse."""
-    maps: np.ndarray | None
-    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
-    map_title: str
-    """What the maps show."""
-    success: np.ndarray
-    """(N,) bool."""
-
-
-def record(
-    policy: Any,
-    dataset: GlimpseDataset,
-    judge: Judge,
-    indices: np.ndarray,
-    *,
-    observation: ObservationMode = "history",
-) -> Recording:
-    """Plays one deterministic episode on each of a few images and keeps what pictures need.
-
-    Arguments as in :func:`evaluate`.
-    """
-    seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
-
-    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
-        maps = getattr(policy, "last_maps", None)
-        if maps is not None:
-            seen[t].append(np.array(maps, dtype=np.float32))
-
-    rollouts = play(
-        policy,
-        dataset,
-        judge,
-        indices,
-        observation=observation,
-        progress=False,
-        start=start_on(policy, dataset),
-        on_step=keep,
-    )
-    count, steps = rollouts.corners.shape[:2]
-    rows = np.repeat(rollouts.indices, steps)
-    glimpses = dataset.geometry.sensor(dataset.images, rows, rollouts.corners.reshape(-1, 2))
-    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
-    folds = np.asarray(dataset.folds[rollouts.indices])
-    after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
-    return Recording(
-        indices=rollouts.indices,
-        corners=rollouts.corners,
-        probabilities=np.stack(after, axis=1),
-        maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
-        map_title=getattr(policy, "map_title", ""),
-        success=rollouts.success,
-    )
-
-
 def cached(path: Path, make: Callable[[], Evaluation]) -> Evaluation:
-    """The evaluation kept for ``path``, else the one that ``make`` gives, which is kept.
+    """Reads the evaluation at ``path``, or makes it with ``make`` and writes it there.
 
-    The file has the format in its name, ``fixed.json`` is kept as ``fixed-v2.json``: one of an older format is not met.
+    The file has the format in its name: ``fixed.json`` becomes ``fixed-v2.json``, so that older formats are not read.
 
     Raises:
         ArtifactError: if the file is damaged.

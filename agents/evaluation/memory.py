@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs."""
+"""Memory that a piece of work needs."""
 
 import threading
 from dataclasses import dataclass, field
@@ -10,8 +10,8 @@ class Memory:
     """Peak resident memory of this process while it lasts, read off /proc every few milliseconds."""
 
     peak: dict[str, float] = field(default_factory=dict)
-    """MB: ``own`` is what the process allocated (RssAnon), ``total`` counts the pages of mapped files in memory too
-    (VmRSS), which the system takes back when it needs them. Empty where there is no /proc."""
+    """Megabytes: ``own`` is what the process allocated (RssAnon); ``total`` also counts pages of mapped files (VmRSS),
+    which the system takes back when it needs them. Empty where there is no /proc."""
 
     def __enter__(self) -> "Memory":
         self._ended = threading.Event()

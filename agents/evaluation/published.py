@@ -1,4 +1,4 @@
-"""Published sequences beside ours on the same images, under the same judge, and what the oracle thinks of them."""
+"""Published glimpse sequences beside ours on the same images: the same judge's verdicts, and the oracle's maps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,35 +23,36 @@ PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
 EXCHANGED = ", row and column exchanged"
 NAMES = {**TITLES, PUBLISHED: "published", SHUFFLED: "published, shuffled"}
 MEASURES = ("success", "log_loss", "entropy")
+"""Fields of :class:`Judged`."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What the judge made of sequences on N images, after each of T glimpses; means over draws where there are some."""
+    """The judge's verdicts on sequences for N images after each of T glimpses, means over draws."""
 
     success: np.ndarray
-    """(N, T) float64: whether it named the class."""
+    """(N, T) float64: whether the judge was right."""
     log_loss: np.ndarray
-    """(N, T) float64 nats: of the label."""
+    """(N, T) float64: log-loss of the label in nats."""
     entropy: np.ndarray
-    """(N, T) float64 nats: of the judge's posterior."""
+    """(N, T) float64: entropy of the judge's posterior in nats."""
     draws: int
-    """Random sequences an image that these are means over; 1 for those of one sequence."""
+    """Random sequences an image; 1 where there is one sequence."""
 
     @classmethod
     def of(cls, dataset: GlimpseDataset, judge: Judge, indices: np.ndarray, draws: np.ndarray) -> "Judged":
-        """Of grid locations (S, N, T), S draws an image, on the images ``indices`` (N,) of a split."""
-        labels, found = np.asarray(dataset.labels[indices]), []
+        """Judges grid locations (S, N, T), S draws an image, on the images ``indices`` (N,) of a split."""
+        labels, verdicts = np.asarray(dataset.labels[indices]), []
         for locations in draws:
             probabilities = judge_sequences(dataset, judge, indices, judge.grid.corners[locations])
             steps = [Assessment.of(probabilities[:, t], labels) for t in range(locations.shape[1])]
-            found.append([np.stack([getattr(step, name) for step in steps], axis=1) for name in MEASURES])
-        success, log_loss, entropy = np.array(found, dtype=np.float64).mean(axis=0)
+            verdicts.append([np.stack([getattr(step, name) for step in steps], axis=1) for name in MEASURES])
+        success, log_loss, entropy = np.array(verdicts, dtype=np.float64).mean(axis=0)
         return cls(success, log_loss, entropy, len(draws))
 
 
 def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """(N, T) grid locations of policy ``name`` on training images, with the network that never saw each image."""
+    """Returns (N, T) grid locations of policy ``name`` on training images, by the network that never saw each image."""
     train = source.load("train")
     folds = np.asarray(train.folds[indices])
     locations = np.empty((len(indices), source.geometry.num_glimpses), dtype=np.int64)
@@ -71,7 +72,7 @@ def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, 
 
 
 def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, N, T): every image has the sequence of another one, no sequence is there twice in a draw."""
+    """Returns (draws, N, T): in each draw every image has the sequence of another, each used once."""
     count = len(sequences)
     mixed = np.empty((draws, *sequences.shape), dtype=sequences.dtype)
     for draw in mixed:
@@ -81,12 +82,12 @@ def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.
 
 
 class Follower(GlimpsePolicy):
-    """Looks where given sequences look, while the oracle draws its maps of what was seen so far."""
+    """Follows given sequences while the oracle computes its maps before each glimpse."""
 
     def __init__(self, oracle: BOEDOracle, sequences: Mapping[int, np.ndarray]):
         """
         Args:
-            oracle: whose maps.
+            oracle: the oracle that computes maps.
             sequences: (T,) grid locations for each image.
         """
         self.oracle, self.sequences = oracle, sequences
@@ -109,7 +110,7 @@ class Follower(GlimpsePolicy):
 
 
 def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences: np.ndarray) -> np.ndarray:
-    """(N, T, L) float32: the oracle's map before each glimpse of given sequences (N, T) on training images.
+    """Computes (N, T, L) float32: the oracle's map before each glimpse of given sequences (N, T) on training images.
 
     The oracle asks the network that never saw the image, and the image is not in its bank.
     """
@@ -138,7 +139,7 @@ def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences:
 
 
 def ranks(maps: np.ndarray, history: np.ndarray, choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where choices stand on maps, among the locations not yet seen.
+    """Ranks choices on maps among the locations not yet seen.
 
     Args:
         maps: (N, T, L), lower is better, before each glimpse.
@@ -161,23 +162,23 @@ def ranks(maps: np.ndarray, history: np.ndarray, choices: np.ndarray) -> tuple[n
 
 
 def transposed(locations: np.ndarray, grid: LocationGrid) -> np.ndarray:
-    """Grid locations (...) int64 with row and column exchanged."""
+    """Returns grid locations (...) int64 with row and column exchanged."""
     row, col = np.divmod(locations, grid.side)
     return col * grid.side + row
 
 
 def official_training_images(source: CUB200, ids: np.ndarray) -> dict[int, int]:
-    """How many of the images with ``ids`` (N,) int, and with ids off by a little, are for training in CUB's own split.
+    """Counts the images with ``ids`` (N,) int, and with ids shifted a little, that CUB's own split has for training.
 
     Returns:
-        A count by what is added to the ids.
+        The count by shift of the ids.
     """
     official = np.concatenate([source.image_ids("train"), source.image_ids("val")])
     return {shift: int(np.isin(ids + shift, official).sum()) for shift in range(-2, 3)}
 
 
 def reach(dataset: GlimpseDataset, grid: LocationGrid, indices: np.ndarray, draws: np.ndarray) -> dict[str, np.ndarray]:
-    """How much of N images sequences (S, N, T) show, whatever a judge makes of it; means over the S draws.
+    """Measures how much of N images sequences (S, N, T) show; means over the S draws.
 
     Returns:
         ``pixels``: (N,) float64, share of the image inside some glimpse; ``parts``: (N,) float64, share of its visible
@@ -199,7 +200,7 @@ def reach(dataset: GlimpseDataset, grid: LocationGrid, indices: np.ndarray, draw
 
 
 def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
-    """Mean of (N,) values with its 95 % bootstrap interval over images; NaN are left out."""
+    """Returns the mean of (N,) values with its 95 % bootstrap interval over images; NaN are left out."""
     values = values[np.isfinite(values)]
     if np.ptp(values) == 0:  # nothing to resample
         return Estimate(float(values[0]), float(values[0]), float(values[0]))
@@ -207,7 +208,7 @@ def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
 
 
 def success_interval(judged: Judged) -> Estimate:
-    """Success after the last glimpse: Wilson's interval, or over several draws the bootstrap's over images."""
+    """Returns the final success with Wilson's interval, or over several draws with the bootstrap's over images."""
     last = judged.success[:, -1]
     if judged.draws > 1:
         return mean_estimate(last)
@@ -215,14 +216,14 @@ def success_interval(judged: Judged) -> Estimate:
 
 
 def differences(judged: Judged, ours: Judged) -> dict[str, list[Estimate]]:
-    """By measure, after each glimpse: ``judged`` less ``ours``, paired by image."""
+    """Returns ``judged`` less ``ours`` after each glimpse, paired by image, by measure."""
     return {
         name: [mean_estimate(column) for column in (getattr(judged, name) - getattr(ours, name)).T] for name in MEASURES
     }
 
 
-def to_json(found: Mapping[str, Judged]) -> dict[str, Any]:
-    """Every measure after each glimpse, with intervals, and the differences to ours."""
+def to_json(judged_by_origin: Mapping[str, Judged]) -> dict[str, Any]:
+    """Returns every measure after each glimpse, with intervals, and the differences to ours, by origin."""
     return {
         name: {
             "draws": judged.draws,
@@ -233,8 +234,8 @@ def to_json(found: Mapping[str, Judged]) -> dict[str, Any]:
             },
             "less_ours": {
                 measure: [estimate.to_json() for estimate in estimates]
-                for measure, estimates in differences(judged, found[OURS]).items()
+                for measure, estimates in differences(judged, judged_by_origin[OURS]).items()
             },
         }
-        for name, judged in found.items()
+        for name, judged in judged_by_origin.items()
     }

@@ -30,6 +30,9 @@ class Estimate:
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Computes Wilson's score interval of a success probability.
 
+    >>> [round(bound, 3) for bound in wilson_interval(successes=45, trials=50)]
+    [0.786, 0.957]
+
     Args:
         successes: 0..trials.
         trials: at least 1.

@@ -1,4 +1,4 @@
-"""The benchmark: a grid of agents on environments, each cell a run of its own that can be stopped and gone on with."""
+"""The benchmark: a grid of agents on environments, with their test scores beside random and oracle policies."""
 
 import json
 import logging
@@ -15,10 +15,12 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import Evaluation, choose_images
 from agents.evaluation.statistics import Estimate, mean_of
 from agents.experiments.grid import Cell, GridRunner
-from agents.experiments.train import NUM_ENVS, Experiment, refuse_other_args, steps_done
+from agents.experiments.run_folder import algorithm_identity, refuse_other_args, steps_done
+from agents.experiments.run_inputs import NUM_ENVS
+from agents.experiments.train import Experiment
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.recording import record_agent
-from agents.registry import algorithm_of, short_name
+from agents.registry import algorithm_of
 from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RECORDED = "ps-ram"
-"""The demonstrator that is an agent trained without demonstrations: the cell beside this one."""
+"""Name of the demonstrator that is the same agent trained without demonstrations, in a cell of its own."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no_warm_up": {"warm_up": 0},
@@ -44,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "argmax": {"target_temperature": 0.0},
     "sparse_reward": {"reward": "classification"},
 }
-"""What differs from scripts/train_agent.py's defaults, for ablations."""
+"""Ablations: settings by variant that differ from scripts/train_agent.py's defaults."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,16 @@ class AgentCell(Cell):
     """One run: an agent on an environment with a seed."""
 
     env: str
+    """Environment id."""
     algo: str
+    """Algorithm, a name or a file."""
     architecture: str
     demos: str
+    """Demonstrator, or "none"."""
     num_demos: int
     """Number of demonstrations; 0 without them."""
     variant: str
+    """One of :data:`VARIANTS`."""
     seed: int
 
     @property
@@ -68,35 +74,42 @@ class AgentCell(Cell):
     @property
     def name(self) -> str:
         demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
-        return f"{self.env}-{short_name(self.algo)}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
+        return f"{self.env}-{algorithm_identity(self.algo)}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
 
 
 METHOD_KEYS = ("algo", "architecture", "demos", "num_demos", "variant")
+"""Columns of results that tell methods apart."""
 
 
 @dataclass(frozen=True)
 class BenchmarkGrid:
-    """Which cells there are, and what all of them have in common.
+    """The axes of the grid, and the settings that all cells share.
 
     Raises:
-        ConfigurationError: if an axis is empty or holds what there is not.
+        ConfigurationError: if an axis is empty or has an unknown or repeated member, or a run would refuse
+            its settings.
     """
 
     envs: tuple[str, ...]
     algos: tuple[str, ...]
     demos: tuple[str, ...]
     architectures: tuple[str, ...]
+    """Architectures of algorithms that have no core of their own."""
     seeds: int
-    """Seeds 0 to this less one."""
+    """Number of seeds, from 0."""
     timesteps: int
     """Environment steps of each run."""
     num_demos: tuple[int, ...] = (1000,)
     variants: tuple[str, ...] = ("default",)
     observation: Literal["history", "embedding"] = "embedding"
     validations: int = 16
+    """Points of each learning curve after the first."""
     val_images: int = 2000
+    """Most validation images behind each point."""
     eval_images: int = 4000
+    """Most test images."""
     root: str | None = None
+    """Folder of the data sets."""
     options: str = "{}"
     """Further settings of scripts/train_agent.py, the same for all cells, as JSON."""
 
@@ -124,8 +137,8 @@ class BenchmarkGrid:
             self.settings(cell, Path())  # what a run would refuse is refused now
 
     def cells(self) -> list[AgentCell]:
-        """All of them, seed by seed, so that what is finished early can be compared."""
-        found: dict[AgentCell, None] = {}
+        """Returns all cells, seed by seed, so that methods can be compared early."""
+        cells: dict[AgentCell, None] = {}
         for seed in range(self.seeds):
             for env in self.envs:
                 for algo in self.algos:
@@ -133,15 +146,15 @@ class BenchmarkGrid:
                     for architecture in self.architectures if core is None else (core,):
                         own = (env, algo, architecture)
                         if "none" in self.demos or RECORDED in self.demos:
-                            found[AgentCell(*own, "none", 0, _without_demos(self.variants), seed)] = None
+                            cells[AgentCell(*own, "none", 0, _without_demos(self.variants), seed)] = None
                         for demos in (demos for demos in self.demos if demos != "none"):
                             for num in self.num_demos:
                                 for variant in self.variants:
-                                    found[AgentCell(*own, demos, num, variant, seed)] = None
-        return list(found)
+                                    cells[AgentCell(*own, demos, num, variant, seed)] = None
+        return list(cells)
 
     def settings(self, cell: AgentCell, out: Path) -> Args:
-        """Those of a cell's run; its demonstrations are a file below ``out``."""
+        """Returns the settings of a cell's run; its demonstrations are a file below ``out``."""
         given = {
             "env": cell.env,
             "root": self.root,
@@ -163,44 +176,45 @@ class BenchmarkGrid:
 
     @property
     def train_settings(self) -> dict[str, Any]:
-        """As :class:`Args` takes them: what is an object there is text."""
+        """:attr:`options` as :class:`Args` takes them, with objects as JSON text."""
         return {
             name: json.dumps(value) if isinstance(value, dict) else value
             for name, value in json_object("--options", self.options).items()
         }
 
     def demonstrations_path(self, cell: AgentCell, out: Path) -> Path:
-        """Of the file that a cell's demonstrations are in."""
+        """Returns the path of a cell's demonstrations."""
         if cell.demos == RECORDED:
             return out / "cells" / cell.name / "recorded.npz"
         return out / "demonstrations" / f"{cell.env}-{cell.demos}-{max(self.num_demos)}.npz"
 
 
 def replace_demos(args: Args, path: Path, num_demos: int) -> Args:
-    """``args`` with the demonstrations in the file at ``path``, which need not be there yet."""
+    """Returns ``args`` with the demonstrations in the file at ``path``, which need not exist yet."""
     changed = replace(args, num_demos=num_demos)
     object.__setattr__(changed, "demos", str(path))  # frozen; and Args would look for the file
     return changed
 
 
 def _without_demos(variants: Sequence[str]) -> str:
-    """The variant of the cells without demonstrations: what most variants are about concerns demonstrations only."""
+    """Returns the variant of cells without demonstrations; all variants but one concern demonstrations."""
     return "sparse_reward" if tuple(variants) == ("sparse_reward",) else "default"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the results of an environment are measured by."""
+    """Success of the reference policies on an environment, by which scores are normalised."""
 
     random: dict[str, float]
     """Success of the random policy by split."""
     oracle: dict[str, float]
     """Success of the oracle by split."""
     images: dict[str, int]
-    """How many, by split."""
+    """Number of images by split."""
     num_glimpses: int
+    """Glimpses an episode."""
     making_s: dict[str, float] = field(default_factory=dict)
-    """Seconds that a demonstration took, by demonstrator."""
+    """Seconds to make one demonstration, by demonstrator."""
 
 
 class Benchmark(GridRunner[AgentCell]):
@@ -211,18 +225,19 @@ class Benchmark(GridRunner[AgentCell]):
 
     @cached_property
     def sources(self) -> dict[str, DataSource]:
-        """By environment."""
+        """Data sets by environment."""
         return {env: source_of(env, self.grid.root) for env in self.grid.envs}
 
     @cached_property
     def judges(self) -> dict[str, Judge]:
-        """By environment; trained where there is none."""
+        """Judges by environment; trained where there is none."""
         return {env: ensure_judge(source) for env, source in self.sources.items()}
 
     def prepare(self) -> dict[str, Reference]:
-        """What all cells of an environment share is made once, before them: judge, tables, demonstrations, references.
+        """Makes what all cells of an environment share: judge, tables, demonstrations, references.
 
-        Kept in ``references.json``.
+        Returns:
+            References by environment, which ``references.json`` keeps.
 
         Raises:
             ConfigurationError: if more demonstrations are asked for than an environment has training images.
@@ -287,7 +302,7 @@ class Benchmark(GridRunner[AgentCell]):
         }
 
     def results(self) -> "DataFrame":
-        """A row an evaluation, of the cells that are finished; see :mod:`agents.evaluation.scores` for the columns."""
+        """Returns a row for each evaluation of a finished cell; see :data:`agents.evaluation.results.COLUMNS`."""
         import pandas  # an optional package
 
         references = self.prepare()
@@ -297,8 +312,14 @@ class Benchmark(GridRunner[AgentCell]):
         )
 
     def against(self, name: str) -> dict[str, dict[str, Any]]:
-        """For each environment the method that is best on validation images beside the policy called ``name``, image
-        by image on test images, its seeds averaged."""
+        """Compares the method that is best on validation images with a policy, image by image on test images.
+
+        Args:
+            name: one of :data:`oracles.registry.POLICIES`.
+
+        Returns:
+            By environment the best method, its success averaged over seeds, and differences with their intervals.
+        """
         frame, finished = self.results(), self.finished_results()
         compared = {}
         for env, source in self.sources.items():
@@ -330,7 +351,7 @@ class Benchmark(GridRunner[AgentCell]):
         return compared
 
     def _images(self, source: DataSource) -> dict[str, int]:
-        """How many images agents are measured on, by split."""
+        """Returns the number of images that agents are evaluated on by split."""
         return {
             "val": min(self.grid.val_images, source.size("val")),
             "test": min(self.grid.eval_images, source.size("test")),
@@ -342,8 +363,8 @@ class Benchmark(GridRunner[AgentCell]):
         for split, count in images.items():
             dataset = source.load(split)  # type: ignore[arg-type]
             indices = choose_images(dataset, count)
-            for name, found in success.items():
-                found[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
+            for name, by_split in success.items():
+                by_split[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
         return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses, making_s)
 
     def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
@@ -369,15 +390,15 @@ class Benchmark(GridRunner[AgentCell]):
 
 
 def _rows(cell: AgentCell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
-    """The evaluations of a finished cell."""
+    """Yields the evaluations of a finished cell as rows of the results."""
     demo_steps = cell.num_demos * reference.num_glimpses
     shared = asdict(cell) | {
         "cell": cell.name,
         "demo_steps": demo_steps,
         "making_s": reference.making_s.get(cell.demos, 0.0) * cell.num_demos,
     }
-    chosen = next(point for point in content["curve"] if point["env_steps"] == content["selected"])
-    tested = {**chosen, "success": content["test"]["success_rate"], "log_loss": content["test"]["log_loss"][-1]}
+    selected = next(point for point in content["curve"] if point["env_steps"] == content["selected"])
+    tested = {**selected, "success": content["test"]["success_rate"], "log_loss": content["test"]["log_loss"][-1]}
     for split, point in [*(("val", point) for point in content["curve"]), ("test", tested)]:
         random, oracle = reference.random[split], reference.oracle[split]
         yield {

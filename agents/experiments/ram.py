@@ -1,8 +1,7 @@
 """The paper's own experiment: methods that train networks to look and classify, on data sets, with several seeds.
 
-Each cell of the grid is a training run in a process of its own, which is validated as it goes and can be stopped and
-gone on with. Iterations to convergence are counted as the paper does: up to the first validation whose accuracy is
-within 0.01 of the best (CUB, Birds, MNIST), or whose cross-entropy is (binary attributes).
+Iterations to convergence are counted as the paper does: up to the first validation whose accuracy is within 0.01 of the
+best (CUB, Birds, MNIST), or whose cross-entropy is (binary attributes).
 """
 
 import json
@@ -53,27 +52,29 @@ class RamCell(Cell):
 
 @dataclass(frozen=True)
 class RamGrid:
-    """Which cells there are.
+    """The axes of the grid, and the settings that all cells share.
 
     Raises:
-        ConfigurationError: if an axis is empty or holds what there is not, or a data set lacks what a method needs.
+        ConfigurationError: if an axis is empty or has an unknown or repeated member, or a number is not positive.
     """
 
     data: tuple[str, ...]
     methods: tuple[str, ...]
     architectures: tuple[str, ...] = ("gru",)
     seeds: int = 5
-    """Seeds 0 to this less one."""
+    """Number of seeds, from 0."""
     iterations: int | None = None
-    """Of each run; None for the data set's own."""
+    """Most iterations of each run; None for the task's own."""
     num_sequences: int | None = None
-    """That supervise; None for the data set's own."""
+    """Sequences that supervise; None for the task's own number."""
     val_images: int = 2000
+    """Most validation images behind each point of the curves."""
     eval_images: int = 10_000
+    """Most test images."""
     root: str | None = None
     """Folder of the data sets."""
     device: str = "cpu"
-    """PyTorch's name of what networks are trained on; as SB3 has it, the CPU where there is no GPU."""
+    """PyTorch's name of the device that networks are trained on; as in SB3, the CPU where there is no GPU."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {
@@ -99,8 +100,9 @@ class RamGrid:
                 whole_number(f"--{name.replace('_', '-')}", value, 1)
 
     def cells(self) -> list[RamCell]:
-        """All of them, seed by seed; hand-crafted glimpses only where a data set has parts, and RAM where PS-RAM is."""
-        found: dict[RamCell, None] = {}
+        """Returns all cells, seed by seed: HGS only where a data set has parts, and RAM also where only PS-RAM is asked
+        for."""
+        cells: dict[RamCell, None] = {}
         for seed in range(self.seeds):
             for data in self.data:
                 for method in self.methods:
@@ -108,39 +110,39 @@ class RamGrid:
                         continue
                     for architecture in self.architectures:
                         if method == "ps-ram":
-                            found[RamCell(data, "ram", architecture, seed)] = None
-                        found[RamCell(data, method, architecture, seed)] = None
-        return list(found)
+                            cells[RamCell(data, "ram", architecture, seed)] = None
+                        cells[RamCell(data, method, architecture, seed)] = None
+        return list(cells)
 
     def source(self, data: str) -> DataSource:
-        """The data set called ``data``."""
+        """Returns the data set of the task called ``data``."""
         task = TASKS[data]
         return source_of(task.env, self.root, json.dumps(task.dataset_options), task.scales)
 
     def iterations_of(self, cell: RamCell) -> int:
-        """Of a cell's run."""
+        """Returns the most iterations of a cell's run."""
         return self.iterations or TASKS[cell.data].iterations
 
     def sequences_of(self, data: str) -> int:
-        """How many supervise on the data set called ``data``."""
+        """Returns the number of sequences that supervise in the task called ``data``."""
         return self.num_sequences or TASKS[data].num_sequences
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The network on validation images."""
+    """Figures of the network on validation images."""
 
     iterations: int
-    """Of training so far."""
+    """Iterations of training so far."""
     accuracy: float
     cross_entropy: float
-    """Nats."""
+    """Mean cross-entropy in nats."""
     seconds: float
     """Wall time of training so far, without validations."""
 
 
 def convergence(curve: Sequence[Validation], criterion: RamCriterion, tolerance: float = TOLERANCE) -> int:
-    """Iterations up to the first validation that is within ``tolerance`` of the best."""
+    """Returns the iterations up to the first validation that is within ``tolerance`` of the best."""
     best = curve[best_of(curve, criterion)]
     for point in curve:
         if abs(getattr(point, criterion) - getattr(best, criterion)) <= tolerance + 1e-12:
@@ -149,20 +151,20 @@ def convergence(curve: Sequence[Validation], criterion: RamCriterion, tolerance:
 
 
 def best_of(curve: Sequence[Validation], criterion: RamCriterion) -> int:
-    """Which validation is best, the first of equals."""
+    """Returns the index of the best validation, the first of equals."""
     scores = [getattr(point, criterion) for point in curve]
     return int(np.argmax(scores) if criterion == "accuracy" else np.argmin(scores))
 
 
 def exhausted(curve: Sequence[Validation], task: RamTask) -> bool:
-    """Whether the best validation is as old as :attr:`RamTask.patience`."""
+    """Returns whether the best validation is as old as :attr:`RamTask.patience`."""
     if not curve or task.patience is None:
         return False
     return curve[-1].iterations - curve[best_of(curve, task.criterion)].iterations >= task.patience
 
 
 class Run:
-    """The training run of a cell, below a folder; it goes on from what is there."""
+    """The training run of a cell, below a folder, which resumes from what is there."""
 
     def __init__(self, grid: RamGrid, cell: RamCell, out: Path):
         self.grid, self.cell, self.out = grid, cell, out
@@ -180,7 +182,7 @@ class Run:
         return self.source.load(split)
 
     def vec_env(self) -> GlimpseVecEnv:
-        """The environments that are trained in."""
+        """Makes the training environments."""
         root: dict[str, Any] = {} if self.grid.root is None else {"root": self.grid.root}
         env: Any = gym.make_vec(
             self.task.env,
@@ -193,10 +195,10 @@ class Run:
         return GlimpseVecEnv(env)
 
     def sequences(self) -> Sequences | None:
-        """What supervises; the same images for every method and seed.
+        """Makes or reads the sequences that supervise, on the same images for every method and seed.
 
         Raises:
-            ArtifactError: if it is a network's and that is not trained yet.
+            ArtifactError: if a network is to supervise that is not trained yet.
         """
         kind, steps = self.method.sequences, self.source.geometry.num_glimpses
         if kind is None:
@@ -214,7 +216,7 @@ class Run:
         return Sequences.recorded(RAM.load(path, env=self.vec_env(), device=self.grid.device), train, oracle.indices)
 
     def model(self) -> RAM:
-        """A new one, or the one that was stopped."""
+        """Makes a new model, or loads the one of the last checkpoint."""
         sequences = self.sequences()
         if self.curve:
             return RAM.load(self.model_path, env=self.vec_env(), device=self.grid.device, sequences=sequences)
@@ -230,7 +232,7 @@ class Run:
         )
 
     def settings(self) -> dict[str, Any]:
-        """Of :class:`RAM`: the data set's, the architecture's and the method's, of which the later count."""
+        """Returns the arguments of :class:`RAM`: the task's, overridden by the network's and these by the method's."""
         layers = [self.task.settings, self.method.settings]
         if self.method.sequences is None:
             layers[1:1] = [self.task.without_sequences, NETWORKS[self.cell.architecture].without_sequences]
@@ -238,7 +240,7 @@ class Run:
         return {**merged, "weights": {k: v for layer in layers for k, v in layer.get("weights", {}).items()}}
 
     def train(self) -> None:
-        """To the end, validating on the way."""
+        """Trains to the end of the budget or of the patience, with validations and checkpoints on the way."""
         budget, task = self.grid.iterations_of(self.cell), self.task
         model = self.model()
         indices = choose_images(self.dataset("val"), self.grid.val_images)
@@ -266,14 +268,14 @@ class Run:
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
 
     def test(self) -> Rollouts:
-        """One deterministic episode on each test image, with the weights that did best on validation images."""
+        """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
         test = self.dataset("test")
         model = RAM.load(self.best_path, env=self.vec_env(), device=self.grid.device)
         return model.look(test, choose_images(test, self.grid.eval_images))
 
 
 def read_curve(path: Path) -> list[Validation]:
-    """The validations so far of the run whose state is at ``path``; none where there is no file.
+    """Reads the validations so far of the run whose state is at ``path``; none where there is no file.
 
     Raises:
         ArtifactError: if it cannot be read.
@@ -287,7 +289,7 @@ def read_curve(path: Path) -> list[Validation]:
 
 
 def demonstrate_for(grid: RamGrid, data: str) -> Any:
-    """The oracle's demonstrations for a data set, made first, and the judge before them, where there are none."""
+    """Returns the oracle's demonstrations for a task, and makes them and the judge where there are none."""
     task = TASKS[data]
     source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options), task.scales)
     judge = ensure_judge(source)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from agents.experiments.grid import Cell, GridRunner
-from agents.experiments.train import Experiment, State, refuse_other_args, steps_done
+from agents.experiments.run_folder import State, refuse_other_args, steps_done
+from agents.experiments.train import Experiment
 from agents.presets import Args
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest, write_json

@@ -1,7 +1,8 @@
-"""From a glimpse history to tokens: a glimpse encoder, location embeddings, and what every architecture shares."""
+"""From a glimpse history to tokens: the glimpse encoder, and the base class of all architectures."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -13,33 +14,32 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
 HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
-"""Of an observation space with ``observation="history"``."""
+"""Keys of an observation space with ``observation="history"``."""
 EMBEDDING_KEYS = frozenset({"embeddings", "locations", "mask", "step"})
-"""Of an observation space with ``observation="embedding"``."""
+"""Keys of an observation space with ``observation="embedding"``."""
 ENCODED = "encoded"
-"""Key under which observations may hold (B, T * F) features of a frozen encoder in place of the glimpses."""
+"""Key under which observations may hold features (B, T * F) of a frozen encoder in place of the glimpses."""
 WHOLE = "whole"
-"""Key that says that each observation stands for all T states of its episode: it is what was shown before the last
-glimpse, in which all the earlier ones are contained."""
+"""Key that marks observations each of which stands for all T states of its episode: it is the one before the last
+glimpse, which contains all earlier ones."""
 
 
 class GlimpseEncoder(nn.Module):
-    """The judge's glimpse encoder without BatchNorm: valid strided convolutions with biases, each followed
-    by a ReLU.
+    """The judge's glimpse encoder without BatchNorm: valid strided convolutions with biases, each followed by a ReLU.
 
-    In evaluation a BatchNorm layer is an affine map, so it folds into the convolution before it: a judge's
-    trained encoder is copied exactly and runs twice as fast. Trained from scratch there is no normalisation
-    at all, as in SB3's NatureCNN: PPO compares the policy that collected a rollout (evaluation mode) with
-    the one being trained (training mode), and batch statistics would make the two differ before any update.
+    In evaluation a BatchNorm layer is an affine map, so it folds into the convolution before it: a judge's trained
+    encoder is copied exactly and runs twice as fast. Trained from scratch there is no normalisation, as in SB3's
+    NatureCNN: PPO compares the policy that collected a rollout (evaluation mode) with the one being trained (training
+    mode), and batch statistics would make the two differ before any update.
     """
 
     def __init__(self, config: PosteriorConfig):
         """
         Args:
-            config: of the posterior whose encoder this is shaped like.
+            config: configuration of the posterior whose encoder has the same shape.
 
         Raises:
-            ConfigurationError: if its glimpse size or stride is not positive.
+            ConfigurationError: if the glimpse size or the stride is not positive.
         """
         super().__init__()
         self.config = config
@@ -50,29 +50,25 @@ class GlimpseEncoder(nn.Module):
 
     @property
     def width(self) -> int:
-        """F, features of a glimpse."""
+        """F, number of features of a glimpse."""
         return [layer for layer in self.layers if isinstance(layer, nn.Conv2d)][-1].out_channels
 
     def forward(self, glimpses: Tensor) -> Tensor:
-        """(N, g, g, C) float32 in [0, 1] to (N, F) float32."""
+        """Encodes glimpses (N, g, g, C) float32 in [0, 1] as features (N, F) float32."""
         pixels = glimpses.permute(0, 3, 1, 2) * 2.0 - 1.0  # (N, C, g, g), the judge's [-1, 1]
         return self.layers(pixels).flatten(1)  # (N, F): the last layer leaves one pixel
 
     @torch.no_grad()
     def copy_from(self, posterior: GlimpsePosterior) -> None:
-        """Takes over a posterior's trained encoder; the posterior is only read.
+        """Copies the weights of a posterior's trained encoder, its BatchNorm folded in.
 
         Raises:
-            ConfigurationError: if it is shaped otherwise.
+            ConfigurationError: if that encoder has another shape.
         """
-        judges, own = posterior.config, self.config
-        if (judges.glimpse_size, judges.stride, judges.channels, judges.features) != (
-            own.glimpse_size,
-            own.stride,
-            own.channels,
-            own.features,
-        ):
-            raise ConfigurationError(f"an encoder for {own} cannot take over one of {judges}; use the judge's config.")
+        theirs, own = posterior.config, self.config
+        shape = attrgetter("glimpse_size", "stride", "channels", "features")
+        if shape(theirs) != shape(own):
+            raise ConfigurationError(f"an encoder for {own} cannot take over one of {theirs}; use the judge's config.")
         norms = [layer for layer in posterior.encoder if isinstance(layer, nn.BatchNorm2d)]
         convolutions = [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
         for mine, conv, norm in zip(convolutions, _convolutions(posterior), norms, strict=True):
@@ -85,18 +81,18 @@ class GlimpseEncoder(nn.Module):
 
 
 class HistoryExtractor(BaseFeaturesExtractor):
-    """Features of a glimpse history; an architecture says how tokens become features.
+    """Features of a glimpse history. An architecture derives from this and says how tokens become features.
 
     Reads observations of ``observation="history"``, whose glimpses it encodes, and of ``"embedding"``, whose glimpses
-    are encoded already. token(y, l) = relu(A encoder(y) + B loc(l)). Only what the mask marks as seen is computed with.
+    are encoded already: token(y, l) = relu(A encoder(y) + B loc(l)). Glimpses that the mask leaves out are ignored.
     """
 
     needs_grid: bool = False
-    """Whether it takes ``grid``, the fields of the environment's :class:`LocationGrid`, as a keyword argument."""
+    """Whether the class takes the keyword argument ``grid``, the fields of the environment's :class:`LocationGrid`."""
     scores_locations: bool = True
-    """Whether the maps below are wanted: a critic does without, and its features are zero there."""
+    """Whether the maps below are computed; a critic needs none, and its features are zero there."""
     maps: int = 0
-    """L where the last L features are scores of the grid's locations, to be added to the actor's logits; else 0."""
+    """L if the last L features are scores of the grid's locations, to be added to the actor's logits; else 0."""
 
     def __init__(
         self,
@@ -109,15 +105,15 @@ class HistoryExtractor(BaseFeaturesExtractor):
     ):
         """
         Args:
-            observation_space: of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"`` or ``"embedding"``.
             features_dim: H, width of the features.
-            posterior: the fields of the :class:`PosteriorConfig` that the glimpse encoder is shaped by;
-                plain values, so that SB3 stores them with the model and loading needs no judge.
-            frozen: keep the glimpse encoder as it is: for one copied from a judge.
+            posterior: the fields of the :class:`PosteriorConfig` that shapes the glimpse encoder; plain values, so
+                that SB3 stores them with the model and loading needs no judge.
+            frozen: whether the glimpse encoder is never trained, as when it is copied from a judge.
             tokens: width of a glimpse's token.
 
         Raises:
-            ConfigurationError: if the space is another one or its glimpses are of another size.
+            ConfigurationError: if the space is of another kind or its glimpses are of another size.
         """
         super().__init__(observation_space, features_dim=features_dim)
         keys = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
@@ -128,7 +124,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
             )
         self.config = PosteriorConfig(**posterior)
         self.num_glimpses = int(observation_space["mask"].shape[0])  # type: ignore[index]
-        self.encoder: GlimpseEncoder | None = None  # of embeddings there is nothing to encode
+        self.encoder: GlimpseEncoder | None = None  # embeddings are encoded already
         if keys == EMBEDDING_KEYS:
             self.width = observation_space["embeddings"].shape[0] // self.num_glimpses  # type: ignore[index]
         else:
@@ -147,12 +143,12 @@ class HistoryExtractor(BaseFeaturesExtractor):
         self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """Preprocessed observations of B episodes to features (B, H); of whole episodes (:data:`WHOLE`), to those of
-        their T states behind one another, (B * T, H)."""
+        """Returns features (B, H) of preprocessed observations of B episodes; of whole episodes (:data:`WHOLE`) those
+        of their T states, (B * T, H), an episode's behind one another."""
         return self.read_observed(self.encode(observations), observations)
 
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """(B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
+        """Returns (B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
         for key in (ENCODED, "embeddings"):
             if key in observations:
                 return observations[key].unflatten(1, (self.num_glimpses, self.width))
@@ -165,7 +161,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         return features
 
     def read_observed(self, features: Tensor, observations: Mapping[str, Tensor]) -> Tensor:
-        """As :meth:`forward`, given the encoded ``features`` (B, T, F)."""
+        """Returns what :meth:`forward` does, given the encoded ``features`` (B, T, F)."""
         locations = locations_in(observations)
         if WHOLE in observations:
             return self.states(features[:, :-1], locations[:, :-1]).flatten(0, 1)
@@ -173,26 +169,26 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
     @abstractmethod
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
-        """Features of B histories.
+        """Returns the features of B histories.
 
         Args:
             features: (B, t, F) of the encoder.
             locations: (B, t, 2) normalised.
-            counts: (B,) int64: how many of the t glimpses count; what lies behind is not looked at.
+            counts: (B,) int64: number of glimpses in each history; those behind are ignored.
 
         Returns:
             (B, H).
         """
 
     def states(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Features of all prefixes of complete histories, each what :meth:`read` gives for it.
+        """Returns the features that :meth:`read` gives for each prefix of complete histories.
 
         Args:
             features: (B, t, F) of the encoder.
             locations: (B, t, 2) normalised.
 
         Returns:
-            (B, t + 1, H): those at i have read the first i glimpses.
+            (B, t + 1, H): at i those of the first i glimpses.
         """
         batch, steps = features.shape[:2]
         counts = torch.arange(steps + 1, device=features.device).repeat(batch)
@@ -202,26 +198,26 @@ class HistoryExtractor(BaseFeaturesExtractor):
         return read.unflatten(0, (batch, steps + 1))
 
     def tokens(self, features: Tensor, locations: Tensor) -> Tensor:
-        """(..., F) and (..., 2) to (..., tokens)."""
+        """Returns tokens (..., tokens) of features (..., F) at normalised locations (..., 2)."""
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
 def seen_in(observations: Mapping[str, Tensor]) -> Tensor:
-    """(B, T) bool: which glimpses were taken."""
+    """Returns (B, T) bool: which glimpses were taken."""
     return observations["mask"] > 0.5
 
 
 def locations_in(observations: Mapping[str, Tensor]) -> Tensor:
-    """(B, T, 2) normalised."""
+    """Returns the normalised locations (B, T, 2) of the glimpses."""
     return observations["locations"].unflatten(1, (-1, 2))
 
 
 def _convolutions(posterior: GlimpsePosterior) -> list[nn.Conv2d]:
-    """Of a posterior's encoder, first to last."""
+    """Returns the convolutions of a posterior's encoder, first to last."""
     return [layer for layer in posterior.encoder if isinstance(layer, nn.Conv2d)]
 
 
 def _without_norm(conv: nn.Conv2d) -> nn.Conv2d:
-    """A convolution of the same shape with a bias of its own."""
+    """Returns a new convolution of the same shape that has a bias."""
     kernel, stride = conv.kernel_size, conv.stride
     return nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride)  # type: ignore[arg-type]

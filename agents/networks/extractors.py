@@ -1,4 +1,4 @@
-"""How the tokens of a glimpse history become features: a GRU, a set transformer, a CNN on the canvas, or an MLP."""
+"""Architectures: a GRU, a set transformer, a convolution on the canvas, or an MLP over a history's tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,21 +17,13 @@ from glimpse_env.sensing.geometry import LocationGrid
 class RecurrentExtractor(HistoryExtractor):
     """h_t = GRU(h_t-1, token(y_t, l_t)), with a learned h_0 for the empty history: RAM's core."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        *,
-        posterior: Mapping[str, Any],
-        frozen: bool = False,
-        tokens: int = 128,
-        hidden: int = 128,
-    ):
+    def __init__(self, observation_space: spaces.Dict, *, tokens: int = 128, hidden: int = 128, **kwargs: Any):
         """
         Args:
-            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            observation_space, tokens, **kwargs: see :class:`HistoryExtractor`.
             hidden: H, width of the recurrent state and of the features.
         """
-        super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
+        super().__init__(observation_space, features_dim=hidden, tokens=tokens, **kwargs)
         self.core = nn.GRU(tokens, hidden, batch_first=True)
         self.start = nn.Parameter(torch.zeros(hidden))  # h_0
 
@@ -54,26 +46,17 @@ class RecurrentExtractor(HistoryExtractor):
 
 
 class AttentionExtractor(HistoryExtractor):
-    """A set transformer (Lee et al. 2019): self-attention among the tokens, then a learned seed that attends to them,
-    whose output is the features. Without positions: the order of the glimpses does not matter, as it does not to the
-    judge."""
+    """A set transformer (Lee et al. 2019): self-attention among the tokens, then a learned seed that attends to them
+    gives the features. Without positions: the order of the glimpses does not matter, nor does it to the judge."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        *,
-        posterior: Mapping[str, Any],
-        frozen: bool = False,
-        tokens: int = 64,
-        heads: int = 4,
-    ):
+    def __init__(self, observation_space: spaces.Dict, *, tokens: int = 64, heads: int = 4, **kwargs: Any):
         """
         Args:
-            observation_space, posterior, frozen: see :class:`HistoryExtractor`.
+            observation_space, **kwargs: see :class:`HistoryExtractor`.
             tokens: H, width of the tokens and of the features.
-            heads: of attention; a divisor of ``tokens``.
+            heads: number of attention heads; a divisor of ``tokens``.
         """
-        super().__init__(observation_space, features_dim=tokens, posterior=posterior, frozen=frozen, tokens=tokens)
+        super().__init__(observation_space, features_dim=tokens, tokens=tokens, **kwargs)
         self.seed = nn.Parameter(0.1 * torch.randn(tokens))
         self.among = AttentionBlock(tokens, heads)
         self.pool = AttentionBlock(tokens, heads)
@@ -87,30 +70,29 @@ class AttentionExtractor(HistoryExtractor):
 
 
 class AttentionBlock(nn.Module):
-    """MAB(X, Y) = Z + rFF(norm(Z)), Z = X + Attention(norm(X), norm(Y)); of an empty set Y nothing is added to X."""
+    """MAB(X, Y) = Z + rFF(norm(Z)), Z = X + Attention(norm(X), norm(Y)); an empty set Y adds nothing to X.
+
+    Written out, as torch's FLOP counter leaves out the operations of ``F.scaled_dot_product_attention`` on CPUs.
+    """
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.norm, self.norm_set, self.norm_hidden = (nn.LayerNorm(width) for _ in range(3))
-        self.query, self.key_value, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
+        self.query, self.key_value, self.out = (nn.Linear(width, factor * width) for factor in (1, 2, 1))
         self.feed = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor, y: Tensor, seen: Tensor) -> Tensor:
-        """(B, n, H) of x (B, n, H) and the set y (B, m, H), of whose members those count that are ``seen``: (B, m), or
+        """Returns (B, n, H) for x (B, n, H) and the members of the set y (B, m, H) that are ``seen``, bool: (B, m), or
         (B or 1, n, m) where each of x sees others."""
         return self.attend(x, self.keys_and_values(y), seen)
 
     def keys_and_values(self, y: Tensor) -> Tensor:
-        """What :meth:`attend` needs of each member of the set y (B, m, H), whatever the others are: (B, m, 2 H)."""
+        """Returns keys and values (B, m, 2 H) of the set y (B, m, H) for :meth:`attend`, each member's on its own."""
         return self.key_value(self.norm_set(y))
 
     def attend(self, x: Tensor, keys_and_values: Tensor, seen: Tensor) -> Tensor:
-        """See :meth:`forward`."""
+        """Returns what :meth:`forward` does, given the set's :meth:`keys_and_values`."""
         seen = seen[:, None] if seen.ndim == 2 else seen  # (B, n, m)
         if keys_and_values.shape[1]:
             query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1))  # (B, n, heads, H / heads)
@@ -123,23 +105,15 @@ class AttentionBlock(nn.Module):
 
 
 class MLPExtractor(HistoryExtractor):
-    """relu(W sum_i token(y_i, l_i) + b_t): no more than a sum and a layer (Deep Sets, Zaheer et al. 2017)."""
+    """relu(W sum_i token(y_i, l_i) + b_t): a sum and a layer (Deep Sets, Zaheer et al. 2017)."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Dict,
-        *,
-        posterior: Mapping[str, Any],
-        frozen: bool = False,
-        tokens: int = 256,
-        hidden: int = 128,
-    ):
+    def __init__(self, observation_space: spaces.Dict, *, tokens: int = 256, hidden: int = 128, **kwargs: Any):
         """
         Args:
-            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            observation_space, tokens, **kwargs: see :class:`HistoryExtractor`.
             hidden: H, width of the features.
         """
-        super().__init__(observation_space, features_dim=hidden, posterior=posterior, frozen=frozen, tokens=tokens)
+        super().__init__(observation_space, features_dim=hidden, tokens=tokens, **kwargs)
         self.core = nn.Linear(tokens, hidden)
         self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))
 
@@ -154,16 +128,16 @@ class MLPExtractor(HistoryExtractor):
 
 
 class CanvasExtractor(HistoryExtractor):
-    """A convolution on the canvas of the grid's locations, which holds a glimpse's channels where it was taken, and
-    zeros elsewhere.
+    """A convolution on the canvas of the grid's locations, which holds each glimpse's channels where the glimpse was
+    taken, and zeros elsewhere.
 
-    Its kernels span the canvas twice over, so that each location hears of every glimpse and how far off it is; as the
-    canvas is empty but for t places, the map is computed from these alone:
+    Its kernels span the canvas twice over, so that each location's score depends on every glimpse and its offset; as
+    the canvas is empty but for t places, the map is computed from these alone:
 
         score(l) = b(l) + sum_i c(y_i, l_i, s) . k(l - l_i),  s = relu(W sum_i token(y_i, l_i) + b_t)
 
-    The channels c of a glimpse are a small network's, which knows the summary s of all of them. The summary makes up
-    the other features.
+    A small network computes the channels c of a glimpse from its token and the summary s of all glimpses. The summary
+    makes up the other features.
     """
 
     needs_grid = True
@@ -172,25 +146,22 @@ class CanvasExtractor(HistoryExtractor):
         self,
         observation_space: spaces.Dict,
         *,
-        posterior: Mapping[str, Any],
         grid: Mapping[str, Any],
-        frozen: bool = False,
         tokens: int = 256,
         hidden: int = 128,
         channels: int = 64,
+        **kwargs: Any,
     ):
         """
         Args:
-            observation_space, posterior, frozen, tokens: see :class:`HistoryExtractor`.
+            observation_space, tokens, **kwargs: see :class:`HistoryExtractor`.
             grid: the fields of the environment's :class:`LocationGrid`.
-            hidden: width of the summary; there are as many features, and one more for each location.
-            channels: of the canvas.
+            hidden: width of the summary; the features are the summary and a score for each location.
+            channels: number of channels of the canvas.
         """
         self.side = LocationGrid(**grid).side
         count = self.side**2
-        super().__init__(
-            observation_space, features_dim=hidden + count, posterior=posterior, frozen=frozen, tokens=tokens
-        )
+        super().__init__(observation_space, features_dim=hidden + count, tokens=tokens, **kwargs)
         self.maps = count
         self.torch_grid = TorchGrid(LocationGrid(**grid))
         self.summary = nn.Linear(tokens, hidden)
@@ -215,10 +186,10 @@ class CanvasExtractor(HistoryExtractor):
         return self._with_scores(summary, tokens, locations, seen.expand(len(features), -1, -1))
 
     def _with_scores(self, summary: Tensor, tokens: Tensor, locations: Tensor, seen: Tensor) -> Tensor:
-        """(B, n, H + L): summaries (B, n, H) of n sets of glimpses, and their scores of all locations.
+        """Returns summaries of n sets of glimpses and their scores of all locations, (B, n, H + L).
 
         Args:
-            summary: of each set.
+            summary: (B, n, H) of each set.
             tokens: (B, t, tokens) of all glimpses.
             locations: (B, t, 2) normalised.
             seen: (B, n, t) bool: which glimpses are in which set.

@@ -1,4 +1,4 @@
-"""The grid of locations, for tensors."""
+"""The grid of locations for batches of tensors."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,26 @@ from glimpse_env.sensing.geometry import LocationGrid
 
 @dataclass(frozen=True)
 class TorchGrid:
-    """Grid locations of normalised coordinates."""
+    """Finds grid locations by the normalised coordinates that observations hold, see :class:`LocationGrid`."""
 
     grid: LocationGrid
 
     def nearest(self, locations: Tensor) -> Tensor:
-        """(...,) int64: the grid location nearest to normalised ``locations`` (..., 2)."""
+        """Returns (...,) int64: the index of the grid location nearest to normalised ``locations`` (..., 2)."""
         steps = ((locations + 1.0) * (self.grid.span / 2 / self.grid.stride)).round().long()
         steps = steps.clamp(0, self.grid.side - 1)
         return steps[..., 0] * self.grid.side + steps[..., 1]
 
     def visited(self, locations: Tensor, seen: Tensor) -> Tensor:
-        """(..., L) bool: which were looked at, of normalised ``locations`` (..., t, 2) those that are ``seen``
-        (..., t) bool."""
+        """Returns (..., L) bool: which grid locations are among the normalised ``locations`` (..., t, 2) that are
+        ``seen``, (..., t) bool."""
         index = self.nearest(locations)  # (..., t)
         counts = torch.zeros(*index.shape[:-1], len(self.grid), dtype=torch.int64, device=index.device)
         return counts.scatter_add_(-1, index, seen.long()) > 0
 
     def visited_before(self, locations: Tensor) -> Tensor:
-        """(..., t + 1, L) bool: which were looked at among the first i of ``locations`` (..., t, 2), for i in 0..t."""
+        """Returns (..., t + 1, L) bool: at i, which grid locations are among the first i of the normalised
+        ``locations`` (..., t, 2)."""
         index = self.nearest(locations)[..., None]  # (..., t, 1)
         steps = index.shape[-2]
         looked = torch.zeros(*index.shape[:-2], steps + 1, len(self.grid), dtype=torch.int64, device=index.device)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation.evaluate import record
+from agents.evaluation.recordings import record
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Assessment

@@ -1,15 +1,8 @@
-"""Training of networks that look and classify: RAM, with partial supervision, with wake-sleep, with pretraining.
+"""Trains networks that look and classify: RAM, with partial supervision, with wake-sleep, with pretraining.
 
-One minibatch is one episode on each of B images, played by the network as it acts; then the network reads all its
-glimpses together, with gradients. The loss is, with S its episodes that are supervised by an image's sequence,
-
-    mean_i CE_i  +  a mean_(i in S) sum_t -log pi(l_t | h_t-1)
-                 +  b mean_(i not in S) sum_t -log pi(l_t | h_t-1) (R_i - b(h_t-1))  +  c mean (R_i - b(h_t-1))^2
-                 -  e mean_(i not in S) sum_t H[ pi(. | h_t-1) ]
-
-The glimpses of episodes in S are fixed to the sequence, and they know no REINFORCE; the others sample (Harvey et al.
-2019). All terms are means, so that no weight depends on the batch's size. Sampled locations reach the network as
-numbers from the environment: they carry no gradient.
+A minibatch is one episode on each of B images. The network plays it as it acts, then reads all its glimpses together,
+with gradients, for the loss (:mod:`agents.ram.losses`). Sampled locations reach the network as numbers from the
+environment: they carry no gradient.
 """
 
 from collections.abc import Mapping
@@ -25,8 +18,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
-from torch.nn import functional as F
 
+from agents.ram.losses import Played, Weights, loss_terms
+from agents.ram.minibatches import FREE, Minibatch, MinibatchSampler, random_stream
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
 from agents.registry import episodes_of, posterior_config
@@ -36,79 +30,23 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 
-FREE = -1
-"""In place of a location: it is sampled."""
 FEATURES = 96
 """Width of the glimpse encoder's output by default: half the judge's, at a third of its cost."""
 LEARNING_RATE = 1e-3
-_IMAGES, _SUPERVISED, _HEURISTIC, _SAMPLING = range(4)
-"""What random numbers are for: each has a stream of its own."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of the terms of the loss, beside the classification's, which is 1."""
-
-    imitation: float = 0.2
-    """Of -log pi over the locations of a sequence, a mean over supervised images of the sum over t."""
-    reinforce: float = 0.2
-    """Of the policy gradient's term, a mean over the other images of the sum over t."""
-    baseline: float = 0.5
-    """Of (R - b(h_t))^2, a mean over the same images and t."""
-    entropy: float = 0.001
-    """Of the locator's entropy in nats, which is a gain: a mean over the same images of the sum over t. RAM's own is a
-    Gaussian of fixed width, which never stops to explore; one over a grid soon looks at one place without this, and the
-    classifier learns the training images by heart."""
-
-
-@dataclass(frozen=True)
-class Minibatch:
-    """What the B episodes of an iteration are to be like."""
-
-    indices: np.ndarray
-    """(B,) int64: images of the training split."""
-    given: np.ndarray
-    """(B, T) int64: where to look, or FREE."""
-    supervised: np.ndarray
-    """(B,) bool: whether the locations given are to be imitated."""
-    group: int = 1
-    """Neighbouring episodes on one image, whose locations are proposed by wake-sleep's q; 1 without."""
 
 
 @dataclass(frozen=True)
 class Episodes:
     """B episodes as they were played."""
 
-    chosen: np.ndarray
-    """(B, T) int64: grid locations."""
+    locations: np.ndarray
+    """(B, T) int64: grid locations in the order they were looked at."""
     glimpses: np.ndarray
     """(B, T, g * g * C * scales) float32."""
     places: np.ndarray
     """(B, T, 2) float32: the locations, normalised."""
     returns: np.ndarray
-    """(B,): what the environment paid."""
-
-
-@dataclass(frozen=True)
-class Played:
-    """What the network makes of B episodes, with gradients."""
-
-    log_pi: Tensor
-    """(B, T): log pi(l_t | h_t-1) of the locations taken."""
-    entropies: Tensor
-    """(B, T): H[pi(. | h_t-1)], nats."""
-    log_q: Tensor | None
-    """(B, T): the proposal's, where it proposed."""
-    values: Tensor
-    """(B, T): b(h_t-1)."""
-    logits: Tensor
-    """(B, T, classes) of the classifier after each glimpse, or (B, 1, classes) after the last."""
-    foreseen: Tensor | None
-    """(B, T - 1): the entropies expected after the second to the last glimpse, a glimpse before."""
-    labels: Tensor
-    """(B,) int64."""
-    returns: Tensor
-    """(B,): what the environment paid."""
+    """(B,): the episodes' returns."""
 
 
 class RAM(BaseAlgorithm):
@@ -145,24 +83,25 @@ class RAM(BaseAlgorithm):
         """
         Args:
             policy: ``"RAMPolicy"``.
-            env: this project's, B environments; or None to load a model that only acts.
-            sequences: of the images that are supervised; None for none. They are not saved with the model. The others
-                are played freely; where all images have one, all of them are too, in minibatches' other parts.
-            supervised_share: of a minibatch, which supervised images make up; in 0..1.
+            env: B of this project's environments; or None to load a model that only acts.
+            sequences: sequences of the supervised images; None for none. They are not saved with the model. The other
+                images, or all where each has a sequence, are played freely in the rest of the minibatches.
+            supervised_share: share of supervised episodes in a minibatch, in 0..1.
             wake_sleep: episodes on an image that are weighted against each other (WS-RAM, Ba et al. 2015), a divisor
                 of B; 0 for REINFORCE.
             pretraining: iterations at first that look at random and train all but the locator (RAM+).
-            every_step: whether the classifier is trained after every glimpse, and the entropy to come is foreseen:
-                what stopping early needs.
-            weights: of the loss's terms.
-            learning_rate: Adam's; a number or SB3's schedule.
-            max_grad_norm: to which gradients are clipped.
+            every_step: whether the classifier is trained after every glimpse and the next entropy is predicted, which
+                early stopping needs.
+            weights: weights of the loss's terms.
+            learning_rate: learning rate of Adam, a number or SB3's schedule.
+            max_grad_norm: norm to which gradients are clipped.
             policy_kwargs: see :class:`RAMPolicy`; ``posterior`` and what follows from the environment are filled in.
-            seed: of the weights and of all that is drawn.
+            seed: seed of the weights and of all draws.
             tensorboard_log, stats_window_size, verbose, device: as in SB3.
 
         Raises:
-            ConfigurationError: if an argument is out of range, sequences do not fit the environment, or it is another.
+            ConfigurationError: if an argument is out of range, or the environment is of another kind or does not fit
+                the sequences.
         """
         self.wake_sleep = whole_number("wake_sleep", wake_sleep, 0)
         self.pretraining = whole_number("pretraining", pretraining, 0)
@@ -228,9 +167,10 @@ class RAM(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> "RAM":
-        """As SB3's; ``total_timesteps`` are environment steps, T + 1 of each environment an iteration.
+        """Trains as SB3 does; an iteration takes T + 1 environment steps in each environment.
 
         Args:
+            total_timesteps: environment steps, over all environments.
             log_interval: iterations between two entries of the log, which are means over them.
 
         Raises:
@@ -261,63 +201,23 @@ class RAM(BaseAlgorithm):
         return play(self, dataset, None, indices, observation="glimpse", progress=False)
 
     def loss(self, drawn: Minibatch, played: Played) -> Tensor:
-        """L of a minibatch that was played; logs its terms."""
-        every = played.labels[:, None].expand(played.logits.shape[:2])
-        errors = F.cross_entropy(played.logits.flatten(0, 1), every.flatten(), reduction="none").view(every.shape)
-        last, errors = errors[:, -1], errors.mean(1)  # (B,)
-        terms: dict[str, Tensor] = {}
-        if played.log_q is not None:
-            terms |= self._wake_sleep_terms(drawn, played, errors, last)
-        else:
-            terms["classification"] = errors.mean()
-            supervised = torch.as_tensor(drawn.supervised, device=self.device)
-            free = torch.as_tensor((drawn.given == FREE).all(1), device=self.device)
-            if supervised.any():
-                terms["imitation"] = -self.weights["imitation"] * played.log_pi[supervised].sum(1).mean()
-            if free.any():
-                values, returns = played.values[free], played.returns[free, None]
-                advantages = (returns - values).detach()
-                terms["reinforce"] = -self.weights["reinforce"] * (played.log_pi[free] * advantages).sum(1).mean()
-                terms["entropy"] = -self.weights["entropy"] * played.entropies[free].sum(1).mean()
-                terms["baseline"] = self.weights["baseline"] * (returns - values).square().mean()
-        if played.foreseen is not None:
-            entropies = torch.distributions.Categorical(logits=played.logits.detach()).entropy()
-            terms["foresight"] = (played.foreseen - entropies[:, 1:]).square().mean()
+        """Returns the loss of a minibatch that was played; logs its terms."""
+        terms, samples = loss_terms(drawn, played, self.weights)
         for name, term in terms.items():
             self.logger.record_mean(f"train/{name}_loss", term.item())
+        if samples is not None:
+            self.logger.record_mean("train/effective_samples", samples)
         return torch.stack(list(terms.values())).sum()
-
-    def _wake_sleep_terms(self, drawn: Minibatch, played: Played, errors: Tensor, last: Tensor) -> dict[str, Tensor]:
-        """Those of WS-RAM, from M episodes a_m ~ q on each image:
-
-            w_m = p(theta | a_m) p(a_m) / q(a_m), normalised over m;  -sum_m w_m [log p(theta, a_m) + log q(a_m)]
-
-        with p(theta | a_m) the classifier's answer, of which ``last`` (B,) is the -log. q learns in the same way, which
-        is its wake phase.
-        """
-        assert played.log_q is not None
-        log_pi, log_q = (log.sum(1).unflatten(0, (-1, drawn.group)) for log in (played.log_pi, played.log_q))  # (b, M)
-        errors, last = (error.unflatten(0, (-1, drawn.group)) for error in (errors, last))
-        weights = (-last + log_pi - log_q).detach().softmax(1)
-        self.logger.record_mean("train/effective_samples", (1 / weights.square().sum(1)).mean().item())
-        return {
-            "classification": (weights * errors).sum(1).mean(),
-            "prior": -self.weights["imitation"] * (weights * log_pi).sum(1).mean(),
-            "proposal": -self.weights["imitation"] * (weights * log_q).sum(1).mean(),
-        }
 
     # -- an iteration ---------------------------------------------------------------------------------------------
 
     @cached_property
     def _episodes(self) -> EpisodeBatch:
-        """What the environments are made of."""
+        """Episodes that the environments run."""
         batch = episodes_of(self.env)
         if batch.task != "classify":
             raise ConfigurationError("RAM needs an environment with task='classify', e.g. GlimpseBirdsClassify-v0.")
         return batch
-
-    def _generator(self, what: int, number: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed or 0, what, number])
 
     def _check_sequences(self, episodes: EpisodeBatch) -> None:
         if self.sequences is None:
@@ -330,74 +230,43 @@ class RAM(BaseAlgorithm):
             )
         self.sequences = self.sequences.first(num_glimpses=steps)
 
-    def _draw(self) -> Minibatch:
-        """The images of this iteration: passes over them in an order drawn anew for each."""
-        episodes, number = self._episodes, self.iterations
-        steps, count = episodes.geometry.num_glimpses, self.n_envs
-        if self.wake_sleep:
-            images = self._in_turn(_IMAGES, len(episodes.dataset), count // self.wake_sleep, number)
-            rows = np.repeat(images, self.wake_sleep)
-            return Minibatch(rows, np.full((count, steps), FREE), np.zeros(count, dtype=bool), self.wake_sleep)
-        supervised = 0 if self.sequences is None else round(self.supervised_share * count)
-        free = self._free_images[self._in_turn(_IMAGES, len(self._free_images), count - supervised, number)]
-        given = np.full((count, steps), FREE)
-        if number < self.pretraining:
-            given = self._generator(_HEURISTIC, number).integers(len(episodes.grid), size=given.shape)
-        indices = free
-        if self.sequences is not None:
-            chosen = self._in_turn(_SUPERVISED, len(self.sequences), supervised, number)
-            indices = np.concatenate([self.sequences.indices[chosen], free])
-            given[:supervised] = self.sequences.locations[chosen]
-        return Minibatch(indices, given, np.arange(count) < supervised)
-
     @cached_property
-    def _free_images(self) -> np.ndarray:
-        """Those without a sequence; where all have one, all."""
-        every = np.arange(len(self._episodes.dataset))
-        free = every if self.sequences is None else np.setdiff1d(every, self.sequences.indices)
-        return free if len(free) else every
-
-    def _in_turn(self, what: int, count: int, wanted: int, number: int) -> np.ndarray:
-        """(wanted,) of 0..count - 1 for iteration ``number``: all come once before one comes again."""
-        places = np.arange(number * wanted, (number + 1) * wanted)
-        return np.concatenate(
-            [
-                self._order(what, int(turn), count)[places[places // count == turn] % count]
-                for turn in np.unique(places // count)
-            ]
-            or [np.empty(0, dtype=np.int64)]
+    def _sampler(self) -> MinibatchSampler:
+        episodes = self._episodes
+        return MinibatchSampler(
+            self.seed or 0,
+            images=len(episodes.dataset),
+            locations=len(episodes.grid),
+            steps=episodes.geometry.num_glimpses,
+            episodes=self.n_envs,
+            sequences=self.sequences,
+            supervised_share=self.supervised_share,
+            wake_sleep=self.wake_sleep,
+            pretraining=self.pretraining,
         )
 
-    def _order(self, what: int, turn: int, count: int) -> np.ndarray:
-        key = (what, turn, count)
-        if key not in self._orders:
-            for old in [old for old in self._orders if old[0] == what and old[1] < turn - 1]:
-                del self._orders[old]
-            self._orders[key] = self._generator(what, turn).permutation(count)
-        return self._orders[key]
-
-    @cached_property
-    def _orders(self) -> dict[tuple[int, int, int], np.ndarray]:
-        return {}
+    def _draw(self) -> Minibatch:
+        """Returns the minibatch of this iteration."""
+        return self._sampler.draw(self.iterations)
 
     @torch.no_grad()
     def _play(self, drawn: Minibatch, callback: BaseCallback) -> Episodes | None:
-        """The episodes, played by the network as it acts; None if the callback stops training."""
+        """Plays the episodes with the network as it acts; None if the callback stops training."""
         env, episodes, network = self.env, self._episodes, self.policy.network
         assert env is not None
         self.policy.set_training_mode(False)
         context = self._context(drawn)
-        chance = torch.Generator(self.device).manual_seed(
-            int(self._generator(_SAMPLING, self.iterations).integers(2**62))
-        )
+        seed = int(random_stream(self.seed or 0, "sampling", self.iterations).integers(2**62))
+        generator = torch.Generator(self.device).manual_seed(seed)
         env.set_options([{"index": int(index)} for index in drawn.indices])
         env.reset()
         state, memory = network.core.begin(self.n_envs)
-        chosen, glimpses, places, returns = [], [], [], np.zeros(self.n_envs)
+        locations, glimpses, places, returns = [], [], [], np.zeros(self.n_envs)
         for t in range(episodes.geometry.num_glimpses):
-            sampled = torch.multinomial(self._chances(state, context), 1, generator=chance)[:, 0].cpu().numpy()
-            chosen.append(np.where(drawn.given[:, t] == FREE, sampled, drawn.given[:, t]))
-            observations, rewards = self._step(np.stack([chosen[-1], np.zeros_like(sampled)], axis=1), callback)
+            probabilities = self._sampling_probs(state, context)
+            sampled = torch.multinomial(probabilities, 1, generator=generator)[:, 0].cpu().numpy()
+            locations.append(np.where(drawn.given[:, t] == FREE, sampled, drawn.given[:, t]))
+            observations, rewards = self._step(np.stack([locations[-1], np.zeros_like(sampled)], axis=1), callback)
             if observations is None:
                 return None
             returns += rewards
@@ -409,17 +278,17 @@ class RAM(BaseAlgorithm):
         if observations is None:
             return None
         return Episodes(
-            np.stack(chosen, axis=1), np.stack(glimpses, axis=1), np.stack(places, axis=1), returns + rewards
+            np.stack(locations, axis=1), np.stack(glimpses, axis=1), np.stack(places, axis=1), returns + rewards
         )
 
     def read(self, drawn: Minibatch, episodes: Episodes) -> Played:
-        """What the network, in training, makes of episodes that were played."""
+        """Returns what the network, in training mode, computes for episodes that were played."""
         network, batch = self.policy.network, self.n_envs
         self.policy.set_training_mode(True)
         shown = {"glimpse": episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])}
         shown["location"] = episodes.places.reshape(-1, 2)
         states = network.states(network.read(shown).unflatten(0, (batch, -1)))  # (B, T + 1, H)
-        before, taken = states[:, :-1], torch.as_tensor(episodes.chosen, device=self.device)[..., None]
+        before, taken = states[:, :-1], torch.as_tensor(episodes.locations, device=self.device)[..., None]
         context = self._context(drawn)
         proposed = None if context is None else self._proposed(before, context)
         pi = torch.distributions.Categorical(logits=network.locator(before), validate_args=False)
@@ -438,25 +307,25 @@ class RAM(BaseAlgorithm):
         return torch.as_tensor(self._episodes.dataset.labels[drawn.indices], device=self.device)
 
     def _context(self, drawn: Minibatch) -> Tensor | None:
-        """What wake-sleep's proposal is shown of the images; None without it."""
+        """Returns the input of wake-sleep's proposal; None without wake-sleep."""
         if self.policy.proposal is None or drawn.group == 1:
             return None
         images = torch.from_numpy(self._episodes.dataset.images[drawn.indices]).to(self.device)
         return self.policy.proposal.context(images, self._labels(drawn))
 
-    def _chances(self, state: Tensor, context: Tensor | None) -> Tensor:
-        """(B, L): how probable each location is to be sampled next."""
+    def _sampling_probs(self, state: Tensor, context: Tensor | None) -> Tensor:
+        """Returns (B, L), the probabilities by which the next location is sampled."""
         logits = self.policy.network.locator(state) if context is None else self._proposed(state, context)
         return logits.softmax(-1)
 
     def _proposed(self, states: Tensor, context: Tensor) -> Tensor:
-        """The proposal's logits (B, ..., L) for states (B, ..., H)."""
+        """Returns the proposal's logits (B, ..., L) for states (B, ..., H)."""
         assert self.policy.proposal is not None
         shape = (*states.shape[:-1], context.shape[-1])
         return self.policy.proposal(states, context.view(len(context), *[1] * (states.ndim - 2), -1).expand(shape))
 
     def _step(self, actions: np.ndarray, callback: BaseCallback) -> tuple[Any, np.ndarray]:
-        """Observations and rewards of one step; None in place of the former if the callback stops training."""
+        """Returns observations and rewards of one step; None for observations if the callback stops training."""
         assert self.env is not None
         observations, rewards, dones, infos = self.env.step(actions)
         self.num_timesteps += self.n_envs
@@ -485,7 +354,7 @@ class RAM(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "sequences", "_episodes", "_free_images", "_orders"]
+        return [*super()._excluded_save_params(), "sequences", "_episodes", "_sampler"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -1,4 +1,4 @@
-"""The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014): it looks and it classifies."""
+"""The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014), which looks and classifies."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -16,18 +16,19 @@ ENCODERS = ("conv", "spatial", "linear")
 
 
 class GlimpseNetwork(nn.Module):
-    """token(y, l) = relu(norm(A encoder(y) + B loc(l))): what is seen, and where.
+    """token(y, l) = relu(A encoder(y) + B loc(l)) of a glimpse y at location l.
 
-    The encoder has the judge's convolutions, which are *valid*, with batch normalisation; or two, and a layer on all
-    they give, which tells shapes apart better; or it is RAM's own layer on the pixels. Without the normalisation RAM
-    takes several times as long to find what to look for. Its statistics have to be of the glimpses of all steps
-    together: at one step all episodes may look at the same place, and then the network would be another when it acts.
+    The encoder ``"conv"`` has the judge's *valid* convolutions; ``"spatial"`` two convolutions and a dense layer on all
+    their outputs, which tells shapes apart better; ``"linear"`` RAM's own dense layer on the pixels. All have batch
+    normalisation, without which RAM learns several times as slowly where to look. Its statistics must be those of the
+    glimpses of all steps together: at one step all episodes may look at the same place, and the network in evaluation
+    mode would differ from the one trained.
     """
 
     def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv"):
         """
         Args:
-            config: glimpse size, stride, channels and ``features``, the width of the encoder's output, count.
+            config: its glimpse size, stride, channels and ``features``, the width of the encoder's output, are used.
             tokens: width of a token.
             encoder: ``"conv"``, ``"spatial"`` or ``"linear"``.
 
@@ -63,16 +64,16 @@ class GlimpseNetwork(nn.Module):
         self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """(B, g * g * C * scales) in [0, 1] and (B, 2) normalised to (B, tokens)."""
+        """Returns tokens (B, tokens) of glimpses (B, g * g * C * scales) in [0, 1] at normalised locations (B, 2)."""
         pixels = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
         features = self.encoder(pixels).flatten(1)
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
 def spatial_plan(glimpse_size: int) -> Plan:
-    """A convolution that halves a glimpse, one of 2 x 2 pixels, and a layer on all the places that are left.
+    """Returns a plan of a convolution that halves a glimpse, one of 2 x 2 pixels, and a layer on all remaining places.
 
-    A dense pass does not agree with it, as one does with :func:`encoder_plan`'s, whose total stride is the grid's.
+    Unlike :func:`encoder_plan`, whose total stride is the grid's, it cannot be applied densely to whole images.
     """
     shapes, side = [], glimpse_size
     for kernel, stride in ((3 + (side + 1) % 2, 2), (2, 1)):  # no pixel is left out
@@ -84,18 +85,18 @@ def spatial_plan(glimpse_size: int) -> Plan:
 
 
 class Core(nn.Module, ABC, Generic[Memory]):
-    """Reads tokens one by one."""
+    """Recurrent core: reads tokens one by one."""
 
     @abstractmethod
     def begin(self, batch: int) -> tuple[Tensor, Memory]:
-        """h_0 (B, H) of ``batch`` episodes, and what is remembered of them."""
+        """Returns h_0 (B, H) of ``batch`` episodes and the initial memory."""
 
     @abstractmethod
     def step(self, token: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """h_t (B, H) once a token (B, tokens) more has been read, and what is remembered then."""
+        """Returns h_t (B, H) and the memory after reading one more token (B, tokens)."""
 
     def states(self, tokens: Tensor) -> Tensor:
-        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        """Returns h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
         state, memory = self.begin(len(tokens))
         states = [state]
         for token in tokens.unbind(1):
@@ -122,9 +123,9 @@ class GRUCore(Core[Tensor]):
 
 
 class TransformerCore(Core[tuple[Tensor, ...]]):
-    """Causal self-attention over the tokens so far, a learned one before them; no positions but the locations'.
+    """Causal self-attention over the tokens so far, behind a learned first one; the only positions are the locations.
 
-    What is remembered of a token is its keys and values in each layer, (B, t, 2 H), so that none is read twice.
+    The memory holds the tokens' keys and values in each layer, (B, t, 2 H), so that no token is read twice.
     """
 
     def __init__(self, tokens: int, hidden: int, heads: int = 4, layers: int = 2):
@@ -141,7 +142,7 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
         return self._read(self.project(token), memory)
 
     def states(self, tokens: Tensor) -> Tensor:
-        """All steps in one pass, in which each sees no later one."""
+        """Returns h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens), computed in one pass with a causal mask."""
         x = torch.cat([self.start.expand(len(tokens), 1, -1), self.project(tokens)], dim=1)  # (B, t + 1, H)
         earlier = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
         for block in cast(Iterable[AttentionBlock], self.blocks):
@@ -157,17 +158,17 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
 
 
 CORES: dict[str, type[Core[Any]]] = {"gru": GRUCore, "transformer": TransformerCore}
-"""By name."""
+"""Cores by name."""
 
 
 class RAMNetwork(nn.Module):
-    """Glimpse network, core, and what is read off the core's state h_t.
+    """Glimpse network, core, and heads on the core's state h_t.
 
     Attributes:
-        locator: logits of pi(l_t+1 | h_t).
-        classifier: logits of p(theta | h_t), trained after the last glimpse, or after each.
-        baseline: b(h_t), the return that is expected; reads h_t without moving it.
-        foresight: the entropy in nats that p(theta | h_t+1) is expected to have; reads h_t without moving it.
+        locator: computes logits of pi(l_t+1 | h_t).
+        classifier: computes logits of p(theta | h_t); trained after the last glimpse, or after each.
+        baseline: computes b(h_t), the expected return; its gradients do not reach h_t.
+        foresight: computes the expected entropy of p(theta | h_t+1) in nats; its gradients do not reach h_t.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class RAMNetwork(nn.Module):
         Args:
             posterior: the fields of the :class:`PosteriorConfig` that shapes the glimpse encoder; plain values, so that
                 SB3 stores them with the model.
-            num_locations: L, of the grid.
+            num_locations: L, number of the grid's locations.
             core: a key of :data:`CORES`.
             encoder: see :class:`GlimpseNetwork`.
             tokens: width of a glimpse's token.
@@ -204,21 +205,21 @@ class RAMNetwork(nn.Module):
         self.foresight = _head(hidden, 1)
 
     def read(self, observation: Mapping[str, Any]) -> Tensor:
-        """Tokens (B, tokens) of the newest glimpses in observations of B episodes."""
+        """Returns tokens (B, tokens) of the newest glimpses in observations of B episodes."""
         device = next(self.parameters()).device
         glimpses, locations = (torch.as_tensor(observation[key], device=device) for key in ("glimpse", "location"))
         return self.glimpse_network(glimpses, locations)
 
     def states(self, tokens: Tensor) -> Tensor:
-        """h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
+        """Returns h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens)."""
         return self.core.states(tokens)
 
     def expected_return(self, state: Tensor) -> Tensor:
-        """b(h) of states (..., H): (...)."""
+        """Returns b(h), (...), of states (..., H)."""
         return self.baseline(state.detach())[..., 0]
 
     def expected_entropy(self, state: Tensor) -> Tensor:
-        """What the classifier's entropy is expected to be a glimpse later, of states (..., H): (...) nats."""
+        """Returns the classifier's expected entropy one glimpse later, (...) nats, in states (..., H)."""
         return torch.relu(self.foresight(state.detach())[..., 0])
 
 

@@ -1,4 +1,4 @@
-"""RAM's network as an SB3 policy: one action names where to look next and what the image is taken for."""
+"""RAM's network as an SB3 policy, whose actions are pairs of the next location and the predicted class."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,17 +16,17 @@ from agents.ram.network import RAMNetwork
 from glimpse_env.errors import ConfigurationError
 
 KEYS = frozenset({"glimpse", "location", "step"})
-"""Of an observation space with ``observation="glimpse"``."""
+"""Keys of an observation space with ``observation="glimpse"``."""
 
 
 class RAMPolicy(BasePolicy):
-    """Remembers the glimpses itself: it is shown the newest one, and its state holds the tokens of all.
+    """Policy that observes the newest glimpse; its state holds the tokens of all glimpses.
 
     Attributes:
-        network: looks and classifies; it is trained.
-        averaged: the average of its weights and statistics as training went on; None where none is kept.
-        proposal: q(l | h_t, theta, x) of wake-sleep training, which is shown label and image; else None.
-        last_probabilities: (B, classes) float32, p(theta | y_1:t, l_1:t) behind what :meth:`predict` named last.
+        network: the network that is trained.
+        averaged: moving average of its weights and statistics; None without averaging.
+        proposal: q(l | h_t, theta, x) of wake-sleep training, which observes label and image; else None.
+        last_probabilities: (B, classes) float32, p(theta | y_1:t, l_1:t) at the last call of :meth:`predict`.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class RAMPolicy(BasePolicy):
     ):
         """
         Args:
-            observation_space: of ``observation="glimpse"``.
+            observation_space: that of ``observation="glimpse"``.
             action_space: ``MultiDiscrete([locations, classes])``.
-            lr_schedule: SB3's.
+            lr_schedule: SB3's learning rate schedule.
             posterior, core, encoder, tokens, hidden: see :class:`RAMNetwork`.
-            averaging: decay of an exponential moving average of the weights over iterations, by which :meth:`predict`
-                then acts, in 0..1: it hides how a constant learning rate makes them jitter. In iteration n the decay
-                is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
+            averaging: decay, 0 or more and below 1, of an exponential moving average of the weights over iterations,
+                by which :meth:`predict` then acts: it smooths the noise of a constant learning rate. In iteration n
+                the decay is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
             proposal: whether there is a proposal network.
-            image_channels: of the images that it is shown.
+            image_channels: channels of the images that the proposal network observes.
 
         Raises:
-            ConfigurationError: if a space is another one, or averaging is out of range.
+            ConfigurationError: if a space is of another kind, or averaging is out of range.
         """
         if not 0 <= averaging < 1:
-            raise ConfigurationError(f"averaging={averaging} must lie in 0..1, and below 1.")
+            raise ConfigurationError(f"averaging={averaging} must be at least 0 and below 1.")
         if not isinstance(action_space, spaces.MultiDiscrete) or len(action_space.nvec) != 2:
             raise ConfigurationError(f"RAM needs task='classify' with action='discrete', not actions {action_space}.")
         if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != KEYS:
@@ -85,7 +85,7 @@ class RAMPolicy(BasePolicy):
         self.proposal = Proposal(locations, classes, image_channels, hidden) if proposal else None
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
         self.averaged: AveragedModel | None = None
-        if averaging:  # after the optimiser, which has no business with it
+        if averaging:  # after the optimiser, which must not train it
             average = partial(_average, averaging)
             self.averaged = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True).requires_grad_(False)
         self.last_probabilities = np.zeros((0, classes), dtype=np.float32)
@@ -95,11 +95,11 @@ class RAMPolicy(BasePolicy):
 
     @property
     def acting(self) -> RAMNetwork:
-        """The network by which :meth:`predict` acts."""
+        """Network by which :meth:`predict` acts."""
         return self.network if self.averaged is None else cast(RAMNetwork, self.averaged.module)
 
     def update_average(self) -> None:
-        """Takes the network as it is now into the average, where one is kept."""
+        """Adds the present weights to the moving average, if there is one."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
 
@@ -111,12 +111,12 @@ class RAMPolicy(BasePolicy):
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, Any]:
-        """Where to look next, and the class that is most probable now.
+        """Returns where to look next and the most probable class.
 
         Args:
-            observation: of B episodes, or of one without a batch axis.
-            state: what the last call returned; None at the first step. It is (B, T, tokens) float32.
-            episode_start: of no account: the observations tell the step.
+            observation: observations of B episodes, or of one without a batch axis.
+            state: (B, T, tokens) float32 that the last call returned; None at the first step.
+            episode_start: ignored, as the observations tell the step.
             deterministic: whether to take the most probable location in place of a random one.
 
         Returns:
@@ -142,17 +142,18 @@ class RAMPolicy(BasePolicy):
         return (actions[0] if single else actions), tokens
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        raise NotImplementedError("a policy that remembers acts by predict alone")
+        raise NotImplementedError("a policy with memory acts by predict() only")
 
 
 class Proposal(nn.Module):
-    """q(l_t+1 | h_t, theta, x): where to look for what the image is known to show (Ba et al. 2015).
+    """q(l_t+1 | h_t, theta, x): where to look, given the label theta and the image x (Ba et al. 2015).
 
-    It is shown the label and the whole image, 16 x 16 pixels of it, and only serves to train: it proposes sequences
-    that explain the label.
+    Observes the label and the whole image at 16 x 16 pixels. It is only used in training, to propose sequences that
+    explain the label.
     """
 
     SIDE = 16
+    """Pixels along a side of the image it observes."""
 
     def __init__(self, num_locations: int, num_classes: int, image_channels: int, hidden: int):
         super().__init__()
@@ -167,21 +168,21 @@ class Proposal(nn.Module):
         self.out = nn.Linear(hidden, num_locations)
 
     def context(self, images: Tensor, labels: Tensor) -> Tensor:
-        """(B, 2 H) of images (B, H, W, C) uint8 and labels (B,)."""
+        """Returns features (B, 2 H) of images (B, H, W, C) uint8 and labels (B,)."""
         pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         return torch.cat([self.image(pixels), self.label(labels)], dim=1)
 
     def forward(self, states: Tensor, context: Tensor) -> Tensor:
-        """Logits (..., L) given the core's states (..., H), which it does not move, and contexts (..., 2 H)."""
+        """Returns logits (..., L) of the core's states (..., H), which get no gradient, and contexts (..., 2 H)."""
         return self.out(torch.relu(self.joint(torch.cat([states.detach(), context], dim=-1))))
 
 
 def _average(decay: float, averaged: list[Tensor], current: list[Tensor], iterations: Tensor) -> None:
-    """Takes ``current`` into ``averaged``, which ``iterations`` others are in."""
+    """Adds ``current`` weights to ``averaged``, the moving average of ``iterations`` earlier ones."""
     count = int(iterations)
     get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, iterations)
 
 
 def _no_schedule(_: float) -> float:
-    """What SB3's policies are saved with in place of their schedule."""
+    """Stands in for the learning rate schedule in saved policies."""
     return 0.0

@@ -1,4 +1,4 @@
-"""Glimpse sequences that supervise a part of the training images: where they come from does not matter."""
+"""Glimpse sequences, from any source, that supervise a part of the training images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +14,10 @@ from oracles.demonstrations import Demonstrations
 
 @dataclass(frozen=True)
 class Sequences:
-    """Where to look on N training images.
+    """A glimpse sequence on each of N training images.
 
     Raises:
-        ConfigurationError: if there is no sequence, an image has two, or the shapes disagree.
+        ConfigurationError: if there is no sequence, an image has two, or the shapes do not fit.
     """
 
     indices: np.ndarray
@@ -39,7 +39,7 @@ class Sequences:
         return len(self.indices)
 
     def first(self, num: int | None = None, num_glimpses: int | None = None) -> "Sequences":
-        """The first ``num`` of them, and of each its first ``num_glimpses`` locations; None for all.
+        """Returns the first ``num`` sequences with their first ``num_glimpses`` locations; None stands for all.
 
         Raises:
             ConfigurationError: if there are fewer.
@@ -47,20 +47,21 @@ class Sequences:
         wanted, steps = num or len(self), num_glimpses or self.locations.shape[1]
         if wanted > len(self) or steps > self.locations.shape[1]:
             raise ConfigurationError(
-                f"{wanted} sequences of {steps} glimpses are wanted of {len(self)} of {self.locations.shape[1]}."
+                f"{wanted} sequences of {steps} glimpses were asked for; there are {len(self)} of "
+                f"{self.locations.shape[1]}."
             )
         return Sequences(self.indices[:wanted], self.locations[:wanted, :steps])
 
     @classmethod
     def demonstrated(cls, demonstrations: Demonstrations) -> "Sequences":
-        """Those of demonstrations, whoever demonstrated."""
+        """Returns the sequences of demonstrations."""
         return cls(demonstrations.indices, demonstrations.locations)
 
     @classmethod
     def hand_crafted(
         cls, dataset: GlimpseDataset, grid: LocationGrid, num_glimpses: int, indices: np.ndarray, *, seed: int = 0
     ) -> "Sequences":
-        """HGS: the parts of the images ``indices`` (N,), see :class:`HandCraftedPolicy`.
+        """Returns HGS: sequences over the parts of the images ``indices`` (N,), see :class:`HandCraftedPolicy`.
 
         Raises:
             ConfigurationError: if the data set has no parts.
@@ -69,5 +70,5 @@ class Sequences:
 
     @classmethod
     def recorded(cls, model: Any, dataset: GlimpseDataset, indices: np.ndarray) -> "Sequences":
-        """PS-RAM: where a trained :class:`RAM` looks on the images ``indices`` (N,), with no sampling."""
+        """Returns PS-RAM: where a trained :class:`RAM` looks, deterministically, on the images ``indices`` (N,)."""
         return cls(indices, model.look(dataset, indices).locations)

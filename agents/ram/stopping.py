@@ -1,11 +1,11 @@
-"""Stopping early with a network that looks and classifies: what it names after each glimpse, and at what cost.
+"""Early stopping of a network that looks and classifies: its predictions after each glimpse, and their cost.
 
-After t glimpses the network expects of the next one, which it would choose itself, the information gain
+After t glimpses the network expects the next one, at the location it would choose, to bring the information gain
 
     EIG_t = H[ p(theta | h_t) ] - e(h_t),   e(h_t) ~ E[ H[ p(theta | h_t+1) ] ]
 
-with e its foresight, trained on the entropies that came (:class:`RAM` with ``every_step=True``). It stops as
-soon as that falls under a threshold.
+with e its foresight, trained on the entropies that followed (:class:`RAM` with ``every_step=True``). It stops as soon
+as the gain falls below a threshold.
 """
 
 import numpy as np
@@ -17,31 +17,31 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from oracles.boed.stopping import PlayedOut
 
-CHUNK = 256
-"""Images at a time."""
+IMAGES_PER_CHUNK = 256
+"""Images that are played together, at most."""
 
 
 @torch.no_grad()
 def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> PlayedOut:
-    """All T glimpses on each of the images ``indices`` (N,), one deterministic episode an image.
+    """Plays all T glimpses on each of the images ``indices`` (N,), one deterministic episode an image.
 
     Args:
         model: trained after every glimpse.
         dataset: the split.
-        indices: images of it.
+        indices: images of the split.
 
     Raises:
-        ConfigurationError: if the network was trained after the last glimpse only, or there is none to leave out.
+        ConfigurationError: if the network was trained after the last glimpse only, or an episode has only one.
     """
     if not model.every_step:
         raise ConfigurationError("this network classifies after its last glimpse only; train one with every_step=True.")
     geometry, network = dataset.geometry, model.policy.acting
     if geometry.num_glimpses < 2:
-        raise ConfigurationError("num_glimpses=1 leaves none to save; play at least 2.")
+        raise ConfigurationError("num_glimpses=1 leaves nothing to stop early; take at least 2.")
     looked = model.look(dataset, indices)
     success, entropy, gain = [], [], []
-    for start in range(0, len(indices), CHUNK):
-        rows = slice(start, start + CHUNK)
+    for start in range(0, len(indices), IMAGES_PER_CHUNK):
+        rows = slice(start, start + IMAGES_PER_CHUNK)
         corners, images = looked.corners[rows], np.asarray(indices)[rows]
         count, steps = corners.shape[:2]
         glimpses = geometry.sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
@@ -59,12 +59,12 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
 
 
 def flops(model: RAM, *, rule: bool) -> np.ndarray:
-    """Floating-point operations (T,) of an episode that stops after 1..T glimpses, counted as torch executes them.
+    """Counts the floating-point operations (T,) of an episode that stops after 1..T glimpses, as torch executes them.
 
     Args:
-        model: whose network.
-        rule: whether classifier and foresight are asked after every glimpse, as a stopping rule does, or the
-            classifier after the last one only.
+        model: the model.
+        rule: whether classifier and foresight run after every glimpse, as a stopping rule needs, or the classifier
+            after the last one only.
     """
     network, space = model.policy.acting, model.observation_space
     shown = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]

@@ -1,6 +1,7 @@
 """Pictures for the benchmark's report: episodes of the best agent, of the oracle with its maps, and at random."""
 
-from agents.evaluation.evaluate import choose_images, record
+from agents.evaluation.evaluate import choose_images
+from agents.evaluation.recordings import record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
 from agents.reports import episodes as figures

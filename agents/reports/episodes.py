@@ -10,10 +10,10 @@ from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import isotonic_regression
 
-from agents.evaluation.evaluate import TITLES, Evaluation, Recording
+from agents.evaluation.evaluate import TITLES, Evaluation
+from agents.evaluation.recordings import Recording, episode_frames
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import whole_file
-from glimpse_env.rendering.frames import draw_episode
 
 COLOURS: dict[str, str] = {
     # Okabe and Ito's palette, safe for the colour-blind
@@ -28,8 +28,6 @@ COLOURS: dict[str, str] = {
 }
 BANNER = 56
 """Height of the title over the episodes in pixels."""
-MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
-"""Policies whose maps are drawn beside their episodes."""
 BANDS = ("random", "fixed", "oracle", "clairvoyant")
 
 
@@ -151,40 +149,6 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> lis
     offsets = gap * np.arange(len(heights))
     moved = isotonic_regression(np.asarray(heights) - offsets).x
     return list(np.clip(moved, low, max(low, high - offsets[-1])) + offsets)
-
-
-def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, name: str) -> list[np.ndarray]:
-    """An episode step by step: T pictures, after each glimpse one, the true class told in the last.
-
-    Args:
-        recording: of one policy.
-        row: which of its episodes.
-        dataset: the split that was played on.
-        name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
-
-    Returns:
-        (h, w, 3) uint8 pictures of one size.
-    """
-    index, geometry = int(recording.indices[row]), dataset.geometry
-    steps = geometry.num_glimpses
-    maps = recording.maps if name in MAPPED else None
-    return [
-        draw_episode(
-            np.asarray(dataset.images[index]),
-            recording.corners[row, : t + 1],
-            geometry.glimpse_size,
-            recording.probabilities[row, t],
-            dataset.class_names,
-            label=int(dataset.labels[index]) if t == steps - 1 else None,
-            epe_map=None if maps is None else maps[row, t],
-            stride=geometry.stride,
-            map_title=recording.map_title,
-            num_glimpses=steps,
-            scales=geometry.scales,
-            title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
-        )
-        for t in range(steps)
-    ]
 
 
 def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:

@@ -30,6 +30,10 @@ def is_whole(stride: float) -> bool:
 class LocationGrid:
     """A square grid of glimpse locations, numbered row by row.
 
+    >>> grid = LocationGrid(image_size=60, glimpse_size=12, stride=4)
+    >>> len(grid), grid.corners[14].tolist(), grid.nearest(np.array([[5, 4]])).tolist()
+    (169, [4, 4], [14])
+
     Raises:
         ConfigurationError: if a glimpse does not fit into the image or the stride is not positive.
     """

@@ -14,6 +14,10 @@ class Sensor:
     Scale ``s`` (0-based) is a window of side ``glimpse_size * 2**s`` about the same centre, reduced to
     ``glimpse_size`` by averaging blocks of ``2**s x 2**s`` pixels; what lies outside the image is zero. The scales
     are stacked along the channels, narrowest first (the retina of Mnih et al. 2014).
+
+    >>> images = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    >>> Sensor(glimpse_size=2)(images, np.array([0]), np.array([[1, 3]])).squeeze().tolist()
+    [[11, 12], [19, 20]]
     """
 
     glimpse_size: int

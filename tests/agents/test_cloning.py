@@ -7,14 +7,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import PPO
 
-from agents.cloning import (
-    CloningData,
-    DemonstrationLoss,
-    actor_parameters,
-    agreement,
-    clone,
-    critic_parameters,
-)
+from agents.cloning import DemonstrationLoss, actor_parameters, agreement, clone, critic_parameters
+from agents.cloning_data import CloningData
 from agents.registry import ARCHITECTURES
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -154,7 +148,7 @@ def test_split_keeps_images_apart() -> None:
     assert len(set(held.indices)) == round(0.25 * len(set(indices)))
     np.testing.assert_array_equal(data.split(0.25, seed=1)[1].taken, held.taken)
     assert not np.array_equal(data.split(0.25, seed=2)[1].indices, held.indices)
-    with pytest.raises(ConfigurationError, match="nothing on one side"):
+    with pytest.raises(ConfigurationError, match="leaves one part empty"):
         data.split(0.0, seed=0)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from agents.cloning import CloningData
+from agents.cloning_data import CloningData
 from agents.experiments.train import Experiment
 from agents.presets import Args
 from agents.recording import is_agent, load_agent, record_agent

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from agents.cloning import CloningData, clone
+from agents.cloning import clone
+from agents.cloning_data import CloningData
 from agents.registry import make_model
 from glimpse_env.datasets.base import Geometry
 from glimpse_env.datasets.birds.source import Birds

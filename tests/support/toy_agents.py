@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.cloning import CloningData
+from agents.cloning_data import CloningData
 from agents.networks.encoders import HistoryExtractor
 from agents.registry import ALGORITHMS, ARCHITECTURES, make_model
 from glimpse_env.datasets.base import GlimpseDataset

@@ -12,7 +12,8 @@ from agents.algorithms.demonstrations import demonstration_rewards
 from agents.algorithms.dqfd import GlimpseDQN, GlimpseQRDQN, margin_loss
 from agents.algorithms.policies import NEVER
 from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
-from agents.cloning import CloningData, DemonstrationLoss, agreement
+from agents.cloning import DemonstrationLoss, agreement
+from agents.cloning_data import CloningData
 from agents.networks.encoders import ENCODED, WHOLE, GlimpseEncoder
 from agents.registry import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv

@@ -214,10 +214,10 @@ def test_arguments_out_of_range_are_named() -> None:
         make_buffer(env, episodes=2)
     with pytest.raises(ConfigurationError, match="optimize_memory_usage"):
         make_buffer(env, optimize_memory_usage=True)
-    with pytest.raises(ConfigurationError, match="replay needs"):
+    with pytest.raises(ConfigurationError, match="the replay buffer needs"):
         make_buffer(toy_vec_env(2, observation="canvas"))
     buffer = make_buffer(env)
-    with pytest.raises(ConfigurationError, match="nothing to sample"):
+    with pytest.raises(ConfigurationError, match="the replay buffer is empty"):
         buffer.sample(4)
     with pytest.raises(ConfigurationError, match="are needed"):
         buffer.set_demonstrations(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from agents.evaluation import evaluate as evaluation
-from agents.evaluation.evaluate import FORMAT, Evaluation, cached, choose_images, evaluate, format_table, record
+from agents.evaluation.evaluate import FORMAT, Evaluation, cached, choose_images, evaluate, format_table
+from agents.evaluation.recordings import record
 from agents.evaluation.statistics import wilson_interval
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.sensor import Sensor

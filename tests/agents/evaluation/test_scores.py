@@ -44,7 +44,7 @@ WITH = Method("ppo", "gru", "oracle", 10)
 
 
 def arriving(*steps: int | None, budget: int = 1000) -> list[dict[int, float]]:
-    """A curve a seed that is at 0.95 of the gap from so many environment steps on; None: never by the budget."""
+    """Curves of seeds that are at 0.95 of the gap from given environment steps on; None for never."""
     return [{0: 0.0, budget: 0.1} if at is None else {0: 0.0, at: 0.95, budget: 0.95} for at in steps]
 
 

@@ -1,4 +1,4 @@
-"""A grid from the command line at toy size: killed, gone on with, compared; and what a grid refuses."""
+"""A grid from the command line at toy size: killed, resumed, compared; and grids that are refused."""
 
 import json
 import re
@@ -22,6 +22,7 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.benchmark import AgentCell, Benchmark, BenchmarkGrid
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
 from tests.support.commands import ROOT, begun, finish
 
 GRID = BenchmarkGrid(
@@ -46,7 +47,7 @@ TIMINGS = ["wall_s", "making_s"]
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Digits with the judge and the oracle that come with the package; tables are made here."""
+    """An empty cache; digits have the judge and the oracle that come with the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -60,7 +61,7 @@ def start(out: Path, flags: str = FLAGS) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a grid that nothing interrupted."""
+    """Folder of a grid that was not interrupted."""
     out = tmp_path_factory.mktemp("benchmark") / "whole"
     printed = finish(start(out))
     assert f"Wrote {out / 'report.html'}" in printed
@@ -71,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_best_agent_beside_a_policy(whole: Path) -> None:
-    """The differences are those of the means, of success and of the label's log-loss."""
+    """Differences are those of the mean success and of the mean log-loss of the label."""
     benchmark, env = Benchmark(GRID, whole), "GlimpseDigits-v0"
     found = benchmark.against("fixed")[env]
     test = benchmark.sources[env].load("test")
@@ -106,7 +107,7 @@ def test_options_that_are_refused(options: str, message: str) -> None:
 
 
 def test_a_killed_grid_goes_on(whole: Path, tmp_path: Path) -> None:
-    """With one seed and one worker; its rows are the first of those of the larger grid."""
+    """With one seed and one worker, so that its rows are those of seed 0 of the larger grid."""
     out, flags = tmp_path / "killed", FLAGS.replace("--seeds 2", "--seeds 1").replace("--workers 2", "--workers 1")
     process = start(out, flags)
     deadline = time.monotonic() + 200
@@ -154,7 +155,7 @@ def test_tensorboard_holds_the_same_curves(whole: Path) -> None:
 
 
 class References(HTMLParser):
-    """All that a page loads or links."""
+    """Collects the addresses that a page loads or links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ def test_the_report_stands_alone(whole: Path) -> None:
 
 
 def test_another_budget_is_refused(whole: Path) -> None:
-    """Whether its cells are finished, as here, or only begun."""
+    """Finished cells refuse it too."""
     process = start(whole, FLAGS.replace("--timesteps 2560", "--timesteps 9000"))
     printed, _ = process.communicate(timeout=200)
     assert process.returncode == 1
@@ -201,7 +202,7 @@ def test_another_budget_is_refused(whole: Path) -> None:
     ],
 )
 def test_other_settings_are_refused(whole: Path, tmp_path: Path, change: dict[str, Any]) -> None:
-    """Of cells of which nothing but the settings is there, too."""
+    """By finished cells, and by cells that have nothing but their settings yet."""
     cell = GRID.cells()[0].name
     (tmp_path / "cells" / cell).mkdir(parents=True)
     (tmp_path / "cells" / cell / "config.json").write_bytes((whole / "cells" / cell / "config.json").read_bytes())
@@ -222,7 +223,7 @@ def test_an_option_that_is_no_longer_given_is_refused(whole: Path, tmp_path: Pat
 
 
 def test_references_are_of_the_images_asked_for(whole: Path, tmp_path: Path) -> None:
-    """Whatever a run that was stopped early has left; what demonstrations took to make is kept."""
+    """Another number of images makes new references, and keeps the time that demonstrations took to make."""
     (tmp_path / "demonstrations").mkdir()
     for path in [whole / "references.json", *(whole / "demonstrations").iterdir()]:
         (tmp_path / path.relative_to(whole)).write_bytes(path.read_bytes())
@@ -286,13 +287,28 @@ def test_an_algorithm_of_ones_own_is_a_row(tmp_path: Path) -> None:
     own = str(ROOT / "docs" / "own_algorithm.py")
     grid = replace(GRID, algos=(own,), demos=("none",), seeds=1, timesteps=1, validations=1)
     benchmark, (cell,) = Benchmark(grid, tmp_path), grid.cells()
-    assert cell.name == "GlimpseDigits-v0-own_algorithm-mlp-none-default-s0"
+    assert re.fullmatch("GlimpseDigits-v0-own_algorithm-[0-9a-f]{8}-mlp-none-default-s0", cell.name)
     benchmark.prepare()
     benchmark(cell)
     frame = benchmark.results()
     assert set(frame.algo) == {own}
     assert list(frame.env_steps[frame.split == "val"]) == [0, 3840]  # a rollout of 128 x 6 x 5 steps
     assert benchmark.against("fixed")["GlimpseDigits-v0"]["method"]["algo"] == own
+
+
+def test_algorithms_of_the_same_name_have_a_cell_each(tmp_path: Path) -> None:
+    """Files in two folders whose contents differ."""
+    text = (ROOT / "docs" / "own_algorithm.py").read_text(encoding="utf-8")
+    paths = [tmp_path / name / "mine.py" for name in ("first", "second")]
+    for path, content in zip(paths, (text, text + "\n# another\n"), strict=True):
+        path.parent.mkdir()
+        path.write_text(content, encoding="utf-8")
+    grid = replace(GRID, algos=tuple(map(str, paths)), demos=("none",), seeds=1)
+    first, second = grid.cells()
+    assert first.name != second.name
+    assert len({grid.settings(cell, tmp_path).out for cell in (first, second)}) == 2
+    write_json(Benchmark(grid, tmp_path).result_path(first), {"finished": True})
+    assert list(Benchmark(grid, tmp_path).finished_results()) == [first]
 
 
 def test_without_a_finished_cell_there_is_nothing_to_report(tmp_path: Path) -> None:

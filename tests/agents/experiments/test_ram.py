@@ -1,4 +1,4 @@
-"""The paper's experiment: its arithmetic on made-up runs, and the command at toy size, killed and gone on with."""
+"""The paper's experiment: its arithmetic on made-up runs, and the command at toy size, killed and resumed."""
 
 import json
 import signal
@@ -189,7 +189,7 @@ def test_grids_refuse_what_there_is_not(changes: dict[str, Any], named: str) -> 
 
 @pytest.fixture(scope="module", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Digits with the judge and the oracle that come with the package."""
+    """An empty cache; digits have the judge and the oracle that come with the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -199,7 +199,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grid that was killed once a run was under way, and gone on with."""
+    """Folder of a grid that was killed once a run was under way, and resumed."""
     out = tmp_path_factory.mktemp("paper") / "out"
     process = begun("paper_experiment", FLAGS, out)
     while not list(out.glob("cells/*/state.json")):

@@ -1,4 +1,4 @@
-"""The main job at toy size: what it leaves behind, and that stopping and going on changes nothing."""
+"""The main job at toy size: the files it leaves, and that stopping and resuming change nothing."""
 
 import json
 from collections.abc import Iterator
@@ -11,12 +11,17 @@ import torch
 from PIL import Image
 from stable_baselines3 import PPO
 
+from agents.evaluation import comparison
+from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
-from agents.experiments import train as experiment
-from agents.experiments.train import Experiment, State, format_times, run
+from agents.experiments import run_training
+from agents.experiments.progress import ProgressCallback, format_times
+from agents.experiments.run_folder import State, algorithm_identity
+from agents.experiments.train import Experiment, run
 from agents.presets import Args
 from agents.registry import algorithm_of
 from agents.reports.episodes import spread
+from agents.reports.training import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.observations import HistoryObserver
@@ -50,7 +55,8 @@ class Mine(GlimpsePPO):
 
 ALGORITHM = Algorithm(Mine, GlimpseHistoryPolicy, rollout=1536, minibatch=512, hyperparameters={"n_epochs": 3})
 """
-FILES = {"config.json", "metrics.json", "model.zip", "learning_curve.png", "episodes.png", "checkpoint", "tensorboard"}
+PICTURES = {"learning_curve.png", "episodes.png"}
+FILES = PICTURES | {"config.json", "metrics.json", "model.zip", "recordings.npz", "checkpoint", "tensorboard"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +73,11 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was not interrupted."""
-    return run(replace(TOY, out=tmp_path_factory.mktemp("runs") / "whole"))
+    """The folder of a run that was not interrupted, with its pictures."""
+    out = run(replace(TOY, out=tmp_path_factory.mktemp("runs") / "whole"))
+    assert not PICTURES & {path.name for path in out.iterdir()}
+    assert {path.name for path in draw_run(out)} == PICTURES
+    return out
 
 
 def read(folder: Path, name: str = "metrics.json") -> dict:
@@ -90,12 +99,12 @@ def without_times(curve: list[dict]) -> list[dict]:
 def interrupt_at(steps: int, patch: pytest.MonkeyPatch) -> None:
     """Presses Ctrl-C in fine-tuning, once ``steps`` environment steps are done."""
 
-    def on_step(self: experiment._Progress) -> bool:
+    def on_step(self: ProgressCallback) -> bool:
         if self.model.num_timesteps >= steps:
             raise KeyboardInterrupt
         return True
 
-    patch.setattr(experiment._Progress, "_on_step", on_step)
+    patch.setattr(ProgressCallback, "_on_step", on_step)
 
 
 def test_a_run_leaves_its_files_and_nothing_else(finished):
@@ -196,7 +205,7 @@ def test_the_kept_model_needs_nothing_but_its_file(finished):
 
 
 def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path, monkeypatch, caplog):
-    """Ctrl-C in the first chunk of fine-tuning, and after going on again in the second."""
+    """Ctrl-C in the first chunk of fine-tuning, and after resuming again in the second."""
     caplog.set_level("INFO")
     out = tmp_path / "stopped"
     for steps, args in ((2000, replace(TOY, out=out)), (4000, Args(resume=out))):
@@ -220,11 +229,50 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
         assert same(weights(finished / name), weights(out / name))
 
 
+def test_stages_can_be_called_one_by_one(finished, tmp_path):
+    """By one process each; a stage does what is missing before it, and nothing a second time."""
+    out = tmp_path / "staged"
+    Experiment.started(replace(TOY, out=out)).prepare()
+    Experiment.resumed(Args(resume=out)).clone()
+    cloned = out / "checkpoint" / "cloned.zip"
+    written = cloned.stat().st_mtime_ns
+    Experiment.resumed(Args(resume=out)).fine_tune(chunks=1)
+    third = Experiment.resumed(Args(resume=out))
+    assert third.state.chunk == 1
+    third.clone()
+    assert cloned.stat().st_mtime_ns == written
+    third.fine_tune(chunks=0)
+    assert third.state.chunk == 1
+    third.report()  # fine-tunes first
+    before, after = read(finished), read(out)
+    assert without_times(before["curve"]) == without_times(after["curve"])
+    for name, entry in before["policies"].items():
+        assert entry["outcomes"] == after["policies"][name]["outcomes"]
+    for name in ("model.zip", "checkpoint/chunk-2.zip"):
+        assert same(weights(finished / name), weights(out / name))
+
+
+def test_a_stage_that_was_interrupted_begins_anew_in_the_same_process(finished, tmp_path, monkeypatch):
+    training = Experiment.started(replace(TOY, out=tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        interrupt_at(2000, patch)
+        with pytest.raises(KeyboardInterrupt):
+            training.fine_tune()
+    training.fine_tune()
+    last = Path("checkpoint") / "chunk-2.zip"
+    assert same(weights(tmp_path / "run" / last), weights(finished / last))
+
+
+def test_there_is_nothing_to_test_before_training(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no agent yet"):
+        Experiment.started(replace(TOY, out=tmp_path / "run")).test()
+
+
 @pytest.mark.parametrize("stage", ["clone", "warm_up_critic"])
 def test_interrupted_before_fine_tuning_a_model_is_kept_all_the_same(stage, finished, tmp_path, monkeypatch):
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(run_training, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(replace(TOY, out=out))
     cloned = weights(finished / "checkpoint" / "cloned.zip")
@@ -301,8 +349,27 @@ def test_an_algorithm_of_a_file_is_named_and_trained(tmp_path):
         Args(algo="absent.py")
 
 
+def test_an_algorithm_is_what_its_file_holds(tmp_path):
+    """A run is not resumed with another file of the same name."""
+    path = tmp_path / "my_algorithm.py"
+    path.write_text(OWN_ALGORITHM)
+    identity = algorithm_identity(str(path))
+    assert identity.startswith("my_algorithm-")
+    (tmp_path / "elsewhere").mkdir()
+    moved = tmp_path / "elsewhere" / path.name
+    moved.write_text(OWN_ALGORITHM)
+    assert algorithm_identity(str(moved)) == identity
+    assert algorithm_identity("ppo") == algorithm_identity("package.module:ppo") == "ppo"
+    args = replace(TOY, algo=str(path), demos="none", num_demos=None, timesteps=0, out=tmp_path / "run")
+    Experiment.started(args).train()
+    path.write_text(OWN_ALGORITHM.replace("n_epochs", "batch_size"))
+    assert algorithm_identity(str(path)) != identity
+    with pytest.raises(ArtifactError, match=r"was begun with other algorithm \(my_algorithm-"):
+        Experiment.resumed(Args(resume=tmp_path / "run")).train()
+
+
 def test_files_given_relatively_are_found_again_from_elsewhere(tmp_path, monkeypatch):
-    """An algorithm's, and one of demonstrations."""
+    """A file of an algorithm, and one of demonstrations."""
     (tmp_path / "my_algorithm.py").write_text(OWN_ALGORITHM)
     monkeypatch.chdir(tmp_path)
     source = make_source("digits")
@@ -317,7 +384,7 @@ def test_files_given_relatively_are_found_again_from_elsewhere(tmp_path, monkeyp
 
 
 def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
-    """Recorded once more when the run is gone on with, and the same."""
+    """They are recorded again when the run is resumed, and are the same."""
     out, agent = tmp_path / "run", str(finished / "model.zip")
     args = replace(TOY, demos=agent, out=out)
     with monkeypatch.context() as patch:
@@ -339,7 +406,7 @@ def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
 
 
 def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
-    """Ctrl-C in fine-tuning, and on from another folder; the class folders lie below a root given relatively."""
+    """Ctrl-C in fine-tuning, then resumed from another folder; the root was given relatively."""
     photos = write_tiny_folder(tmp_path / "photos", images=12)
     source = make_source("folder", root=str(photos), **SMALL_FOLDER)
     write_toy_judge(source)
@@ -390,18 +457,23 @@ def test_demonstrations_from_a_file(finished, tmp_path):
     path = tmp_path / "mine.npz"
     whole.save(path)
     args = replace(TOY, demos=str(path), num_demos=10, out=tmp_path / "run")
-    fewer = Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+    fewer = Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data
     np.testing.assert_array_equal(fewer.taken, whole.locations[:10])
     with pytest.raises(ArtifactError, match="fewer than --num-demos 25"):
-        Experiment(replace(args, num_demos=25), tmp_path / "run", make_source("digits"), "").cloning_data()
+        _ = Experiment(replace(args, num_demos=25), tmp_path / "run", make_source("digits"), "").cloning_data
     path.with_suffix(".json").write_text(json.dumps(whole.manifest | {"judge": "another"}))
     with pytest.raises(ArtifactError, match="judge"):
-        Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data()
+        _ = Experiment(args, tmp_path / "run", make_source("digits"), "").cloning_data
 
 
 def test_reference_policies_come_from_the_cache_the_second_time(finished, monkeypatch):
-    monkeypatch.setattr(experiment, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
-    again = Experiment(TOY, finished, make_source("digits"), "").references()
+    """A run, the benchmark and scripts/compare_policies.py share them."""
+    monkeypatch.setattr(comparison, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
+    experiment = Experiment(TOY, finished, make_source("digits"), "")
+    again = experiment.references()
+    test = experiment.dataset("test")
+    fixed = comparison.kept_evaluation("fixed", experiment.source, experiment.judge, test, choose_images(test, 12))
+    assert fixed.to_json() == again["fixed"].to_json()
     assert [entry.to_json() for entry in again.values()] == list(read(finished)["policies"].values())[:5]
 
 

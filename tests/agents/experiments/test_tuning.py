@@ -1,4 +1,4 @@
-"""The search for hyperparameters, with a function that is known in place of training."""
+"""The search for hyperparameters, with a known function in place of training."""
 
 import json
 import math
@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents import presets
-from agents.experiments.train import CurvePoint, State
+from agents.experiments.run_folder import CurvePoint, State
 from agents.experiments.tuning import STARTS, Trial, TrialRunner, score_of, search, write_tuned
 from agents.presets import Args, tuned
 from agents.registry import ALGORITHMS, make_model
@@ -24,7 +24,7 @@ BASE = Args(env="GlimpseDigits-v0", demos="oracle", num_demos=20, timesteps=100)
 
 
 def closeness(chosen: dict[str, Any]) -> float:
-    """Highest, 1, at a learning rate of 1e-3."""
+    """Score that is highest, 1, at a learning rate of 1e-3."""
     return 1 - abs(math.log10(chosen["learning_rate"]) + 3)
 
 
@@ -74,7 +74,7 @@ def test_a_search_goes_on(tried: list[Trial], tmp_path: Path) -> None:
 
 
 def test_what_was_cut_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In its own folder, where its run goes on; and the search ends as if it had not been cut off."""
+    """It has the same folder, where its run resumes, and the search ends as if it had not been cut off."""
     seen: list[Args] = []
 
     def cut_off(runner: TrialRunner, trial: Trial) -> dict[str, float]:

@@ -14,7 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.nn import functional as F
 
 from agents.evaluation.evaluate import evaluate
-from agents.ram.algorithm import FREE, RAM, Episodes, Minibatch, Played
+from agents.ram.algorithm import RAM, Episodes
+from agents.ram.losses import Played
+from agents.ram.minibatches import FREE, Minibatch
 from agents.ram.network import CORES, GlimpseNetwork, RAMNetwork, spatial_plan
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
@@ -136,7 +138,7 @@ def test_sampled_locations_pass_no_gradient_but_reinforces() -> None:
     shown = {"glimpse": episodes.glimpses.reshape(24, -1), "location": episodes.places.reshape(24, 2)}
     states = network.states(network.read(shown).unflatten(0, (12, 2)))[:, :-1]
     advantages = found.returns[:, None] - network.expected_return(states)
-    one_hot = F.one_hot(torch.from_numpy(episodes.chosen), LOCATIONS)
+    one_hot = F.one_hot(torch.from_numpy(episodes.locations), LOCATIONS)
     by_hand = -0.7 * ((one_hot - network.locator(states).softmax(-1)) * advantages[..., None]).sum(1).mean(0)
     assert torch.allclose(gradient, by_hand, atol=1e-6)
 
@@ -207,7 +209,7 @@ def test_supervised_images_are_shown_what_their_sequences_say() -> None:
     sequences = Sequences(np.arange(240), np.random.default_rng(0).integers(LOCATIONS, size=(240, 2)))
     model = ram(sequences=sequences)
     drawn, episodes, _ = played(model)
-    looked = episodes.chosen
+    looked = episodes.locations
     assert np.array_equal(looked[:6], sequences.locations[drawn.indices[:6]])
     assert (drawn.given[6:] == FREE).all()
     assert not np.isin(drawn.indices[6:], sequences.indices).any()

@@ -145,7 +145,7 @@ def test_train_agent_takes_a_folder_or_a_text_file(folder, source, judge, tmp_pa
         (folder / f"{number}.txt").write_text(text_of(identity))
     run = Experiment.started(Args(env="GlimpseCUB-v0", demos=str(folder), out=tmp_path / "run"))
     with caplog.at_level(logging.WARNING):
-        data = run.cloning_data()
+        data = run.cloning_data
     assert "1 of the 13 sequences" in caplog.text
     assert run.demonstrations is not None
     assert len(run.demonstrations) == 12

@@ -1,0 +1,228 @@
+"""Demonstrations as agents learn them: states and target distributions over actions."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
+
+if TYPE_CHECKING:
+    from oracles.demonstrations import Demonstrations
+
+DEMONSTRATIONS_PER_CHUNK = 256
+"""Demonstrations that are embedded together, at most."""
+Targets = Literal["soft", "argmax"]
+"""Targets that follow the EPE maps, or only the locations taken."""
+
+
+@dataclass(frozen=True)
+class CloningData:
+    """Demonstrations as states and target distributions: T states each, one before every glimpse.
+
+    Raises:
+        ArtifactError: if the arrays' shapes do not fit.
+    """
+
+    grid: LocationGrid
+    indices: np.ndarray
+    """(N,) int64: indices of the images in their split."""
+    taken: np.ndarray
+    """(N, T) int64: grid locations in the order they were looked at."""
+    glimpses: np.ndarray
+    """(N, T - 1, g, g, C * scales) uint8, or (N, T - 1, D) float16 embeddings: the glimpses there; no action follows
+    the last one."""
+    targets: np.ndarray
+    """(N, T, L) float32: q(l | s_t), the distribution to imitate. All zero where there is no target: with ``"argmax"``,
+    where the demonstrator looked at a location for the second time."""
+
+    def __post_init__(self) -> None:
+        count, steps = self.taken.shape
+        if (
+            self.indices.shape != (count,)
+            or self.glimpses.shape[:2] != (count, steps - 1)
+            or self.targets.shape != (count, steps, len(self.grid))
+        ):
+            raise ArtifactError(
+                f"indices {self.indices.shape}, locations {self.taken.shape}, glimpses {self.glimpses.shape} "
+                f"and targets {self.targets.shape} of demonstrations do not belong together."
+            )
+
+    @classmethod
+    def from_demonstrations(
+        cls,
+        demonstrations: "Demonstrations",
+        dataset: GlimpseDataset,
+        *,
+        targets: Targets = "soft",
+        temperature: float = 0.02,
+    ) -> "CloningData":
+        """Cuts the demonstrations' glimpses out of the images, and computes the targets.
+
+        Args:
+            demonstrations: N sequences.
+            dataset: the split that they were made on.
+            targets: ``"soft"`` for q(l) = softmax(-EPE(l) / temperature) over the locations not yet looked
+                at, ``"argmax"`` for all of q on the location taken.
+            temperature: in nats, the unit of the EPE maps.
+
+        Raises:
+            ConfigurationError: if an argument is out of range, or targets are ``"soft"`` and there are no maps.
+            ArtifactError: if the demonstrations do not fit the data set.
+        """
+        geometry, grid = dataset.geometry, dataset.geometry.grid
+        taken, indices = demonstrations.locations, demonstrations.indices
+        if taken.shape[1] != geometry.num_glimpses:
+            raise ArtifactError(
+                f"the demonstrations have {taken.shape[1]} glimpses a sequence, {dataset.name} has "
+                f"{geometry.num_glimpses}; make them again."
+            )
+        for name, values, end in (("image", indices, len(dataset)), ("location", taken, len(grid))):
+            if values.min(initial=0) < 0 or values.max(initial=0) >= end:
+                raise ArtifactError(
+                    f"the demonstrations name {name}s {values.min()} to {values.max()}, "
+                    f"{dataset.name}/{dataset.split} has {end}; make them again."
+                )
+        rows = np.repeat(indices, geometry.num_glimpses - 1)
+        corners = grid.corners[taken[:, :-1].reshape(-1)]
+        glimpses = geometry.sensor(dataset.images, rows, corners)
+        return cls(
+            grid=grid,
+            indices=indices,
+            taken=taken,
+            glimpses=glimpses.reshape(len(taken), geometry.num_glimpses - 1, *glimpses.shape[1:]),
+            targets=_target_distributions(targets, taken, demonstrations.epe, len(grid), temperature),
+        )
+
+    def __len__(self) -> int:
+        """Returns N, the number of demonstrations."""
+        return len(self.taken)
+
+    @property
+    def num_glimpses(self) -> int:
+        """T, glimpses in a demonstration."""
+        return self.taken.shape[1]
+
+    def __getitem__(self, rows: Any) -> "CloningData":
+        """Returns some of the demonstrations; ``rows`` is a slice, an index array or a mask."""
+        return CloningData(self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows])
+
+    def with_mirror_images(self) -> "CloningData":
+        """Returns 2 N demonstrations, these and their mirror images, for classes that are symmetric.
+
+        Raises:
+            ConfigurationError: if the grid of locations is not symmetric, or glimpses are embeddings.
+        """
+        if self.observation == "embedding":
+            raise ConfigurationError("embeddings cannot be mirrored; mirror the demonstrations first, then embed them.")
+        if not self.grid.mirror_symmetric:
+            raise ConfigurationError(
+                f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
+                "so demonstrations on them cannot be mirrored."
+            )
+        mirror = np.arange(len(self.grid)).reshape(self.grid.side, -1)[:, ::-1].reshape(-1)
+        return CloningData(
+            self.grid,
+            np.concatenate([self.indices, self.indices]),
+            np.concatenate([self.taken, mirror[self.taken]]),
+            np.concatenate([self.glimpses, self.glimpses[..., ::-1, :]]),
+            np.concatenate([self.targets, self.targets[..., mirror]]),
+        )
+
+    @torch.inference_mode()
+    def embedded(self, judge: Judge) -> "CloningData":
+        """Returns these with embeddings by the judge's first network in place of pixels, as in observations of
+        ``observation="embedding"``."""
+        network = judge.networks[0]
+        embeddings = []
+        for start in range(0, len(self), DEMONSTRATIONS_PER_CHUNK):
+            rows = slice(start, start + DEMONSTRATIONS_PER_CHUNK)
+            places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, 2)
+            features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(self.glimpses[rows])))
+            embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)
+        return CloningData(self.grid, self.indices, self.taken, np.concatenate(embeddings), self.targets)
+
+    @property
+    def observation(self) -> Literal["history", "embedding"]:
+        """Observation mode whose states these are."""
+        return "embedding" if self.glimpses.ndim == 3 else "history"
+
+    def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
+        """Returns a part to train on and a held-out part; all demonstrations of one image are in the same part.
+
+        Args:
+            held_out: share of the images held out, in (0, 1).
+            seed: seed of which images.
+
+        Raises:
+            ConfigurationError: if one part would be empty.
+        """
+        images = np.unique(self.indices)
+        count = round(held_out * len(images))
+        if not 0 < count < len(images):
+            raise ConfigurationError(
+                f"held_out={held_out} of {len(images)} images leaves one part empty; give more demonstrations or "
+                "another share."
+            )
+        held = np.isin(self.indices, np.random.default_rng(seed).permutation(images)[:count])
+        return self[~held], self[held]
+
+    def batch(self, rows: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
+        """Returns states as environments observe them, and their targets.
+
+        Args:
+            rows: (n,) int, indices of demonstrations.
+            steps: (n,) int in 0..T - 1, number of glimpses seen in each state.
+
+        Returns:
+            Observation tensors of n states, and targets (n, L) float32.
+        """
+        observer_class = EmbeddingObserver if self.observation == "embedding" else HistoryObserver
+        observer = observer_class(self.grid, self.num_glimpses, self.glimpses.shape[-1])
+        observations = observer.blank(len(rows))
+        for t in range(int(steps.max(initial=0))):
+            which = np.flatnonzero(steps > t)
+            corners = self.grid.corners[self.taken[rows[which], t]]
+            observer.write(observations, t, self.glimpses[rows[which], t], corners, which)
+        tensors = {key: torch.from_numpy(value) for key, value in observations.items()}
+        return tensors, torch.from_numpy(self.targets[rows, steps])
+
+
+def _target_distributions(
+    targets: Targets, taken: np.ndarray, epe: np.ndarray | None, num_locations: int, temperature: float
+) -> np.ndarray:
+    """Returns targets (N, T, L) float32, see :meth:`CloningData.from_demonstrations`.
+
+    Args:
+        targets: which kind.
+        taken: (N, T) int64 grid locations.
+        epe: (N, T, L) maps, or None.
+        num_locations: L.
+        temperature: in nats.
+    """
+    looked = np.eye(num_locations, dtype=bool)[taken]  # (N, T, L)
+    visited = np.zeros_like(looked)
+    visited[:, 1:] = np.logical_or.accumulate(looked, axis=1)[:, :-1]
+    if targets == "argmax":
+        return (looked & ~visited).astype(np.float32)
+    if targets != "soft":
+        raise ConfigurationError(f"targets={targets!r} must be one of {', '.join(get_args(Targets))}.")
+    if temperature <= 0:
+        raise ConfigurationError(f"temperature={temperature} must be positive.")
+    if epe is None:
+        raise ConfigurationError('these demonstrations have no EPE maps for soft targets; use targets="argmax".')
+    if epe.shape != looked.shape:
+        raise ArtifactError(f"EPE maps are {epe.shape}, where {looked.shape} is needed; make the demonstrations again.")
+    usable = np.isfinite(epe) & ~visited
+    if not usable.any(axis=-1).all():
+        n, t = np.argwhere(~usable.any(axis=-1))[0]
+        raise ArtifactError(f"demonstration {n} has no finite EPE before glimpse {t + 1}; make them again.")
+    scores = np.where(usable, -epe.astype(np.float32) / temperature, -np.inf)
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,146 @@
+"""Episodes of policies with all that pictures of them need, and these pictures step by step."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.evaluate import TITLES, start_on
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ArtifactError
+from glimpse_env.files import whole_file
+from glimpse_env.judge.judge import Judge
+from glimpse_env.rendering.frames import draw_episode
+from glimpse_env.rollout import play
+from glimpse_env.sensing.observations import ObservationMode
+
+MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
+"""Policies whose maps are drawn beside their episodes."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Episodes of one policy with all that a picture of them shows."""
+
+    indices: np.ndarray
+    """(N,) int64: images of the split."""
+    corners: np.ndarray
+    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    probabilities: np.ndarray
+    """(N, T, classes) float32: the judge's posterior after each glimpse."""
+    maps: np.ndarray | None
+    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
+    map_title: str
+    """Title of the maps."""
+    success: np.ndarray
+    """(N,) bool: whether the judge was right after the last glimpse."""
+
+
+def record(
+    policy: Any,
+    dataset: GlimpseDataset,
+    judge: Judge,
+    indices: np.ndarray,
+    *,
+    observation: ObservationMode = "history",
+) -> Recording:
+    """Plays one deterministic episode on each of a few images and keeps what pictures need.
+
+    Arguments as in :func:`agents.evaluation.evaluate.evaluate`.
+    """
+    seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
+
+    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
+        maps = getattr(policy, "last_maps", None)
+        if maps is not None:
+            seen[t].append(np.array(maps, dtype=np.float32))
+
+    rollouts = play(
+        policy,
+        dataset,
+        judge,
+        indices,
+        observation=observation,
+        progress=False,
+        start=start_on(policy, dataset),
+        on_step=keep,
+    )
+    count, steps = rollouts.corners.shape[:2]
+    rows = np.repeat(rollouts.indices, steps)
+    glimpses = dataset.geometry.sensor(dataset.images, rows, rollouts.corners.reshape(-1, 2))
+    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
+    folds = np.asarray(dataset.folds[rollouts.indices])
+    after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
+    return Recording(
+        indices=rollouts.indices,
+        corners=rollouts.corners,
+        probabilities=np.stack(after, axis=1),
+        maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
+        map_title=getattr(policy, "map_title", ""),
+        success=rollouts.success,
+    )
+
+
+def save_recordings(path: Path, recordings: Mapping[str, Recording]) -> None:
+    """Writes recordings by policy to a NumPy archive at ``path``."""
+    arrays = {
+        f"{name}/{field.name}": np.asarray(getattr(recording, field.name))
+        for name, recording in recordings.items()
+        for field in fields(recording)
+        if getattr(recording, field.name) is not None
+    }
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_recordings(path: Path) -> dict[str, Recording]:
+    """Reads what :func:`save_recordings` wrote.
+
+    Raises:
+        ArtifactError: if it cannot be read.
+    """
+    by_policy: dict[str, dict[str, Any]] = {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            for key, array in archive.items():
+                name, _, field = key.rpartition("/")
+                by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
+        return {name: Recording(**arrays) for name, arrays in by_policy.items()}
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
+
+
+def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, name: str) -> list[np.ndarray]:
+    """Draws an episode step by step: T pictures, one after each glimpse, the true class named in the last.
+
+    Args:
+        recording: of one policy.
+        row: index of its episode.
+        dataset: the split that was played on.
+        name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
+
+    Returns:
+        (h, w, 3) uint8 pictures of one size.
+    """
+    index, geometry = int(recording.indices[row]), dataset.geometry
+    steps = geometry.num_glimpses
+    maps = recording.maps if name in MAPPED else None
+    return [
+        draw_episode(
+            np.asarray(dataset.images[index]),
+            recording.corners[row, : t + 1],
+            geometry.glimpse_size,
+            recording.probabilities[row, t],
+            dataset.class_names,
+            label=int(dataset.labels[index]) if t == steps - 1 else None,
+            epe_map=None if maps is None else maps[row, t],
+            stride=geometry.stride,
+            map_title=recording.map_title,
+            num_glimpses=steps,
+            scales=geometry.scales,
+            title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
+        )
+        for t in range(steps)
+    ]

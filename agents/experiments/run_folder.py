@@ -1,0 +1,207 @@
+"""The folder of a training run: settings in ``config.json`` and progress in ``checkpoint/state.json``."""
+
+import json
+import os
+import shlex
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from agents.experiments.grid import refuse_other_settings
+from agents.presets import DEMONSTRATORS, Args, budget_of
+from agents.recording import is_agent
+from agents.registry import algorithm_of, architecture_of, short_name
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import digest, write_json
+from glimpse_env.registration import source_of
+from glimpse_env.versions import versions
+from oracles.exchange.published import cropped_cub, is_published
+
+FORMAT = 1
+PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
+"""Settings that are or may be paths, which can be written in many ways."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The agent on validation images, at some point of its training."""
+
+    env_steps: int
+    """Environment steps so far."""
+    success: float
+    """Share of the images that are judged right after the last glimpse."""
+    log_loss: float
+    """Log-loss of the label after the last glimpse, a mean over images, nats."""
+    seconds: float
+    """Wall time of training so far: cloning, the critic's warm-up and fine-tuning, without validations."""
+
+
+@dataclass
+class State:
+    """How far a run has come; written with every checkpoint."""
+
+    chunk: int | None = None
+    """Chunks of fine-tuning done; None until cloning is."""
+    selected: int = 0
+    """Environment steps after which validation success was highest, the latest of equals."""
+    curve: list[CurvePoint] = field(default_factory=list)
+    """Validations after cloning and after each chunk of fine-tuning."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Identities of the algorithm, the judge and the demonstrations that the run began with."""
+    cloning: dict[str, Any] | None = None
+    """Figures of cloning; None without."""
+    wall_time: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage; a colon in a name separates a stage from a part of it."""
+
+    def save(self, path: Path) -> None:
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "State":
+        """Reads the state at ``path``; a fresh one where there is no file.
+
+        Raises:
+            ArtifactError: if the file cannot be read.
+        """
+        if not path.is_file():
+            return cls()
+        try:
+            state = cls(**json.loads(path.read_text(encoding="utf-8")))
+            state.curve = [CurvePoint(**point) for point in state.curve]  # type: ignore[arg-type]
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"{path} cannot be read ({error}); start the run again in another folder.") from error
+        return state
+
+
+def begin_run(args: Args) -> tuple[Args, DataSource]:
+    """Writes the settings of a new run into its folder.
+
+    Returns:
+        The settings with all defaults resolved, and the data set.
+
+    Raises:
+        ConfigurationError: if the folder holds a run already, or the data set lacks what the settings need.
+    """
+    out = args.folder
+    resume = f"python scripts/train_agent.py --resume {shlex.quote(str(out))}"
+    if (out / "metrics.json").exists():
+        raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
+    if (out / "config.json").exists():
+        raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    if args.demos == "hgs" and not source.part_names:
+        raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
+    if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
+        cropped_cub(source)  # said now, not once a judge has been trained
+    budget = budget_of(source.name)
+    resolved = {item.name: getattr(args, item.name) for item in fields(args)}
+    if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
+        resolved["num_demos"] = min(budget.num_demos, source.size("train"))
+    if args.timesteps is None:
+        resolved["timesteps"] = budget.timesteps
+    free = args.architecture is None and algorithm_of(args.algo).core is None
+    resolved["architecture"] = architecture_of(args.algo, budget.architecture if free else args.architecture)
+    if args.target_temperature is None:
+        resolved["target_temperature"] = budget.temperature
+    # to be found from wherever the run is gone on with
+    if args.root is not None:
+        resolved["root"] = os.path.abspath(args.root)
+    if args.demos not in (*DEMONSTRATORS, "none"):
+        resolved["demos"] = os.path.abspath(args.demos)
+    if Path(args.algo).suffix == ".py":
+        resolved["algo"] = os.path.abspath(args.algo)
+    resolved["out"] = out
+    config = {
+        "format": FORMAT,
+        "args": {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()},
+        "command": args.command,
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "versions": versions(),
+    }
+    write_json(out / "config.json", config)
+    return Args(**resolved), source
+
+
+def read_run(folder: Path) -> tuple[Args, DataSource, str]:
+    """Reads the settings of the run in a folder.
+
+    Returns:
+        The settings, the data set, and the command that began the run.
+
+    Raises:
+        ConfigurationError: if there is no run.
+        ArtifactError: if its settings cannot be read, or its data set has changed.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        args = Args(**{**config["args"], "out": folder, "resume": None})
+        name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
+    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    if (source.name, source.fingerprint) != (name, fingerprint):
+        raise ArtifactError(
+            f"{folder} was begun on data set {name} {fingerprint}; {args.env} now finds {source.name} "
+            f"{source.fingerprint}. Bring the data back or start a run of its own."
+        )
+    return args, source, command
+
+
+def resume_run(args: Args) -> tuple[Args, DataSource, str]:
+    """Reads the unfinished run in ``args.resume``; see :func:`read_run`.
+
+    Raises:
+        ConfigurationError: also if the run is finished, or other settings are given beside ``resume``.
+    """
+    assert args.resume is not None
+    given = [
+        item.name
+        for item in fields(args)
+        if item.name != "resume" and item.default is not MISSING and getattr(args, item.name) != item.default
+    ]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
+    if (args.resume / "metrics.json").exists() and (args.resume / "config.json").exists():
+        raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
+    return read_run(args.resume)
+
+
+def refuse_other_args(args: Args) -> None:
+    """Raises ConfigurationError if the run in ``args.out`` was begun with other settings; paths are not compared."""
+    assert args.out is not None
+    path = args.out / "config.json"
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+    wanted = {item.name: getattr(args, item.name) for item in fields(args) if item.name not in PATHS}
+    if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
+        del wanted["target_temperature"]
+    refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+
+
+def steps_done(folder: Path) -> int:
+    """Returns the environment steps that the run in ``folder`` has done; raises ArtifactError as :meth:`State.load`."""
+    curve = State.load(folder / "checkpoint" / "state.json").curve
+    return curve[-1].env_steps if curve else 0
+
+
+def algorithm_identity(algo: str) -> str:
+    """Returns what tells algorithms apart: a registered name, or of a file its name with a digest of its content.
+
+    Files with the same name in different folders differ, and so does a file from what it was before a change; modules
+    that it imports are not looked at.
+    """
+    path = Path(algo)
+    return f"{path.stem}-{digest(path.read_bytes())[:8]}" if path.suffix == ".py" else short_name(algo)
+
+
+def title_of(args: Args, source: DataSource) -> str:
+    """Returns the title of a run's pictures and tables."""
+    algo, demos = short_name(args.algo).upper(), Path(args.demos).stem
+    return f"{args.env} · data set {source.name} · {algo}, demonstrations: {demos}"

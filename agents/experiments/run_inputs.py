@@ -1,0 +1,149 @@
+"""What a training run works with: judge, demonstrations, environments and a new model, each made when first used."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from agents.cloning_data import CloningData
+from agents.presets import DEMONSTRATORS, Args, json_object, tuned
+from agents.recording import is_agent, record_agent
+from agents.registry import Algorithm, algorithm_of, make_model
+from agents.vec_env import GlimpseVecEnv
+from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
+from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.judge.judge import Judge, judge_command
+from glimpse_env.vector_env import GlimpseVectorEnv
+from oracles.base import GlimpsePolicy
+from oracles.demonstrations import Demonstrations, demonstrate
+from oracles.exchange.published import is_published, read_published
+from oracles.registry import make_policy
+from oracles.training.judge import ensure_judge
+
+NUM_ENVS = 128
+"""Training environments side by side."""
+TABULATED_IMAGES = 20_000
+"""Most training images for which the judge answers from a table: more would take gigabytes of the cache."""
+
+
+class RunInputs:
+    """What a training run works with."""
+
+    def __init__(self, args: Args, source: DataSource):
+        """
+        Args:
+            args: settings; ``num_demos`` and ``timesteps`` resolved.
+            source: the data set.
+        """
+        self.args, self.source = args, source
+        self.geometry = source.geometry
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge of the data set, trained first where there is none."""
+        return ensure_judge(self.source, command=judge_command(self.source))
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        """The demonstrations, made first where the cache has none; None without cloning.
+
+        Raises:
+            ArtifactError: if a file was given that belongs to other data or another judge, or holds too few.
+        """
+        kind, num = self.args.demos, self.args.num_demos
+        if kind == "none":
+            return None
+        if kind in DEMONSTRATORS:
+            assert num is not None
+            return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
+        if is_agent(kind):
+            assert num is not None
+            return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed)
+        if is_published(kind):
+            demonstrations = read_published(kind, self.source, self.judge)
+        else:
+            demonstrations = Demonstrations.load(kind)
+            demonstrations.check_fits(self.source, self.judge)
+        if num is not None and num > len(demonstrations):
+            raise ArtifactError(f"{kind} holds {len(demonstrations)} demonstrations, fewer than --num-demos {num}.")
+        return demonstrations
+
+    @cached_property
+    def cloning_data(self) -> CloningData | None:
+        """The demonstrations as states and targets, mirror images among them where they fit; None without cloning."""
+        data = self.plain_cloning_data()
+        if data is None:
+            return None
+        data = data.with_mirror_images() if self.source.mirror_symmetric else data
+        return data.embedded(self.judge) if self.args.observation == "embedding" else data
+
+    def plain_cloning_data(self) -> CloningData | None:
+        """Returns the demonstrations as states and targets, without mirror images and embeddings."""
+        demonstrations = self.demonstrations
+        if demonstrations is None:
+            return None
+        temperature = self.args.target_temperature or 0.0
+        soft = demonstrations.epe is not None and temperature > 0
+        data = CloningData.from_demonstrations(
+            demonstrations,
+            self.dataset("train"),
+            targets="soft" if soft else "argmax",
+            temperature=temperature if soft else 1.0,
+        )
+        return data[: self.args.num_demos]
+
+    def dataset(self, split: Split) -> GlimpseDataset:
+        """Returns a split of the data set, memory-mapped."""
+        return self.source.load(split)
+
+    @cached_property
+    def oracle(self) -> GlimpsePolicy:
+        """The oracle for validation and test images."""
+        return make_policy("oracle", self.source, self.judge)
+
+    def vec_env(self) -> GlimpseVecEnv:
+        """Makes training environments; the judge is asked only where the reward needs it."""
+        train = self.dataset("train")
+        return GlimpseVecEnv(
+            GlimpseVectorEnv(
+                train,
+                self.judge,
+                num_envs=NUM_ENVS,
+                observation=self.args.observation,
+                reward=self.args.reward,
+                posterior_info=False,
+                tabulated=self.tabulated,
+            ),
+            group=self.args.group,
+        )
+
+    @property
+    def tabulated(self) -> bool:
+        """Whether the judge answers from a table."""
+        return self.args.observation == "embedding" or self.source.size("train") <= TABULATED_IMAGES
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm that the settings name."""
+        return algorithm_of(self.args.algo)
+
+    def make_model(self) -> Any:
+        """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given."""
+        steps = self.geometry.num_glimpses
+        with_demos = self.args.demos != "none"
+        settings = {**tuned(self.args.algo, with_demos), **json_object("--hyperparameters", self.args.hyperparameters)}
+        if with_demos:
+            settings = {**self.algorithm.after_demonstrations, **settings}
+        tuned_rollout = settings.pop("rollout", None)
+        if tuned_rollout is not None and self.algorithm.off_policy:
+            raise ConfigurationError(f"rollout={tuned_rollout} does nothing with {self.args.algo}; leave it out.")
+        rollout = self.args.rollout or tuned_rollout
+        if rollout is not None:
+            settings["n_steps"] = steps * max(1, round(rollout / (NUM_ENVS * steps)))
+        return make_model(
+            self.args.algo,
+            self.vec_env(),
+            seed=self.args.seed,
+            architecture=self.args.architecture,
+            judge=self.judge,
+            **settings,
+        )
