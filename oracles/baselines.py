@@ -49,7 +49,7 @@ class FixedPolicy(GlimpsePolicy):
 
 
 def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
-    """(T,) locations: the centre, then outwards on a lattice of half a glimpse's spacing."""
+    """Returns (T,) locations: the centre, then outwards on a lattice with half a glimpse's spacing."""
     every = max(1, math.floor(grid.glimpse_size // 2 / grid.stride))  # of the locations along a side
     steps = np.stack(np.divmod(np.arange(len(grid)), grid.side), axis=-1)  # (L, 2)
     lattice = np.flatnonzero(((steps - steps[grid.centre]) % every == 0).all(axis=1))
@@ -138,7 +138,7 @@ class ClairvoyantPolicy(PlannedPolicy):
         self.judge, self.grid, self.num_glimpses = judge, judge.grid, num_glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
+        """Returns the sequences (B, T), planned whole, and the maps (B, T, L) that they are the minima of."""
         sequences = np.empty((len(indices), self.num_glimpses), dtype=np.int64)
         maps = np.empty((len(indices), self.num_glimpses, len(self.judge.grid)), dtype=np.float32)
         for b, index in enumerate(indices):
@@ -165,7 +165,7 @@ class ClairvoyantPolicy(PlannedPolicy):
 
 
 def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
+    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
     networks = np.maximum(dataset.folds[rows], 0)
     embeddings: Tensor | None = None
     for k in np.unique(networks):
@@ -184,7 +184,8 @@ def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[
 def _scores(
     judge: Judge, embeddings: Tensor, labels: Tensor, networks: np.ndarray, summed: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean log-loss and success (L,), (L,) over images after one more glimpse at each location, ``count`` in all."""
+    """Returns mean log-loss (L,) and success (L,) over images after one more glimpse at each location, ``count`` in
+    all."""
     losses, success = torch.zeros(embeddings.shape[1]), torch.zeros(embeddings.shape[1])
     for k in np.unique(networks):
         for rows in np.array_split(np.flatnonzero(networks == k), max(1, int((networks == k).sum()) // 64)):

@@ -23,26 +23,30 @@ class JudgeCard:
     """What a judge was made from and how well it does; kept as JSON beside the weights."""
 
     dataset: str
+    """Name of the data set."""
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the data set."""
     config: PosteriorConfig
+    """Shape of the networks."""
     image_size: int
     """Side of the images in pixels."""
     scales: int
+    """Concentric windows of a glimpse."""
     num_glimpses: int
     """T."""
     num_networks: int
     """K: network k never saw the images of fold k."""
     temperatures: list[list[float]]
-    """[k][t], t = 0..T: logits of network k after t glimpses are divided by it."""
+    """[k][t], t = 0..T, what logits of network k after t glimpses are divided by."""
     seed: int
+    """Seed of training."""
     splits: dict[str, str]
-    """What was trained, calibrated and measured on what."""
+    """Splits that were ``trained``, ``calibrated`` and ``scored`` on."""
     scores: dict[str, list[float]]
     """random_ and visited_accuracy, _log_loss and _calibration_error on held-out images, t = 1..T: after random
     glimpses and after those that the oracle visits; means over networks."""
     command: str
-    """What makes this judge again."""
+    """Command line that makes this judge again."""
     format: int = FORMAT
 
 
@@ -78,7 +82,7 @@ class Judge:
         return identity_of(self.networks, self.card)
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
-        """Calibrated log p(theta) of one network.
+        """Returns calibrated log p(theta) of one network.
 
         Args:
             network: k.
@@ -95,14 +99,14 @@ class Judge:
 
     @torch.inference_mode()
     def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
+        """Returns embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
         posterior = self.networks[network]
         features = posterior.encode_glimpses(torch.from_numpy(glimpses))
         return posterior.embed(features, torch.from_numpy(self.grid.normalise(corners)))
 
     @torch.inference_mode()
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
-        """Embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
+        """Returns embeddings (N, L, D) of the glimpses at every grid location of images (N, H, W, C) uint8."""
         posterior = self.networks[network]
         features = grid_features(posterior, images, self.grid, self.card.scales)
         return posterior.embed(features, torch.from_numpy(self.grid.normalised))
@@ -111,13 +115,13 @@ class Judge:
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """Class probabilities after the first ``counts`` glimpses of each history.
+        """Returns class probabilities after the first ``counts`` glimpses of each history.
 
         Args:
             glimpses: (B, T, g, g, C * scales) uint8.
             corners: (B, T, 2) int pixels; any pixel position, not only the grid's.
-            counts: (B,) int in 0..T; what lies behind is not looked at.
-            folds: (B,) int: the network to ask, or -1 for the mean of all.
+            counts: (B,) int in 0..T; later glimpses are ignored.
+            folds: (B,) int, the network to use, or -1 for the mean of all.
 
         Returns:
             (B, classes) float32, rows sum to one.
@@ -127,19 +131,19 @@ class Judge:
         steps = torch.from_numpy(counts.astype(np.int64))
 
         def ask(k: int, rows: np.ndarray) -> Tensor:
-            chosen = torch.from_numpy(rows)
-            mask, network = seen[chosen], self.networks[k]
+            index = torch.from_numpy(rows)
+            mask, network = seen[index], self.networks[k]
             features = network.encode_glimpses(torch.from_numpy(glimpses[rows])[mask])  # (sum of counts, F)
-            embedded = network.embed(features, locations[chosen][mask])
+            embedded = network.embed(features, locations[index][mask])
             owner = torch.arange(len(rows))[:, None].expand_as(mask)[mask]
             summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
-            return self.class_log_probabilities(k, summed, steps[chosen])
+            return self.class_log_probabilities(k, summed, steps[index])
 
         return self.mean_over_networks(folds, ask)
 
     @torch.inference_mode()
     def embed_sum(self, glimpses: np.ndarray, corners: np.ndarray, folds: np.ndarray) -> np.ndarray:
-        """What the networks take in of further glimpses; it adds up over the glimpses of an episode.
+        """Returns sums of the embeddings of glimpses, which add up over an episode.
 
         Args:
             glimpses: (B, n, g, g, C * scales) uint8.
@@ -147,7 +151,7 @@ class Judge:
             folds: (B,) int, as in :meth:`probabilities`.
 
         Returns:
-            (K, B, D) float32: sums of embeddings, zero where a network is not asked.
+            (K, B, D) float32, zero where a network may not judge.
         """
         batch, count = glimpses.shape[:2]
         sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
@@ -162,17 +166,18 @@ class Judge:
 
     @torch.inference_mode()
     def predict_from_sum(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
-        """Class probabilities (B, classes) float32 after ``count`` glimpses, given what :meth:`embed_sum` took in."""
+        """Returns class probabilities (B, classes) float32 after ``count`` glimpses from their sums (K, B, D), see
+        :meth:`embed_sum`."""
         return self.mean_over_networks(
             folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
         )
 
     def mean_over_networks(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
-        """Class probabilities from the networks that may judge.
+        """Returns class probabilities, means over the networks that may judge.
 
         Args:
-            folds: (B,) int: the network to ask, or -1 for the mean of all.
-            ask: gives log p(theta) (b, classes) of network k for the rows (b,) of the batch.
+            folds: (B,) int, the network to use, or -1 for the mean of all.
+            ask: ``ask(k, rows (b,))`` gives log p(theta) (b, classes) of network k for these rows of the batch.
 
         Returns:
             (B, classes) float32, rows sum to one.
@@ -210,13 +215,15 @@ class Judge:
 
 
 def rows_for_network(network: int, folds: np.ndarray) -> np.ndarray:
-    """(b,) int64: the rows whose images a network may judge, as it was not trained on them; ``folds`` (B,) int."""
+    """Returns the rows (b,) int64 of ``folds`` (B,) int whose images a network may judge: not trained on."""
     return np.flatnonzero((folds == network) | (folds == -1))
 
 
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
-    """Features of the glimpses at every grid location, (N, L, F): one dense pass, or cut out where scales > 1 or
-    locations are spaced unevenly."""
+    """Returns features (N, L, F) of the glimpses at every grid location of images (N, H, W, C) uint8.
+
+    One dense pass gives them; where scales > 1 or locations are spaced unevenly, glimpses are cut out.
+    """
     if scales == 1 and network.has_dense_pass:
         return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
     every = np.arange(len(grid))[None]
@@ -227,7 +234,7 @@ def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationG
 def cut_features(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int
 ) -> Tensor:
-    """Features (N, n, F) of the glimpses at ``locations`` (N, n) of images (N, H, W, C), each cut out and encoded."""
+    """Returns features (N, n, F) of the glimpses at ``locations`` (N, n) of images (N, H, W, C), each cut out."""
     return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
@@ -242,7 +249,7 @@ def judge_command(source: DataSource) -> str:
 
 
 def find_judge(source: DataSource) -> Judge:
-    """The judge that fits a data set: from the cache, else the one shipped with the package.
+    """Returns the judge that fits a data set: from the cache, else the one shipped with the package.
 
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.

@@ -24,15 +24,15 @@ _PLANS: dict[tuple[int, int], Plan] = {
     (16, 4): ((4, 2, 1 / 4), (3, 2, 1 / 2), (3, 1, 1.0)),
     (12, 4): ((3, 1, 1 / 6), (4, 2, 1 / 3), (2, 2, 2 / 3), (2, 1, 1.0)),
 }
-"""Of glimpse size and stride: chosen by hand, the shipped judges' among them."""
-_TAIL = 4
+"""Plans by glimpse size and stride that were chosen by hand, among them those of the shipped judges."""
+_MAX_TAIL = 4
 """Convolutions of stride 1 at the end of a plan, at most."""
 
 
 def encoder_plan(glimpse_size: int, stride: float) -> Plan:
-    """Convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
+    """Returns convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
 
-    That is what makes a dense pass and a pass a glimpse agree:
+    So a dense pass and a pass per glimpse agree:
 
         1 + sum_i (kernel_i - 1) j_i = glimpse_size  with  j_i = prod_{k < i} stride_k,  prod_i stride_i = stride
 
@@ -59,7 +59,7 @@ def encoder_plan(glimpse_size: int, stride: float) -> Plan:
     for i in reversed(range(len(strides))):
         more, rest = divmod(rest, jumps[i])
         kernels[i] += more
-    behind = min(_TAIL, -(-larger // 2))  # 3 x 3 as long as that is enough
+    behind = min(_MAX_TAIL, -(-larger // 2))  # 3 x 3 as long as that is enough
     kernels += [1 + larger // behind + (i < larger % behind) for i in range(behind)]
     if not kernels:
         kernels = [1]
@@ -70,7 +70,7 @@ def encoder_plan(glimpse_size: int, stride: float) -> Plan:
 
 
 def _smallest_factor(number: int) -> int:
-    """The smallest prime factor of a number above 1."""
+    """Returns the smallest prime factor of a number above 1."""
     return next((p for p in range(2, math.isqrt(number) + 1) if number % p == 0), number)
 
 
@@ -79,18 +79,21 @@ class PosteriorConfig:
     """The shape of a posterior network."""
 
     glimpse_size: int
+    """Side of a glimpse in pixels."""
     stride: float
-    """Of the grid, in pixels; where it is no whole number, the convolutions have the whole part of it."""
+    """Stride of the grid in pixels; the convolutions have its whole part."""
     channels: int
-    """Of a glimpse: image channels x scales."""
+    """Channels of a glimpse: image channels x scales."""
     num_classes: int
+    """Classes to tell apart."""
     num_parts: int = 0
     """Parts whose places are an auxiliary target in training; 0 for none."""
     features: int = 192
-    """Width of the glimpse encoder's output."""
+    """F, width of the glimpse encoder's output."""
     embedding: int = 192
     """D, width of the summed embedding."""
     hidden: int = 128
+    """Width of the head's hidden layer."""
 
 
 class GlimpsePosterior(nn.Module):
@@ -134,17 +137,17 @@ class GlimpsePosterior(nn.Module):
 
     @property
     def has_dense_pass(self) -> bool:
-        """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
+        """Whether one pass over an image gives the features of all grid locations, as they are spaced evenly."""
         return is_whole(self.config.stride)
 
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
-        """(..., g, g, C) uint8 to features (..., F) float32, each glimpse on its own."""
+        """Returns features (..., F) float32 of glimpses (..., g, g, C) uint8, each encoded by itself."""
         leading = glimpses.shape[:-3]
         pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
-        """(N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32.
+        """Returns features (N, L, F) float32 of the glimpse at every grid location of images (N, H, W, C) uint8.
 
         Raises:
             ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
@@ -157,18 +160,22 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:
-        """phi: features (..., F) of glimpses at normalised ``locations`` (..., 2) to summands (..., D)."""
+        """Returns phi (..., D) of glimpses with features (..., F) at normalised ``locations`` (..., 2)."""
         phases = locations[..., None, :] * torch.pi * 2.0 ** torch.arange(_HARMONICS)[:, None]  # (..., K, 2)
         waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
         where = self.location_embedding(torch.cat([locations, waves], dim=-1))
         return self.summand(torch.relu(self.glimpse_projection(features) + where))
 
     def logits(self, summed: Tensor) -> Tensor:
-        """Sums of embeddings (..., D) to uncalibrated logits (..., classes)."""
+        """Returns uncalibrated logits (..., classes) of sums of embeddings (..., D)."""
         return self.head(summed)
 
     def part_places(self, summed: Tensor) -> Tensor:
-        """Sums of embeddings (..., D) to the parts' places (..., P, 2), image sides as the unit."""
+        """Returns the parts' places (..., P, 2), in image sides, of sums of embeddings (..., D).
+
+        Raises:
+            ConfigurationError: if the network has no part head.
+        """
         if self.part_head is None:
             raise ConfigurationError("this posterior was made with num_parts=0: it has no part head.")
         return self.part_head(torch.relu(summed)).unflatten(-1, (-1, 2))
@@ -178,5 +185,5 @@ _HARMONICS = 3
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """(N, H, W, C) uint8 to (N, C, H, W) float32 in [-1, 1]."""
+    """Returns images (N, H, W, C) uint8 as (N, C, H, W) float32 in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

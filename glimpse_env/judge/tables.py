@@ -1,4 +1,4 @@
-"""The judge's embeddings of a split's glimpses, computed once and read in place of pixels from then on."""
+"""Tables of the judge's embeddings of a split's glimpses, computed once and then read in place of pixels."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge.judge import Judge, rows_for_network
 
-CHUNK = 64
+IMAGES_PER_CHUNK = 64
 """Images embedded at a time."""
 
 
@@ -21,8 +21,8 @@ class EmbeddingTable:
 
     Args:
         dataset: the split.
-        judge: whose embeddings.
-        network: k, which of its networks.
+        judge: gives the embeddings.
+        network: index k of its network.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
         copies: of each image; the first is the one that :meth:`__call__` and :meth:`summed` read.
 
@@ -54,7 +54,7 @@ class EmbeddingTable:
         self._places[rows] = np.arange(len(rows)) * self.array.shape[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A pickle says how to make the table again, it does not carry it."""
+        """Pickles how to make the table again, not the table."""
         return type(self), self._made_from
 
     @property
@@ -63,23 +63,23 @@ class EmbeddingTable:
         return self.array.shape[2]
 
     def __call__(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
+        """Returns embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
         return self._flat.numpy().take(self._places[indices] + locations, axis=0)
 
     def summed(self, indices: np.ndarray, locations: np.ndarray) -> torch.Tensor:
-        """Sums over t (B, D) float32 of the embeddings at ``locations`` (B, t) of the images ``indices`` (B,)."""
+        """Returns sums over t (B, D) float32 of embeddings at ``locations`` (B, t) of the images ``indices`` (B,)."""
         places = torch.from_numpy(self._places[indices][:, None] + locations)
         return functional.embedding_bag(places, self._flat, mode="sum").float()  # added up in single precision
 
 
 class TabulatedJudge:
-    """A judge's answers for one split from tables: the judge's own up to half precision, without a convolution."""
+    """A judge's probabilities for one split from tables: without convolutions, its own up to half precision."""
 
     def __init__(self, dataset: GlimpseDataset, judge: Judge):
         """
         Args:
             dataset: the split whose images will be judged.
-            judge: whose answers; its tables are computed now if they are not in the cache.
+            judge: its tables are computed now if they are not in the cache.
         """
         self.judge, self._folds = judge, np.array(dataset.folds)
         self._tables = {}
@@ -90,7 +90,7 @@ class TabulatedJudge:
 
     @torch.inference_mode()
     def probabilities(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Class probabilities after t glimpses.
+        """Returns class probabilities after t glimpses.
 
         Args:
             indices: (B,) int64, images of the split.
@@ -118,12 +118,12 @@ def fill_table(
     """Fills ``table`` (copies * n, L, D) with the embeddings of the copies of the images ``rows`` (n,)."""
     with tqdm(total=len(table), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
         for c, copy in enumerate(copies):
-            for start in range(0, len(rows), CHUNK):
-                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + CHUNK]]))
+            for start in range(0, len(rows), IMAGES_PER_CHUNK):
+                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]]))
                 table[c * len(rows) + start :][: len(part)] = part.numpy()
                 bar.update(len(part))
 
 
 def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:
-    """What copies add to a table's key: nothing where there are only the originals, whose tables are older."""
+    """Returns what copies add to a table's key: nothing for originals only, since such tables are older than copies."""
     return [] if copies == (ORIGINAL,) else [named(copies)]

@@ -11,7 +11,7 @@ from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
 
 
 def test_replaying_an_episode_gives_its_own_figures(monkeypatch):
-    monkeypatch.setattr(replay, "CHUNK", 5)
+    monkeypatch.setattr(replay, "IMAGES_PER_CHUNK", 5)
     folds = np.arange(24) % 3 - 1  # two networks, and images for both together
     dataset, judge = toy_dataset(folds=folds), toy_judge()
     indices = np.array([3, 20, 4, 11, 0, 3, 17])
