@@ -4,12 +4,12 @@ python scripts/download_data.py cub
 python scripts/download_data.py mnist --root data
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
 import tyro
 
+from glimpse_env import cli
 from glimpse_env.datasets.download import download
 
 
@@ -26,9 +26,8 @@ class Args:
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     download(args.dataset, root=args.root, url=args.url)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -2,15 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import tyro
-
-from glimpse_env.datasets import make_source
-from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.judge.judge import find_judge
-from glimpse_env.sensing.observations import ObservationMode
-from oracles.demonstrations import Demonstrations
-from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
+from glimpse_env import cli
 
 
 @dataclass(frozen=True)
@@ -18,25 +12,24 @@ class Args:
     """Exports a file of demonstrations as a Minari data set, or imports it back; nothing is lost on the way."""
 
     export_from: Path | None = None
-    """Demonstrations (.npz) to export."""
+    """File of demonstrations (.npz) to export."""
     import_to: Path | None = None
     """File (.npz) to write; its manifest goes beside it as .json."""
     id: str | None = None
-    """Of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
-    observation: ObservationMode = "history"
-    """What an export shows of the episodes."""
+    """Id of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
+    observation: Literal["history", "glimpse", "canvas", "embedding"] = "history"
+    """Form of the observations in an export."""
     root: str | None = None
-    """Folder of the data set that is exported; default GLIMPSE_DATA. That of GlimpseFolder-v0 has no default."""
+    """Folder of the data set that is exported; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
 
 
 def main(args: Args) -> None:
-    try:
-        _exchange(args)
-    except GlimpseError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from error
+    from glimpse_env.datasets import make_source
+    from glimpse_env.errors import ConfigurationError
+    from glimpse_env.judge.judge import find_judge
+    from oracles.demonstrations import Demonstrations
+    from oracles.exchange.minari import default_id, export_demonstrations, import_demonstrations
 
-
-def _exchange(args: Args) -> None:
     if (args.export_from is None) == (args.import_to is None):
         raise ConfigurationError("name one file: --export-from demos.npz or --import-to demos.npz.")
     if args.export_from is not None:
@@ -57,4 +50,4 @@ def _exchange(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -1,23 +1,20 @@
 """Opens a window in which you choose the glimpses, against the oracle: python scripts/play.py --env GlimpseBirds-v0"""
 
 import contextlib
-import logging
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 from gymnasium.error import DependencyNotInstalled
 
 from agents.play.board import HEIGHT, WIDTH, Board
 from agents.play.game import Game, Score
-from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env import cli
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
-from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.registry import make_policy, policy_settings
 from oracles.training.judge import ensure_judge
@@ -28,17 +25,9 @@ POLL = 100
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DatasetFlags):
     """You choose the glimpses with the mouse, the judge names the class, and the oracle plays the same images."""
 
-    env: str = "GlimpseBirds-v0"
-    """Environment id."""
-    root: str | None = None
-    """Folder of the data set; default GLIMPSE_DATA."""
-    dataset_options: str = "{}"
-    """Further arguments of the data set as JSON."""
-    scales: int | None = None
-    """Concentric windows of a glimpse; default the environment's own."""
     split: Literal["val", "test"] = "test"
     """Of the data set; no network of the judge was trained on either."""
     episodes: int = 10
@@ -50,21 +39,13 @@ class Args:
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        play(args)
-    except (GlimpseError, DependencyNotInstalled) as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def play(args: Args) -> None:
     """Plays until the person stops, then prints the scores and writes them."""
     if args.out is not None and args.out.suffix != ".json":
         raise ConfigurationError(f"--out {args.out} must end in .json.")
     if args.seed < 0:
         raise ConfigurationError(f"--seed {args.seed} must be at least 0.")
     with display() as pygame:
-        source = source_of(args.env, args.root, args.dataset_options, args.scales)
+        source = args.source()
         dataset = source.load(args.split)
         if not 1 <= args.episodes <= len(dataset):
             raise ConfigurationError(f"--episodes {args.episodes} must lie in 1..{len(dataset)} for {args.split}.")
@@ -193,4 +174,4 @@ def _words(score: Score) -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -7,26 +7,18 @@ python scripts/train_agent.py --resume runs/GlimpseBirds-v0-ppo-oracle-s0
 """
 
 import logging
-import sys
 
-import tyro
-
-from agents.experiments.train import run
 from agents.presets import Args
-from agents.reports.training import draw_run
-from glimpse_env.errors import GlimpseError
+from glimpse_env import cli
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        pictures = draw_run(run(args))
-        logging.info("Pictures: %s", ", ".join(map(str, pictures)))
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    from agents.experiments.train import run
+    from agents.reports.training import draw_run
+
+    pictures = draw_run(run(args))
+    logging.info("Pictures: %s", ", ".join(map(str, pictures)))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -3,21 +3,11 @@
 python scripts/tune_agents.py --trials 10 --timesteps 100000
 """
 
-import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import tyro
-
-from agents.experiments.tuning import STARTS, search, write_tuned
-from agents.presets import TUNED
-from agents.presets import Args as TrainArgs
-from agents.reports.tables import command_line
-from glimpse_env.errors import GlimpseError
-from glimpse_env.files import write_json
-from glimpse_env.versions import versions
+from glimpse_env import cli
 
 
 @dataclass(frozen=True)
@@ -27,31 +17,38 @@ class Args:
     env: str = "GlimpseBirds-v0"
     """Environment id."""
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
-    """Algorithms."""
+    """Names of algorithms, as for scripts/train_agent.py."""
     architecture: str = "gru"
-    """What reads the history."""
+    """Network that reads the history: gru, attention, canvas or mlp."""
     observation: Literal["history", "embedding"] = "embedding"
-    """What agents are shown of each glimpse."""
+    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
     demos: str = "oracle"
-    """Demonstrations of the runs that start from some."""
+    """Policy whose demonstrations runs start from, in the search with demonstrations."""
     num_demos: int = 1000
-    """How many."""
+    """Number of demonstrations."""
     trials: int = 10
-    """Of each search."""
+    """Number of trials in each search."""
     timesteps: int = 100_000
     """Environment steps of each trial."""
     workers: int = 2
-    """Trials side by side."""
+    """Number of trials that run side by side."""
     ray: str | None = None
     """Address of a Ray cluster that runs the trials, its nodes sharing --out; or "local"."""
-    keep: bool = True
-    """Whether the best become the defaults, in agents/tuned.json."""
+    into: Path | None = None
+    """JSON file that the best hyperparameters go into; agents/tuned.json makes them the defaults."""
     out: Path = Path("runs/tuning")
     """Folder of tuning.json, the searches' journals and all runs."""
 
+    def __post_init__(self) -> None:
+        cli.check_least(self, num_demos=10, trials=1, timesteps=1, workers=1)
+
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    from agents.experiments.tuning import STARTS, search, write_tuned
+    from agents.presets import Args as TrainArgs
+    from glimpse_env.files import write_json
+    from glimpse_env.versions import versions
+
     base = TrainArgs(
         env=args.env,
         architecture=args.architecture,
@@ -60,23 +57,17 @@ def main(args: Args) -> None:
         num_demos=args.num_demos,
         timesteps=args.timesteps,
     )
-    found: dict = {"command": command_line("tune_agents", args), "versions": versions()}
-    try:
-        for algo in args.algos:
-            for start in STARTS:
-                entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers, ray=args.ray)
-                found.setdefault(algo, {})[start] = entry
-                print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
-                if args.keep:
-                    write_tuned(TUNED, algo, start, entry["best"])
-        write_json(args.out / "tuning.json", found)
-        print(f"Results: {args.out / 'tuning.json'}")
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-    except KeyboardInterrupt:
-        print(f"\nStopped. Go on with\n  {command_line('tune_agents', args)}")
-        sys.exit(130)
+    results: dict[str, Any] = {"command": cli.command_line("tune_agents", args), "versions": versions()}
+    for algo in args.algos:
+        for start in STARTS:
+            entry = search(algo, start, base, args.out, trials=args.trials, workers=args.workers, ray=args.ray)
+            results.setdefault(algo, {})[start] = entry
+            print(f"{algo} from {start}: {entry['score']:.3f} with {entry['best']}")
+            if args.into is not None:
+                write_tuned(args.into, algo, start, entry["best"])
+    write_json(args.out / "tuning.json", results)
+    print(f"Results: {args.out / 'tuning.json'}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args, goes_on=True)

@@ -8,16 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy", "sklearn", "pandas", "PIL")
-NOT_YET_LIGHT = (
-    "benchmark",
-    "env_speed",
-    "generate_demos",
-    "paper_experiment",
-    "render_episode",
-    "stopping",
-    "train_agent",
-    "tune_agents",
-)
+NOT_YET_LIGHT = ("env_speed",)
 """Scripts whose ``--help`` still imports Stable-Baselines3."""
 PROGRAM = """
 import runpy, sys

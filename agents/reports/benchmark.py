@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,78 +12,26 @@ from agents.evaluation.results import checked
 from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
 from agents.evaluation.statistics import Estimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
-from agents.reports.tables import format_estimate, markdown
+from agents.reports.pages import PLOTS, Picture, ReportContext, Section, Table, html_template, to_html, to_markdown
+from agents.reports.tables import MISSING, format_estimate, markdown_table
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
-PLOTS = "plots"
-"""Folder of the pictures beside ``results.md``."""
-PNG = b"\x89PNG\r\n\x1a\n"
-NONE = "–"
-LEAST = 0.8
-"""Of a plot's own width, below which it is scrolled and not shrunk."""
-NOT_ENOUGH = "There is nothing to compare yet."
-
-
-@dataclass(frozen=True)
-class ReportContext:
-    """What a report tells beside the results.
-
-    Raises:
-        ConfigurationError: if a figure is not a PNG.
-    """
-
-    title: str
-    command: str
-    """That made the results."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    """Of packages, the code and the machine, by name."""
-    protocol: Mapping[str, str] = field(default_factory=dict)
-    """Budgets and rules of the benchmark, by name."""
-    figures: Sequence[tuple[str, bytes]] = ()
-    """(caption, PNG) of example episodes and maps of expected posterior entropy."""
-    notes: Sequence[str] = ()
-    """Sentences on what to keep in mind."""
-
-    def __post_init__(self) -> None:
-        for caption, content in self.figures:
-            if not content.startswith(PNG):
-                raise ConfigurationError(f"the figure {caption!r} is not a PNG; hand in the bytes of a PNG file.")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text, the first its head."""
-
-    title: str
-    """Empty where its section's says it all."""
-    rows: Sequence[Sequence[str]]
-    words: int = 1
-    """How many of the first columns hold words; the others hold numbers."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A plot of the report."""
-
-    caption: str
-    path: Path
-    """Of the SVG, or of the PNG where there is no SVG."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report."""
-
-    anchor: str
-    title: str
-    text: str
-    tables: Sequence[Table] = ()
-    pictures: Sequence[Picture] = ()
+LEVEL = 0.9
+"""Share of the gap between random and the oracle to which speed is compared."""
+SPEED_TITLES = {
+    "total_steps": "Environment steps to a share of the gap",
+    "wall_s": "Training time to a share of the gap",
+    "wall_with_making_s": "Training time with the making of demonstrations",
+}
+SPEED_UP_HEADS = {
+    "total_steps": "in steps",
+    "wall_s": "in training time",
+    "wall_with_making_s": "in time with the demonstrations' making",
+}
 
 
 @dataclass(frozen=True)
@@ -103,21 +48,17 @@ class Statistics:
     improvements: DataFrame
 
 
-LEVEL = 0.9
-"""Share of the gap between random and the oracle to which speed is compared."""
-
-
 def write_report(
     folder: Path, results: DataFrame, context: ReportContext, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Path]:
     """Writes ``results.md``, ``plots/`` and ``report.html`` into ``folder``, each file whole.
 
     Args:
-        folder: made where it is missing; what else it holds stays.
+        folder: made where it is missing; other files in it stay.
         results: see :data:`agents.evaluation.results.COLUMNS`.
         context: see :class:`ReportContext`.
-        resamples: of every bootstrap.
-        seed: of every bootstrap. The same arguments give the same bytes of ``results.md``.
+        resamples: number of resamples of every bootstrap.
+        seed: seed of every bootstrap. The same arguments give the same bytes of ``results.md``.
 
     Returns:
         The paths of what was written, the page and the tables first.
@@ -132,7 +73,7 @@ def write_report(
         raise ConfigurationError(
             f"the results hold no row of the split {sorted(missing)[0]!r}; finish at least one cell of the benchmark."
         )
-    template = _template()
+    template = html_template()
     settings = {"resamples": resamples, "seed": seed}
     numbers = Statistics(
         finals(results, **settings),
@@ -162,20 +103,19 @@ def write_report(
     summary = _summary(numbers)
     page, tables = folder / "report.html", folder / "results.md"
     with whole_file(tables) as temporary:
-        temporary.write_text(_as_markdown(context, summary, sections), encoding="utf-8")
+        temporary.write_text(to_markdown(context, summary, sections), encoding="utf-8")
     with whole_file(page) as temporary:
-        told = template.render(context=context, summary=summary, sections=sections, nothing=NOT_ENOUGH)
-        temporary.write_text(told.rstrip() + "\n", encoding="utf-8")
+        temporary.write_text(to_html(template, context, summary, sections), encoding="utf-8")
     return [page, tables, *(path for paths in drawn.values() for path in paths), *(each.path for each in examples)]
 
 
 def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> str:
-    """Markdown for a page: a row a method and environment, with what matters most.
+    """Returns a Markdown table for a page, with a row for each environment and method.
 
     Args:
         results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: of every bootstrap.
-        seed: of every bootstrap.
+        resamples: number of resamples of every bootstrap.
+        seed: seed of every bootstrap.
     """
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
     times = times_to_threshold(results, LEVEL, "total_steps", **settings)
@@ -205,16 +145,16 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
                 one.env,
                 one.method.label,
                 _percent(one.success),
-                NONE if one.std.value is None else f"{100 * one.std.value:.1f}",
-                _taken(steps[own], "total_steps") if own in steps else NONE,
-                *(NONE if gain is None else _times(gain) for gain in compared),
+                MISSING if one.std.value is None else f"{100 * one.std.value:.1f}",
+                _taken(steps[own], "total_steps") if own in steps else MISSING,
+                *(MISSING if gain is None else _times(gain) for gain in compared),
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def _summary(numbers: Statistics) -> list[str]:
-    """What came out in plain words: the best method of each environment, and what demonstrations save."""
+    """Returns sentences on the best method of each environment and on what demonstrations save."""
     sentences = []
     for env, final in best_by_env(numbers.finals).items():
         share = final.normalised.value
@@ -270,7 +210,7 @@ def _gains(gains: Sequence[Any]) -> str:
 
 
 def _share(value: float, digits: int = 0) -> str:
-    """``90 %``."""
+    """Returns a share as ``90 %``."""
     return f"{100 * value:.{digits}f} %"
 
 
@@ -279,15 +219,14 @@ def _seeds(count: int) -> str:
 
 
 def _percent(estimate: Estimate) -> str:
-    """``90.0 % (88.1 to 91.7)``."""
-    value, bracket, interval = format_estimate(estimate, 1, scale=100).partition(" (")
-    return value if value == NONE else f"{value} %{bracket}{interval}"
+    """Returns an estimate as ``90.0 % (88.1 to 91.7)``."""
+    return format_estimate(estimate, 1, scale=100, unit=" %")
 
 
 def _bounded(estimate: BoundedEstimate, number: Callable[[float], str], *, sign: str, interval: bool) -> str:
     """Formats an estimate; ``sign`` stands before a value and an interval's upper end that are lower bounds."""
     if estimate.value is None:
-        return NONE
+        return MISSING
     text = (sign if estimate.at_least else "") + number(estimate.value)
     certain = estimate.low == estimate.high and estimate.open_above == estimate.at_least
     if not interval or certain or estimate.low is None or estimate.high is None:
@@ -317,45 +256,50 @@ def _taken(time: Any, measure: str) -> str:
     return text if time.reached == time.seeds else f"{text}, {time.reached}/{time.seeds}"
 
 
-def _by_env(
-    items: Iterable[Any], env_of: Callable[[Any], str], head: Sequence[str], row: Callable[[Any], Sequence[str]]
-) -> list[Table]:
-    """Returns a table an environment, with a row an item."""
-    tables: dict[str, list[Sequence[str]]] = {}
-    for item in items:
-        tables.setdefault(env_of(item), [head]).append(row(item))
-    return [Table(env, rows) for env, rows in tables.items()]
+Columns = Sequence[tuple[str, Callable[[Any], str]]]
+"""Heads of columns, and how each is filled from a row of a frame."""
+METHOD: tuple[str, Callable[[Any], str]] = ("method", lambda row: row.method.label)
+SEEDS: tuple[str, Callable[[Any], str]] = ("seeds", lambda row: str(row.seeds))
+ENVIRONMENTS: tuple[str, Callable[[Any], str]] = ("environments", lambda row: str(len(row.envs)))
+
+
+def _estimates(head: str, name: str, digits: int, scale: float = 1.0) -> tuple[str, Callable[[Any], str]]:
+    """Returns a column of the estimates ``name`` of a frame."""
+    return head, lambda row: format_estimate(getattr(row, name), digits, scale=scale)
+
+
+def _table(rows: Iterable[Any], columns: Columns, title: str = "") -> Table:
+    """Returns a table with a line for each row of a frame."""
+    return Table(title, [[head for head, _ in columns], *([fill(row) for _, fill in columns] for row in rows)])
+
+
+def _by_env(frame: DataFrame, columns: Columns) -> list[Table]:
+    """Returns a table for each environment of a frame, in the order of the frame."""
+    envs = dict.fromkeys(frame["env"]) if len(frame) else ()
+    return [_table(frame[frame["env"] == env].itertuples(), columns, env) for env in envs]
+
+
+def _side_by_side(frames: Mapping[str, DataFrame], cell: Callable[[Any], str]) -> tuple[DataFrame, Columns]:
+    """Returns the first of several frames of the same rows, and a column for each frame under its name.
+
+    Args:
+        frames: by head of the column.
+        cell: fills a cell from a row of a frame.
+    """
+    first = next(iter(frames.values()))
+    rows = {head: list(frame.itertuples()) for head, frame in frames.items()}
+    places = {row.Index: place for place, row in enumerate(first.itertuples())}
+    return first, [(head, lambda row, mine=mine: cell(mine[places[row.Index]])) for head, mine in rows.items()]
 
 
 def _sections(
     numbers: Statistics, plots: Mapping[str, Path], examples: Sequence[Picture], context: ReportContext
 ) -> list[Section]:
-    """The report in order."""
+    """Returns the sections of the report in order."""
     level = _share(LEVEL)
-    scores = _by_env(
-        numbers.finals.itertuples(),
-        lambda final: final.env,
-        ("method", "judged right, %", "gap closed, %", "std over seeds, points", "seeds"),
-        lambda final: (
-            final.method.label,
-            format_estimate(final.success, 1, scale=100),
-            format_estimate(final.normalised, 1, scale=100),
-            format_estimate(final.std, 1, scale=100),
-            str(final.seeds),
-        ),
+    speed_ups, gains = _side_by_side(
+        {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}, lambda row: _times(row.ratio)
     )
-    across = [("method", "IQM", "mean", "std over seeds", "seeds", "environments")]
-    across += [
-        (
-            each.method.label,
-            format_estimate(each.iqm, 3),
-            format_estimate(each.mean, 3),
-            format_estimate(each.std, 3),
-            str(each.seeds),
-            str(len(each.envs)),
-        )
-        for each in numbers.aggregates.itertuples()
-    ]
     return [
         Section(
             "scores",
@@ -363,7 +307,16 @@ def _sections(
             "Share of test images judged right after the last glimpse, and the share of the gap between random "
             "glimpses and the oracle that is closed, of the weights that were best on validation images. Means over "
             "seeds, with 95 % bootstrap intervals over seeds in brackets; with few seeds these are too narrow.",
-            scores,
+            _by_env(
+                numbers.finals,
+                [
+                    METHOD,
+                    _estimates("judged right, %", "success", 1, 100),
+                    _estimates("gap closed, %", "normalised", 1, 100),
+                    _estimates("std over seeds, points", "std", 1, 100),
+                    SEEDS,
+                ],
+            ),
         ),
         Section(
             "aggregate",
@@ -372,7 +325,19 @@ def _sections(
             "mean, and standard deviation over seeds inside an environment. 95 % intervals by rliable's bootstrap, "
             "which resamples the seeds of each environment by themselves. Compare only methods with the same "
             "environments.",
-            [Table("", across)],
+            [
+                _table(
+                    numbers.aggregates.itertuples(),
+                    [
+                        METHOD,
+                        _estimates("IQM", "iqm", 3),
+                        _estimates("mean", "mean", 3),
+                        _estimates("std over seeds", "std", 3),
+                        SEEDS,
+                        ENVIRONMENTS,
+                    ],
+                )
+            ],
             [
                 Picture(
                     "Performance profiles: the share of runs whose normalised test score is above each value. "
@@ -407,16 +372,7 @@ def _sections(
             "median without over median with, with 95 % bootstrap intervals over the seeds of both. “≥”: runs without "
             "never got there and count with their budget, so the true number is at least this. “–”: the median run "
             "with demonstrations did not get there.",
-            _by_env(
-                zip(*(numbers.speed_ups[measure].itertuples() for measure in MEASURES), strict=True),
-                lambda gains: gains[0].env,
-                ("method", "in steps", "in training time", "in time with the demonstrations' making", "seeds"),
-                lambda gains: (
-                    gains[0].method.label,
-                    *(_times(gain.ratio) for gain in gains),
-                    f"{gains[0].seeds} / {gains[0].baseline_seeds}",
-                ),
-            ),
+            _by_env(speed_ups, [METHOD, *gains, ("seeds", lambda row: f"{row.seeds} / {row.baseline_seeds}")]),
             [
                 Picture(
                     f"Environment steps to {level} of the gap. Large marks: medians over seeds with 95 % intervals; "
@@ -432,26 +388,16 @@ def _sections(
             f"{level} of the gap, without and with demonstrations, and their ratio: below 1, demonstrations make runs "
             "more alike. “–”: a seed never got there, or there is one seed only.",
             _by_env(
-                numbers.spreads.itertuples(),
-                lambda each: each.env,
-                (
-                    "method",
-                    "success, without",
-                    "success, with",
-                    "ratio",
-                    "steps, without",
-                    "steps, with",
-                    "ratio",
-                ),
-                lambda each: (
-                    each.method.label,
-                    format_estimate(each.success_without, 1, scale=100),
-                    format_estimate(each.success_with, 1, scale=100),
-                    format_estimate(each.success_ratio, 2),
-                    format_estimate(each.steps_without, 0),
-                    format_estimate(each.steps_with, 0),
-                    format_estimate(each.steps_ratio, 2),
-                ),
+                numbers.spreads,
+                [
+                    METHOD,
+                    _estimates("success, without", "success_without", 1, 100),
+                    _estimates("success, with", "success_with", 1, 100),
+                    _estimates("ratio", "success_ratio", 2),
+                    _estimates("steps, without", "steps_without", 0),
+                    _estimates("steps, with", "steps_with", 0),
+                    _estimates("ratio", "steps_ratio", 2),
+                ],
             ),
         ),
         Section(
@@ -460,15 +406,9 @@ def _sections(
             "How probably a run with demonstrations scores higher on test images than a run of the same algorithm and "
             "architecture without, a mean over the environments both were run on, with rliable's 95 % intervals.",
             [
-                Table(
-                    "",
-                    [
-                        ("method", "probability", "environments"),
-                        *(
-                            (each.method.label, format_estimate(each.probability, 2), str(len(each.envs)))
-                            for each in numbers.improvements.itertuples()
-                        ),
-                    ],
+                _table(
+                    numbers.improvements.itertuples(),
+                    [METHOD, _estimates("probability", "probability", 2), ENVIRONMENTS],
                 )
             ]
             if len(numbers.improvements)
@@ -489,109 +429,17 @@ def _sections(
 
 
 def _speed_section(numbers: Statistics, measure: str) -> Section:
-    """What each method takes to each threshold, a table an environment."""
-    times = [numbers.times[measure, threshold].itertuples() for threshold in THRESHOLDS]
-    titles = {
-        "total_steps": "Environment steps to a share of the gap",
-        "wall_s": "Training time to a share of the gap",
-        "wall_with_making_s": "Training time with the making of demonstrations",
-    }
+    """Returns the section on the steps or the time that each method takes to each threshold."""
+    times, columns = _side_by_side(
+        {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS},
+        lambda row: _taken(row, measure),
+    )
     return Section(
         measure.replace("_", "-"),
-        titles[measure],
+        SPEED_TITLES[measure],
         f"Medians over seeds of the {MEASURES[measure]}, until the validation score first is at that share of the gap "
         "between random and the oracle, with 95 % bootstrap intervals; behind a comma, how many seeds got there where "
         "not all did. "
         "“>”: a lower bound, as seeds that never got there count with their budget.",
-        _by_env(
-            zip(*times, strict=True),
-            lambda row: row[0].env,
-            ("method", *(_share(threshold) for threshold in THRESHOLDS)),
-            lambda row: (row[0].method.label, *(_taken(time, measure) for time in row)),
-        ),
+        _by_env(times, [METHOD, *columns]),
     )
-
-
-def _as_markdown(context: ReportContext, summary: Sequence[str], sections: Sequence[Section]) -> str:
-    """The report as Markdown, its pictures linked."""
-
-    def clean(text: str) -> str:
-        return " ".join(text.split()).replace("<", "&lt;")
-
-    def cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-        return [[clean(cell).replace("|", "\\|") for cell in row] for row in rows]
-
-    parts = [f"# {clean(context.title)}", "\n".join(f"- {clean(sentence)}" for sentence in summary)]
-    if context.notes:
-        parts.append("Notes:\n\n" + "\n".join(f"- {clean(note)}" for note in context.notes))
-    for section in sections:
-        parts.append(f"## {section.title}")
-        if section.anchor == "protocol":
-            parts.append(f"```sh\n{context.command}\n```")
-        if section.text:
-            parts.append(section.text)
-        if not section.tables and not section.pictures and section.anchor != "protocol":
-            parts.append(NOT_ENOUGH)
-        for table in section.tables:
-            if table.title:
-                parts.append(f"### {clean(table.title)}")
-            parts.append(_aligned(cells(table.rows), table.words))
-        for picture in section.pictures:
-            name = picture.path.with_suffix(".png").name
-            parts.append(f"![{clean(picture.caption).replace(']', ')')}]({PLOTS}/{name})")
-    return "\n\n".join(parts) + "\n"
-
-
-def _aligned(rows: Sequence[Sequence[str]], words: int) -> str:
-    """A Markdown table whose columns after the first ``words`` are set to the right."""
-    head, _, *body = markdown(rows).split("\n")
-    return "\n".join([head, "|" + "---|" * words + "---:|" * (len(rows[0]) - words), *body])
-
-
-def inline_svg(text: str, prefix: str, caption: str) -> str:
-    """An SVG of matplotlib's to be put into a page: without prolog, its ids made unique by ``prefix``, and named.
-
-    Args:
-        text: the whole file.
-        prefix: letters, digits and hyphens, different for each picture of a page.
-        caption: read out instead of the picture.
-    """
-    body = text[text.index("<svg") :]
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', body)
-    body = re.sub(r'(href="#|url\(#)', rf"\1{prefix}-", body)
-    width = round(float(body.split('width="', 1)[1].split("pt", 1)[0]) * 4 / 3)  # CSS pixels
-    body = re.sub(r'\s(?:width|height)="[\d.]+pt"', "", body, count=2)
-    body = body.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "", 1).replace("xlink:href=", "href=")
-    body = body.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
-    style = f"max-width: {width}px; min-width: {round(LEAST * width)}px"
-    return body.replace("<svg", f'<svg role="img" aria-label="{html.escape(caption, quote=True)}" style="{style}"', 1)
-
-
-def _template() -> Any:
-    """The page's template, which escapes what is put into it.
-
-    Raises:
-        ConfigurationError: if Jinja is missing.
-    """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise ConfigurationError(
-            f'the report needs Jinja, and importing it failed ({error}): pip install "glimpse-env[benchmark]".'
-        ) from error
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["embedded"] = _embedded
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-
-
-def _embedded(picture: Picture) -> Any:
-    """A picture as markup that needs no other file."""
-    from markupsafe import Markup
-
-    if picture.path.suffix == ".svg":
-        text = picture.path.read_text(encoding="utf-8")
-        return Markup(inline_svg(text, picture.path.stem.replace("_", "-"), picture.caption))
-    coded = base64.b64encode(picture.path.read_bytes()).decode("ascii")
-    return Markup('<img alt="{}" src="data:image/png;base64,{}">').format(picture.caption, coded)

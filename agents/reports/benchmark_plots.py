@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,19 +25,17 @@ from agents.evaluation.curves import (
 )
 from agents.evaluation.results import Method, by_env_and_method, checked, display_name, envs_of, methods_of
 from agents.evaluation.scores import RESAMPLES, profiles
+from agents.reports.style import GREY, PALETTE, dress, new_figure, save_both
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import whole_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C7A00")
-"""Okabe and Ito's, safe for the colour-blind, with a darker yellow."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHED = (0, (5, 2.2))
 CROWD = 8
 """More methods than this are drawn in a panel an architecture."""
-REFERENCES: dict[str, str] = {"oracle": "#333333", "random": "#6B6B6B"}
+REFERENCES = {"oracle": "#333333", "random": GREY}
 STEPS = "environment steps, those of demonstrations included"
 TAUS = np.linspace(0.0, 1.1, 111)
 
@@ -101,12 +98,10 @@ def _panels(methods: Sequence[Method]) -> list[tuple[str, list[Method]]]:
 
 def _new(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
     """A figure of panels (rows, columns) of ``width`` x ``height`` inches, all plainly dressed."""
-    figure = Figure(figsize=(width * columns, height * rows), dpi=130, layout="constrained")
+    figure = new_figure(width * columns, height * rows, dpi=130)
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for each in axes.flat:
-        each.grid(color="#e6e6e6", linewidth=0.8)
-        each.set_axisbelow(True)
-        each.spines[["top", "right"]].set_visible(False)
+        dress(each, "both")
         each.tick_params(labelsize=9)
     return figure, axes
 
@@ -188,18 +183,6 @@ def _draw(axes: Axes, xs: np.ndarray, values: np.ndarray, style: Style, *, stair
     axes.plot(xs, line, markevery=max(1, len(xs) // 7), zorder=3 if style.dashed else 4, **settings)
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes ``stem``.png and ``stem``.svg whole; the SVG's ids depend on its name and content alone."""
-    written = []
-    for suffix in (".png", ".svg"):
-        path = stem.with_name(stem.name + suffix)
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type") if suffix == ".svg" else ("Software",))
-        with whole_file(path) as temporary, matplotlib.rc_context({"svg.hashsalt": stem.name}):
-            figure.savefig(temporary, format=suffix[1:], metadata=metadata)
-        written.append(path)
-    return written
-
-
 def _references(axes: Axes, curves: Iterable[tuple[str, float]]) -> None:
     """Horizontal lines with their names, each where curves seldom are: above at the left, below at the right."""
     for name, success in curves:
@@ -269,7 +252,7 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
         each.set_title(name, loc="left", fontsize=10, fontweight="bold")
     _label(axes, len(places), STEPS, "judged right on validation (%)")
     _legend(figure, drawn, by_architecture=crowded)
-    return _save(figure, stem)
+    return save_both(figure, stem)
 
 
 def _over_methods(
@@ -302,7 +285,7 @@ def _over_methods(
         each.set_title(title, loc="left", fontsize=10, fontweight="bold")
     _label(axes, len(panels), *labels)
     _legend(figure, drawn, by_architecture=crowded)
-    return _save(figure, stem)
+    return save_both(figure, stem)
 
 
 def sample_efficiency(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
@@ -380,7 +363,7 @@ def steps_to_threshold(
         each.set_ylim(-len(methods) + 0.4, 0.6)
         each.set_title(env, loc="left", fontsize=10, fontweight="bold")
     _label(axes, len(envs), f"environment steps to {threshold:.0%} of the gap", "")
-    return _save(figure, stem)
+    return save_both(figure, stem)
 
 
 def _seed_mark(axes: Axes, value: float, budget: float, height: float, style: Style) -> None:

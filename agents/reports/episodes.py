@@ -5,27 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames
+from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import whole_file
 
-COLOURS: dict[str, str] = {
-    # Okabe and Ito's palette, safe for the colour-blind
-    "agent": "#0072B2",
-    "agent_cloned": "#56B4E9",
-    "oracle": "#D55E00",
-    "clairvoyant": "#CC79A7",
-    "fixed": "#009E73",
-    "centre": "#8C7A00",
-    "hgs": "#E69F00",
-    "random": "#6B6B6B",
-}
 BANNER = 56
 """Height of the title over the episodes in pixels."""
 BANDS = ("random", "fixed", "oracle", "clairvoyant")
@@ -52,25 +40,25 @@ def learning_curve(
     """
     steps = np.array([point[0] for point in curve], dtype=np.float64)
     success = 100 * np.array([point[1] for point in curve])
-    figure = Figure(figsize=(8.6, 5.0), dpi=150, layout="constrained")
+    figure = new_figure(8.6, 5.0)
     axes = figure.subplots()
     right = max(float(steps[-1]), 1.0)
     labels: list[tuple[float, str, str]] = []
     for name in BANDS:
         if name not in evaluations:
             continue
-        evaluation, colour = evaluations[name], COLOURS[name]
+        evaluation, colour = evaluations[name], POLICY_COLOURS[name]
         low, high = evaluation.interval()
         axes.axhspan(100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 * evaluation.success_rate, color=colour, linewidth=1.4, linestyle=(0, (6, 2)))
         labels.append((100 * evaluation.success_rate, f"{TITLES[name]}  {evaluation.success_rate:.1%}", colour))
-    axes.plot(steps, success, color=COLOURS["agent"], linewidth=2.2, marker="o", markersize=5, zorder=4)
+    axes.plot(steps, success, color=POLICY_COLOURS["agent"], linewidth=2.2, marker="o", markersize=5, zorder=4)
     if "agent_cloned" in evaluations:
         axes.plot(
             steps[:1],
             success[:1],
             "D",
-            color=COLOURS["agent_cloned"],
+            color=POLICY_COLOURS["agent_cloned"],
             markeredgecolor="white",
             markersize=10,
             zorder=5,
@@ -79,8 +67,8 @@ def learning_curve(
             _remark(axes, "after cloning", (steps[0], success[0]), (8, -14))
     if selected is not None and len(steps) > 1:
         chosen = success[np.flatnonzero(steps == selected)[0]]
-        axes.plot([selected], [chosen], "o", markersize=13, fillstyle="none", color=COLOURS["agent"], zorder=5)
-    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", COLOURS["agent"]))
+        axes.plot([selected], [chosen], "o", markersize=13, fillstyle="none", color=POLICY_COLOURS["agent"], zorder=5)
+    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", POLICY_COLOURS["agent"]))
     if "agent" in evaluations and selected is not None:
         tested = 100 * evaluations["agent"].success_rate
         low, high = evaluations["agent"].interval()
@@ -90,8 +78,8 @@ def learning_curve(
             [[tested - 100 * low], [100 * high - tested]],
             fmt="*",
             markersize=13,
-            color=COLOURS["agent"],
-            ecolor=COLOURS["agent_cloned"],
+            color=POLICY_COLOURS["agent"],
+            ecolor=POLICY_COLOURS["agent_cloned"],
             elinewidth=2,
             zorder=3,
         )
@@ -103,25 +91,22 @@ def learning_curve(
     bottom = min([float(success.min()), *(entry[0] for entry in labels)])
     axes.set_ylim(max(0.0, bottom - 8), 101.5)
     _label_right(axes, labels)
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-    axes.set_xlabel("environment steps (glimpses) of training")
-    axes.set_ylabel("judged right after the last glimpse (%)")
+    dress(axes, title=title)
+    thousands(axes)
+    axes.set(xlabel="environment steps (glimpses) of training", ylabel="judged right after the last glimpse (%)")
     note = f"Curve: {validation_images} validation images."
     if evaluations:
         count = len(next(iter(evaluations.values())).outcomes)
         note += f" Lines and star: {count} test images, with 95 % intervals."
-    axes.text(0.0, -0.16, note, transform=axes.transAxes, fontsize=8.5, color="#555555", va="top")
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)
+    entitle(figure, "", note)
+    save(figure, path)
 
 
 def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
     """Text beside a point of the curve, ``offset`` in points."""
-    axes.annotate(text, place, xytext=offset, textcoords="offset points", color=COLOURS["agent"], fontsize=9, zorder=6)
+    axes.annotate(
+        text, place, xytext=offset, textcoords="offset points", color=POLICY_COLOURS["agent"], fontsize=9, zorder=6
+    )
 
 
 def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
@@ -187,3 +172,22 @@ def episodes(
     ImageDraw.Draw(picture).text((24, BANNER // 2 + 6), title, "white", font, anchor="lm")
     with whole_file(path) as temporary:
         picture.save(temporary)
+
+
+def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: float) -> None:
+    """Writes pictures as an endless GIF.
+
+    Args:
+        path: path of the GIF.
+        pictures: (h, w, 3) uint8 each, of one size.
+        width: its maximum width in pixels.
+        seconds: how long each picture stays; the last one stays three times as long.
+    """
+    height, full_width = pictures[0].shape[:2]
+    share = min(1.0, width / full_width)
+    size = (round(full_width * share), round(height * share))
+    frames = [
+        Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS).quantize(256, kmeans=2) for picture in pictures
+    ]
+    stays = [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)

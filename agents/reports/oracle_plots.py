@@ -6,24 +6,34 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter
 
 from agents.evaluation.calibration import Calibration
 from agents.evaluation.evaluate import TITLES
 from agents.evaluation.published import NAMES, PUBLISHED, SHUFFLED, Judged, mean_estimate, ranks
-from agents.reports.episodes import COLOURS
+from agents.reports.style import (
+    BLUE,
+    GREEN,
+    NOTE_GREY,
+    ORANGE,
+    POLICY_COLOURS,
+    SKY,
+    covered,
+    dress,
+    entitle,
+    name_glimpses,
+    new_figure,
+    save,
+)
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.files import whole_file
 from glimpse_env.sensing.geometry import LocationGrid
 
-CRITERION_COLOURS = {"entropy": "#0072B2", "log_loss": "#D55E00", "error": "#009E73"}
-COMPARISON_COLOURS = {**COLOURS, PUBLISHED: "#0072B2", SHUFFLED: "#56B4E9"}
+CRITERION_COLOURS = {"entropy": BLUE, "log_loss": ORANGE, "error": GREEN}
+COMPARISON_COLOURS = {**POLICY_COLOURS, PUBLISHED: BLUE, SHUFFLED: SKY}
 GLIMPSE_COLOURS = LinearSegmentedColormap.from_list("order", ["#ffd15c", "#ff7a5c", "#ec4899", "#966eff"])
 """Of the first to the last glimpse, as in episodes."""
 LABELLED_PARTS = ("beak", "tail", "belly", "left leg", "right leg")
-GREY = "#555555"
 
 
 def convergence(
@@ -39,7 +49,7 @@ def convergence(
         slopes: of log error against log N, by estimator.
         note: under the picture.
     """
-    figure = Figure(figsize=(8.6, 5.2), dpi=150, layout="constrained")
+    figure = new_figure(8.6, 5.2)
     axes = figure.subplots()
     for name, errors in squared.items():
         mean = errors.mean(axis=1)
@@ -48,7 +58,7 @@ def convergence(
         standard_error = errors.std(axis=1, ddof=1) / np.sqrt(errors.shape[1]) / (2 * root)
         criterion, _, weights = name.partition(", ")
         known = criterion in CRITERION_COLOURS
-        colour = CRITERION_COLOURS.get(criterion, GREY)
+        colour = CRITERION_COLOURS.get(criterion, NOTE_GREY)
         style = {"pixels": "-", "labels": (0, (5, 2))}.get(weights, (0, (1, 1.5)))
         label = f"{name}: {slopes[name]:.2f}" if known else name
         axes.fill_between(sizes, root - standard_error, root + standard_error, color=colour, alpha=0.25, linewidth=0)
@@ -69,12 +79,9 @@ def convergence(
         bbox_to_anchor=(1.0, 0.5),
         frameon=False,
     )
-    axes.set_title(
-        "The oracle's expected criterion nears the exact one as 1 / √N", loc="left", fontsize=12, fontweight="bold"
-    )
-    _finish(axes, "both")
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
-    _save(figure, path)
+    dress(axes, "both", title="The oracle's expected criterion nears the exact one as 1 / √N")
+    entitle(figure, "", note)
+    save(figure, path)
 
 
 def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, note: str) -> None:
@@ -85,11 +92,11 @@ def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, not
         found: calibration after the last glimpse, by policy.
         title, note: over and under the picture.
     """
-    figure = Figure(figsize=(2.75 * len(found) + 0.5, 4.6), dpi=150, layout="constrained")
+    figure = new_figure(2.75 * len(found) + 0.5, 4.6)
     grid = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
     for column, (name, calibration) in enumerate(found.items()):
         axes, counts = grid[:, column]
-        colour = COLOURS.get(name, GREY)
+        colour = POLICY_COLOURS.get(name, NOTE_GREY)
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
         confidence, accuracy, low, high, _ = np.array(calibration.bins()).T
         spread = np.abs(np.stack([accuracy - low, high - accuracy]))
@@ -109,12 +116,11 @@ def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, not
         counts.hist(calibration.confidence, bins=np.linspace(0, 1, 21).tolist(), color=colour, alpha=0.6)
         counts.set_xlabel("confidence")
         for part in (axes, counts):
-            _finish(part, "both")
+            dress(part, "both")
     grid[0, 0].set_ylabel("accuracy")
     grid[1, 0].set_ylabel("images")
-    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
-    _save(figure, path)
+    entitle(figure, title, note)
+    save(figure, path)
 
 
 def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: str) -> None:
@@ -125,7 +131,7 @@ def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: st
         found: what the judge made of them, by origin.
         title, note: over and under the picture.
     """
-    figure = Figure(figsize=(9.6, 4.4), dpi=150, layout="constrained")
+    figure = new_figure(9.6, 4.4)
     for axes, measure, label in zip(
         figure.subplots(1, 2), ("log_loss", "entropy"), ("log-loss of the label", "entropy of the judge"), strict=True
     ):
@@ -141,7 +147,7 @@ def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: st
                 steps,
                 mean,
                 [mean - low, high - mean],
-                color=COMPARISON_COLOURS.get(name, GREY),
+                color=COMPARISON_COLOURS.get(name, NOTE_GREY),
                 fmt="o",
                 linestyle=style,
                 markersize=4,
@@ -152,11 +158,10 @@ def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: st
         axes.set_xticks(range(1, values.shape[1] + 1))
         axes.set_xlabel("glimpses")
         axes.set_ylabel(f"{label}, nats")
-        _finish(axes, "y")
+        dress(axes, "y")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9, frameon=False)
-    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
-    _save(figure, path)
+    entitle(figure, title, note)
+    save(figure, path)
 
 
 def coverage(
@@ -172,26 +177,18 @@ def coverage(
         title, note: over and under the picture.
     """
     size, steps = grid.image_size, next(iter(sequences.values())).shape[1]
-    figure = Figure(figsize=(1.9 * steps + 1.2, 1.75 * len(sequences) + 0.9), dpi=150, layout="constrained")
-    grid_axes = figure.subplots(len(sequences), steps, squeeze=False)
+    figure = new_figure(1.9 * steps + 1.2, 1.75 * len(sequences) + 0.9)
+    panels = figure.subplots(len(sequences), steps, squeeze=False)
     crowd = gaussian_filter(np.histogram2d(parts[:, 0], parts[:, 1], bins=32, range=[[0, size], [0, size]])[0], 1.5)
     places = (np.arange(32) + 0.5) * size / 32
-    for row, (name, locations) in enumerate(sequences.items()):
-        for t in range(steps):
-            share = np.zeros((size, size))
-            for top, left in grid.corners[locations[:, t]]:
-                share[top : top + grid.glimpse_size, left : left + grid.glimpse_size] += 100 / len(locations)
-            axes = grid_axes[row, t]
-            image = axes.imshow(share, cmap="magma", vmin=0, vmax=60)
+    for row, locations in zip(panels, sequences.values(), strict=True):
+        for t, axes in enumerate(row):
+            image = axes.imshow(100 * covered(locations[:, t], grid), cmap="magma", vmin=0, vmax=60)
             axes.contour(places, places, crowd, levels=[0.25 * crowd.max()], colors="#7fd0ff", linewidths=0.9)
-            axes.set(xticks=[], yticks=[])
-            if row == 0:
-                axes.set_title(f"glimpse {t + 1}", fontsize=10)
-        grid_axes[row, 0].set_ylabel(NAMES.get(name, name), fontsize=10)
-    figure.colorbar(image, ax=grid_axes, label="images that saw it (%)", shrink=0.8, extend="max")
-    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
-    _save(figure, path)
+    name_glimpses(panels, [NAMES.get(name, name) for name in sequences])
+    figure.colorbar(image, ax=panels, label="images that saw it (%)", shrink=0.8, extend="max")
+    entitle(figure, title, note)
+    save(figure, path)
 
 
 def disagreement(
@@ -220,7 +217,7 @@ def disagreement(
     """
     count, steps = published.shape
     rank, percentile = ranks(maps, published, published)
-    figure = Figure(figsize=(1.75 * (steps + 2), 1.95 * count + 0.6), dpi=130, layout="constrained")
+    figure = new_figure(1.75 * (steps + 2), 1.95 * count + 0.6, dpi=130)
     grid_axes = figure.subplots(count, steps + 2, squeeze=False)
     for row in range(count):
         for axes, sequence, title in zip(grid_axes[row], (published, ours), ("published", "ours"), strict=False):
@@ -246,15 +243,10 @@ def disagreement(
             axes.set(xticks=[], yticks=[])
             if row == 0:
                 axes.set_title(f"our map {t + 1}", fontsize=10)
-    figure.suptitle(
-        "Published choices (red) on our maps of the expected criterion (yellow: low; white: our choice)",
-        fontsize=11.5,
-        fontweight="bold",
-        x=0.01,
-        ha="left",
+    entitle(
+        figure, "Published choices (red) on our maps of the expected criterion (yellow: low; white: our choice)", note
     )
-    figure.supxlabel(note, fontsize=8.5, color=GREY, x=0.01, ha="left")
-    _save(figure, path)
+    save(figure, path)
 
 
 def _show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bool) -> None:
@@ -271,14 +263,3 @@ def _show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bo
                 if name in LABELLED_PARTS:
                     axes.text(left, top, name, color="#dddddd", fontsize=6.5, ha="center", va="bottom")
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])
-
-
-def _finish(axes: Axes, grid: str) -> None:
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)  # type: ignore[arg-type]
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as temporary:
-        figure.savefig(temporary)

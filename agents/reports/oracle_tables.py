@@ -8,7 +8,7 @@ from agents.evaluation.calibration import Calibration
 from agents.evaluation.evaluate import TITLES
 from agents.evaluation.published import MEASURES, NAMES, OURS, Judged, differences, mean_estimate, success_interval
 from agents.evaluation.statistics import Estimate
-from agents.reports.tables import format_estimate, markdown
+from agents.reports.tables import format_estimate, markdown_table
 
 
 def calibration_table(calibrations: Mapping[str, list[Calibration]]) -> str:
@@ -32,7 +32,7 @@ def calibration_table(calibrations: Mapping[str, list[Calibration]]) -> str:
                     f"{100 * step.over_confidence:+.1f} %",
                 ]
             )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def success_table(judged_by_origin: Mapping[str, Judged]) -> str:
@@ -51,7 +51,7 @@ def success_table(judged_by_origin: Mapping[str, Judged]) -> str:
                 "–" if name == OURS else format_estimate(less["entropy"], 2, signed=True),
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def steps_table(judged_by_origin: Mapping[str, Judged], measure: str) -> str:
@@ -65,7 +65,7 @@ def steps_table(judged_by_origin: Mapping[str, Judged], measure: str) -> str:
                 *(format_estimate(mean_estimate(column), 2) for column in getattr(judged, measure).T),
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def last_differences(by_measure: Mapping[str, list[Estimate]]) -> str:
@@ -87,7 +87,7 @@ def reach_table(reached: Mapping[str, Mapping[str, np.ndarray]]) -> str:
                 *(_percent(mean_estimate(measured[what])) for what in ("pixels", "parts")),
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def percentile_table(own: np.ndarray, others: np.ndarray) -> str:
@@ -100,7 +100,7 @@ def percentile_table(own: np.ndarray, others: np.ndarray) -> str:
         ("difference", own - others, True),
     ):
         rows.append([title, *(format_estimate(mean_estimate(column), 1, signed=sign) for column in values.T)])
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def _percent(estimate: Estimate, *, signed: bool = False) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.tables import format_estimate, markdown
+from agents.reports.tables import format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -24,6 +24,8 @@ PUBLISHED: dict[str, dict[str, tuple[int, float]]] = {
     "CelebA-HQ": {"ram": (25100, 87.1), "ws-ram": (40700, 88.1), "ps-ram": (4750, 87.0), "ps-nogs": (3820, 87.0)},
 }
 """Iterations to convergence and test accuracy in % (Harvey et al. 2019): 200 species, and the mean of 40 attributes."""
+COMPARED_WITH = {"cub": "CUB", "birds": "CUB", "birds-19200": "CUB"}
+"""Keys of :data:`PUBLISHED` by data set; others have no published figures beside theirs."""
 RAM_ON_MNIST = {"mnist-4": 4.96, "mnist-6": 4.08, "mnist-8": 4.04}
 """Test error in % of RAM itself by data set (Mnih et al. 2014)."""
 
@@ -64,9 +66,9 @@ class Summary:
         return float(self.convergence.std(ddof=1)) if self.seeds > 1 else float("nan")
 
 
-def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
+def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
     """By method, in the paper's order."""
-    found = {}
+    summaries = {}
     for method in METHODS:
         mine = [
             cell
@@ -76,7 +78,7 @@ def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
         ]
         if mine:
             curves = validations(mine)
-            found[method] = Summary(
+            summaries[method] = Summary(
                 method,
                 len(mine),
                 np.array([cell["convergence"] for cell in mine]),
@@ -86,7 +88,7 @@ def summaries(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
                 np.array([point["iterations"] for point in curves[0]]),
                 np.array([[_score(point, mine[0]["criterion"]) for point in curve] for curve in curves]),
             )
-    return found
+    return summaries
 
 
 def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
@@ -119,21 +121,21 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
     return bootstrap(lambda ours, theirs, axis: theirs.mean(axis) / ours.mean(axis), ours, theirs, seed=seed)
 
 
-def table(found: Mapping[str, Summary], published: str | None = None) -> str:
+def method_table(summaries: Mapping[str, Summary], published: str | None = None) -> str:
     """Markdown: a row a method.
 
     Args:
-        found: see :func:`summaries`.
+        summaries: see :func:`summarise`.
         published: key of :data:`PUBLISHED`, whose figures stand beside; None leaves them out.
     """
-    base = found.get("ram")
+    base = summaries.get("ram")
     head = ["method", "iterations to convergence", "their spread", "test accuracy, %"]
     if base is not None:
         head += ["faster than RAM", "as good as RAM's best validation after"]
     if published is not None:
         head += [f"published on {published}: iterations", "accuracy, %"]
     rows = [head]
-    for method, one in found.items():
+    for method, one in summaries.items():
         row = [
             METHODS[method].title,
             format_estimate(over_seeds(one.convergence), 0),
@@ -147,7 +149,7 @@ def table(found: Mapping[str, Summary], published: str | None = None) -> str:
             known = PUBLISHED[published].get(method)
             row += ["–", "–"] if known is None else [f"{known[0]}", f"{known[1]:.1f}"]
         rows.append(row)
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def error_beside(data: str, one: Summary) -> str:
@@ -168,12 +170,12 @@ def arrival(one: Summary, score: float) -> str:
     return f"{format_estimate(over_seeds(iterations), 0)} iterations"
 
 
-def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:
+def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
     """What the experiment is to show of PS-NOGS, as numbers; empty without it or without RAM."""
-    if not {"ram", "ps-nogs"} <= found.keys():
+    if not {"ram", "ps-nogs"} <= summaries.keys():
         return {}
-    ours, ram = found["ps-nogs"], found["ram"]
-    best = max(found.values(), key=lambda one: float(one.accuracy.mean()))
+    ours, ram = summaries["ps-nogs"], summaries["ram"]
+    best = max(summaries.values(), key=lambda one: float(one.accuracy.mean()))
     return {
         "speed_up": ratio(ours.convergence, ram.convergence).to_json(),
         "below_best_points": 100 * float(best.accuracy.mean() - ours.accuracy.mean()),
@@ -183,7 +185,7 @@ def verdicts(found: Mapping[str, Summary]) -> dict[str, Any]:
     }
 
 
-def told(verdict: Mapping[str, Any]) -> str:
+def verdict_sentence(verdict: Mapping[str, Any]) -> str:
     """:func:`verdicts` in a sentence."""
     faster = verdict["speed_up"]
     interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
@@ -198,3 +200,31 @@ def told(verdict: Mapping[str, Any]) -> str:
 
 def _seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Returns the tables and sentences of finished runs as Markdown, and :func:`verdicts` by heading.
+
+    Args:
+        cells: contents of ``cell.json``.
+        data: names of data sets, in the order of the page.
+        architectures: names of architectures.
+    """
+    parts, by_heading = [], {}
+    for name in data:
+        for architecture in architectures:
+            summaries = summarise(cells, name, architecture)
+            if not summaries:
+                continue
+            heading = name if len(architectures) == 1 else f"{name}, {architecture}"
+            budget = max(one.budget for one in summaries.values())
+            minutes = np.median(np.concatenate([one.seconds for one in summaries.values()])) / 60
+            parts.append(
+                f"**{heading}**, up to {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
+                f"{method_table(summaries, COMPARED_WITH.get(name))}"
+            )
+            parts += [beside for one in summaries.values() if (beside := error_beside(name, one))]
+            by_heading[heading] = verdicts(summaries)
+            if by_heading[heading]:
+                parts.append(verdict_sentence(by_heading[heading]))
+    return "\n\n".join(parts), by_heading

@@ -1,17 +1,17 @@
 """Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
+from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.benchmark_plots import PALETTE
-from glimpse_env.files import whole_file
+from agents.reports.ram import Cells, validations
+from agents.reports.style import PALETTE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
 from glimpse_env.sensing.geometry import LocationGrid
 
 COLOURS = dict(zip(METHODS, PALETTE, strict=True))
@@ -37,7 +37,7 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
         panels: by heading and by method.
         note: under the panels.
     """
-    figure = Figure(figsize=(6.2 * len(panels) + 1.4, 4.8), dpi=150, layout="constrained")
+    figure = new_figure(6.2 * len(panels) + 1.4, 4.8)
     handles = {}
     for axes, (title, methods) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
         for method, curves in methods.items():
@@ -53,19 +53,14 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
             handles[label] = axes.plot(curves.iterations, mean, color=colour, linewidth=1.9)[0]
             arrived = float(curves.convergence.mean())
             axes.plot([arrived], [np.interp(arrived, curves.iterations, mean)], "o", color=colour, markersize=7)
-        axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
-        axes.set_xlabel("iterations")
-        axes.set_ylabel("validation accuracy (%)")
+        axes.set(xlabel="iterations", ylabel="validation accuracy (%)")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
+        thousands(axes)
+        dress(axes, title=title)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    wrapped = textwrap.fill(note, 95 * len(panels))
-    figure.supxlabel(wrapped, fontsize=8.5, color="#555555", x=0.01, ha="left")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    entitle(figure, "", textwrap.fill(note, 95 * len(panels)))
+    save(figure, path)
 
 
 def look_maps(
@@ -81,28 +76,76 @@ def look_maps(
         title: over the panels.
     """
     steps = next(iter(looks.values())).shape[1]
-    figure = Figure(figsize=(1.75 * steps + 1.1, 1.75 * len(looks) + 0.9), dpi=150, layout="constrained")
+    figure = new_figure(1.75 * steps + 1.1, 1.75 * len(looks) + 0.9)
     panels = figure.subplots(len(looks), steps, squeeze=False)
-    for t, axes in enumerate(panels[0]):
-        axes.set_title(f"glimpse {t + 1}", fontsize=9)
-    for row, (method, locations) in zip(panels, looks.items(), strict=True):
+    for row, locations in zip(panels, looks.values(), strict=True):
         for t, axes in enumerate(row):
             shares = covered(locations[:, t], grid)
             axes.imshow(mean_image, cmap="gray", vmin=0, vmax=255, alpha=0.55)
             axes.imshow(shares, cmap="inferno", vmin=0, vmax=max(shares.max(), 1e-9), alpha=0.72)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if t == 0:
-                axes.set_ylabel(METHODS[method].title, fontsize=10)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png")
+    name_glimpses(panels, [METHODS[method].title for method in looks])
+    entitle(figure, title)
+    save(figure, path)
 
 
-def covered(locations: Sequence[int] | np.ndarray, grid: LocationGrid) -> np.ndarray:
-    """(H, W) float64: the share of glimpses at ``locations`` (N,) that show each pixel."""
-    shares = np.zeros((grid.image_size, grid.image_size))
-    places, counts = np.unique(np.asarray(locations), return_counts=True)
-    for (top, left), count in zip(grid.corners[places], counts, strict=True):
-        shares[top : top + grid.glimpse_size, left : left + grid.glimpse_size] += count
-    return shares / max(len(locations), 1)
+def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
+    """Draws validation curves, and where each method looks on each data set, and yields the pictures' paths.
+
+    Args:
+        experiment: a finished grid.
+        cells: its results, contents of ``cell.json``.
+    """
+    grid = experiment.grid
+    for architecture in grid.architectures:
+        panels = {}
+        for data in grid.data:
+            mine = [c for c in cells if (c["cell"]["data"], c["cell"]["architecture"]) == (data, architecture)]
+            if mine:
+                panels[data if architecture == "gru" else f"{data}, {architecture}"] = curves_of(mine)
+        if panels:
+            path = experiment.out / f"curves_{architecture}.png"
+            validation_curves(
+                path,
+                panels,
+                f"Lines: means over seeds, bands from the worst to the best seed, dots: the mean iterations to "
+                f"convergence. A run that has ended counts with its best. Up to {grid.val_images} validation images "
+                f"a point.",
+            )
+            yield path
+    for data in grid.data:
+        path = experiment.out / f"looks_{data}.png"
+        looks = looks_of(experiment, data)
+        if looks:
+            source = grid.source(data)
+            test, geometry = source.load("test"), source.geometry
+            places = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
+            some = np.asarray(test.images[:: max(1, len(test) // 1000)])
+            title = f"{data}: share of test images that show each place"
+            look_maps(path, looks, places, some.mean(axis=(0, 3)), title)
+            yield path
+
+
+def curves_of(cells: Cells) -> dict[str, Curves]:
+    """Returns the curves of finished cells of one data set and architecture by method."""
+    by_method: dict[str, list[Any]] = {}
+    for cell in cells:
+        by_method.setdefault(cell["cell"]["method"], []).append(cell)
+    return {
+        method: Curves(
+            np.array([point["iterations"] for point in curves[0]]),
+            np.array([[point["accuracy"] for point in curve] for curve in curves]),
+            np.array([cell["convergence"] for cell in by_method[method]]),
+        )
+        for method, curves in ((method, validations(mine)) for method, mine in by_method.items())
+    }
+
+
+def looks_of(experiment: PaperExperiment, data: str) -> dict[str, np.ndarray]:
+    """Returns grid locations (N, T) on test images by method, for the first architecture, all seeds together."""
+    by_method: dict[str, list[np.ndarray]] = {}
+    for cell in experiment.grid.cells():
+        path = experiment.folder(cell) / "looks.npz"
+        if (cell.data, cell.architecture) == (data, experiment.grid.architectures[0]) and path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                by_method.setdefault(cell.method, []).append(kept["locations"])
+    return {method: np.concatenate(parts) for method, parts in by_method.items()}

@@ -1,9 +1,7 @@
-"""How scripts hand in results: Markdown tables between marks of a page, JSON by data set, the command behind them."""
+"""How results are written down: Markdown tables between marks of a page, JSON by data set, numbers with intervals."""
 
 import json
-import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +9,49 @@ from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file, write_json
 
+MISSING = "–"
+"""Stands in a cell that has no value."""
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first row its head."""
+
+def markdown_table(rows: Sequence[Sequence[str]], align: str = "") -> str:
+    """Returns a Markdown table.
+
+    Args:
+        rows: cells, the first row the head.
+        align: a letter for each column, ``l`` or ``r``, the last one for those after it too; default all to the left.
+    """
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    align = align or "l"
+    letters = align.ljust(len(rows[0]), align[-1])[: len(rows[0])]
+    rule = "".join("---:|" if letter == "r" else "---|" for letter in letters)
+    return "\n".join([lines[0], f"|{rule}", *lines[1:]])
 
 
-def insert(text: str, path: Path, mark: str) -> None:
+def replace_section(text: str, path: Path, mark: str, *, begin: bool = True) -> None:
     """Writes ``text`` between ``<!-- mark -->`` and ``<!-- /mark -->`` in the page at ``path``.
 
-    Where the page has no such marks a section with them is added at its end; where there is no page it is begun.
+    Args:
+        text: the new content.
+        path: the page.
+        mark: the name in the marks.
+        begin: a page without marks gets a section with them at its end, and a missing page is made.
 
     Raises:
-        ArtifactError: if the first mark is there and the second is missing.
+        ArtifactError: if a mark is missing.
     """
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if start not in content:
+    if start not in content and begin:
         content = f"{content.rstrip()}\n\n## {mark}\n\n{start}\n{end}\n".lstrip()
     before, _, rest = content.partition(start)
     _, closed, after = rest.partition(end)
     if not closed:
-        raise ArtifactError(f"{path} has {start} and no {end} behind it; put it where the table ends.")
+        raise ArtifactError(f"{path} has no part between {start} and {end}; put the marks where the table belongs.")
     with whole_file(path) as temporary:
         temporary.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def keep_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
+def replace_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
     """Sets the entry ``name`` of the JSON object at ``path`` and leaves its others as they are.
 
     Raises:
@@ -51,34 +64,31 @@ def keep_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
         raise ArtifactError(f"{path} holds no JSON object ({error}); move it away.") from error
 
 
-def command_line(script: str, args: Any) -> str:
-    """The command that runs a script with ``args``, its dataclass, without what is left at its default."""
-    words = ["python", f"scripts/{script}.py"]
-    for item in fields(args):
-        value, flag = getattr(args, item.name), f"--{item.name.replace('_', '-')}"
-        if value != item.default:
-            words += [flag, *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return shlex.join(words)
-
-
-def percent(value: float, interval: tuple[float, float]) -> str:
-    """A share as ``90.0 % (88.1 to 91.7)``."""
-    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
+def percent(value: float, interval: Sequence[float], digits: int = 1) -> str:
+    """Returns a share and its interval, both in 0..1, as ``90.0 % (88.1 to 91.7)``."""
+    return format_estimate(Estimate(value, *interval), digits, scale=100, unit=" %", always=True)
 
 
 def format_estimate(
-    estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False, unit: str = ""
+    estimate: Estimate, digits: int, *, scale: float = 1.0, signed: bool = False, unit: str = "", always: bool = False
 ) -> str:
-    """Returns an estimate times ``scale`` as ``0.31 (0.27 to 0.35)``, its value followed by ``unit``.
+    """Returns an estimate with its interval, like ``0.31 (0.27 to 0.35)``; a dash where it has no value.
 
-    A dash stands for an estimate that is not defined; there is no interval where none is defined or it is a point.
+    Args:
+        estimate: what to write.
+        digits: decimals.
+        scale: factor of all numbers.
+        signed: numbers above zero get a plus sign.
+        unit: stands behind the value, with the space before it.
+        always: an interval of no width is written too.
     """
     if estimate.value is None:
-        return "–"
+        return MISSING
 
-    def rounded(number: float) -> str:
-        return f"{round(scale * number, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
+    def number(value: float) -> str:
+        return f"{round(scale * value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: there is no -0
 
-    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
-        return rounded(estimate.value) + unit
-    return f"{rounded(estimate.value)}{unit} ({rounded(estimate.low)} to {rounded(estimate.high)})"
+    text = number(estimate.value) + unit
+    if estimate.low is None or estimate.high is None or (estimate.low == estimate.high and not always):
+        return text
+    return f"{text} ({number(estimate.low)} to {number(estimate.high)})"

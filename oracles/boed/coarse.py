@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -132,6 +131,8 @@ def _fill(
     energies: np.ndarray,
 ) -> None:
     """Fills the arrays of a table."""
+    from sklearn.decomposition import PCA  # half of the time of importing the package
+
     locations, count, kept = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
     for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):

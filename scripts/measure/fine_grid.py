@@ -3,7 +3,7 @@
 python scripts/measure/fine_grid.py
 """
 
-import logging
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
 from agents.evaluation.evaluate import TITLES, choose_images, evaluate
 from agents.evaluation.memory import Memory
 from agents.evaluation.statistics import wilson_interval
-from agents.reports.tables import command_line, insert, markdown, percent
+from agents.reports.tables import markdown_table, percent, replace_section
+from glimpse_env import cli
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.birds.source import Birds
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge, judge_path
 from glimpse_env.versions import versions
@@ -56,14 +55,13 @@ class Args:
     """Threads of torch."""
     seed: int = 0
     """Of all that is random."""
-    out: Path = Path("docs/fine_grid.json")
-    """Where the figures go."""
-    page: Path = Path("docs/fine_grid.md")
-    """Where the table goes."""
+    out: Path = Path("runs/fine_grid.json")
+    """File of the figures."""
+    into: Path | None = None
+    """Page that the table goes into, between marks named like its section."""
 
     def __post_init__(self) -> None:
-        if min(self.num_train, self.num_judge, self.passes, self.images, self.threads) < 1 or self.rounds < 0:
-            raise ConfigurationError("--rounds must not be negative, all other numbers must be positive.")
+        cli.check_least(self, num_train=1, num_judge=1, passes=1, rounds=0, images=1, threads=1, seed=0)
 
 
 def main(args: Args) -> None:
@@ -80,11 +78,10 @@ def main(args: Args) -> None:
     for split in ("train", "val", "judge"):
         source.load(split)  # painted before anything is timed
     plan = replace(preset_of(source).judge, passes=args.passes, rounds=args.rounds)
-    command = command_line("measure/fine_grid", args)
+    command = cli.command_line("measure/fine_grid", args)
     report: dict[str, Any] = {
         "command": command,
-        "out": str(args.out),
-        "settings": {k: v for k, v in asdict(args).items() if k not in ("out", "page")},
+        "settings": {k: v for k, v in asdict(args).items() if k not in ("out", "into")},
         "options": source.options,
         "locations": 2500,
         "versions": versions(),
@@ -95,9 +92,10 @@ def main(args: Args) -> None:
     report["judge"] = judge.card.scores
     report["policies"] = {name: played(name, source, judge, args) for name in ("random", "boed")}
     write_json(args.out, report)
-    insert(described(report), args.page, MARK)
-    print(described(report))
-    print(f"Figures in {args.out}, table in {args.page}.")
+    text = described(report, os.path.relpath(args.out, args.out.parent if args.into is None else args.into.parent))
+    print(f"{text}\n\nFigures in {args.out}.")
+    if args.into is not None:
+        replace_section(text, args.into, MARK)
 
 
 def training_cost(source: DataSource, plan: JudgePlan, seed: int) -> dict[str, float]:
@@ -133,8 +131,8 @@ def played(name: str, source: DataSource, judge: Judge, args: Args) -> dict[str,
     }
 
 
-def described(report: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+def described(report: dict[str, Any], figures: str) -> str:
+    """Returns the figures as Markdown; ``figures`` is the path of their file, as the page links it."""
     settings, training = report["settings"], report["training"]
     rows = [("policy", "success", "log-loss, nats", "ms a sequence", "tables, MB", "prepared, s", "own memory, MB")]
     for name, entry in report["policies"].items():
@@ -147,10 +145,9 @@ def described(report: dict[str, Any]) -> str:
         f'{settings["images"]} validation images, "{settings["attribute"]}" or not, five glimpses of 16 x 16, a bank '
         f"of {settings['num_train']} images. A pass of the judge's training over {training['images']:.0f} images takes "
         f"{training['pass_s']:.1f} s and {training.get('own', float('nan')):.0f} MB. All figures: "
-        f"[{Path(report['out']).name}]({Path(report['out']).name}).\n\n{markdown(rows)}"
+        f"[{Path(figures).name}]({figures}).\n\n{markdown_table(rows)}"
     )
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(tyro.cli(Args))
+    cli.run(main, Args)

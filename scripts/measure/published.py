@@ -4,38 +4,12 @@ python scripts/measure/published.py $GLIMPSE_DATA/nogs_sequences_cub --out docs/
 """
 
 import logging
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import tyro
 
-from agents.evaluation.published import (
-    EXCHANGED,
-    OURS,
-    PUBLISHED,
-    SHUFFLED,
-    Judged,
-    chosen_by,
-    differences,
-    maps_along,
-    mean_estimate,
-    official_training_images,
-    ranks,
-    reach,
-    shuffled,
-    to_json,
-    transposed,
-)
-from agents.reports import oracle_plots as oracle_figures
-from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
-from glimpse_env.errors import ConfigurationError, GlimpseError
-from glimpse_env.files import write_json
-from glimpse_env.registration import source_of
-from glimpse_env.versions import versions
-from oracles.exchange.published import cropped_cub, read_published
-from oracles.training.judge import ensure_judge
+from glimpse_env import cli
 
 
 @dataclass(frozen=True)
@@ -49,34 +23,55 @@ class Args:
     dataset_options: str = "{}"
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}'."""
     policies: tuple[str, ...] = ("hgs", "centre", "fixed", "random")
-    """What else to compare with, beside the oracle."""
+    """Policies to compare with beside the oracle."""
     draws: int = 20
-    """Shuffles of the published sequences, and seeds of the random policy, to average over."""
+    """Number of shuffles of the published sequences, and of seeds of the random policy, that are averaged over."""
     shown: int = 4
-    """Images in the picture of disagreements: from the one whose published choices stand highest on our maps to the
-    lowest."""
+    """Number of images in the picture of disagreements, from the one whose published choices stand highest on our maps
+    to the lowest."""
     photographs: bool = True
-    """Whether that picture shows the photographs, whose rights are their owners'; else their annotated parts."""
+    """That picture shows the photographs, whose rights are their owners'; else their annotated parts."""
     seed: int = 0
-    """Of all that is random."""
+    """Seed of all that is random."""
     pictures: Path = Path("runs/published")
     """Folder for the pictures: published_steps.png, published_coverage.png and published_maps.png."""
-    out: Path | None = None
-    """Where the figures go as JSON; default nowhere."""
+    out: Path = Path("runs/published.json")
+    """File of the figures."""
+
+    def __post_init__(self) -> None:
+        cli.check_least(self, draws=1, shown=1, seed=0)
 
 
 def main(args: Args) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        run(args)
-    except GlimpseError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
-
-
-def run(args: Args) -> None:
     """Compares, prints the tables and draws the pictures."""
-    if args.draws < 1 or args.shown < 1:
-        raise ConfigurationError(f"--draws {args.draws} and --shown {args.shown} must be at least 1.")
+    import numpy as np
+
+    from agents.evaluation.published import (
+        EXCHANGED,
+        OURS,
+        PUBLISHED,
+        SHUFFLED,
+        Judged,
+        chosen_by,
+        differences,
+        maps_along,
+        mean_estimate,
+        official_training_images,
+        ranks,
+        reach,
+        shuffled,
+        to_json,
+        transposed,
+    )
+    from agents.reports import oracle_plots
+    from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
+    from glimpse_env.errors import ConfigurationError
+    from glimpse_env.files import write_json
+    from glimpse_env.registration import source_of
+    from glimpse_env.versions import versions
+    from oracles.exchange.published import cropped_cub, read_published
+    from oracles.training.judge import ensure_judge
+
     source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
     judge, train = ensure_judge(source), source.load("train")
     demonstrations = read_published(args.sequences, source, judge)
@@ -95,7 +90,7 @@ def run(args: Args) -> None:
         logging.info("Sequences of %s", name)
         seeds = range(args.seed, args.seed + (args.draws if name == "random" else 1))
         draws[name] = np.stack([chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])
-    found = {name: Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
+    judged = {name: Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
     both = {name + EXCHANGED: transposed(draws[name], judge.grid) for name in (PUBLISHED, SHUFFLED)}
     reached = {name: reach(train, judge.grid, indices, locations) for name, locations in (draws | both).items()}
     logging.info("Our maps along the published sequences")
@@ -103,19 +98,19 @@ def run(args: Args) -> None:
     rank, percentile = ranks(maps, published, published)
     others = np.mean([ranks(maps, published, choices)[1] for choices in mixed], axis=0)
 
-    apart = differences(found[PUBLISHED], found[SHUFFLED])
+    apart = differences(judged[PUBLISHED], judged[SHUFFLED])
     print(f"\nPublished less shuffled, after the last glimpse: {last_differences(apart)}")
-    for table in (success_table(found), *(steps_table(found, name) for name in ("log_loss", "entropy"))):
+    for table in (success_table(judged), *(steps_table(judged, name) for name in ("log_loss", "entropy"))):
         print(f"\n{table}")
     print(f"\n{reach_table(reached)}\n\n{percentile_table(percentile, others)}\n")
 
     note = f"{len(indices)} images of {source.name}/train, each judged by the network that never saw it"
     title = f"Glimpses on {len(indices)} images of CUB"
-    oracle_figures.step_curves(
-        args.pictures / "published_steps.png", found, title=title, note=f"{note}; 95 % intervals."
+    oracle_plots.step_curves(
+        args.pictures / "published_steps.png", judged, title=title, note=f"{note}; 95 % intervals."
     )
     parts = train.parts[indices]
-    oracle_figures.coverage(
+    oracle_plots.coverage(
         args.pictures / "published_coverage.png",
         {name: draws[name][0] for name in (PUBLISHED, OURS)},
         judge.grid,
@@ -124,45 +119,44 @@ def run(args: Args) -> None:
         note="Light blue: where annotated parts are frequent.",
     )
     order = np.argsort(-percentile[:, 1:].mean(axis=1), kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(args.shown, len(order))).round().astype(np.int64)]
-    oracle_figures.disagreement(
+    rows = order[np.linspace(0, len(order) - 1, min(args.shown, len(order))).round().astype(np.int64)]
+    oracle_plots.disagreement(
         args.pictures / "published_maps.png",
         train,
-        indices[chosen],
-        published[chosen],
-        draws[OURS][0][chosen],
-        maps[chosen],
+        indices[rows],
+        published[rows],
+        draws[OURS][0][rows],
+        maps[rows],
         judge.grid,
         photographs=args.photographs,
         note="Images by the mean percentile of their published choices, from the highest of all to the lowest.",
     )
     logging.info("Pictures in %s", args.pictures)
-    if args.out is not None:
-        settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
-        content = {
-            "args": settings | {"sequences": args.sequences.name},
-            "dataset": source.name,
-            "fingerprint": source.fingerprint,
-            "judge": judge.identity,
-            "images": len(indices),
-            "sequences": to_json(found),
-            "official_training_images_by_shift_of_ids": shifts,
-            "published_less_shuffled": {
-                measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
-            },
-            "reach": {
-                name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
-                for name, measured in reached.items()
-            },
-            "percentiles": {
-                name: [mean_estimate(column).to_json() for column in values.T]
-                for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
-            },
-            "mean_rank": rank.mean(axis=0).tolist(),
-            "versions": versions(),
-        }
-        write_json(args.out, content)
+    settings = {name: value for name, value in asdict(args).items() if not isinstance(value, Path)}
+    content = {
+        "args": settings | {"sequences": args.sequences.name},
+        "dataset": source.name,
+        "fingerprint": source.fingerprint,
+        "judge": judge.identity,
+        "images": len(indices),
+        "sequences": to_json(judged),
+        "official_training_images_by_shift_of_ids": shifts,
+        "published_less_shuffled": {
+            measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
+        },
+        "reach": {
+            name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
+            for name, measured in reached.items()
+        },
+        "percentiles": {
+            name: [mean_estimate(column).to_json() for column in values.T]
+            for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
+        },
+        "mean_rank": rank.mean(axis=0).tolist(),
+        "versions": versions(),
+    }
+    write_json(args.out, content)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -9,6 +9,9 @@ import pytest
 import torch
 import tyro
 
+from agents.evaluation.cost import banks, masked
+from agents.evaluation.cost import oracle as oracle_cost
+from agents.evaluation.cost.settings import QUICK, CostSettings
 from tests.scripts.test_scripts import load
 
 
@@ -21,12 +24,12 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
     args = tyro.cli(module.Args, args=[*words, "--picture", str(picture)])
     cache = os.environ.get("GLIMPSE_CACHE")
 
-    measured = module.published_cell
+    measured = oracle_cost.published_cell
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "published_cell", stop)
+    monkeypatch.setattr(oracle_cost, "published_cell", stop)
     with pytest.raises(KeyboardInterrupt):
         module.main(args)
     before = json.loads(out.read_text())
@@ -34,9 +37,9 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
     assert {path.name for path in tmp_path.iterdir()} == {out.name}, "the temporary folder is gone"
     assert os.environ.get("GLIMPSE_CACHE") == cache
 
-    monkeypatch.setattr(module, "published_cell", measured)
+    monkeypatch.setattr(oracle_cost, "published_cell", measured)
     for name in ("exact_cell", "coarse_cell", "recall_cell"):
-        monkeypatch.setattr(module, name, stop)
+        monkeypatch.setattr(oracle_cost, name, stop)
     module.main(args)
     report = json.loads(out.read_text())
     assert report["complete"]
@@ -53,7 +56,7 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
             assert 0.5 < min(shares) <= max(shares) <= 1
             assert f"| {size} | {match} | coarse |" in page.read_text()
     again = tyro.cli(module.Args, args=report["command"].split()[2:])
-    assert again.settings == report["settings"]
+    assert again.to_json() == report["settings"]
     published = report["cells"]["published"]
     maps = 4 * 6 * 169
     assert published["passes"] == maps
@@ -67,12 +70,10 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
 
 
 def test_masked_images_show_the_history_and_the_completions_glimpse(tmp_path: Path) -> None:
-    module = load("measure/oracle_cost")
-    args = module.quickened(module.Args(work=tmp_path))
-    with module.cache_in(tmp_path) as folder:
-        setting = module.Setting(module.World(args, folder), 100)
+    with banks.cache_in(tmp_path) as folder:
+        setting = banks.Setting(banks.World(CostSettings(**QUICK), folder), 100)
         looked, samples = np.array([0, 14, 168]), torch.tensor([70, 3])
-        images = module.MaskedImages(setting, looked, samples)(np.array([5, 169 + 6])).numpy()
+        images = masked.MaskedImages(setting, looked, samples)(np.array([5, 169 + 6])).numpy()
         for image, sample, place in zip(images, samples, (5, 6), strict=True):
             r, c = setting.judge.grid.corners[place]
             expected = np.zeros((128, 128, 4))
@@ -86,12 +87,11 @@ def test_masked_images_show_the_history_and_the_completions_glimpse(tmp_path: Pa
 
 
 def test_a_larger_bank_holds_different_copies(tmp_path: Path) -> None:
-    module = load("measure/oracle_cost")
-    with module.cache_in(tmp_path) as folder:
-        world = module.World(module.quickened(module.Args(work=tmp_path)), folder)
+    with banks.cache_in(tmp_path) as folder:
+        world = banks.World(CostSettings(**QUICK), folder)
         images, labels = world.train.images, world.train.labels
         assert len({image.tobytes() for image in images}) == len(images) == 100
         assert np.array_equal(labels[60:], labels[:40])
-        moves = module._moves(1)
+        moves = banks._moves(1)
         back = np.roll(images[60], -moves, axis=(0, 1))[8:-8, ::-1][:, 8:-8].astype(int)
-        assert np.abs(back - np.roll(images[0], 0)[8:-8, 8:-8]).max() <= module.NOISE
+        assert np.abs(back - np.roll(images[0], 0)[8:-8, 8:-8]).max() <= banks.NOISE

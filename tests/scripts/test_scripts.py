@@ -19,8 +19,9 @@ import tyro
 from PIL import Image
 from stable_baselines3 import PPO
 
+from glimpse_env import cli
 from glimpse_env.datasets import make_source
-from glimpse_env.errors import ConfigurationError, JudgeNotFoundError
+from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.judge.judge import Judge, judge_path
 from oracles.demonstrations import Demonstrations
 from oracles.presets import PRESETS, Preset
@@ -31,6 +32,29 @@ from tests.support.toy import SMALL_FOLDER, write_toy_judge
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
 """What a script cannot do without."""
+BAD_VALUES = {
+    "benchmark": ["--seeds", "0"],
+    "compare_policies": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "compare_runs": ["nowhere"],
+    "download_data": ["mnist", "--url", "nowhere"],
+    "exchange_demos": ["--export-from", "nowhere.npz"],
+    "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
+    "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
+    "measure/epe_convergence": ["--sizes", "4"],
+    "measure/fine_grid": ["--images", "0"],
+    "measure/oracle_cost": ["--banks", "0"],
+    "measure/published": ["nowhere", "--draws", "0"],
+    "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "paper_experiment": ["--seeds", "0"],
+    "play": ["--seed", "-1"],
+    "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "train_agent": ["--timesteps", "-1"],
+    "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],
+    "train_oracle": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "tune_agents": ["--trials", "0"],
+    "tune_oracle": ["--env", "GlimpseDigits-v0", "--images", "0"],
+}
 SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in (ROOT / "scripts").rglob("*.py"))
 
 
@@ -88,9 +112,9 @@ def load(name: str) -> ModuleType:
 
 
 def call(name: str, *words: str) -> None:
-    """Runs a script in this process with a command line."""
+    """Runs a script in this process with a command line, as its entry does."""
     module = load(name)
-    module.main(tyro.cli(module.Args, args=list(words)))
+    cli.run(module.main, module.Args, words)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -101,10 +125,45 @@ def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
         tyro.cli(module.Args, args=["--help"])
     assert ended.value.code == 0
     told = capsys.readouterr().out
-    source = Path(sys.modules[module.Args.__module__].__file__ or "").read_text()
+    source = "".join(Path(sys.modules[kind.__module__].__file__ or "").read_text() for kind in own_classes(module.Args))
     for field in fields(module.Args):
         assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in told
         assert re.search(rf'\n    {field.name}: .*\n    """', source), f"--{field.name} has no docstring"
+
+
+def own_classes(kind: type) -> list[type]:
+    """A dataclass of flags and those it inherits from."""
+    return [base for base in kind.__mro__ if is_dataclass(base)]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_only_entry_is_the_shared_one(name):
+    if name == "measure/env_speed":
+        pytest.skip("not converted yet")
+    lines = (ROOT / "scripts" / f"{name}.py").read_text().splitlines()
+    assert lines[-2] == 'if __name__ == "__main__":'
+    assert lines[-1].startswith("    cli.run(main, Args")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_no_default_is_a_committed_file(name):
+    for field in fields(load(name).Args):
+        if isinstance(field.default, Path):
+            assert field.default.parts[0] not in ("docs", "agents", "oracles", "glimpse_env"), field.name
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_bad_value_ends_in_one_sentence(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        call(name, *BAD_VALUES[name])
+    if ended.value.code == 2:  # refused where flags are read
+        message = capsys.readouterr().err
+    else:
+        message = str(ended.value.code)
+        assert re.fullmatch(r"\w+: \S.*[.]", message), message
+    assert "Traceback" not in message
+    assert not list(tmp_path.iterdir()), "nothing was written"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -237,7 +296,7 @@ def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypat
     ],
 )
 def test_data_that_are_not_there_are_named(script, words, message):
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(SystemExit, match=f"^(ConfigurationError|DatasetNotFoundError): .*{message}"):
         call(script, *words, *REQUIRED.get(script, []))
 
 

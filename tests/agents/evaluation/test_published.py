@@ -167,14 +167,17 @@ def test_script_writes_tables_pictures_and_figures(
             assert min(picture.size) > 300
 
 
-def test_script_names_mistakes(source: CUB200, judge: Judge, tmp_path: Path) -> None:
+def test_script_names_mistakes(
+    source: CUB200, judge: Judge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match=r"ArtifactError: .*nowhere cannot be read"):
         call("measure/published", str(tmp_path / "nowhere"))
     write_sequences(source, tmp_path / "sequences")
     with pytest.raises(SystemExit, match="1 sequence of a training image"):
         call("measure/published", str(tmp_path / "sequences" / "0.txt"))
-    with pytest.raises(SystemExit, match="--draws 0"):
+    with pytest.raises(SystemExit, match="2"):
         call("measure/published", str(tmp_path / "sequences"), "--draws", "0")
+    assert "--draws 0 must be at least 1" in capsys.readouterr().err
 
 
 def test_calibration_script_writes_table_picture_and_figures(
@@ -202,5 +205,5 @@ def test_convergence_script_writes_picture_and_figures(tmp_path: Path, capsys: p
     assert len(figures["error, labels"]["rmse"]) == 2
     with Image.open(tmp_path / "one.png") as picture:
         assert picture.width > 500
-    with pytest.raises(SystemExit, match="--sizes must be"):
-        call("measure/epe_convergence", "--sizes", "4")
+    with pytest.raises(SystemExit, match="two or more numbers"):
+        call("measure/epe_convergence", "--sizes", "16")

@@ -24,8 +24,8 @@ from agents.experiments.ram import (
     settings_of,
 )
 from agents.experiments.ram_tasks import METHODS, TASKS
-from agents.reports.ram import error_beside, ratio, summaries, table, told, verdicts
-from agents.reports.ram_plots import covered
+from agents.reports.ram import error_beside, method_table, ratio, summarise, verdict_sentence, verdicts
+from agents.reports.style import covered
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.sensing.geometry import LocationGrid
@@ -92,24 +92,24 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     cells = [cell("ram", seed, 1000 + 200 * seed, 0.80) for seed in range(3)]
     cells += [cell("ps-nogs", seed, 200 + 50 * seed, 0.79) for seed in range(3)]
     cells += [cell("ps-nogs", 0, 1, 0.1, data="mnist")]
-    found = summaries(cells, "birds", "gru")
+    found = summarise(cells, "birds", "gru")
     assert list(found) == ["ram", "ps-nogs"]
     assert (found["ram"].spread, found["ps-nogs"].spread) == (200.0, 50.0)
     verdict = verdicts(found)
     assert verdict["speed_up"]["value"] == pytest.approx(1200 / 250)
     assert verdict["below_best_points"] == pytest.approx(1.0)
     assert verdict["spread_ratio"] == pytest.approx(0.25)
-    assert "4.8 times" in told(verdict)
-    assert "1.0 points below the best method's (RAM)" in told(verdict)
-    written = table(found, "CUB")
+    assert "4.8 times" in verdict_sentence(verdict)
+    assert "1.0 points below the best method's (RAM)" in verdict_sentence(verdict)
+    written = method_table(found, "CUB")
     assert "| PS-NOGS | 250 (" in written
     assert "| 3530 | 54.4 |" in written
     assert "| reached by 0 of 3 seeds |" in written
     assert found["ps-nogs"].best == pytest.approx(0.79)
     assert found["ps-nogs"].reaches(0.7).tolist() == [200, 200, 200]
-    assert verdicts(summaries(cells, "mnist", "gru")) == {}
-    alone = summaries(cells, "mnist", "gru")
-    assert "RAM" not in table(alone)
+    assert verdicts(summarise(cells, "mnist", "gru")) == {}
+    alone = summarise(cells, "mnist", "gru")
+    assert "RAM" not in method_table(alone)
     assert (
         error_beside("mnist-8", alone["ps-nogs"]) == "PS-NOGS: test error 90.00 %; published for RAM: 4.04 %. (1 seed.)"
     )
@@ -128,7 +128,7 @@ def test_a_run_ends_once_its_best_validation_is_old() -> None:
 def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
     short, long = cell("ram", 0, 1000, 0.5), cell("ram", 1, 1000, 0.4)
     long["curve"].append({"iterations": 3000, "accuracy": 0.45})
-    found = summaries([short, long], "birds", "gru")["ram"]
+    found = summarise([short, long], "birds", "gru")["ram"]
     assert found.budget == 3000
     assert found.iterations.tolist() == [1000, 2000, 3000]
     np.testing.assert_allclose(found.scores, [[0.5, 0.4, 0.5], [0.4, 0.3, 0.45]])

@@ -1,0 +1,1 @@
+"""What a sequence of the oracle costs."""

@@ -1,0 +1,192 @@
+"""Banks of images for a measurement: drawn birds, and copies of them where a bank is larger."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from agents.evaluation.cost.settings import CostSettings
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.birds.source import Birds
+from glimpse_env.datasets.copies import ImageCopy
+from glimpse_env.judge.judge import Judge, find_judge
+from glimpse_env.rollout import play
+from oracles.base import Observations
+from oracles.boed.completion import CompletionConfig, ImageBank, Match
+from oracles.boed.oracle import BOEDOracle, OracleConfig
+
+NOISE = 4
+"""Largest difference of a copy's pixel values from the bird's."""
+
+
+@contextmanager
+def cache_in(parent: Path | None) -> Iterator[Path]:
+    """Yields a temporary folder that is the cache meanwhile, and is removed with its content.
+
+    Args:
+        parent: where it is made; None for the system's place.
+    """
+    before = os.environ.get("GLIMPSE_CACHE")
+    with tempfile.TemporaryDirectory(prefix="benchmark-oracle-", dir=parent, ignore_cleanup_errors=True) as folder:
+        os.environ["GLIMPSE_CACHE"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("GLIMPSE_CACHE")
+            if before is not None:
+                os.environ["GLIMPSE_CACHE"] = before
+
+
+class World:
+    """The images: birds, copies of them, and others to look at; made when first used.
+
+    Args:
+        settings: numbers of images.
+        folder: where files of images are written.
+    """
+
+    def __init__(self, settings: CostSettings, folder: Path):
+        self.settings, self.folder = settings, folder
+        self.source = Birds(num_train=settings.drawn, num_val=1, num_test=settings.sequences, num_judge=1)
+        self.judge: Judge = find_judge(self.source)
+
+    @cached_property
+    def test(self) -> GlimpseDataset:
+        """Images to look at."""
+        return self.source.load("test")
+
+    @cached_property
+    def train(self) -> GlimpseDataset:
+        """Images of the largest bank: block b of as many images as were drawn holds them moved and mirrored in the b-th
+        way, with noise."""
+        birds, count, rng = self.source.load("train"), max(self.settings.banks), np.random.default_rng(0)
+        if count <= len(birds):
+            return birds
+        path = self.folder / "bank.npy"
+        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *birds.images.shape[1:]))
+        pixels = int(np.prod(images.shape[1:]))
+        pool = rng.integers(-NOISE, NOISE + 1, pixels + 65_536, dtype=np.int16)  # each image's noise begins elsewhere
+        noises = np.lib.stride_tricks.sliding_window_view(pool, pixels)
+        for start in tqdm(range(0, count, 500), desc="bank", unit="chunk"):
+            rows = np.arange(start, min(start + 500, count))
+            for block in np.unique(rows // len(birds)):
+                here = rows[rows // len(birds) == block]
+                part = np.asarray(birds.images[here % len(birds)])
+                if block:
+                    copy = ImageCopy(bool(block % 2), *(int(shift) for shift in _moves(int(block))))
+                    noise = noises[rng.integers(len(noises), size=len(here))].reshape(part.shape)
+                    part = np.clip(copy(part) + noise, 0, 255).astype(np.uint8)
+                images[here] = part
+        images.flush()
+        source = np.arange(count) % len(birds)
+        return replace(
+            birds,
+            images=np.load(path, mmap_mode="r", allow_pickle=False),
+            labels=np.asarray(birds.labels[source]),
+            folds=np.asarray(birds.folds[source]),
+            parts=np.asarray(birds.parts[source]),
+        )
+
+
+def _moves(block: int) -> np.ndarray:
+    """Returns the shift (2,) of a block, pixels down and right: points on a spiral, different for each."""
+    return np.rint(2 * np.sqrt(block) * np.array([np.cos(2.4 * block), np.sin(2.4 * block)])).astype(int)
+
+
+class Setting:
+    """A bank of ``size`` images, its judge, and the images that are looked at."""
+
+    def __init__(self, world: World, size: int):
+        self.settings, self.world, self.size = world.settings, world, size
+        self.judge, self.test = world.judge, world.test
+
+    @cached_property
+    def dataset(self) -> GlimpseDataset:
+        """The first ``size`` images of the largest bank."""
+        whole, n = self.world.train, self.size
+        # no split "train", as a few images need not show every species
+        return replace(
+            whole,
+            split="judge",
+            images=whole.images[:n],
+            labels=whole.labels[:n],
+            folds=whole.folds[:n],
+            parts=whole.parts[:n],
+        )
+
+    @cached_property
+    def bank(self) -> ImageBank:
+        """The bank of :attr:`dataset`, with tables in the cache."""
+        return ImageBank(self.dataset, self.judge, 0, self.size)
+
+    def config(self, match: Match, coarse: int) -> CompletionConfig:
+        """Returns the settings of completions; ``coarse`` components, 0 for the exact search."""
+        return CompletionConfig(
+            match,
+            samples=min(self.settings.samples, self.size),
+            short_list=min(self.settings.short_list, self.size),
+            bank_size=self.size,
+            coarse=coarse,
+        )
+
+    def oracle(self, match: Match, coarse: int) -> BOEDOracle:
+        """Returns an oracle over the bank."""
+        config = OracleConfig(completion=self.config(match, coarse))
+        return BOEDOracle(self.dataset, self.judge, config, banks=[self.bank])
+
+    @cached_property
+    def exact_locations(self) -> dict[Match, np.ndarray]:
+        """Locations (N, T) that the exact search led to, where that was measured in this run."""
+        return {}
+
+    def locations(self, match: Match) -> np.ndarray:
+        """Returns the locations (N, T) that the exact search leads to, of this run or played now."""
+        if match not in self.exact_locations:
+            self.exact_locations[match] = sequences(self, Timed(self.oracle(match, 0)))
+        return self.exact_locations[match]
+
+    def clear(self) -> None:
+        """Removes the bank's tables from the disk."""
+        for name in ("dataset", "bank"):
+            self.__dict__.pop(name, None)
+        for name in ("embeddings", "coarse"):
+            shutil.rmtree(self.world.folder / name, ignore_errors=True)
+
+
+class Timed:
+    """A policy that counts the seconds its predictions take: by the clock in ``wall``, of all threads in ``cpu``."""
+
+    def __init__(self, oracle: BOEDOracle):
+        self.oracle, self.wall, self.cpu = oracle, 0.0, 0.0
+
+    def predict(
+        self, observation: Observations, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        prediction = self.oracle.predict(observation, state, episode_start, deterministic)
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+        return prediction
+
+
+def sequences(setting: Setting, policy: Timed) -> np.ndarray:
+    """Plays a batch of sequences on images that are not in the bank and returns their locations (N, T)."""
+    rows = np.arange(setting.settings.sequences)
+    return play(
+        policy,
+        setting.test,
+        setting.judge,
+        rows,
+        batch_size=len(rows),
+        progress=False,
+        start=lambda indices: policy.oracle.start(setting.test, indices),
+    ).locations

@@ -1,0 +1,187 @@
+"""The table of all policies on a data set: their success, log-loss and time, and what the oracle has over each."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from agents.evaluation.comparison import Closed, Difference, standing
+from agents.evaluation.evaluate import BATCH, TITLES, Evaluation
+from agents.evaluation.statistics import Estimate, mean_of
+from agents.reports.tables import format_estimate, markdown_table, percent
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.judge import Judge
+from glimpse_env.versions import versions
+from oracles.presets import preset_of
+from oracles.registry import POLICIES, peeks, policy_settings, unavailable_reason
+
+logger = logging.getLogger(__name__)
+
+
+def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[str]:
+    """Returns the names of the policies to play, in the order of the table; ``oracle`` stands for the default oracle.
+
+    Args:
+        source: the data set.
+        wanted: names; None for all that the data set supports, with a log message for each other one.
+
+    Raises:
+        ConfigurationError: if a wanted one is unknown or the data set does not support it.
+    """
+    names = []
+    for name in POLICIES if wanted is None else wanted:
+        reason = unavailable_reason(name, source)
+        if reason is None:
+            names.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))
+        elif wanted is not None:
+            raise ConfigurationError(reason)
+        else:
+            logger.info("%s is left out: %s", TITLES.get(name, name), reason)
+    return [name for name in POLICIES if name in names]
+
+
+@dataclass(frozen=True)
+class PolicyComparison:
+    """Evaluations of policies on the same images of a data set."""
+
+    env: str
+    """Environment id, or the name of the data set."""
+    source: DataSource
+    judge: Judge
+    evaluations: Mapping[str, Evaluation]
+    """Evaluations by policy; at least one."""
+
+    @property
+    def first(self) -> Evaluation:
+        """The evaluation of the first policy."""
+        return next(iter(self.evaluations.values()))
+
+    @property
+    def oracle(self) -> str:
+        """Name of the data set's default oracle."""
+        return preset_of(self.source).oracle
+
+    @cached_property
+    def log_loss(self) -> dict[str, Estimate]:
+        """Mean log-loss after the last glimpse by policy, nats."""
+        return {name: mean_of(one.final_log_loss) for name, one in self.evaluations.items()}
+
+    @cached_property
+    def entropy(self) -> dict[str, Estimate]:
+        """Mean entropy of the posterior after the last glimpse by policy, nats."""
+        return {name: mean_of(one.final_entropy) for name, one in self.evaluations.items()}
+
+    @cached_property
+    def closed(self) -> dict[str, Closed]:
+        """Shares of the way from the best fixed sequence to the clairvoyant policy; empty without these two."""
+        if not {"fixed", "clairvoyant"} <= self.evaluations.keys():
+            return {}
+        ends = self.evaluations["fixed"], self.evaluations["clairvoyant"]
+        return {name: Closed.of(one, *ends) for name, one in self.evaluations.items()}
+
+    @cached_property
+    def differences(self) -> dict[str, Difference]:
+        """The default oracle's results less those of each other policy; empty without the oracle."""
+        oracle = self.evaluations.get(self.oracle)
+        others = {name: one for name, one in self.evaluations.items() if name != self.oracle}
+        return {} if oracle is None else {name: Difference.of(oracle, other) for name, other in others.items()}
+
+    def to_markdown(self) -> str:
+        """Returns the table, the oracle's differences to other policies, and a sentence and a note on both."""
+        steps = len(self.first.entropy)
+        head = ["policy", "success", "log-loss, nats", f"entropy after 1 to {steps} glimpses, nats"]
+        rows = [[*head, "of the way, by success", "by log-loss", "ms a sequence"]]
+        for name, one in self.evaluations.items():
+            entropies = [*(f"{value:.2f}" for value in one.entropy[:-1]), format_estimate(self.entropy[name], 2)]
+            closed = self.closed.get(name)
+            rows.append(
+                [
+                    self._title(name),
+                    percent(one.success_rate, one.interval()),
+                    format_estimate(self.log_loss[name], 3),
+                    ", ".join(entropies),
+                    "–" if closed is None else f"{format_estimate(closed.success, 0, scale=100)} %",
+                    "–" if closed is None else f"{format_estimate(closed.log_loss, 0, scale=100)} %",
+                    f"{one.milliseconds:.2g}" if one.milliseconds < 10 else f"{one.milliseconds:.0f}",
+                ]
+            )
+        parts = [markdown_table(rows)]
+        if self.differences:
+            lines = [[f"{TITLES[self.oracle]} less", "success, points", "log-loss, nats"]]
+            for name, difference in self.differences.items():
+                success = format_estimate(difference.success, 1, scale=100, signed=True)
+                lines.append([self._title(name), success, format_estimate(difference.log_loss, 3, signed=True)])
+            parts += [markdown_table(lines), self._verdict()]
+        parts.append(
+            f"{len(self.first.outcomes)} {self.first.split} images of {self.source.name} "
+            f"(`{self.source.fingerprint}`), "
+            f"judge `{self.judge.identity}`. † sees more of the image than its glimpses. 95 % intervals over images: "
+            "Wilson's for success, bootstrap for the rest, paired for differences. The way is that from the best fixed "
+            "sequence to the clairvoyant policy. The time is the policy's own, without environment and judge, "
+            f"{BATCH} episodes at once."
+        )
+        return "\n\n".join(parts)
+
+    def to_json(self, command: str) -> dict[str, Any]:
+        """Returns all figures as JSON values; ``command`` made them."""
+        policies = {}
+        for name, one in self.evaluations.items():
+            closed = self.closed.get(name)
+            policies[name] = {
+                "title": TITLES.get(name, name),
+                "peeks": peeks(name),
+                "settings": policy_settings(name, self.source, self.judge),
+                **means_of(one),
+                "final_log_loss": self.log_loss[name].to_json(),
+                "final_entropy": self.entropy[name].to_json(),
+                "milliseconds": one.milliseconds,
+                "gap_closed": None if closed is None else closed.to_json(),
+            }
+        return {
+            "env": self.env,
+            "command": command,
+            "dataset": {"name": self.source.name, "fingerprint": self.source.fingerprint},
+            "split": self.first.split,
+            "num_images": len(self.first.outcomes),
+            "judge": {"identity": self.judge.identity, "scales": self.judge.card.scales},
+            "batch_size": BATCH,
+            "threads": torch.get_num_threads(),
+            "default_oracle": self.oracle,
+            "policies": policies,
+            "oracle_less": {name: difference.to_json() for name, difference in self.differences.items()},
+            "oracle_stands": standing(self.differences),
+            "versions": versions(),
+        }
+
+    def _title(self, name: str) -> str:
+        """Returns a policy's name in the table."""
+        title = TITLES.get(name, name)
+        if name == self.oracle:
+            return f"**{title}** (default oracle)"
+        return f"{title} †" if peeks(name) else title
+
+    def _verdict(self) -> str:
+        """Returns a sentence on where the oracle stands among the policies that do not peek."""
+        sentences = []
+        for measure, places in standing(self.differences).items():
+            places_in_words = [
+                f"{words} {', '.join(TITLES.get(name, name) for name in places[place])}"
+                for place, words in (
+                    ("above", "better than"),
+                    ("beside", "not told apart from"),
+                    ("below", "worse than"),
+                )
+                if places[place]
+            ]
+            sentences.append(f"by {measure.replace('_', '-')} {'; '.join(places_in_words) or 'alone'}")
+        return f"Among policies that do not peek the default oracle is {'. It is '.join(sentences)}."
+
+
+def means_of(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns an evaluation as JSON values without those of single images."""
+    content = evaluation.to_json()
+    return {name: value for name, value in content.items() if name not in ("final_log_loss", "final_entropy")}

@@ -1,0 +1,119 @@
+"""The entry that all commands share: flags, logging, errors in one sentence, exit codes.
+
+A command is a dataclass of flags, ``Args``, a function ``main(args)``, and ``cli.run(main, Args)``.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+from gymnasium.error import DependencyNotInstalled
+
+from glimpse_env.errors import ConfigurationError, GlimpseError
+
+if TYPE_CHECKING:
+    from glimpse_env.datasets.base import DataSource
+
+Args = TypeVar("Args")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetFlags:
+    """The flags that name an environment's data set and its sensor; commands inherit from it."""
+
+    env: str = "GlimpseBirds-v0"
+    """Environment id, or the name of a data set."""
+    root: str | None = None
+    """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
+    dataset_options: str = "{}"
+    """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
+    scales: int | None = None
+    """Number of concentric windows of a glimpse; default the environment's."""
+
+    def source(self) -> DataSource:
+        """Returns the data set that the flags name.
+
+        Raises:
+            ConfigurationError: if there is none of that name, an option is not one of the data set's or the scales are
+                out of range.
+            DatasetNotFoundError: if its files are missing.
+        """
+        from glimpse_env.registration import source_of  # imports torch
+
+        return source_of(self.env, self.root, self.dataset_options, self.scales)
+
+
+def run(
+    main: Callable[[Args], None], kind: type[Args], words: Sequence[str] | None = None, *, goes_on: bool = False
+) -> None:
+    """Reads a command's flags and runs it, with logging to standard output.
+
+    An error of this project, a missing package and a file that cannot be read or written end the process with one
+    sentence and exit code 1, Ctrl-C ends it with exit code 130.
+
+    Args:
+        main: what to run.
+        kind: the dataclass of its flags, each with a docstring.
+        words: what stands behind the command's name; default the process's own.
+        goes_on: the command continues its work when called again, which Ctrl-C tells.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where the encoding is ASCII titles have signs outside it
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        main(tyro.cli(kind, args=words))
+    except (GlimpseError, DependencyNotInstalled) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"{type(error).__name__}: {error.filename}: {error.strerror}.")
+    except (KeyboardInterrupt, RuntimeError) as error:
+        # torch's writer of files turns a Ctrl-C into an error of its own
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        if goes_on:
+            command = shlex.join(["python", sys.argv[0], *(sys.argv[1:] if words is None else words)])
+            print(f"\nStopped. Go on with\n  {command}")
+        sys.exit(130)
+
+
+def check_least(args: Any, **least: float) -> None:
+    """Checks that number flags, or each number of those that take several, are large enough; None passes.
+
+    Args:
+        args: the dataclass of flags.
+        least: the smallest number allowed, by field.
+
+    Raises:
+        ConfigurationError: if a number is too small.
+    """
+    for name, low in least.items():
+        value = getattr(args, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(number is not None and number < low for number in numbers):
+            text = " ".join(map(str, numbers))
+            raise ConfigurationError(f"--{name.replace('_', '-')} {text} must be at least {low:g}.")
+
+
+def command_line(script: str, args: Any) -> str:
+    """Returns the command that runs ``scripts/<script>.py`` with ``args``, its dataclass of flags, leaving out flags at
+    their defaults."""
+    words = ["python", f"scripts/{script}.py"]
+    for item in fields(args):
+        value, flag = getattr(args, item.name), item.name.replace("_", "-")
+        if value == item.default:
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)

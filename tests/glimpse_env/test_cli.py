@@ -1,0 +1,87 @@
+"""The entry of all commands: errors become a sentence and an exit code, commands are written as they were given."""
+
+import io
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tyro
+
+from glimpse_env import cli
+from glimpse_env.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Args:
+    """Does nothing."""
+
+    env: tuple[str, ...] = ("a",)
+    """Names."""
+    images: int = 5
+    """A number."""
+    options: str = "{}"
+    """JSON."""
+    photographs: bool = True
+    """A switch."""
+    into: Path | None = Path("page.md")
+    """A path."""
+
+
+def raising(error: BaseException) -> Callable[[Args], None]:
+    def main(args: Args) -> None:
+        raise error
+
+    return main
+
+
+def test_flags_reach_the_command() -> None:
+    seen: list[Args] = []
+    cli.run(seen.append, Args, ["--images", "7", "--env", "x", "y"])
+    assert seen == [Args(("x", "y"), 7)]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ConfigurationError("--images 0 must be positive."), "ConfigurationError: --images 0 must be positive."),
+        (PermissionError(13, "Permission denied", "/x/y"), "PermissionError: /x/y: Permission denied."),
+    ],
+)
+def test_an_error_is_one_sentence(error: Exception, sentence: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.run(raising(error), Args, [])
+    assert ended.value.code == sentence
+
+
+def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        cli.run(raising(ZeroDivisionError()), Args, [])
+    with pytest.raises(OSError, match="no file named"):
+        cli.run(raising(OSError("no file named")), Args, [])
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["scripts/x.py"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(raising(KeyboardInterrupt()), Args, ["--options", '{"a": 1}'], goes_on=True)
+    assert ended.value.code == 130
+    assert capsys.readouterr().out.splitlines()[-1] == """  python scripts/x.py --options '{"a": 1}'"""
+
+
+def test_signs_outside_ascii_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.run(lambda args: print("Birds · 90 %"), Args, [])
+    stream.flush()
+    assert stream.buffer.getvalue() == b"Birds ? 90 %\n"  # type: ignore[attr-defined]
+
+
+def test_a_command_leads_back_to_its_arguments() -> None:
+    assert cli.command_line("play", Args()) == "python scripts/play.py"
+    args = Args(env=("a", "b"), images=7, options='{"x": [1]}', photographs=False, into=None)
+    words = shlex.split(cli.command_line("play", args))
+    assert words[:5] == ["python", "scripts/play.py", "--env", "a", "b"]
+    assert tyro.cli(Args, args=words[2:]) == args
