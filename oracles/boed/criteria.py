@@ -1,4 +1,4 @@
-"""Expected posterior entropy, the score that Bayesian experimental design minimises, and its relatives."""
+"""Expected posterior entropy, the score that Bayesian experimental design minimises, and other criteria."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,24 +24,24 @@ class CriterionEntry:
 
 
 Horizon = Literal["next", "last"]
-"""When the criterion counts: after the ``next`` glimpse, as greedy BOED has it, or after the ``last`` one, the glimpses
-between them chosen well: then looking for what only pays later pays."""
+"""Glimpse after which the criterion counts: the ``next``, which is greedy BOED, or the ``last``, with those in between
+chosen well, so that a glimpse may pay only later."""
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
-    """-sum_c p_c log p_c in nats of (..., classes): (...)."""
+    """Returns -sum_c p_c log p_c in nats, (...), of log p (..., classes)."""
     p = log_probabilities.exp()
     # 0 log 0 is 0; a product is a third of the time of torch.special.entr, which takes a logarithm
     return -p.mul_(log_probabilities.clamp_min(torch.finfo(p.dtype).min)).sum(-1)
 
 
 def log_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """-log p_label in nats of (..., classes) and (...): (...)."""
+    """Returns -log p_label in nats, (...), of log p (..., classes) and labels (...)."""
     return -log_probabilities.gather(-1, labels[..., None])[..., 0]
 
 
 def error(log_probabilities: Tensor, labels: Tensor) -> Tensor:
-    """1 where the likeliest class of (..., classes) is not the label (...), else 0: (...)."""
+    """Returns 1 where the likeliest class of log p (..., classes) is not the label (...), else 0: (...)."""
     return (log_probabilities.argmax(-1) != labels).float()
 
 
@@ -87,12 +87,12 @@ def expected_criterion(
     weights: Tensor,
     criterion: str = "entropy",
 ) -> Tensor:
-    """EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
+    """Returns EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
 
-    The history keeps the glimpses really seen; from the completions x_n comes the candidate's glimpse only.
+    The history keeps the glimpses that were seen; the completions x_n give the candidate's glimpse only.
 
     Args:
-        judge: whose network ``network`` is asked.
+        judge: its network ``network`` gives the posterior.
         summed: (D,) sum of the embeddings of the t glimpses seen, or (S, 1, D), one for each completion.
         count: t.
         embeddings: (S, L, D) of the completions' glimpses at every location.

@@ -126,7 +126,7 @@ def test_an_exact_search_is_one_product_to_the_bit(
         squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
         expected[rows] = squares.clamp_min(0.0)
     assert torch.equal(bank.squared_distances(glimpses, embedded, corners, match), expected)
-    monkeypatch.setattr(completion, "EXACT_CHUNK", 5)
+    monkeypatch.setattr(completion, "ENTRIES_PER_COMPARISON", 5)
     np.testing.assert_allclose(bank.squared_distances(glimpses, embedded, corners, match), expected, rtol=1e-3)
 
 
