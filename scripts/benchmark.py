@@ -55,7 +55,8 @@ class Args:
 
 
 def main(args: Args) -> None:
-    from agents.experiments.benchmark import Benchmark, BenchmarkGrid
+    from agents.experiments.benchmark import Benchmark
+    from agents.experiments.benchmark_grid import BenchmarkGrid
     from agents.reports.benchmark import summary_table
     from agents.reports.benchmark_run import report_benchmark
     from agents.reports.tables import replace_section

@@ -97,7 +97,10 @@ def calibrate(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0) -
 
 
 def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """:func:`oracles.training.posterior.calibration_error` of samples (..., N): (...)."""
+    """Computes :func:`oracles.training.posterior.calibration_error` (...) of many samples (..., N) at once.
+
+    That function stays as it is: the last digits of its result are part of judges' identities.
+    """
     count = right.shape[-1]
     order = np.argsort(confidence, axis=-1, kind="stable")
     gaps = np.take_along_axis(confidence - right, order, axis=-1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -103,12 +104,12 @@ def load_recordings(path: Path) -> dict[str, Recording]:
     """
     by_policy: dict[str, dict[str, Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             for key, array in archive.items():
                 name, _, field = key.rpartition("/")
                 by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
         return {name: Recording(**arrays) for name, arrays in by_policy.items()}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, BadZipFile) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
 
 

@@ -1,27 +1,25 @@
 """The benchmark: a grid of agents on environments, with their test scores beside random and oracle policies."""
 
 import json
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import Evaluation, choose_images
+from agents.evaluation.results import METHOD_COLUMNS
 from agents.evaluation.statistics import Estimate, mean_of
-from agents.experiments.grid import Cell, GridRunner
-from agents.experiments.run_folder import algorithm_identity, refuse_other_args, steps_done
+from agents.experiments.benchmark_grid import RECORDED, AgentCell, BenchmarkGrid, variant_without_demos
+from agents.experiments.grid import GridRunner
+from agents.experiments.run_folder import refuse_other_args, steps_done
 from agents.experiments.run_inputs import NUM_ENVS
 from agents.experiments.train import Experiment
-from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.recording import record_agent
-from agents.registry import algorithm_of
-from glimpse_env import ENV_IDS
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -33,172 +31,6 @@ from oracles.training.judge import ensure_judge
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-
-logger = logging.getLogger(__name__)
-
-RECORDED = "ps-ram"
-"""Name of the demonstrator that is the same agent trained without demonstrations, in a cell of its own."""
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "no_warm_up": {"warm_up": 0},
-    "no_kept_loss": {"demo_coefficient": 0.0},
-    "neither": {"warm_up": 0, "demo_coefficient": 0.0},
-    "argmax": {"target_temperature": 0.0},
-    "sparse_reward": {"reward": "classification"},
-}
-"""Ablations: settings by variant that differ from scripts/train_agent.py's defaults."""
-
-
-@dataclass(frozen=True)
-class AgentCell(Cell):
-    """One run: an agent on an environment with a seed."""
-
-    env: str
-    """Environment id."""
-    algo: str
-    """Algorithm, a name or a file."""
-    architecture: str
-    demos: str
-    """Demonstrator, or "none"."""
-    num_demos: int
-    """Number of demonstrations; 0 without them."""
-    variant: str
-    """One of :data:`VARIANTS`."""
-    seed: int
-
-    @property
-    def method(self) -> tuple[Any, ...]:
-        """The values of :data:`METHOD_KEYS`: all but environment and seed."""
-        return self.algo, self.architecture, self.demos, self.num_demos, self.variant
-
-    @property
-    def name(self) -> str:
-        demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
-        return f"{self.env}-{algorithm_identity(self.algo)}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
-
-
-METHOD_KEYS = ("algo", "architecture", "demos", "num_demos", "variant")
-"""Columns of results that tell methods apart."""
-
-
-@dataclass(frozen=True)
-class BenchmarkGrid:
-    """The axes of the grid, and the settings that all cells share.
-
-    Raises:
-        ConfigurationError: if an axis is empty or has an unknown or repeated member, or a run would refuse
-            its settings.
-    """
-
-    envs: tuple[str, ...]
-    algos: tuple[str, ...]
-    demos: tuple[str, ...]
-    architectures: tuple[str, ...]
-    """Architectures of algorithms that have no core of their own."""
-    seeds: int
-    """Number of seeds, from 0."""
-    timesteps: int
-    """Environment steps of each run."""
-    num_demos: tuple[int, ...] = (1000,)
-    variants: tuple[str, ...] = ("default",)
-    observation: Literal["history", "embedding"] = "embedding"
-    validations: int = 16
-    """Points of each learning curve after the first."""
-    val_images: int = 2000
-    """Most validation images behind each point."""
-    eval_images: int = 4000
-    """Most test images."""
-    root: str | None = None
-    """Folder of the data sets."""
-    options: str = "{}"
-    """Further settings of scripts/train_agent.py, the same for all cells, as JSON."""
-
-    def __post_init__(self) -> None:
-        own = {"env", "algo", "architecture", "demos", "num_demos", "seed", "out", "resume"} | vars(self).keys()
-        known_settings = {item.name for item in fields(Args)} - own
-        unknown_settings = [name for name in self.train_settings if name not in known_settings]
-        if unknown_settings:
-            raise ConfigurationError(
-                f"--options {self.options} sets {', '.join(unknown_settings)}; what it can set is "
-                f"{', '.join(sorted(known_settings))}."
-            )
-        known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
-        for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
-            members = getattr(self, axis)
-            unknown = [member for member in members if axis in known and member not in known[axis]]
-            if unknown or not members or len(set(members)) < len(members):
-                raise ConfigurationError(
-                    f"--{axis.replace('_', '-')} {' '.join(map(str, members))} must name one or more, each once"
-                    f"{', of ' + ', '.join(known[axis]) if axis in known else ''}."
-                )
-        if self.seeds < 1:
-            raise ConfigurationError(f"--seeds {self.seeds} must be at least 1.")
-        for cell in self.cells():
-            self.settings(cell, Path())  # what a run would refuse is refused now
-
-    def cells(self) -> list[AgentCell]:
-        """Returns all cells, seed by seed, so that methods can be compared early."""
-        cells: dict[AgentCell, None] = {}
-        for seed in range(self.seeds):
-            for env in self.envs:
-                for algo in self.algos:
-                    core = algorithm_of(algo).core
-                    for architecture in self.architectures if core is None else (core,):
-                        own = (env, algo, architecture)
-                        if "none" in self.demos or RECORDED in self.demos:
-                            cells[AgentCell(*own, "none", 0, _without_demos(self.variants), seed)] = None
-                        for demos in (demos for demos in self.demos if demos != "none"):
-                            for num in self.num_demos:
-                                for variant in self.variants:
-                                    cells[AgentCell(*own, demos, num, variant, seed)] = None
-        return list(cells)
-
-    def settings(self, cell: AgentCell, out: Path) -> Args:
-        """Returns the settings of a cell's run; its demonstrations are a file below ``out``."""
-        given = {
-            "env": cell.env,
-            "root": self.root,
-            "algo": cell.algo,
-            "architecture": cell.architecture,
-            "observation": self.observation,
-            "demos": "none",
-            "timesteps": self.timesteps,
-            "seed": cell.seed,
-            "val_images": self.val_images,
-            "eval_images": self.eval_images,
-            "validations": self.validations,
-            "out": out / "cells" / cell.name,
-        }
-        args = Args(**{**given, **self.train_settings, **VARIANTS[cell.variant]})
-        if cell.demos == "none":
-            return args
-        return replace_demos(args, self.demonstrations_path(cell, out), cell.num_demos)
-
-    @property
-    def train_settings(self) -> dict[str, Any]:
-        """:attr:`options` as :class:`Args` takes them, with objects as JSON text."""
-        return {
-            name: json.dumps(value) if isinstance(value, dict) else value
-            for name, value in json_object("--options", self.options).items()
-        }
-
-    def demonstrations_path(self, cell: AgentCell, out: Path) -> Path:
-        """Returns the path of a cell's demonstrations."""
-        if cell.demos == RECORDED:
-            return out / "cells" / cell.name / "recorded.npz"
-        return out / "demonstrations" / f"{cell.env}-{cell.demos}-{max(self.num_demos)}.npz"
-
-
-def replace_demos(args: Args, path: Path, num_demos: int) -> Args:
-    """Returns ``args`` with the demonstrations in the file at ``path``, which need not exist yet."""
-    changed = replace(args, num_demos=num_demos)
-    object.__setattr__(changed, "demos", str(path))  # frozen; and Args would look for the file
-    return changed
-
-
-def _without_demos(variants: Sequence[str]) -> str:
-    """Returns the variant of cells without demonstrations; all variants but one concern demonstrations."""
-    return "sparse_reward" if tuple(variants) == ("sparse_reward",) else "default"
 
 
 @dataclass(frozen=True)
@@ -215,6 +47,10 @@ class Reference:
     """Glimpses an episode."""
     making_s: dict[str, float] = field(default_factory=dict)
     """Seconds to make one demonstration, by demonstrator."""
+    fingerprint: str = ""
+    """Fingerprint of the data set."""
+    judge: str = ""
+    """Identity of the judge."""
 
 
 class Benchmark(GridRunner[AgentCell]):
@@ -255,7 +91,8 @@ class Benchmark(GridRunner[AgentCell]):
         for env, source in self.sources.items():
             judge = self.judges[env]
             known = references.get(env)
-            if known is None or known.images != self._images(source):
+            wanted_for = (self._images(source), source.fingerprint, judge.identity)
+            if known is None or (known.images, known.fingerprint, known.judge) != wanted_for:
                 references[env] = self._reference(source, judge, known.making_s if known else {})
             if self.grid.observation == "embedding":
                 for split in PUBLIC_SPLITS:
@@ -272,7 +109,7 @@ class Benchmark(GridRunner[AgentCell]):
     def needs(self, cell: AgentCell) -> AgentCell | None:
         if cell.demos != RECORDED:
             return None
-        return replace(cell, demos="none", num_demos=0, variant=_without_demos(self.grid.variants))
+        return replace(cell, demos="none", num_demos=0, variant=variant_without_demos(self.grid.variants))
 
     def budget(self, cell: AgentCell) -> int:
         return self.grid.timesteps
@@ -302,11 +139,22 @@ class Benchmark(GridRunner[AgentCell]):
         }
 
     def results(self) -> "DataFrame":
-        """Returns a row for each evaluation of a finished cell; see :data:`agents.evaluation.results.COLUMNS`."""
+        """Returns a row for each evaluation of a finished cell; see :data:`agents.evaluation.results.COLUMNS`.
+
+        Raises:
+            ArtifactError: if no cell is finished, or one was tested on other data or by another judge than the present.
+        """
         import pandas  # an optional package
 
         references = self.prepare()
         finished = self.finished_results()
+        for cell, result in finished.items():
+            for name in ("fingerprint", "judge"):
+                theirs, ours = result["test"][name], getattr(references[cell.env], name)
+                if theirs != ours:
+                    raise ArtifactError(
+                        f"{self.folder(cell)} was tested with {name} {theirs}, not {ours}; choose another --out."
+                    )
         return pandas.DataFrame(
             [row for cell, result in finished.items() for row in _rows(cell, result, references[cell.env])]
         )
@@ -324,7 +172,7 @@ class Benchmark(GridRunner[AgentCell]):
         compared = {}
         for env, source in self.sources.items():
             curves = frame[(frame.env == env) & (frame.split == "val")]
-            best = curves.groupby([*METHOD_KEYS, "seed"]).success.max().groupby([*METHOD_KEYS]).mean().idxmax()
+            best = curves.groupby([*METHOD_COLUMNS, "seed"]).success.max().groupby([*METHOD_COLUMNS]).mean().idxmax()
             tested = [
                 Evaluation.from_json(result["test"])
                 for cell, result in finished.items()
@@ -339,7 +187,7 @@ class Benchmark(GridRunner[AgentCell]):
             difference: Estimate = mean_of(ours - theirs.outcomes)
             log_loss = np.mean([one.final_log_loss for one in tested], axis=0) - theirs.final_log_loss
             compared[env] = {
-                "method": {**dict(zip(METHOD_KEYS, best, strict=True)), "num_demos": int(best[3])},
+                "method": {**dict(zip(METHOD_COLUMNS, best, strict=True)), "num_demos": int(best[3])},
                 "seeds": len(tested),
                 "success": float(ours.mean()),
                 "reference": name,
@@ -365,7 +213,14 @@ class Benchmark(GridRunner[AgentCell]):
             indices = choose_images(dataset, count)
             for name, by_split in success.items():
                 by_split[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
-        return Reference(success["random"], success["oracle"], images, source.geometry.num_glimpses, making_s)
+        return Reference(
+            **success,
+            images=images,
+            num_glimpses=source.geometry.num_glimpses,
+            making_s=making_s,
+            fingerprint=source.fingerprint,
+            judge=judge.identity,
+        )
 
     def _demonstrate(self, env: str, demos: str, reference: Reference) -> None:
         source, judge = self.sources[env], self.judges[env]

@@ -2,11 +2,12 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import choose_images
-from agents.experiments.benchmark import AgentCell, Benchmark, BenchmarkGrid
+from agents.experiments.benchmark import Benchmark
+from agents.experiments.benchmark_grid import AgentCell, BenchmarkGrid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from tests.support.commands import ROOT, begun, finish
@@ -233,6 +235,22 @@ def test_references_are_of_the_images_asked_for(whole: Path, tmp_path: Path) -> 
     assert before[env].oracle["val"] == after[env].oracle["val"]
     assert before[env].making_s == after[env].making_s
     assert before[env].making_s["oracle"] > 0
+
+
+def test_results_are_of_the_present_data_and_judge(whole: Path, tmp_path: Path) -> None:
+    """References of others are made anew, and cells of others are refused."""
+    references = json.loads((whole / "references.json").read_text(encoding="utf-8"))
+    (env,) = GRID.envs
+    wrong = {"random": {"val": 0.0, "test": 0.0}, "judge": "another"}
+    write_json(tmp_path / "references.json", {env: references[env] | wrong})
+    shutil.copytree(whole / "demonstrations", tmp_path / "demonstrations")
+    benchmark = Benchmark(GRID, tmp_path)
+    assert asdict(benchmark.prepare()[env]) == references[env]
+    cell = GRID.cells()[0]
+    result = json.loads(Benchmark(GRID, whole).result_path(cell).read_text(encoding="utf-8"))
+    write_json(benchmark.result_path(cell), result | {"test": result["test"] | {"judge": "another"}})
+    with pytest.raises(ArtifactError, match=f"was tested with judge another, not {references[env]['judge']}"):
+        benchmark.results()
 
 
 # --- grids

@@ -15,12 +15,11 @@ from agents.evaluation import comparison
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
 from agents.experiments import run_training
-from agents.experiments.progress import ProgressCallback, format_times
+from agents.experiments.progress import ProgressCallback
 from agents.experiments.run_folder import State, algorithm_identity
 from agents.experiments.train import Experiment, run
 from agents.presets import Args
 from agents.registry import algorithm_of
-from agents.reports.episodes import spread
 from agents.reports.training import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -487,16 +486,6 @@ def test_a_run_is_never_overwritten(finished, tmp_path):
         run(replace(TOY, out=tmp_path))
 
 
-def test_resume_refuses_what_it_cannot_obey(tmp_path):
-    with pytest.raises(ConfigurationError, match="leave out --timesteps, --seed"):
-        run(Args(resume=tmp_path, timesteps=5, seed=1))
-    with pytest.raises(ConfigurationError, match="holds no run"):
-        run(Args(resume=tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ArtifactError, match=r"config\.json"):
-        run(Args(resume=tmp_path))
-
-
 def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
     config = read(finished, "config.json")
     (tmp_path / "config.json").write_text(json.dumps(config | {"fingerprint": "other"}))
@@ -506,45 +495,3 @@ def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
     State(identity={"judge": "other"}).save(tmp_path / "checkpoint" / "state.json")
     with pytest.raises(ArtifactError, match="other judge"):
         run(Args(resume=tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"env": "GlimpseFish-v0"}, "GlimpseFish-v0 must be one of"),
-        ({"algo": "trpo"}, "'trpo' must be one of ppo"),
-        ({"architecture": "lstm"}, "'lstm' must be one of gru"),
-        ({"algo": "recurrent_ppo", "architecture": "gru"}, "'gru' cannot be had with recurrent_ppo"),
-        ({"algo": "dqn", "group": 2}, "--group 2 does nothing with dqn"),
-        ({"hyperparameters": "[1]"}, r"--hyperparameters \[1\] must be a JSON object"),
-        ({"hyperparameters": "{1}"}, "is no JSON"),
-        ({"demos": "orakle"}, "--demos orakle is no file"),
-        ({"timesteps": -1}, "--timesteps -1 must be at least 0"),
-        ({"eval_images": 0}, "--eval-images 0"),
-    ],
-)
-def test_settings_out_of_range_are_named(change, message):
-    with pytest.raises(ConfigurationError, match=message):
-        Args(**change)
-
-
-def test_default_folder_tells_runs_apart():
-    assert Args().folder == Path("runs/GlimpseBirds-v0-ppo-oracle-s0")
-    assert Args(demos="none", algo="a2c", seed=2).folder == Path("runs/GlimpseBirds-v0-a2c-none-s2")
-
-
-def test_labels_are_moved_apart_as_little_as_can_be():
-    assert spread([10.0, 50.0], 5, 0, 100) == [10.0, 50.0]
-    assert spread([10.0, 10.0, 50.0], 4, 0, 100) == pytest.approx([8.0, 12.0, 50.0])
-    assert spread([99.0, 99.5, 100.0], 5, 0, 100) == pytest.approx([90.0, 95.0, 100.0])
-    assert spread([0.0, 0.0], 5, 0, 100) == pytest.approx([0.0, 5.0])
-
-
-def test_times_are_told_by_stage_and_part() -> None:
-    told = format_times({"judge": 1.0, "fine-tuning": 3.0, "fine-tuning: environment steps": 0.6}).splitlines()
-    assert [line.split() for line in told] == [
-        ["judge", "1.0", "s", "25.0", "%"],
-        ["fine-tuning", "3.0", "s", "75.0", "%"],
-        ["of", "which", "environment", "steps", "0.6", "s", "20.0", "%"],
-        ["total", "4.0", "s"],
-    ]
