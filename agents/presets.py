@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.registry import algorithm_of, architecture_of, short_name
+from glimpse_env.cli import check_least
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
@@ -145,10 +146,7 @@ class Args:
         at_least = {"num_demos": 10, "eval_images": 2}
         at_least |= dict.fromkeys(("val_images", "validations", "clone_passes", "rollout", "group", "scales"), 1)
         at_least |= dict.fromkeys(("timesteps", "seed", "warm_up", "demo_coefficient", "target_temperature"), 0)
-        for name, low in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigurationError(f"--{name.replace('_', '-')} {value} must be at least {low}.")
+        check_least(self, **at_least)
 
     @property
     def command(self) -> str:

@@ -11,10 +11,18 @@ from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
     from glimpse_env.env import GlimpseEnv
+    from glimpse_env.sensing.observations import register_observation
     from glimpse_env.vector_env import GlimpseVectorEnv
 
-__all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv", "register_dataset"]
+__all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv", "register_dataset", "register_observation"]
 
-__getattr__ = lazy_attributes(__name__, {"GlimpseEnv": "glimpse_env.env", "GlimpseVectorEnv": "glimpse_env.vector_env"})
+__getattr__ = lazy_attributes(
+    __name__,
+    {
+        "GlimpseEnv": "glimpse_env.env",
+        "GlimpseVectorEnv": "glimpse_env.vector_env",
+        "register_observation": "glimpse_env.sensing.observations",
+    },
+)
 
 register_own_ids()

@@ -1,4 +1,4 @@
-"""Checks of arguments that come from outside: what is wrong is named with the value that was given."""
+"""Checks of arguments that come from outside; errors name the argument and its value."""
 
 import operator
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from glimpse_env.errors import ConfigurationError
 
 
 def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """``value`` of the argument ``name`` as an int.
+    """Returns ``value`` of the argument ``name`` as an int.
 
     Raises:
         ConfigurationError: unless it is a whole number in ``low``..``high``; booleans and floats are none.
@@ -37,7 +37,7 @@ def one_of(name: str, value: Any, choices: Collection[str]) -> None:
 
 
 def path_or_none(name: str, value: Any) -> str | None:
-    """``value`` of the argument ``name`` as the text of a path.
+    """Returns ``value`` of the argument ``name`` as the text of a path, or None.
 
     Raises:
         ConfigurationError: unless it is a text, a path or None.
@@ -48,7 +48,7 @@ def path_or_none(name: str, value: Any) -> str | None:
 
 
 def flag(name: str, value: Any) -> bool:
-    """``value`` of the argument ``name`` as a bool.
+    """Returns ``value`` of the argument ``name`` as a bool.
 
     Raises:
         ConfigurationError: unless it is True or False.
@@ -59,7 +59,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def seed_or_none(value: Any) -> int | None:
-    """``value`` of the argument ``seed`` as an int, or None.
+    """Returns ``value`` of the argument ``seed`` as an int, or None.
 
     Raises:
         ConfigurationError: unless it is None or a whole number that is not negative.

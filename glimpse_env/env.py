@@ -1,4 +1,4 @@
-"""The single environment: the engine's batch of one."""
+"""The single environment: a batch of one episode."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from glimpse_env.checks import one_of, seed_or_none
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.rendering.frames import Window, draw_batch
-from glimpse_env.sensing.observations import Observation, ObservationMode, take
+from glimpse_env.sensing.observations import Observation, take
 
 
 class GlimpseEnv(gym.Env):
@@ -28,12 +28,13 @@ class GlimpseEnv(gym.Env):
     `Discrete(L)` (`action="discrete"`): the glimpse's place in a grid, numbered row by row. With
     `action="continuous"` `Box(-1, 1, (2,))`: row and column of the glimpse's centre, -1 for as far up or left as it
     goes and 1 for as far down or right, rounded to the pixel. Anything else raises `InvalidActionError` and leaves
-    the episode as it was. `action_masks()` tells which grid places were not yet looked at.
+    the episode as it was. `action_masks()` tells which grid places were not yet looked at; to classify it has an entry
+    for each class behind those of the places, all True.
 
     To classify, each action also names a class: `MultiDiscrete([L, classes])`, or continuous
-    `Box(-1, 1, (2 + classes,))` with a number for each class behind the place: probabilities, once 1 is added and they
-    are divided by their sum. T actions take glimpses. One more, whose place is of no account, is made with all of them
-    in view, and its class is the answer.
+    `Box(-1, 1, (2 + classes,))`: the two coordinates, then a number for each class, which become probabilities when 1
+    is added to each and they are divided by their sum. T actions take glimpses. One more action, whose place is
+    ignored, is made with all of them in view, and its class is the answer.
 
     ## Observation Space
 
@@ -98,7 +99,7 @@ class GlimpseEnv(gym.Env):
         judge: Posterior | None,
         *,
         task: Task = "look",
-        observation: ObservationMode = "history",
+        observation: str = "history",
         action: ActionMode = "discrete",
         reward: RewardMode = "classification",
         posterior_info: bool = True,
@@ -137,11 +138,11 @@ class GlimpseEnv(gym.Env):
             ConfigurationError: if the seed is negative or none, or an option is out of range or unknown; the episode
                 can go on then.
         """
-        chosen = self.batch.requested(options)
+        indices = self.batch.requested(options)
         super().reset(seed=seed_or_none(seed))
-        if chosen is None:
-            chosen = np.array([self.np_random.integers(len(self.dataset))])
-        observations, info = self.batch.begin(chosen)
+        if indices is None:
+            indices = np.array([self.np_random.integers(len(self.dataset))])
+        observations, info = self.batch.begin(indices)
         self._begun = True
         self._show()
         return take(observations, 0), _single(info)
@@ -163,7 +164,11 @@ class GlimpseEnv(gym.Env):
         return take(transition.observations, 0), reward, transition.ended, False, _single(transition.info)
 
     def action_masks(self) -> np.ndarray:
-        """(L,) bool: the locations not yet looked at, for MaskablePPO.
+        """Returns which actions MaskablePPO may take.
+
+        Returns:
+            (L,) bool: True at the locations not yet looked at. With ``task="classify"`` (L + classes,): the locations,
+            then the classes, which are all True; the answer's location is ignored, but keeps its mask.
 
         Raises:
             ConfigurationError: if actions are continuous.
@@ -171,7 +176,7 @@ class GlimpseEnv(gym.Env):
         return self.batch.action_masks()[0]
 
     def render(self) -> np.ndarray | None:
-        """The episode as a (height, width, 3) uint8 picture; None in the other modes.
+        """Draws the episode, (height, width, 3) uint8, with ``render_mode="rgb_array"``; else returns None.
 
         Raises:
             ResetNeeded: before the first :meth:`reset`.
@@ -193,5 +198,5 @@ class GlimpseEnv(gym.Env):
 
 
 def _single(info: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The info of the only episode of a batch: numbers as Python's own."""
+    """Returns the info of the only episode of a batch, numbers as Python's own."""
     return {key: value[0].item() if value.ndim == 1 else value[0] for key, value in info.items()}

@@ -1,10 +1,10 @@
-"""The engine: many episodes at once. Both environments and the rollouts are thin layers over it."""
+"""Many episodes at once: both environments and :mod:`glimpse_env.rollout` are thin layers over this."""
 
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -12,68 +12,23 @@ from gymnasium import spaces
 from glimpse_env.checks import flag, one_of, whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, InvalidActionError
+from glimpse_env.judge.assessment import Assessment, Posterior
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
-from glimpse_env.sensing.observations import Histories, Observation, ObservationMode, make_observer
+from glimpse_env.sensing.observations import OBSERVATIONS, Histories, Observation
+from glimpse_env.threads import at_most_threads, stepping_threads
 
 ActionMode = Literal["discrete", "continuous"]
 RewardMode = Literal["classification", "information", "log_loss"]
 Task = Literal["look", "classify"]
-LEAST = 1e-4
-"""The least probability that a log-loss reward reckons with: it is never under log(1e-4), about -9.2."""
-MOST = 1_000_000
-"""Episodes in a batch at most."""
-
-
-class Posterior(Protocol):
-    """What episodes need of a judge; :class:`glimpse_env.judge.judge.Judge` is one."""
-
-    @property
-    def num_classes(self) -> int: ...
-
-    def probabilities(
-        self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
-    ) -> np.ndarray:
-        """(B, classes) float32: p(theta | the first ``counts`` glimpses).
-
-        Args:
-            glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int64 pixels.
-            counts: (B,) int64.
-            folds: (B,) int64: the network to ask, or -1 for the mean of all.
-        """
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What the judge thinks of B episodes."""
-
-    probabilities: np.ndarray
-    """(B, classes) float32: p(theta | y_1:t, l_1:t)."""
-    log_loss: np.ndarray
-    """(B,) float64 nats: -log p(true label)."""
-    success: np.ndarray
-    """(B,) bool: whether the most probable class is the label."""
-
-    @classmethod
-    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> "Assessment":
-        """From (B, classes) probabilities and (B,) labels."""
-        of_label = probabilities[np.arange(len(labels)), labels]
-        return cls(probabilities, -_log(of_label), probabilities.argmax(axis=1) == labels)
-
-    @cached_property
-    def entropy(self) -> np.ndarray:
-        """(B,) float64 nats."""
-        return -(self.probabilities * _log(self.probabilities)).sum(axis=1)
-
-
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    """In float64; finite where a probability is zero."""
-    return np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny))
+LEAST_PROBABILITY = 1e-4
+"""Smallest probability in a log-loss reward, which therefore is at least log(1e-4), about -9.2."""
+MAX_EPISODES = 1_000_000
+"""Most episodes in a batch."""
 
 
 def _probabilities(numbers: np.ndarray) -> np.ndarray:
-    """(B, classes) float64 of numbers in [-1, 1], one for each class; uniform where all are -1."""
+    """Turns numbers in [-1, 1], (B, classes), into probabilities, float64; uniform where all are -1."""
     weights = numbers.astype(np.float64) + 1.0
     total = weights.sum(axis=1, keepdims=True)
     return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / weights.shape[1])
@@ -83,58 +38,58 @@ ActionSpace: TypeAlias = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
 
 
 def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> Any:
-    """How many values each number of an action can have."""
+    """Returns how many values each number of an action can have."""
     return space.n if isinstance(space, spaces.Discrete) else space.nvec
 
 
 def _check_without_judge(action: str, observation: str, reward: str, tabulated: bool) -> None:
-    """Refuses, where agents classify themselves, what only a judge could give."""
+    """Refuses settings that need a judge, where agents classify themselves."""
     if observation == "embedding" or tabulated:
         asked = "observation='embedding'" if observation == "embedding" else "tabulated=True"
         raise ConfigurationError(f"{asked} reads a judge's table and task='classify' has no judge; leave it out.")
     if reward == "information":
-        raise ConfigurationError("reward='information' is told by a judge and task='classify' has none; leave it out.")
+        raise ConfigurationError("reward='information' needs a judge and task='classify' has none; leave it out.")
     if reward == "log_loss" and action != "continuous":
         raise ConfigurationError("reward='log_loss' needs probabilities of the classes; take action='continuous'.")
 
 
 @dataclass(frozen=True)
 class Transition:
-    """What one step of B episodes brought."""
+    """The result of one step of B episodes."""
 
     observations: Observation
-    """Of the histories now; batched."""
+    """Batched observations after the step."""
     rewards: np.ndarray
     """(B,) float64."""
     ended: bool
-    """Whether that was the last step; episodes start together, so they end together."""
+    """Whether this was the last step of the episodes, which start and end together."""
     info: dict[str, np.ndarray]
     """(B, ...) each: ``index``, and with ``posterior_info`` ``probabilities`` and ``entropy``; at the end also
-    ``is_success``, ``label`` and, where somebody gave probabilities, ``log_loss``."""
+    ``is_success``, ``label`` and, where a judge or the agent gave probabilities, ``log_loss``."""
     assessment: Assessment | None
-    """The judge's, where it was asked; not for the agent, it depends on the label. None with ``task="classify"``."""
+    """The judge's answers, None where it was not asked; they depend on the label and are not for the agent."""
 
 
 class EpisodeBatch:
     """B episodes in lockstep: each hides an image and shows T glimpses of it, one a step.
 
     With ``task="look"`` a judge names the class and the T-th glimpse ends the episode. With ``task="classify"`` there
-    is no judge: each action also names a class, and a last action, number T + 1, whose location is of no account,
-    gives the answer with all T glimpses in view.
+    is no judge: each action also names a class, and a last action, number T + 1, whose location is ignored, gives the
+    answer with all T glimpses in view.
 
     Args:
         dataset: where the images come from, and the geometry of the glimpses.
         judge: gives p(theta | y_1:t, l_1:t), from which the reward is made; None with ``task="classify"``.
         size: B.
         task: who names the class.
-        observation: what is shown, see :mod:`glimpse_env.sensing.observations`.
+        observation: kind of observation, a name in :data:`glimpse_env.sensing.observations.OBSERVATIONS`.
         action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
-            pixel. To classify a class's index stands behind the former, and a number in [-1, 1] for each class, which
-            become probabilities when 1 is added and they are divided by their sum, behind the latter.
+            pixel. To classify, a discrete action has the index of a class behind it. A continuous one has a number in
+            [-1, 1] for each class, which become probabilities when 1 is added and they are divided by their sum.
         reward: ``"classification"`` pays 1 at the end if the class named is the label, ``"information"``, with a judge,
             the fall in the label's log-loss at each step, ``"log_loss"``, with the agent's own probabilities, the
             logarithm of the label's at the end.
-        posterior_info: whether ``probabilities`` and ``entropy`` are told at each step; without them, and with the
+        posterior_info: whether infos have ``probabilities`` and ``entropy`` at each step; without them, and with the
             classification reward, the judge is asked only when episodes end.
         tabulated: whether the judge answers from a table of its embeddings of the split, computed once and kept in
             the cache: many times as fast, and the same up to half precision. Embedding observations imply it.
@@ -151,7 +106,7 @@ class EpisodeBatch:
         size: int,
         *,
         task: Task = "look",
-        observation: ObservationMode = "history",
+        observation: str = "history",
         action: ActionMode = "discrete",
         reward: RewardMode = "classification",
         posterior_info: bool = True,
@@ -175,8 +130,8 @@ class EpisodeBatch:
                 f"the judge knows {judge.num_classes} classes and {dataset.name} has {len(dataset.class_names)}: "
                 "use one that was trained on this data set."
             )
-        size = whole_number("num_envs", size, 1, MOST)
-        one_of("observation", observation, get_args(ObservationMode))
+        size = whole_number("num_envs", size, 1, MAX_EPISODES)
+        factory = OBSERVATIONS[observation]
         one_of("action", action, get_args(ActionMode))
         one_of("reward", reward, get_args(RewardMode))
         self.task = task
@@ -194,6 +149,7 @@ class EpisodeBatch:
         self.sensor = geometry.sensor
         self.tabulated: TabulatedJudge | None = None
         self.embeddings: EmbeddingTable | None = None  # shown in place of pixels
+        self._threads = stepping_threads()
         if flag("tabulated", tabulated) or observation == "embedding":
             if action != "discrete":
                 raise ConfigurationError(
@@ -210,14 +166,7 @@ class EpisodeBatch:
             self.tabulated = TabulatedJudge(dataset, judge)
             if observation == "embedding":
                 self.embeddings = EmbeddingTable(dataset, judge, 0)
-        self.observer = make_observer(
-            observation,
-            self.grid,
-            geometry.num_glimpses,
-            channels,
-            geometry.scales,
-            embedding=self.embeddings.width if self.embeddings else 0,
-        )
+        self.observer = factory(geometry, self.embeddings.width if self.embeddings else channels)
         self.action_space = self._actions()
         self.num_steps = geometry.num_glimpses + (task == "classify")
         """Steps of an episode."""
@@ -228,13 +177,13 @@ class EpisodeBatch:
         """Whether the last step has been made."""
         self.named: np.ndarray | None = None
         """(B,) int64: the classes that agents named last, where they classify."""
-        self._seen: Observation = None  # of the last step, for the answer, which shows nothing new
+        self._last_observations: Observation = None  # the answer shows nothing new
         self.corners = np.zeros((size, geometry.num_glimpses, 2), dtype=np.int64)
         """(B, T, 2) pixels: where the glimpses are; zero from t on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
-        self._shown = self.observer.blank(size)
-        self._num_read = 0  # of the glimpses, by a judge that takes them in one by one
-        self._read = np.zeros(0, dtype=np.float32)
+        self._observations = self.observer.blank(size)
+        self._num_embedded = 0  # glimpses in the sum below
+        self._embed_sum = np.zeros(0, dtype=np.float32)  # of the judge, see Judge.embed_sum
         self._log_loss = np.zeros(size)  # of the last step, for the information reward
 
     def __len__(self) -> int:
@@ -250,7 +199,7 @@ class EpisodeBatch:
 
     @property
     def histories(self) -> Histories:
-        """The glimpses so far, cut out anew."""
+        """The glimpses so far."""
         glimpses = self._cut(0, self.geometry.num_glimpses)
         glimpses[:, self.num_taken :] = 0
         return Histories(glimpses, self.corners.copy(), np.full(len(self), self.num_taken))
@@ -262,10 +211,10 @@ class EpisodeBatch:
             The observations, batched, and the info as in :class:`Transition`.
         """
         self.indices = indices
-        self.num_taken = self._num_read = 0
-        self.ended, self.named, self._seen = False, None, None
+        self.num_taken = self._num_embedded = 0
+        self.ended, self.named, self._last_observations = False, None, None
         self.corners[:] = 0
-        self.observer.begin(self._shown)
+        self.observer.begin(self._observations)
         assessment = self.assess() if self._judges_each_step else None
         if assessment is not None:
             self._log_loss = assessment.log_loss
@@ -299,9 +248,10 @@ class EpisodeBatch:
             seen = self.embeddings(self.indices, actions)
         else:
             seen = self.sensor(self.dataset.images, self.indices, corners)
-        observations = self.observer.advance(self._shown, t, seen, corners)
+        with at_most_threads(self._threads):
+            observations = self.observer.advance(self._observations, t, seen, corners)
         if self.task == "classify":
-            self._seen = observations
+            self._last_observations = observations
             return Transition(observations, np.zeros(len(self)), False, self._info(None), None)
         self.ended = ended = self.num_taken == self.num_steps
         assessment = self.assess() if ended or self._judges_each_step else None
@@ -322,7 +272,7 @@ class EpisodeBatch:
         return Transition(observations, rewards, ended, info, assessment)
 
     def _answered(self, answers: np.ndarray) -> Transition:
-        """The last step of agents that classify, by ``answers`` (B,) or numbers (B, classes)."""
+        """Ends the episodes of agents that classify, by ``answers`` (B,) or numbers (B, classes)."""
         self.ended = True
         labels, info = np.array(self.dataset.labels[self.indices]), self._info(None)
         assert self.named is not None
@@ -331,36 +281,40 @@ class EpisodeBatch:
         if self.action == "continuous":
             info["log_loss"] = Assessment.of(_probabilities(answers), labels).log_loss
         if self.reward == "log_loss":
-            rewards = -np.minimum(info["log_loss"], -np.log(LEAST))
+            rewards = -np.minimum(info["log_loss"], -np.log(LEAST_PROBABILITY))
         info |= {"is_success": success, "label": labels}
-        return Transition(self._seen, rewards, True, info, None)
+        return Transition(self._last_observations, rewards, True, info, None)
 
     def assess(self) -> Assessment:
-        """The judge's opinion at present.
+        """Asks the judge about the glimpses so far.
 
         Raises:
             ConfigurationError: if there is no judge.
         """
         if self.judge is None:
             raise ConfigurationError("task='classify' has no judge to ask; ask the agent.")
+        with at_most_threads(self._threads):
+            probabilities = self._ask(self.judge)
+        return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
+
+    def _ask(self, judge: Posterior) -> np.ndarray:
+        """Returns the judge's class probabilities at present, (B, classes) float32."""
         t, folds = self.num_taken, np.array(self.dataset.folds[self.indices])
         if t == 0:
             known, priors = self._priors
-            probabilities = priors[np.searchsorted(known, folds)]
-        elif self.tabulated is not None:
-            probabilities = self.tabulated.probabilities(self.indices, self._locations[:, :t])
-        elif isinstance(self.judge, Judge):
-            if self._num_read < t:
-                fresh = self.judge.embed_sum(self._cut(self._num_read, t), self.corners[:, self._num_read : t], folds)
-                self._read = fresh if self._num_read == 0 else self._read + fresh
-                self._num_read = t
-            probabilities = self.judge.predict_from_sum(self._read, t, folds)
-        else:
-            probabilities = self.judge.probabilities(self._cut(0, t), self.corners[:, :t], np.full(len(self), t), folds)
-        return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
+            return priors[np.searchsorted(known, folds)]
+        if self.tabulated is not None:
+            return self.tabulated.probabilities(self.indices, self._locations[:, :t])
+        if not isinstance(judge, Judge):
+            return judge.probabilities(self._cut(0, t), self.corners[:, :t], np.full(len(self), t), folds)
+        if self._num_embedded < t:
+            fresh = judge.embed_sum(self._cut(self._num_embedded, t), self.corners[:, self._num_embedded : t], folds)
+            self._embed_sum = fresh if self._num_embedded == 0 else self._embed_sum + fresh
+            self._num_embedded = t
+        return judge.predict_from_sum(self._embed_sum, t, folds)
 
     def requested(self, options: Mapping[str, Any] | None) -> np.ndarray | None:
-        """(B,) int64: the images that ``options["index"]`` of a reset asks for; None without options.
+        """Returns the images that ``options["index"]`` of a reset asks for, (B,) int64, or None without options.
 
         Raises:
             ConfigurationError: if an index is out of range, of the wrong shape or type, or there is another option.
@@ -384,7 +338,7 @@ class EpisodeBatch:
         return indices.astype(np.int64)
 
     def _checked(self, actions: Any) -> np.ndarray:
-        """Actions as :meth:`step` takes them, as an array."""
+        """Checks actions as :meth:`step` takes them, and returns them as an array."""
         space, classify = self.action_space, self.task == "classify"
         shape = (len(self), *space.shape)  # type: ignore[misc]
         kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
@@ -410,7 +364,12 @@ class EpisodeBatch:
         return values
 
     def action_masks(self) -> np.ndarray:
-        """(B, L) bool: the locations not yet looked at; to classify (B, L + classes), every class among them.
+        """Returns which actions an agent may take.
+
+        Returns:
+            (B, L) bool: True at the locations not yet looked at. With ``task="classify"`` (B, L + classes): the
+            locations, then the classes, which are all True. That is the layout in which sb3-contrib takes the masks of
+            a ``MultiDiscrete`` space: those of its parts one after another.
 
         Raises:
             ConfigurationError: if actions are continuous.
@@ -424,7 +383,7 @@ class EpisodeBatch:
         return masks
 
     def _actions(self) -> ActionSpace:
-        """Of one episode."""
+        """Returns the action space of one episode."""
         locations, classes = len(self.grid), len(self.dataset.class_names)
         if self.action == "discrete":
             return spaces.Discrete(locations) if self.task == "look" else spaces.MultiDiscrete([locations, classes])
@@ -442,7 +401,7 @@ class EpisodeBatch:
 
     @cached_property
     def _priors(self) -> tuple[np.ndarray, np.ndarray]:
-        """(F,) the folds there are, ascending, and (F, classes) float32: the answers before the first glimpse."""
+        """The folds in the data set, (F,) ascending, and the judge's answers before the first glimpse, (F, classes)."""
         folds = np.unique(self.dataset.folds)
         assert self.judge is not None
         none = np.zeros((len(folds), *self._cut(0, 1).shape[1:]), dtype=np.uint8)
@@ -450,7 +409,7 @@ class EpisodeBatch:
         return folds, self.judge.probabilities(none, corners, counts, folds)
 
     def _cut(self, first: int, last: int) -> np.ndarray:
-        """(B, n, g, g, C * scales) uint8: glimpses ``first`` to ``last`` - 1, 0-based."""
+        """Cuts out glimpses ``first`` to ``last`` - 1, 0-based: (B, n, g, g, C * scales) uint8."""
         count, corners = last - first, self.corners[:, first:last].reshape(-1, 2)
         glimpses = self.sensor(self.dataset.images, np.repeat(self.indices, count), corners)
         return glimpses.reshape(len(self), count, *glimpses.shape[1:])

@@ -10,7 +10,7 @@ class ConfigurationError(GlimpseError, ValueError):
 
 
 class UnknownArgumentError(ConfigurationError, TypeError):
-    """An environment takes no such argument; also a TypeError in Python's words, for tools that try what it takes."""
+    """An environment takes no such argument; also a TypeError, for tools that find out by trying."""
 
 
 class InvalidActionError(GlimpseError, ValueError):
@@ -18,23 +18,23 @@ class InvalidActionError(GlimpseError, ValueError):
 
 
 class DatasetError(GlimpseError):
-    """Base of what can be wrong with a data set."""
+    """Base of the errors of data sets."""
 
 
 class DatasetNotFoundError(DatasetError, FileNotFoundError):
-    """A data set, or a file of it, is not where it was looked for."""
+    """A data set, or one of its files, is missing."""
 
 
 class DatasetFormatError(DatasetError, ValueError):
-    """A file of a data set is there but cannot be read as what it should be."""
+    """A file of a data set is damaged or of another format."""
 
 
 class JudgeNotFoundError(GlimpseError, FileNotFoundError):
-    """No judge fits the data set."""
+    """No judge was trained on the data set."""
 
 
 class OracleNotFoundError(GlimpseError, FileNotFoundError):
-    """No amortised oracle fits the judge."""
+    """No amortised oracle was trained for the judge."""
 
 
 class ArtifactError(GlimpseError, ValueError):
@@ -42,7 +42,7 @@ class ArtifactError(GlimpseError, ValueError):
 
 
 class DatasetFallbackWarning(UserWarning):
-    """The data set asked for is absent and another one stands in for it."""
+    """The data set asked for is missing and another one takes its place."""
 
 
 class IncoherentPosteriorWarning(UserWarning):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and where they are kept."""
+"""Files and folders that are written whole or not at all, the cache folder, and fingerprints."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """Where things that can be made again are kept: ``GLIMPSE_CACHE``, else the per-user cache folder."""
+    """Returns the folder of things that can be made again: ``GLIMPSE_CACHE``, else the per-user cache folder."""
     return Path(os.environ.get("GLIMPSE_CACHE") or platformdirs.user_cache_dir("glimpse-env", appauthor=False))
 
 
@@ -38,7 +38,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Like :func:`whole_file` for a folder; where another process was quicker, its folder stays."""
+    """Yields a temporary folder like :func:`whole_file`; where another process was quicker, its folder stays."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
@@ -63,7 +63,7 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def digest(*parts: Any) -> str:
-    """A 16-digit hexadecimal fingerprint of JSON values, bytes and arrays (by shape, dtype and content)."""
+    """Computes a 16-digit hexadecimal fingerprint of JSON values, bytes and arrays (by shape, dtype and content)."""
     state = hashlib.blake2b(digest_size=8)
     for part in parts:
         if isinstance(part, bytes):

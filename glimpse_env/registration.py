@@ -128,19 +128,23 @@ def _parts(
             raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
         return source.load(split), None
     if path is None:
-        found = find_judge(source)  # before the images are made, which takes longer
-        return source.load(split), found
-    chosen = Judge.load(path)
-    if (chosen.card.fingerprint, chosen.card.scales) != (source.fingerprint, scales):
+        fitting = find_judge(source)  # before the images are made, which takes longer
+        return source.load(split), fitting
+    given = Judge.load(path)
+    if (given.card.fingerprint, given.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
-            f"the judge at {path} was trained on {chosen.card.dataset} {chosen.card.fingerprint} with "
-            f"scales={chosen.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
+            f"the judge at {path} was trained on {given.card.dataset} {given.card.fingerprint} with "
+            f"scales={given.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
-    return source.load(split), chosen
+    return source.load(split), given
 
 
 def _checked(options: Any) -> dict[str, Any]:
-    """``dataset_options`` as a dict of its own."""
+    """Returns a copy of ``dataset_options`` as a dict.
+
+    Raises:
+        ConfigurationError: if they are none.
+    """
     if options is None or isinstance(options, Mapping):
         return dict(options or {})
     raise ConfigurationError(f"dataset_options={options!r} must be a dict, like {{'folds': 3}}.")

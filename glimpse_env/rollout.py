@@ -1,4 +1,4 @@
-"""Plays whole episodes with anything that has SB3's ``predict``: one evaluator for every policy."""
+"""Plays whole episodes with anything that has SB3's ``predict``: one player for every policy."""
 
 import inspect
 from collections.abc import Callable
@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, Assessment, EpisodeBatch, Posterior, Task
-from glimpse_env.sensing.observations import ObservationMode
 
 
 class Policy(Protocol):
@@ -19,11 +18,11 @@ class Policy(Protocol):
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[Any, Any]:
-        """Batched actions for batched observations, and the state for the next step.
+        """Returns batched actions for batched observations, and the state for the next step.
 
         Args:
-            observation: batched.
-            state: what the last call returned; None, or what ``start`` gave, at the first step.
+            observation: batched observations.
+            state: the state that the last call returned; at the first step None, or the one that ``start`` gave.
             episode_start: (B,) bool, True at the first step.
             deterministic: whether to take the most probable action in place of a random one.
         """
@@ -44,10 +43,10 @@ class Rollouts:
     success: np.ndarray
     """(N,) bool: whether the judge, or the policy, named the class after the last glimpse."""
     log_loss: np.ndarray
-    """(N, T) float32 nats: of the label after each glimpse. Without a judge of the policy's ``last_probabilities``
-    (B, classes), NaN where it has none."""
+    """(N, T) float32 nats: the label's log-loss after each glimpse, by the judge. Without a judge by the policy's
+    ``last_probabilities`` (B, classes), NaN where it has none."""
     entropy: np.ndarray
-    """(N, T) float32 nats: the judge's, or the policy's, after each glimpse."""
+    """(N, T) float32 nats: entropy of the judge's, or the policy's, class probabilities after each glimpse."""
 
     def __post_init__(self) -> None:
         count, steps = self.locations.shape
@@ -73,17 +72,17 @@ def play(
     indices: np.ndarray,
     *,
     action: ActionMode = "discrete",
-    observation: ObservationMode = "history",
+    observation: str = "history",
     batch_size: int = 128,
     deterministic: bool = True,
     progress: bool = True,
     start: Callable[[np.ndarray], Any] | None = None,
     on_step: Callable[[np.ndarray, int, Policy], object] | None = None,
 ) -> Rollouts:
-    """One episode on each of the images ``indices`` (N,), batches of them in lockstep.
+    """Plays one episode on each of the images ``indices`` (N,), batches of them in lockstep.
 
     Args:
-        policy: what acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
+        policy: the policy that acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
         dataset, action, observation: see :class:`EpisodeBatch`.
         judge: None for a policy that classifies, with discrete actions.
         batch_size: images at a time.
@@ -118,9 +117,9 @@ def play(
                 actions, state = policy.predict(observations, state, begins, deterministic, **masks)
                 transition = batch.step(actions)
                 observations, assessment = transition.observations, transition.assessment
-                told = getattr(policy, "last_probabilities", None) if judge is None else None
-                if told is not None and t > 0:  # they are of the glimpses before this step
-                    assessed = Assessment.of(told, dataset.labels[indices[rows]])
+                own = getattr(policy, "last_probabilities", None) if judge is None else None
+                if own is not None and t > 0:  # they are of the glimpses before this step
+                    assessed = Assessment.of(own, dataset.labels[indices[rows]])
                     log_loss[rows, t - 1], entropy[rows, t - 1] = assessed.log_loss, assessed.entropy
                 if assessment is not None:  # posterior_info asks the judge at each step
                     log_loss[rows, t], entropy[rows, t] = assessment.log_loss, assessment.entropy

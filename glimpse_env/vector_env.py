@@ -1,4 +1,4 @@
-"""The environment: many episodes at once as a native Gymnasium vector environment."""
+"""The vector environment: many episodes at once, stepped as one batch."""
 
 from collections.abc import Sequence
 from itertools import repeat
@@ -16,10 +16,10 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rendering.frames import draw_batch
-from glimpse_env.sensing.observations import Observation, ObservationMode
+from glimpse_env.sensing.observations import Observation
 
-_AHEAD = 64
-"""Images a generator draws at once: the same as one by one, at a fraction of the calls."""
+_INDICES_PER_DRAW = 64
+"""Images that a generator draws in one call: the same as one by one, in a fraction of the time."""
 
 
 class GlimpseVectorEnv(gym.vector.VectorEnv):
@@ -47,7 +47,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         *,
         num_envs: int = 1,
         task: Task = "look",
-        observation: ObservationMode = "history",
+        observation: str = "history",
         action: ActionMode = "discrete",
         reward: RewardMode = "classification",
         posterior_info: bool = True,
@@ -78,8 +78,8 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._generators: list[np.random.Generator] = []
         self._seeds: list[int] = []
-        self._ahead = np.zeros((self.num_envs, _AHEAD), dtype=np.int64)
-        self._drawn = np.full(self.num_envs, _AHEAD)
+        self._upcoming = np.zeros((self.num_envs, _INDICES_PER_DRAW), dtype=np.int64)
+        self._num_used = np.full(self.num_envs, _INDICES_PER_DRAW)
         self._running = False
         self.autoreset_mode = AutoresetMode.SAME_STEP  # other tools look here
 
@@ -124,7 +124,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         self._seed(seeds)
         observations, info = self.batch.begin(self._draw() if indices is None else indices)
         self._running = True
-        return observations, self._marked(info)
+        return observations, self._with_masks(info)
 
     def step(self, actions: Any) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Takes one glimpse in every sub-environment, or the answers of agents that classify.
@@ -136,16 +136,16 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         if not self._running:
             raise ResetNeeded("Call reset() before step().")
         transition = self.batch.step(actions)
-        observations, info = transition.observations, self._marked(transition.info)
+        observations, info = transition.observations, self._with_masks(transition.info)
         if transition.ended:
-            final = {"final_obs": self._apart(observations), "final_info": info}
+            final = {"final_obs": self._split(observations), "final_info": info}
             observations, info = self.batch.begin(self._draw())
-            info = self._marked(info | final)
+            info = self._with_masks(info | final)
         ended = np.full(self.num_envs, transition.ended)
         return observations, transition.rewards, ended, np.zeros(self.num_envs, dtype=bool), info
 
     def action_masks(self) -> np.ndarray:
-        """(num_envs, L) bool: the locations not yet looked at, for MaskablePPO.
+        """Returns which actions MaskablePPO may take, see :meth:`EpisodeBatch.action_masks`: one row each.
 
         Raises:
             ConfigurationError: if actions are continuous.
@@ -153,7 +153,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         return self.batch.action_masks()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """A frame of each sub-environment, (height, width, 3) uint8; None without a render mode.
+        """Returns a frame of each sub-environment, (height, width, 3) uint8, or None without a render mode.
 
         Raises:
             ResetNeeded: before the first :meth:`reset`.
@@ -172,27 +172,27 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
                 self._seeds.append(used)
             elif seed is not None:
                 self._generators[i], self._seeds[i] = seeding.np_random(seed)
-                self._drawn[i] = _AHEAD
+                self._num_used[i] = _INDICES_PER_DRAW
 
     def _draw(self) -> np.ndarray:
-        """(B,) int64: an image for each sub-environment by its own generator."""
-        for i in np.flatnonzero(self._drawn == _AHEAD):
-            self._ahead[i] = self._generators[i].integers(len(self.dataset), size=_AHEAD)
-            self._drawn[i] = 0
-        chosen = self._ahead[np.arange(self.num_envs), self._drawn]
-        self._drawn += 1
-        return chosen
+        """Draws an image for each sub-environment by its own generator: (B,) int64."""
+        for i in np.flatnonzero(self._num_used == _INDICES_PER_DRAW):
+            self._upcoming[i] = self._generators[i].integers(len(self.dataset), size=_INDICES_PER_DRAW)
+            self._num_used[i] = 0
+        indices = self._upcoming[np.arange(self.num_envs), self._num_used]
+        self._num_used += 1
+        return indices
 
-    def _apart(self, observations: Observation) -> np.ndarray:
-        """(B,) object: batched observations one by one."""
-        apart = np.empty(self.num_envs, dtype=object)
+    def _split(self, observations: Observation) -> np.ndarray:
+        """Splits batched observations into those of each sub-environment, (B,) object."""
+        split = np.empty(self.num_envs, dtype=object)
         if isinstance(observations, dict):
-            apart[:] = list(map(dict, map(zip, repeat(tuple(observations)), zip(*observations.values()))))  # noqa: B905
+            split[:] = list(map(dict, map(zip, repeat(tuple(observations)), zip(*observations.values()))))  # noqa: B905
         else:
             for i, one in enumerate(observations):
-                apart[i] = one
-        return apart
+                split[i] = one
+        return split
 
-    def _marked(self, info: dict[str, Any]) -> dict[str, Any]:
+    def _with_masks(self, info: dict[str, Any]) -> dict[str, Any]:
         """Adds Gymnasium's ``_key`` masks: every sub-environment has every key."""
         return info | {f"_{key}": np.ones(self.num_envs, dtype=bool) for key in info}

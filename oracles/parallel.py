@@ -102,7 +102,7 @@ def check_means(workers: int, ray: str | None) -> None:
     """
     if whole_number("workers", workers, 1) > 1 and ray is not None:
         raise ConfigurationError(
-            f"workers={workers} and ray={ray!r} exclude each other, as Ray counts its own cores; leave one of them out."
+            f"workers={workers} and ray={ray!r} contradict each other: leave one of them out, Ray counts its own cores."
         )
     if ray is not None and importlib.util.find_spec("ray") is None:
         raise ConfigurationError(

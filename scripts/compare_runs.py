@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from agents.evaluation.evaluate import TITLES
-from agents.reports.tables import markdown_table, percent, replace_section
+from agents.reports.tables import MISSING, markdown_table, percent, replace_section
 from glimpse_env import cli
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import write_json
@@ -19,14 +19,14 @@ from glimpse_env.files import write_json
 
 @dataclass(frozen=True)
 class Args:
-    """A table of the success rates of several runs, with their intervals."""
+    """Makes a table of the success rates of several runs, with their intervals."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of finished runs, one a column."""
     into: Path | None = None
-    """A text whose part between `<!-- table -->` and `<!-- /table -->` the table takes the place of, like README.md."""
+    """Page that the table goes into, between `<!-- table -->` and `<!-- /table -->`, like README.md."""
     out: Path | None = None
-    """Where the figures go as JSON; default nowhere."""
+    """File of the figures (.json); default none."""
 
 
 def main(args: Args) -> None:
@@ -43,7 +43,11 @@ def main(args: Args) -> None:
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
-    """The metrics of a finished run."""
+    """Returns the metrics of a finished run.
+
+    Raises:
+        ArtifactError: if the folder holds none.
+    """
     try:
         metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -54,13 +58,16 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: policies down, runs across."""
+    """Returns Markdown with a row for each policy and a column for each run."""
     names = [name for name in TITLES if any(name in run["policies"] for run in runs)]
     rows = [["success on test images", *(run["env"] for run in runs)]]
     for name in names:
-        found = [run["policies"].get(name) for run in runs]
+        evaluations = [run["policies"].get(name) for run in runs]
         rows.append(
-            [TITLES[name], *("–" if one is None else percent(one["success_rate"], one["interval"]) for one in found)]
+            [
+                TITLES[name],
+                *(MISSING if one is None else percent(one["success_rate"], one["interval"]) for one in evaluations),
+            ]
         )
     closed = [run["gap_closed"] for run in runs]
     rows.append(

@@ -18,7 +18,7 @@ class Args:
     """Fetches a published data set, checks it against its checksum and unpacks it."""
 
     dataset: tyro.conf.Positional[Literal["cub", "mnist"]]
-    """Which data set."""
+    """Name of the data set."""
     root: str | None = None
     """Folder to put it in; default the environment variable GLIMPSE_DATA, else a per-user cache folder."""
     url: str | None = None

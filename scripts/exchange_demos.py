@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from glimpse_env import cli
 
@@ -17,8 +16,8 @@ class Args:
     """File (.npz) to write; its manifest goes beside it as .json."""
     id: str | None = None
     """Id of the Minari data set below MINARI_DATASETS_PATH; default of an export e.g. glimpse/birds/oracle-v0."""
-    observation: Literal["history", "glimpse", "canvas", "embedding"] = "history"
-    """Form of the observations in an export."""
+    observation: str = "history"
+    """Form of the observations in an export: history, glimpse, canvas, embedding or a registered one."""
     root: str | None = None
     """Folder of the data set that is exported; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
 

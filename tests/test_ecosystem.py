@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -21,12 +21,12 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import is_image_space
 
 from glimpse_env import ENV_IDS, GlimpseVectorEnv
-from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.observations import OBSERVATIONS
 from tests.support.toy import write_toy_world
 
 World = dict[str, dict[str, Any]]
 SMALL, RGB = "GlimpseDigits-v0", "GlimpseBirds-v0"
-MODES = get_args(ObservationMode)
+MODES = tuple(OBSERVATIONS)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "matplotlib", "scipy", "sklearn", "pandas", "PIL")
-NOT_YET_LIGHT = ("env_speed",)
-"""Scripts whose ``--help`` still imports Stable-Baselines3."""
 PROGRAM = """
 import runpy, sys
 from pathlib import Path
@@ -48,7 +46,7 @@ def test_importing_a_package_is_cheap(package: str) -> None:
 
 
 def test_help_needs_no_training_library() -> None:
-    scripts = [path for path in sorted((ROOT / "scripts").rglob("*.py")) if path.stem not in NOT_YET_LIGHT]
+    scripts = sorted((ROOT / "scripts").rglob("*.py"))
     assert brings(("stable_baselines3", "sb3_contrib"), "", *map(str, scripts)) == ""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from agents.algorithms.policies import NEVER
+from agents.algorithms.policies import NEVER, SB3Class
 from agents.algorithms.q_policies import GlimpseQPolicy, GlimpseQuantilePolicy
 from agents.algorithms.replay_buffer import EpisodeReplayBuffer, EpisodeSamples
 from agents.cloning import check_spaces
@@ -72,7 +72,7 @@ class PretrainResult:
     """J_E(Q) at each gradient step, in the unit of the rewards."""
 
 
-class DeepQFromDemonstrations:
+class DeepQFromDemonstrations(SB3Class):
     """Deep Q-learning from Demonstrations (Hester et al. 2018): a mixin that stands before SB3's DQN or sb3-contrib's
     QRDQN in the bases. It minimises
 
@@ -88,29 +88,9 @@ class DeepQFromDemonstrations:
     of each minibatch.
     """
 
-    policy: Any
-    replay_buffer: Any
-    observation_space: Any
-    action_space: Any
-    logger: Any
     train_freq: Any
-    num_timesteps: int
-    n_envs: int
-    tau: float
-    gamma: float
-    max_grad_norm: float | None
-    learning_starts: int
-    batch_size: int
-    target_update_interval: int
-    exploration_initial_eps: float
-    exploration_final_eps: float
-    exploration_rate: float
-    seed: int | None
-    device: torch.device
-    policy_kwargs: dict[str, Any]
     replay_buffer_kwargs: dict[str, Any]
-    _n_updates: int
-    _update_learning_rate: Any
+    _last_obs: Any
 
     def __init__(
         self,
@@ -162,7 +142,7 @@ class DeepQFromDemonstrations:
         adam = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": weight_decay}}
         kwargs.setdefault("replay_buffer_class", EpisodeReplayBuffer)
         kwargs["replay_buffer_kwargs"] = {"demo_share": demo_share} | (kwargs.get("replay_buffer_kwargs") or {})
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             policy,
             env,
             train_freq=train_freq,
@@ -180,8 +160,8 @@ class DeepQFromDemonstrations:
         if "grid" not in self.policy_kwargs:
             raise ConfigurationError("policy_kwargs need the grid of locations; give its fields as grid.")
         self.replay_buffer_kwargs = {"grid": self.policy_kwargs["grid"], **self.replay_buffer_kwargs}
-        OffPolicyAlgorithm._setup_model(self)  # type: ignore[arg-type]
-        self._create_aliases()  # type: ignore[attr-defined]
+        OffPolicyAlgorithm._setup_model(self)
+        self._create_aliases()
         if self.seed is not None:
             self.replay_buffer.seed(self.seed)
         assert isinstance(self.train_freq, TrainFreq)
@@ -192,12 +172,12 @@ class DeepQFromDemonstrations:
             )
 
     def _excluded_save_params(self) -> list[str]:
-        excluded: list[str] = super()._excluded_save_params()  # type: ignore[misc]
+        excluded: list[str] = super()._excluded_save_params()
         return [*excluded, "_rng"]
 
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seeds as SB3 does, and what exploration and replay draw from now on."""
-        super().set_random_seed(seed)  # type: ignore[misc]
+        super().set_random_seed(seed)
         if seed is not None:
             self._rng = np.random.default_rng([seed, 0])
             if self.replay_buffer is not None:
@@ -291,7 +271,7 @@ class DeepQFromDemonstrations:
     ) -> Any:
         """Trains as SB3 does; ``log_interval`` counts trainings, as in on-policy algorithms."""
         per_training = self.n_envs * self.train_freq.frequency // self.replay_buffer.steps
-        return super().learn(  # type: ignore[misc]
+        return super().learn(
             total_timesteps,
             callback,
             None if log_interval is None else log_interval * per_training,
@@ -332,7 +312,7 @@ class DeepQFromDemonstrations:
         return np.where(coins.reshape(actions.shape), drawn.reshape(actions.shape), actions)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        total, callback = super()._setup_learn(*args, **kwargs)  # type: ignore[misc]
+        total, callback = super()._setup_learn(*args, **kwargs)
         self.exploration_rate = self._epsilon()
         return total, callback
 
@@ -355,7 +335,7 @@ class DeepQFromDemonstrations:
         infos: list[dict[str, Any]],
     ) -> None:
         """Stores a transition without SB3's copies of observations: the buffer reads those in the infos."""
-        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)  # type: ignore[has-type]
+        replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)
         self._last_obs = new_obs
 
     def _episodes(self, batch_size: int) -> int:
@@ -395,29 +375,34 @@ class DeepQFromDemonstrations:
             targets = batch.rewards.reshape(*batch.rewards.shape, *[1] * (later.ndim - 2)).expand_as(later).clone()
             targets[:, :-1] += self.gamma * later[:, 1:]
             possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
-        difference = self._difference(_values_of_actions(values, taken)[possible], targets.flatten(0, 1)[possible])
+        td_loss = self.td_loss(_values_of_actions(values, taken)[possible], targets.flatten(0, 1)[possible])
         k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
         shown = possible[:k]
         margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[shown])
         margin = margin_loss(q[:k][shown], taken[:k][shown], margins)
-        return difference + self.margin_weight * margin, margin
+        return td_loss + self.margin_weight * margin, margin
 
-    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
-        """Returns the temporal-difference loss J_DQ, a mean over n transitions."""
+    def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:
+        """Returns the temporal-difference loss J_DQ, a mean over n transitions.
+
+        Args:
+            values: (n,) Q(s, l) of the actions taken; (n, n_quantiles) quantiles for QR-DQN.
+            targets: their targets, of the same shape.
+        """
         raise NotImplementedError
 
 
 class GlimpseDQN(DeepQFromDemonstrations, DQN):  # type: ignore[misc]
     """Double DQN from demonstrations, with the Huber loss."""
 
-    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
+    def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:
         return F.smooth_l1_loss(values, targets)  # (n,) both
 
 
 class GlimpseQRDQN(DeepQFromDemonstrations, QRDQN):  # type: ignore[misc]
     """Quantile-regression DQN (Dabney et al. 2018) from demonstrations, with the quantile Huber loss."""
 
-    def _difference(self, values: Tensor, targets: Tensor) -> Tensor:
+    def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:
         return quantile_huber_loss(values, targets, sum_over_quantiles=False)  # (n, n_quantiles) both
 
 

@@ -9,7 +9,7 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.algorithms.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy
+from agents.algorithms.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy, SB3Class
 from agents.algorithms.recurrent import GlimpseRecurrentPolicy
 from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
 from agents.networks.encoders import ENCODED
@@ -21,7 +21,7 @@ EPISODES_PER_CHUNK = 512
 """Episodes of a rollout that are encoded together, at most."""
 
 
-class WholeEpisodes:
+class WholeEpisodes(SB3Class):
     """Mixin that stands before an SB3 algorithm in the bases and trains it on whole episodes, see
     :class:`EpisodeRolloutBuffer`.
 
@@ -29,7 +29,6 @@ class WholeEpisodes:
     images (``group`` of :class:`GlimpseVecEnv`) share baselines.
     """
 
-    policy: Any
     shares_baselines = True
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -38,7 +37,7 @@ class WholeEpisodes:
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         """Collects as SB3 does, then prepares the buffer for minibatches of whole episodes."""
-        continues: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)  # type: ignore[misc]
+        continues: bool = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         if continues:
             group = env.group if isinstance(env, GlimpseVecEnv) else 1
             if group > 1:

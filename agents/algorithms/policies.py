@@ -8,7 +8,6 @@ from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
 from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
-from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
@@ -18,6 +17,8 @@ from agents.networks.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.geometry import LocationGrid
 
+SB3Class: Any = object
+"""Base of mixins, in place of the class of SB3 that follows them in the bases of a whole class."""
 NEVER = -1e8
 """Logit of an impossible action; finite, so that entropies and gradients stay so."""
 
@@ -30,23 +31,23 @@ def prepared(observations: Mapping[str, Tensor], space: spaces.Space, normalize_
     return shown | added
 
 
-class GlimpsePolicy:
+class GlimpsePolicy(SB3Class):
     """Mixin of all policies for glimpse histories; stands before an SB3 policy in the bases."""
 
     _constructor: dict[str, Any]
     """Keyword arguments beside SB3's that the policy was made with; saved with it."""
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
+        parameters: dict[str, Any] = super()._get_constructor_parameters()
         return parameters | self._constructor
 
     @property
-    def encodes_once(self: Any) -> bool:
+    def encodes_once(self) -> bool:
         """Whether the glimpse encoder is never trained, so that each glimpse needs to be encoded only once."""
         return self.pi_features_extractor.frozen and self.pi_features_extractor.encoder is not None
 
     @torch.no_grad()
-    def encode(self: Any, obs: dict[str, Tensor]) -> Tensor:
+    def encode(self, obs: dict[str, Tensor]) -> Tensor:
         """Returns (B, T * F) features of raw observations of B episodes, which observations may hold as
         :data:`ENCODED` in place of glimpses."""
         observations = prepared(obs, self.observation_space, self.normalize_images)
@@ -59,17 +60,6 @@ class _HistoryPolicyMixin(GlimpsePolicy):
     Actor and critic have extractors of their own, so that the value loss cannot move what was cloned. A frozen glimpse
     encoder is one module in both and runs once a forward pass.
     """
-
-    observation_space: spaces.Space
-    action_space: spaces.Space
-    normalize_images: bool
-    pi_features_extractor: HistoryExtractor
-    vf_features_extractor: HistoryExtractor
-    mlp_extractor: MlpExtractor
-    action_net: nn.Module
-    value_net: nn.Module
-    action_dist: Any
-    _get_action_dist_from_latent: Any
 
     def __init__(
         self,
@@ -109,7 +99,7 @@ class _HistoryPolicyMixin(GlimpsePolicy):
             )
         self._constructor = {"grid": None if grid is None else dict(grid), "mask_visited": mask_visited}
         located = grid_to_mask(action_space, grid) if mask_visited else None
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             observation_space,
             action_space,
             lr_schedule,
@@ -126,7 +116,7 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         if actor.frozen and actor.encoder is not None:
             critic.encoder = actor.encoder
         critic.scores_locations = False
-        super()._build(lr_schedule)  # type: ignore[misc]
+        super()._build(lr_schedule)
 
     def forward(
         self, obs: dict[str, Tensor], deterministic: bool = False, action_masks: Any = None
@@ -134,7 +124,7 @@ class _HistoryPolicyMixin(GlimpsePolicy):
         """Returns actions (B, ...), values (B, 1) and log-probabilities (B,) for raw observations of B episodes."""
         distribution, values = self._distribution_and_values(obs, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
-        shape = (-1, *self.action_space.shape)  # type: ignore[misc]
+        shape = (-1, *self.action_space.shape)
         return actions.reshape(shape), values, distribution.log_prob(actions)
 
     def evaluate_actions(

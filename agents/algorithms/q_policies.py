@@ -10,21 +10,16 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import Tensor, nn
 
-from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in
+from agents.algorithms.policies import NEVER, GlimpsePolicy, SB3Class, grid_to_mask, prepared, visited_in
 from agents.networks.encoders import HistoryExtractor
 from agents.networks.extractors import RecurrentExtractor
 from agents.networks.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
 
 
-class _HistoryNetwork:
+class _HistoryNetwork(SB3Class):
     """Mixin of the Q-networks; stands before SB3's network in the bases. Locations looked at before are worth
     :data:`NEVER`."""
-
-    features_extractor: HistoryExtractor
-    observation_space: spaces.Space
-    normalize_images: bool
-    head: nn.Module
 
     def __init__(self, *args: Any, grid: Mapping[str, Any], **kwargs: Any):
         """Takes SB3's arguments, and as ``grid`` the fields of the environment's :class:`LocationGrid`."""
@@ -52,7 +47,7 @@ class GlimpseQNetwork(_HistoryNetwork, QNetwork):  # type: ignore[misc]
     """Network that computes Q(s, .), (B, L)."""
 
     @property
-    def head(self) -> nn.Module:  # type: ignore[override]
+    def head(self) -> nn.Module:
         """Layers behind the features."""
         return self.q_net
 
@@ -72,7 +67,7 @@ class GlimpseQuantileNetwork(_HistoryNetwork, QuantileNetwork):  # type: ignore[
     all quantiles."""
 
     @property
-    def head(self) -> nn.Module:  # type: ignore[override]
+    def head(self) -> nn.Module:
         """Layers behind the features."""
         return self.quantile_net
 
@@ -94,11 +89,6 @@ class _HistoryQPolicy(GlimpsePolicy):
 
     The target network has an extractor of its own; a frozen glimpse encoder is one module in both.
     """
-
-    net: Any
-    target: Any
-    net_args: dict[str, Any]
-    _update_features_extractor: Any
 
     def __init__(
         self,
@@ -131,7 +121,7 @@ class _HistoryQPolicy(GlimpsePolicy):
             raise ConfigurationError(f"temperature={temperature} must be positive.")
         self._constructor = {"grid": dict(grid), "temperature": temperature}
         self.temperature = temperature
-        super().__init__(  # type: ignore[call-arg]
+        super().__init__(
             observation_space,
             action_space,
             lr_schedule,
@@ -141,7 +131,7 @@ class _HistoryQPolicy(GlimpsePolicy):
         )
 
     def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)  # type: ignore[misc]
+        super()._build(lr_schedule)
         if self.encodes_once:
             self.target.features_extractor.encoder = self.pi_features_extractor.encoder
 

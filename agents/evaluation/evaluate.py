@@ -4,7 +4,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
-from glimpse_env.sensing.observations import ObservationMode
 
 FORMAT = 2
 """Version of the JSON of an evaluation."""
@@ -134,26 +133,15 @@ class Evaluation:
         try:
             if content["format"] != FORMAT:
                 raise ArtifactError(f"an evaluation has format {content['format']}, not {FORMAT}; evaluate again.")
-            return cls(
-                outcomes=np.array([character == "1" for character in content["outcomes"]]),
-                log_loss=np.array(content["log_loss"], dtype=np.float64),
-                entropy=np.array(content["entropy"], dtype=np.float64),
-                final_log_loss=np.array(content["final_log_loss"].split(), dtype=np.float32),
-                final_entropy=np.array(content["final_entropy"].split(), dtype=np.float32),
+            arrays = {
+                "outcomes": np.array([character == "1" for character in content["outcomes"]]),
+                **{name: np.array(content[name], dtype=np.float64) for name in ("log_loss", "entropy")},
                 **{
-                    key: content[key]
-                    for key in (
-                        "policy",
-                        "dataset",
-                        "fingerprint",
-                        "split",
-                        "judge",
-                        "images",
-                        "seconds",
-                        "policy_seconds",
-                    )
+                    name: np.array(content[name].split(), dtype=np.float32)
+                    for name in ("final_log_loss", "final_entropy")
                 },
-            )
+            }
+            return cls(**{field.name: content[field.name] for field in fields(cls)} | arrays)
         except (AttributeError, KeyError, TypeError) as error:
             raise ArtifactError(f"an evaluation lacks something ({error!r}); evaluate again.") from error
 
@@ -178,7 +166,7 @@ def evaluate(
     *,
     name: str,
     action: ActionMode = "discrete",
-    observation: ObservationMode = "history",
+    observation: str = "history",
     progress: bool = True,
 ) -> Evaluation:
     """Plays one deterministic episode on each image.

@@ -13,9 +13,9 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
 from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rendering.frames import draw_episode
 from glimpse_env.rollout import play
-from glimpse_env.sensing.observations import ObservationMode
 
 MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
 """Policies whose maps are drawn beside their episodes."""
@@ -45,7 +45,7 @@ def record(
     judge: Judge,
     indices: np.ndarray,
     *,
-    observation: ObservationMode = "history",
+    observation: str = "history",
 ) -> Recording:
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
@@ -68,16 +68,10 @@ def record(
         start=start_on(policy, dataset),
         on_step=keep,
     )
-    count, steps = rollouts.corners.shape[:2]
-    rows = np.repeat(rollouts.indices, steps)
-    glimpses = dataset.geometry.sensor(dataset.images, rows, rollouts.corners.reshape(-1, 2))
-    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])  # (N, T, g, g, C)
-    folds = np.asarray(dataset.folds[rollouts.indices])
-    after = [judge.probabilities(glimpses, rollouts.corners, np.full(count, t + 1), folds) for t in range(steps)]
     return Recording(
         indices=rollouts.indices,
         corners=rollouts.corners,
-        probabilities=np.stack(after, axis=1),
+        probabilities=judge_sequences(dataset, judge, rollouts.indices, rollouts.corners),
         maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
         map_title=getattr(policy, "map_title", ""),
         success=rollouts.success,

@@ -7,7 +7,7 @@ been stopped: what is random in a stage, and in each chunk of fine-tuning, depen
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, whole_file
 from oracles.base import GlimpsePolicy
+from oracles.parallel import one_thread
 from oracles.registry import make_policy
 
 logger = logging.getLogger(__name__)
@@ -351,9 +352,11 @@ class RunTraining(RunInputs):
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        """Adds the time that the block takes to the wall time of a stage."""
+        """Adds the time that the block takes to the wall time of a stage. Torch has one thread in it, but for a judge's
+        training: two runs side by side, each with two threads on two cores, take several times as long as one alone."""
         began = time.perf_counter()
-        yield
+        with nullcontext() if name == "judge" else one_thread():
+            yield
         self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
 
 

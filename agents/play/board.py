@@ -1,4 +1,4 @@
-"""What a person sees of a game: a picture of any size, and what lies where in it."""
+"""The picture of a game, of any size, and the places of things in it."""
 
 import math
 
@@ -22,16 +22,16 @@ from glimpse_env.rendering.canvas import (
 )
 
 WIDTH, HEIGHT = 1040, 704
-"""Of the picture in units; drawn as large as the window allows."""
+"""Size of the picture in units; it is drawn as large as the window allows."""
 PERSON: Colour = (70, 205, 255)
 ORACLE: Colour = BEST
 
 _LEFT, _TOP, _SIDE = 32, 64, 576
-"""Place and side of the image."""
+"""Place and side of the image, in units."""
 _PANEL, _PANEL_RIGHT = 644, 1008
-"""Left and right of what stands beside the image."""
+"""Left and right edge of the panel beside the image, in units."""
 _BUTTON = (_PANEL, 596, _PANEL_RIGHT, 640)
-_LEAST_ZOOM = 0.4
+_MIN_ZOOM = 0.4
 
 _HELP = (
     ("Click", "take the glimpse at the pointer"),
@@ -47,17 +47,17 @@ class Board:
     """The picture of a game in a window, the same shape at every size.
 
     Args:
-        width, height: of the window in pixels.
+        width, height: size of the window in pixels.
     """
 
     def __init__(self, width: int, height: int):
         self.width, self.height = width, height
-        self.zoom = max(_LEAST_ZOOM, min(width / WIDTH, height / HEIGHT))
+        self.zoom = max(_MIN_ZOOM, min(width / WIDTH, height / HEIGHT))
         self.left = max(0, round(width - WIDTH * self.zoom) // 2)
         self.top = max(0, round(height - HEIGHT * self.zoom) // 2)
 
     def pixel_at(self, pointer: tuple[int, int], game: Game) -> tuple[float, float] | None:
-        """The (row, col) of the image in its pixels at a pixel (x, y) of the window; None beside the image."""
+        """Returns (row, col) in the image's pixels for a pixel (x, y) of the window; None beside the image."""
         x, y = self._units(pointer)
         scale = game.grid.image_size / _SIDE
         row, col = (y - _TOP) * scale, (x - _LEFT) * scale
@@ -65,18 +65,18 @@ class Board:
         return (row, col) if inside and not game.finished else None
 
     def on_button(self, pointer: tuple[int, int], game: Game) -> bool:
-        """Whether a pixel (x, y) of the window lies on the button for the next image, which is there after the end."""
+        """Returns whether a pixel (x, y) of the window lies on the button for the next image, if there is one now."""
         x, y = self._units(pointer)
         left, top, right, bottom = _BUTTON
         return game.over and left <= x < right and top <= y < bottom
 
     def draw(self, game: Game, pointer: tuple[int, int] | None = None, *, help_shown: bool = True) -> np.ndarray:
-        """The game at present.
+        """Draws the game's present state.
 
         Args:
-            game: whose hidden image has no part in the picture until the episode is over.
+            game: the game; the picture does not depend on its hidden image until the episode is over.
             pointer: pixel (x, y) of the window; the glimpse that a click there would take is outlined.
-            help_shown: whether to say what the keys do.
+            help_shown: whether to explain the keys.
 
         Returns:
             (height, width, 3) uint8.
@@ -91,9 +91,8 @@ class Board:
             _draw_play(canvas, game, None if aimed is None else game.locate(*aimed), help_shown)
         if game.over:
             last = game.number + 1 == len(game.indices)
-            said = "Close" if game.finished else "See the score" if last else "Next image"
-            lit = pointer is not None and self.on_button(pointer, game)
-            _draw_button(canvas, said, lit)
+            label = "Close" if game.finished else "See the score" if last else "Next image"
+            _draw_button(canvas, label, lit=pointer is not None and self.on_button(pointer, game))
         _draw_status(canvas, game)
         picture = canvas.finished()[: self.height, : self.width]
         frame = np.full((self.height, self.width, 3), BACKGROUND, dtype=np.uint8)
@@ -105,7 +104,7 @@ class Board:
 
 
 def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) -> None:
-    """An episode that goes on: what was seen, and of the map what is shown; ``aimed`` is a location."""
+    """Draws an unfinished episode: the glimpses, and the map if it is visible; ``aimed`` is a grid location."""
     steps, count = game.geometry.num_glimpses, len(game.corners)
     _draw_heading(canvas, game)
     canvas.text((_LEFT + _SIDE - 25 * steps - 6, 37), f"{count} of {steps} glimpses", 15, FAINT, "rm")
@@ -117,9 +116,9 @@ def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) 
     seen = painted[..., -1:] > 0
     picture = np.where(seen, painted[..., :-1], np.array(TRACK))  # (H, W, 3)
     if epe_map is not None:
-        shown, inside = heat(epe_map, grid.image_size, grid.glimpse_size, grid.stride)
+        colours, inside = heat(epe_map, grid.image_size, grid.glimpse_size, grid.stride)
         opacity = inside * np.where(seen, 0.3, 0.8)
-        picture = opacity * shown + (1 - opacity) * picture
+        picture = opacity * colours + (1 - opacity) * picture
     canvas.image((_LEFT, _TOP), np.rint(picture).astype(np.uint8), _SIDE)
     _draw_glimpses(canvas, game, game.corners, PERSON)
     if choice is not None:
@@ -141,7 +140,7 @@ def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) 
 
 
 def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, aimed: int | None) -> None:
-    """What the colours of the map stand for."""
+    """Draws the meaning of the map's colours."""
     low, high = float(epe_map.min()), float(epe_map.max())
     canvas.text((_PANEL, _TOP), "The oracle's map", 18, INK)
     canvas.text((_PANEL_RIGHT, _TOP + 3), game.oracle.map_title, 14, FAINT, "ra")
@@ -152,12 +151,12 @@ def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, a
         x = _PANEL + (_PANEL_RIGHT - _PANEL) * (float(epe_map[aimed]) - low) / max(high - low, 1e-12)
         _outline(canvas, np.array([x - 3, _TOP + 32, x + 3, _TOP + 56]), INK, 2)
     canvas.box((_PANEL, _TOP + 92, _PANEL + 18, _TOP + 110), outline=ORACLE, width=3)
-    said = f"the oracle would look here: {epe_map[choice]:.2f}"
-    canvas.text((_PANEL + 28, _TOP + 101), said, 15, INK, "lm")
+    text = f"the oracle would look here: {epe_map[choice]:.2f}"
+    canvas.text((_PANEL + 28, _TOP + 101), text, 15, INK, "lm")
 
 
 def _draw_help(canvas: Canvas, y: float) -> None:
-    """What to do and how."""
+    """Draws the player's task and the keys."""
     canvas.text((_PANEL, y), "Look where the class can be told", 18, INK)
     for line in ("A judge names it from your glimpses alone.", "The oracle has played the same image."):
         y += 25
@@ -174,7 +173,7 @@ def _draw_help(canvas: Canvas, y: float) -> None:
 
 
 def _draw_verdict(canvas: Canvas, game: Game) -> None:
-    """An episode that has ended: the image, both players' glimpses, and what the judge made of them."""
+    """Draws a finished episode: the image, both players' glimpses, and the judge's verdicts."""
     played = game.rounds[-1]
     _draw_heading(canvas, game)
     x = float(_LEFT + _SIDE)
@@ -199,19 +198,18 @@ def _draw_verdict(canvas: Canvas, game: Game) -> None:
 def _draw_judgement(
     canvas: Canvas, game: Game, who: str, colour: Colour, attempt: Attempt, label: int, y: float
 ) -> None:
-    """The judge's three most probable classes after one player's glimpses."""
+    """Draws the judge's three most probable classes after one player's glimpses."""
     canvas.box((_PANEL, y, _PANEL + 5, y + 28), fill=colour, radius=2)
     canvas.text((_PANEL + 15, y + 14), who, 18, INK, "lm")
-    said = "right" if attempt.success else "wrong"
     canvas.box((_PANEL_RIGHT - 66, y + 1, _PANEL_RIGHT, y + 27), fill=RIGHT if attempt.success else WRONG, radius=5)
-    canvas.text((_PANEL_RIGHT - 33, y + 14), said, 15, BACKGROUND, "mm")
+    canvas.text((_PANEL_RIGHT - 33, y + 14), "right" if attempt.success else "wrong", 15, BACKGROUND, "mm")
     canvas.text((_PANEL_RIGHT - 80, y + 14), f"log-loss {attempt.log_loss:.2f}", 14, FAINT, "rm")
     names = game.dataset.class_names
     draw_bars(canvas, (_PANEL, y + 46), _PANEL_RIGHT - _PANEL, attempt.probabilities, names, label, 3)
 
 
 def _draw_end(canvas: Canvas, game: Game) -> None:
-    """The whole game: every image with who was right, and the score."""
+    """Draws the finished game: every image with who was right, and the score."""
     count = len(game.rounds)
     canvas.text((_LEFT, 37), f"{count} image{'s' if count > 1 else ''} played", 22, INK, "lm")
     across = math.ceil(math.sqrt(count))
@@ -240,13 +238,13 @@ def _draw_end(canvas: Canvas, game: Game) -> None:
 
 
 def _assistance(game: Game) -> list[str]:
-    """Lines that say how often the map was shown, and the score without it."""
-    alone, helped = game.score(assisted=False), game.score(assisted=True)
-    if not helped.images:
+    """Returns lines of text on how often the map was shown, and the score without it."""
+    unassisted, assisted = game.score(assisted=False), game.score(assisted=True)
+    if not assisted.images:
         return ["You played without the oracle's map."]
     return [
-        f"The oracle's map was shown on {helped.images}.",
-        f"Without it: {_ratio(alone)} on {alone.images}; with it: {_ratio(helped)}.",
+        f"The oracle's map was shown on {assisted.images}.",
+        f"Without it: {_ratio(unassisted)} on {unassisted.images}; with it: {_ratio(assisted)}.",
     ]
 
 
@@ -257,16 +255,16 @@ def _draw_heading(canvas: Canvas, game: Game) -> None:
         canvas.text((_LEFT + canvas.text_width(title, 22) + 16, 38), "assisted", 15, FAINT, "lm")
 
 
-def _draw_button(canvas: Canvas, said: str, lit: bool) -> None:
+def _draw_button(canvas: Canvas, label: str, lit: bool) -> None:
     left, top, right, bottom = _BUTTON
     canvas.box(_BUTTON, fill=INK if lit else TRACK, radius=8)
     middle = (top + bottom) / 2
-    canvas.text(((left + right) / 2, middle), said, 17, BACKGROUND if lit else INK, "mm")
+    canvas.text(((left + right) / 2, middle), label, 17, BACKGROUND if lit else INK, "mm")
     canvas.text((right - 16, middle), "Space", 13, FAINT, "rm")
 
 
 def _draw_status(canvas: Canvas, game: Game) -> None:
-    """The score so far, and what the keys do."""
+    """Draws the score so far, and the keys."""
     score, y = game.score(), HEIGHT - 32
     helped = game.score(assisted=True).images
     parts = [
@@ -293,7 +291,7 @@ def _ratio(score: Score) -> str:
 def _draw_glimpses(
     canvas: Canvas, game: Game, corners: np.ndarray, colour: Colour, *, last_corner: bool = False
 ) -> None:
-    """Numbered outlines over the image; ``last_corner`` puts the numbers bottom right, else they are top left."""
+    """Draws numbered outlines over the image, the numbers bottom right with ``last_corner``, else top left."""
     for number, corner in enumerate(corners, start=1):
         box = _window(game, corner)
         if last_corner:  # inside another's glimpse at the same place
@@ -305,25 +303,25 @@ def _draw_glimpses(
 
 
 def _cell(game: Game, location: int) -> np.ndarray:
-    """(4,) left, top, right, bottom of a location's cell in the map, in units of the picture."""
+    """Returns (4,) left, top, right, bottom of a location's cell in the map, in units."""
     grid = game.grid
     cell = heat_cell(location, grid.side, grid.glimpse_size, grid.stride)
     return cell * (_SIDE / grid.image_size) + np.array([_LEFT, _TOP] * 2)
 
 
 def _window(game: Game, corner: np.ndarray) -> np.ndarray:
-    """(4,) left, top, right, bottom of a glimpse in units of the picture."""
+    """Returns (4,) left, top, right, bottom of a glimpse, in units."""
     scale, (row, col) = _SIDE / game.grid.image_size, corner
     side = game.grid.glimpse_size
     return np.array([col, row, col + side, row + side]) * scale + np.array([_LEFT, _TOP] * 2)
 
 
 def _outline(canvas: Canvas, box: np.ndarray, colour: Colour, width: float) -> None:
-    """A frame with a dark rim, to be seen on any image."""
+    """Draws a frame with a dark rim, which is visible on any image."""
     canvas.box((box + np.array([-1, -1, 1, 1])).tolist(), outline=BACKGROUND, width=width + 2)
     canvas.box(box.tolist(), outline=colour, width=width)
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of (H, W, 1 or 3)."""
+    """Returns an image (H, W, 1 or 3) as (H, W, 3) uint8."""
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))

@@ -1,4 +1,4 @@
-"""A person plays the environment against the oracle, on the same images and before the same judge; needs no window."""
+"""The game: a person plays the environment against the oracle, on the same images with the same judge, no window."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,12 +18,12 @@ from oracles.base import GlimpsePolicy
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where one player looked on an image, and what the judge made of it."""
+    """One player's glimpses of an image, and the judge's verdict on them."""
 
     corners: np.ndarray
     """(T, 2) int64 pixels: top-left corners (row, col) of the glimpses, in order."""
     probabilities: np.ndarray
-    """(classes,) float32: the judge's after the last glimpse."""
+    """(classes,) float32: the judge's probabilities after the last glimpse."""
     success: bool
     """Whether the judge named the class."""
     log_loss: float
@@ -31,7 +31,7 @@ class Attempt:
 
     @classmethod
     def of(cls, corners: np.ndarray, probabilities: np.ndarray, label: int) -> "Attempt":
-        """From what the judge said in the end."""
+        """Returns the attempt with the judge's ``probabilities`` (classes,) after the last glimpse."""
         verdict = Assessment.of(probabilities[None], np.array([label]))
         log_loss = max(0.0, float(verdict.log_loss[0]))  # in this order: it may be -0.0, or a hair below by rounding
         return cls(corners, probabilities, bool(verdict.success[0]), log_loss)
@@ -42,10 +42,10 @@ class Round:
     """An image that was played to the end."""
 
     index: int
-    """Of the image in its split."""
+    """Index of the image in its split."""
     label: int
     assisted: bool
-    """Whether the person was shown the oracle's map at any time."""
+    """Whether the person saw the oracle's map at any time."""
     person: Attempt
     oracle: Attempt
 
@@ -58,12 +58,12 @@ class Score:
     person_successes: int
     oracle_successes: int
     person_log_loss: float | None
-    """Nats, a mean over the images; None where there is none."""
+    """Nats, a mean over the images; None without images."""
     oracle_log_loss: float | None
 
     @classmethod
     def of(cls, rounds: Sequence[Round]) -> "Score":
-        """Of rounds, no matter how they were played."""
+        """Returns the score over rounds."""
 
         def mean(losses: list[float]) -> float | None:
             return float(np.mean(losses)) if losses else None
@@ -78,16 +78,15 @@ class Score:
 
 
 class Game:
-    """A row of images, one episode on each. The oracle plays an image before the person does, who learns of it after.
-
-    Until the last glimpse all that a player is shown comes from the environment's ``history`` observation.
+    """A sequence of images with one episode on each. The oracle plays an image before the person does; the person sees
+    the oracle's result afterwards. Until the last glimpse all that the person sees comes from ``history`` observations.
 
     Attributes:
         indices: (N,) int64, the images in the order they are played.
-        number: which of them is played now, 0..N-1.
-        rounds: those played to the end.
-        map_shown: whether the oracle's map is on view.
-        assisted: whether it was at any time on the present image.
+        number: place of the present image among them, 0..N-1.
+        rounds: the images played to the end.
+        map_shown: whether the oracle's map is visible.
+        assisted: whether it was visible at any time on the present image.
         finished: whether the player left the last image.
     """
 
@@ -101,8 +100,8 @@ class Game:
         """
         Args:
             dataset: a split that no network of the judge was trained on.
-            judge: decides on success, the person's and the oracle's.
-            oracle: the opponent, whose map may be shown.
+            judge: decides on both players' success.
+            oracle: the opponent, whose map the person may look at.
             indices: (N,) int, images of the split.
 
         Raises:
@@ -122,7 +121,7 @@ class Game:
 
     @property
     def over(self) -> bool:
-        """Whether the last glimpse at the present image was taken, so that all may be shown."""
+        """Whether the last glimpse of the present image was taken, so that the image may be revealed."""
         return len(self.rounds) > self.number
 
     @property
@@ -132,12 +131,12 @@ class Game:
 
     @property
     def canvas(self) -> np.ndarray:
-        """(H, W, C + 1) uint8: what the person saw in its place, zero elsewhere; the last channel 255 where seen.
+        """(H, W, C + 1) uint8: the person's glimpses in their places, zero elsewhere; last channel 255 where seen.
 
-        Of several scales the wider lie under the narrower, their pixels as blocks.
+        Wider scales lie under narrower ones, their pixels as blocks.
         """
         side, channels = self.grid.image_size, self.dataset.images.shape[-1]
-        margin = self.grid.glimpse_size * 2 ** (self.geometry.scales - 1)  # for what reaches over the image's rim
+        margin = self.grid.glimpse_size * 2 ** (self.geometry.scales - 1)  # for windows that reach over the rim
         canvas = np.zeros((side + 2 * margin, side + 2 * margin, channels + 1), dtype=np.uint8)
         glimpses = self._history.glimpses[0, : len(self.corners)]  # (t, g, g, C * scales)
         for scale in reversed(range(self.geometry.scales)):
@@ -152,29 +151,28 @@ class Game:
 
     @property
     def epe_map(self) -> np.ndarray | None:
-        """(L,) float32: what the oracle expects of each next location, given the person's glimpses; None if hidden."""
+        """(L,) float32: the oracle's map for the next location, given the person's glimpses; None while hidden."""
         return self._advice[0] if self._advice is not None and self.map_shown else None
 
     @property
     def choice(self) -> int | None:
-        """Where the oracle would look next, a grid location; None while the map is hidden."""
+        """Grid location where the oracle would look next; None while the map is hidden."""
         return self._advice[1] if self._advice is not None and self.map_shown else None
 
     def locate(self, row: float, col: float) -> int:
-        """The grid location whose glimpse is centred nearest to a point of the image, in pixels from its corner."""
+        """Returns the grid location whose glimpse is centred nearest to a point of the image, in pixels."""
         middle = self.grid.glimpse_size / 2
         return int(self.grid.nearest(np.array([row - middle, col - middle])))
 
     def taken(self, location: int) -> bool:
-        """Whether the person looked there already."""
+        """Returns whether the person has looked at a grid location."""
         return location in self.grid.nearest(self.corners)
 
     def click(self, row: float, col: float) -> bool:
         """Takes the glimpse at :meth:`locate`.
 
         Returns:
-            Whether one was taken: not after the episode's end, and not a second time at one location, which the
-            oracle does not do either.
+            Whether a glimpse was taken: none is after the episode's end, or where the person has looked before.
         """
         location = self.locate(row, col)
         if self.over or self.taken(location):
@@ -212,11 +210,11 @@ class Game:
         return True
 
     def score(self, assisted: bool | None = None) -> Score:
-        """Over all rounds, or only over those with or without the map."""
+        """Returns the score over all rounds, or only over those with (True) or without (False) the map."""
         return Score.of([played for played in self.rounds if assisted in (None, played.assisted)])
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values: what was played, the scores with and without the map, and every round."""
+        """Returns JSON values: data set and judge, the scores with and without the map, and every round."""
         return {
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
@@ -249,7 +247,7 @@ class Game:
         }
 
     def _begin(self) -> None:
-        """The oracle plays the image, then the person's episode begins."""
+        """Plays the image with the oracle, then begins the person's episode."""
         image = self.indices[[self.number]]
         played = record(self.oracle, self.dataset, self.judge, image)
         label = int(self.dataset.labels[image[0]])
@@ -265,7 +263,7 @@ class Game:
         self._advice: tuple[np.ndarray, int] | None = None
 
     def _consult(self) -> None:
-        """Asks the oracle, where its map is to be shown."""
+        """Computes the oracle's map if it is to be shown."""
         if self.map_shown and not self.over and self._advice is None:
             action, self._state = self.oracle.predict(self._observation, self._state)
             assert self.oracle.last_maps is not None, "the opponent has no map"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHED = (0, (5, 2.2))
 CROWD = 8
-"""More methods than this are drawn in a panel an architecture."""
+"""Largest number of methods in one panel; more get a panel for each architecture."""
 REFERENCES = {"oracle": "#333333", "random": GREY}
 STEPS = "environment steps, those of demonstrations included"
 TAUS = np.linspace(0.0, 1.1, 111)
@@ -49,7 +49,7 @@ class Style:
     dashed: bool
 
     def line(self) -> dict[str, Any]:
-        """Keyword arguments of a matplotlib line."""
+        """Returns keyword arguments of a matplotlib line."""
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -61,7 +61,7 @@ class Style:
 
 
 def styles(methods: Sequence[Method], *, by_architecture: bool) -> dict[Method, Style]:
-    """A style for each method; one without demonstrations has the colour of the first with them.
+    """Returns a style for each method; one without demonstrations has the colour of the first with them.
 
     Args:
         methods: all that a figure shows.
@@ -77,16 +77,16 @@ def styles(methods: Sequence[Method], *, by_architecture: bool) -> dict[Method, 
         return method.algo, architecture, method.demos, method.num_demos, method.variant
 
     groups = list(dict.fromkeys(group(method) for method in sorted(methods, key=lambda method: method.rank)))
-    found = {}
+    styles_by_method = {}
     for method in methods:
         rank = groups.index(group(method))
         marker = MARKERS[(rank + rank // len(PALETTE)) % len(MARKERS)]
-        found[method] = Style(PALETTE[rank % len(PALETTE)], marker, dashed=not method.has_demos)
-    return found
+        styles_by_method[method] = Style(PALETTE[rank % len(PALETTE)], marker, dashed=not method.has_demos)
+    return styles_by_method
 
 
 def _panels(methods: Sequence[Method]) -> list[tuple[str, list[Method]]]:
-    """(title, methods) of each panel: one an architecture where there are more than :data:`CROWD` methods."""
+    """Returns the panels, (title, methods): one an architecture where there are more than :data:`CROWD` methods."""
     if len(methods) <= CROWD:
         return [("", list(methods))]
     architectures = sorted({method.architecture for method in methods})
@@ -97,7 +97,7 @@ def _panels(methods: Sequence[Method]) -> list[tuple[str, list[Method]]]:
 
 
 def _new(rows: int, columns: int, width: float, height: float, **shared: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of panels (rows, columns) of ``width`` x ``height`` inches, all plainly dressed."""
+    """Returns a figure of panels (rows, columns) of ``width`` x ``height`` inches, all plainly dressed."""
     figure = new_figure(width * columns, height * rows, dpi=130)
     axes = figure.subplots(rows, columns, squeeze=False, **shared)
     for each in axes.flat:
@@ -118,10 +118,10 @@ def _label(axes: np.ndarray, used: int, x: str, y: str) -> None:
             each.set_ylabel(y, fontsize=9)
 
 
-def _legend(figure: Figure, shown: dict[Method, Style], *, by_architecture: bool) -> None:
-    """One legend below all panels, in as many columns as fit; the figure grows by its height."""
+def _legend(figure: Figure, styles: dict[Method, Style], *, by_architecture: bool) -> None:
+    """Puts one legend below all panels, in as many columns as fit; the figure grows by its height."""
     entries: dict[str, Line2D] = {}
-    for method, style in shown.items():
+    for method, style in styles.items():
         label = method.recipe if by_architecture else method.label
         entries.setdefault(label, Line2D([], [], **style.line()))
     width, height = figure.get_size_inches()
@@ -141,7 +141,7 @@ def _legend(figure: Figure, shown: dict[Method, Style], *, by_architecture: bool
 
 
 def _counted(value: float, _: object = None) -> str:
-    """A number of steps in few signs: 500, 20k, 1.5M."""
+    """Returns a number of steps in few signs: 500, 20k, 1.5M."""
     for unit, sign in ((1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:.3g}{sign}"
@@ -149,7 +149,7 @@ def _counted(value: float, _: object = None) -> str:
 
 
 def _round_steps(low: float, high: float, most: int) -> list[float]:
-    """At most ``most`` ticks of a log axis inside [low, high]: 1, 2, 5 times powers of ten, or the powers alone."""
+    """Returns at most ``most`` ticks of a log axis in [low, high]: 1, 2, 5 times powers of ten, or the powers alone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]
@@ -160,7 +160,7 @@ def _round_steps(low: float, high: float, most: int) -> list[float]:
 
 
 def _steps_axis(axes: Axes, steps: np.ndarray, most: int = 6) -> None:
-    """A logarithmic x-axis over ``steps`` that has room for 0: linear up to the first step, or the last hundredth."""
+    """Makes the x-axis logarithmic over ``steps``, and linear from 0 to the first step or the last one's hundredth."""
     last = max(float(steps.max(initial=1.0)), 1.0)
     first = max(float(steps[steps > 0].min(initial=last)), last / 100)
     linear = min(first, last / 2)
@@ -172,7 +172,7 @@ def _steps_axis(axes: Axes, steps: np.ndarray, most: int = 6) -> None:
 
 
 def _draw(axes: Axes, xs: np.ndarray, values: np.ndarray, style: Style, *, stairs: bool = False) -> None:
-    """A line with its band; ``values`` (3, N) are the line, the band's lower end and its upper one."""
+    """Draws a line with its band; ``values`` (3, N) are the line, the band's lower end and its upper one."""
     if len(xs) == 0:
         return
     line, low, high = values
@@ -184,7 +184,7 @@ def _draw(axes: Axes, xs: np.ndarray, values: np.ndarray, style: Style, *, stair
 
 
 def _references(axes: Axes, curves: Iterable[tuple[str, float]]) -> None:
-    """Horizontal lines with their names, each where curves seldom are: above at the left, below at the right."""
+    """Draws horizontal lines with their names, each where curves seldom are: above at the left, below at the right."""
     for name, success in curves:
         axes.axhline(100 * success, color=REFERENCES[name], linewidth=1.2, linestyle=(0, (1, 1.6)), zorder=2)
         above = name == "oracle"
@@ -210,8 +210,8 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
     Args:
         stem: path without ``.png`` and ``.svg``; both are written, whole.
         results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: of the seeds.
-        seed: of the resampling.
+        resamples: number of resamples of the seeds.
+        seed: seed of the resampling.
 
     Returns:
         The paths.
@@ -258,14 +258,14 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
 def _over_methods(
     stem: Path, xs: np.ndarray, lines: dict[Method, np.ndarray], *, steps: bool, labels: tuple[str, str]
 ) -> list[Path]:
-    """Lines of all methods in one panel, or in one an architecture where there are many.
+    """Draws lines of all methods in one panel, or in one an architecture where there are many.
 
     Args:
-        stem: of the files.
-        xs: (N,) of all lines.
+        stem: path of the files without suffix.
+        xs: places (N,) of all lines on the x-axis.
         lines: (3, N) each, with NaN where a line or its band is not drawn.
         steps: whether x are environment steps.
-        labels: of the two axes.
+        labels: names of the two axes.
     """
     panels = _panels(list(lines))
     crowded = len(panels) > 1
@@ -325,8 +325,8 @@ def steps_to_threshold(
         stem: path without ``.png`` and ``.svg``; both are written, whole.
         results: see :data:`agents.evaluation.results.COLUMNS`.
         threshold: in (0, 1].
-        resamples: of the seeds.
-        seed: of the resampling.
+        resamples: number of resamples of the seeds.
+        seed: seed of the resampling.
 
     Returns:
         The paths.

@@ -17,6 +17,7 @@ from glimpse_env.files import whole_file
 BANNER = 56
 """Height of the title over the episodes in pixels."""
 BANDS = ("random", "fixed", "oracle", "clairvoyant")
+"""Policies whose success stands in the learning curve as a line with its interval."""
 
 
 def learning_curve(
@@ -31,7 +32,7 @@ def learning_curve(
     """Draws validation success against environment steps among the reference policies.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         curve: (environment steps, success rate on validation images); the first point is where fine-tuning began.
         evaluations: on test images; references among them become horizontal lines with their 95 % intervals.
         selected: environment steps of the weights that were kept; None leaves the mark out.
@@ -41,7 +42,7 @@ def learning_curve(
     steps = np.array([point[0] for point in curve], dtype=np.float64)
     success = 100 * np.array([point[1] for point in curve])
     figure = new_figure(8.6, 5.0)
-    axes = figure.subplots()
+    axes, blue = figure.subplots(), POLICY_COLOURS["agent"]
     right = max(float(steps[-1]), 1.0)
     labels: list[tuple[float, str, str]] = []
     for name in BANDS:
@@ -52,7 +53,7 @@ def learning_curve(
         axes.axhspan(100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(100 * evaluation.success_rate, color=colour, linewidth=1.4, linestyle=(0, (6, 2)))
         labels.append((100 * evaluation.success_rate, f"{TITLES[name]}  {evaluation.success_rate:.1%}", colour))
-    axes.plot(steps, success, color=POLICY_COLOURS["agent"], linewidth=2.2, marker="o", markersize=5, zorder=4)
+    axes.plot(steps, success, color=blue, linewidth=2.2, marker="o", markersize=5, zorder=4)
     if "agent_cloned" in evaluations:
         axes.plot(
             steps[:1],
@@ -66,9 +67,9 @@ def learning_curve(
         if selected != steps[0]:
             _remark(axes, "after cloning", (steps[0], success[0]), (8, -14))
     if selected is not None and len(steps) > 1:
-        chosen = success[np.flatnonzero(steps == selected)[0]]
-        axes.plot([selected], [chosen], "o", markersize=13, fillstyle="none", color=POLICY_COLOURS["agent"], zorder=5)
-    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", POLICY_COLOURS["agent"]))
+        kept_success = success[np.flatnonzero(steps == selected)[0]]
+        axes.plot([selected], [kept_success], "o", markersize=13, fillstyle="none", color=blue, zorder=5)
+    labels.append((float(success[-1]), f"agent, validation  {success[-1]:.1f}%", blue))
     if "agent" in evaluations and selected is not None:
         tested = 100 * evaluations["agent"].success_rate
         low, high = evaluations["agent"].interval()
@@ -78,7 +79,7 @@ def learning_curve(
             [[tested - 100 * low], [100 * high - tested]],
             fmt="*",
             markersize=13,
-            color=POLICY_COLOURS["agent"],
+            color=blue,
             ecolor=POLICY_COLOURS["agent_cloned"],
             elinewidth=2,
             zorder=3,
@@ -103,7 +104,7 @@ def learning_curve(
 
 
 def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int]) -> None:
-    """Text beside a point of the curve, ``offset`` in points."""
+    """Writes text beside a point of the curve, ``offset`` in points."""
     axes.annotate(
         text, place, xytext=offset, textcoords="offset points", color=POLICY_COLOURS["agent"], fontsize=9, zorder=6
     )
@@ -127,7 +128,7 @@ def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Ascending heights moved apart to be at least ``gap`` from each other, inside [low, high] and as little as can be.
+    """Moves ascending heights apart by at least ``gap`` inside [low, high], as little as can be, and returns them.
 
     The moved heights minimise the sum of squared moves: an isotonic regression, once the gaps are taken off.
     """
@@ -137,7 +138,7 @@ def spread(heights: Sequence[float], gap: float, low: float, high: float) -> lis
 
 
 def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures (h, w, 3) uint8 of one height, row by row, edge to edge; all rows must be of one width."""
+    """Joins pictures (h, w, 3) uint8 of one height, row by row, edge to edge; all rows must be of one width."""
     rows = [np.concatenate(pictures[start : start + columns], axis=1) for start in range(0, len(pictures), columns)]
     missing = rows[0].shape[1] - rows[-1].shape[1]
     rows[-1] = np.pad(rows[-1], ((0, 0), (0, missing), (0, 0)), mode="edge")
@@ -154,8 +155,8 @@ def episodes(
     """Draws finished episodes, images from top to bottom and policies from left to right.
 
     Args:
-        path: of the PNG, written whole.
-        recordings: of the same images, by policy.
+        path: path of the PNG.
+        recordings: episodes on the same images, by policy.
         dataset: the split that was played on.
         title: names the environment and the data set.
     """

@@ -32,7 +32,7 @@ from glimpse_env.sensing.geometry import LocationGrid
 CRITERION_COLOURS = {"entropy": BLUE, "log_loss": ORANGE, "error": GREEN}
 COMPARISON_COLOURS = {**POLICY_COLOURS, PUBLISHED: BLUE, SHUFFLED: SKY}
 GLIMPSE_COLOURS = LinearSegmentedColormap.from_list("order", ["#ffd15c", "#ff7a5c", "#ec4899", "#966eff"])
-"""Of the first to the last glimpse, as in episodes."""
+"""Colours of the first to the last glimpse, as in pictures of episodes."""
 LABELLED_PARTS = ("beak", "tail", "belly", "left leg", "right leg")
 
 
@@ -42,11 +42,11 @@ def convergence(
     """Draws root-mean-square errors of the estimators against the number of samples, on logarithmic axes.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         sizes: (S,) numbers of samples.
         squared: (S, R) squared errors by estimator, ``"criterion, weights"`` as in
             :data:`oracles.validation.convergence.ESTIMATORS`; others are drawn in grey.
-        slopes: of log error against log N, by estimator.
+        slopes: slopes of log error against log N, by estimator.
         note: under the picture.
     """
     figure = new_figure(8.6, 5.2)
@@ -84,17 +84,17 @@ def convergence(
     save(figure, path)
 
 
-def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, note: str) -> None:
+def reliability(path: Path, calibrations: Mapping[str, Calibration], *, title: str, note: str) -> None:
     """Draws a reliability diagram for each policy, with a histogram of the confidences below it.
 
     Args:
-        path: of the PNG, written whole.
-        found: calibration after the last glimpse, by policy.
+        path: path of the PNG.
+        calibrations: calibration after the last glimpse, by policy.
         title, note: over and under the picture.
     """
-    figure = new_figure(2.75 * len(found) + 0.5, 4.6)
-    grid = figure.subplots(2, len(found), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
-    for column, (name, calibration) in enumerate(found.items()):
+    figure = new_figure(2.75 * len(calibrations) + 0.5, 4.6)
+    grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
+    for column, (name, calibration) in enumerate(calibrations.items()):
         axes, counts = grid[:, column]
         colour = POLICY_COLOURS.get(name, NOTE_GREY)
         axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=(0, (4, 3)))
@@ -123,21 +123,21 @@ def reliability(path: Path, found: Mapping[str, Calibration], *, title: str, not
     save(figure, path)
 
 
-def step_curves(path: Path, found: Mapping[str, Judged], *, title: str, note: str) -> None:
+def step_curves(path: Path, by_origin: Mapping[str, Judged], *, title: str, note: str) -> None:
     """Draws log-loss and entropy after each glimpse for sequences of several origins, with their intervals.
 
     Args:
-        path: of the PNG, written whole.
-        found: what the judge made of them, by origin.
+        path: path of the PNG.
+        by_origin: the judge's figures on the sequences, by origin.
         title, note: over and under the picture.
     """
     figure = new_figure(9.6, 4.4)
     for axes, measure, label in zip(
         figure.subplots(1, 2), ("log_loss", "entropy"), ("log-loss of the label", "entropy of the judge"), strict=True
     ):
-        for number, (name, judged) in enumerate(found.items()):
+        for number, (name, judged) in enumerate(by_origin.items()):
             values = getattr(judged, measure)
-            steps = np.arange(1, values.shape[1] + 1) + 0.05 * (number - len(found) / 2)
+            steps = np.arange(1, values.shape[1] + 1) + 0.05 * (number - len(by_origin) / 2)
             estimates = [mean_estimate(column) for column in values.T]
             mean, low, high = (
                 np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
@@ -170,9 +170,9 @@ def coverage(
     """Draws where the t-th glimpse lies, over all images: sequences of each origin in a row, t from left to right.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         sequences: (N, T) grid locations, by origin.
-        grid: of the locations.
+        grid: grid of the locations.
         parts: (M, 2) rows and columns of the images' visible parts, whose outline is drawn.
         title, note: over and under the picture.
     """
@@ -206,13 +206,13 @@ def disagreement(
     """Draws, an image a row: the published sequence, ours, and our map before each published glimpse.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         dataset: the split.
         indices: (N,) images of it.
         published, ours: (N, T) grid locations.
         maps: (N, T, L), lower is better, given the published glimpses before.
-        grid: of the locations.
-        photographs: whether the images are shown; else only where their annotated parts are.
+        grid: grid of the locations.
+        photographs: draw the images; else only where their annotated parts are.
         note: under the picture.
     """
     count, steps = published.shape
@@ -250,7 +250,7 @@ def disagreement(
 
 
 def _show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bool) -> None:
-    """The photograph, or the annotated parts that are visible in it."""
+    """Draws the photograph, or the annotated parts that are visible in it."""
     size = dataset.images.shape[1]
     if photographs:
         axes.imshow(np.asarray(dataset.images[index]))

@@ -24,7 +24,7 @@ NOTHING_YET = "There is nothing to compare yet."
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a report tells beside the results.
+    """Title, command, protocol and figures of a report, beside the results.
 
     Raises:
         ConfigurationError: if a figure is not a PNG.

@@ -1,4 +1,4 @@
-"""What the paper's experiment came to: tables with intervals over seeds beside the published figures."""
+"""Tables of the paper's experiment: figures with intervals over seeds beside the published ones."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ class Summary:
     method: str
     seeds: int
     convergence: np.ndarray
-    """(seeds,) iterations."""
+    """(seeds,) iterations to convergence."""
     accuracy: np.ndarray
-    """(seeds,) on test images."""
+    """(seeds,) share of test images that are right."""
     budget: int
-    """Iterations of training, of the longest run."""
+    """Iterations of the longest run."""
     seconds: np.ndarray
-    """(seeds,) of training."""
+    """(seeds,) seconds of training."""
     iterations: np.ndarray
-    """(points,) of the validations."""
+    """(points,) iterations at each validation."""
     scores: np.ndarray
-    """(seeds, points) of the validations, the larger the better: accuracies, or cross-entropies in nats times -1. A run
+    """(seeds, points) validation scores, the larger the better: accuracies, or cross-entropies in nats times -1. A run
     that has ended keeps its best."""
 
     @property
@@ -56,7 +56,7 @@ class Summary:
         return float(self.scores.max(axis=1).mean())
 
     def reaches(self, score: float) -> np.ndarray:
-        """(seeds,) iterations up to the first validation that is at least ``score``; NaN where none is."""
+        """Returns the iterations (seeds,) up to the first validation that is at least ``score``; NaN where none is."""
         there = self.scores >= score
         return np.where(there.any(axis=1), self.iterations[there.argmax(axis=1)], np.nan)
 
@@ -67,7 +67,7 @@ class Summary:
 
 
 def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
-    """By method, in the paper's order."""
+    """Returns what the runs on a data set with an architecture came to, by method in the paper's order."""
     summaries = {}
     for method in METHODS:
         mine = [
@@ -92,7 +92,7 @@ def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
 
 
 def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
-    """The curves of runs, as long as the longest: what a run that has ended shows of itself then is its best."""
+    """Returns the curves of runs, all as long as the longest: a run that has ended keeps its best validation."""
     longest = max((cell["curve"] for cell in cells), key=len)
     curves = []
     for cell in cells:
@@ -116,13 +116,13 @@ def ratio(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
 
     Args:
         ours, theirs: (seeds,) each, positive.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
     return bootstrap(lambda ours, theirs, axis: theirs.mean(axis) / ours.mean(axis), ours, theirs, seed=seed)
 
 
 def method_table(summaries: Mapping[str, Summary], published: str | None = None) -> str:
-    """Markdown: a row a method.
+    """Returns a Markdown table with a row for each method.
 
     Args:
         summaries: see :func:`summarise`.
@@ -153,7 +153,7 @@ def method_table(summaries: Mapping[str, Summary], published: str | None = None)
 
 
 def error_beside(data: str, one: Summary) -> str:
-    """A method's test error beside RAM's published one, as a sentence; empty where none is published."""
+    """Returns a method's test error beside RAM's published one, as a sentence; empty where none is published."""
     if data not in RAM_ON_MNIST:
         return ""
     error = format_estimate(over_seeds(1 - one.accuracy), 2, scale=100)
@@ -162,7 +162,7 @@ def error_beside(data: str, one: Summary) -> str:
 
 
 def arrival(one: Summary, score: float) -> str:
-    """After how many iterations runs reach a score, or how many do."""
+    """Returns the iterations after which runs reach a score, or how many runs do, in words."""
     iterations = one.reaches(score)
     missing = int(np.isnan(iterations).sum())
     if missing:
@@ -171,7 +171,7 @@ def arrival(one: Summary, score: float) -> str:
 
 
 def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    """What the experiment is to show of PS-NOGS, as numbers; empty without it or without RAM."""
+    """Returns how PS-NOGS compares with RAM, as JSON values; empty without one of them."""
     if not {"ram", "ps-nogs"} <= summaries.keys():
         return {}
     ours, ram = summaries["ps-nogs"], summaries["ram"]
@@ -186,7 +186,7 @@ def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
 
 
 def verdict_sentence(verdict: Mapping[str, Any]) -> str:
-    """:func:`verdicts` in a sentence."""
+    """Returns :func:`verdicts` in a sentence."""
     faster = verdict["speed_up"]
     interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
     spread = verdict["spread_ratio"]

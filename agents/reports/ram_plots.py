@@ -22,18 +22,18 @@ class Curves:
     """Validations of one method."""
 
     iterations: np.ndarray
-    """(V,)."""
+    """(V,) iterations at each validation."""
     accuracy: np.ndarray
-    """(seeds, V)."""
+    """(seeds, V) share of validation images that are right."""
     convergence: np.ndarray
-    """(seeds,) iterations."""
+    """(seeds,) iterations to convergence."""
 
 
 def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], note: str) -> None:
-    """Validation accuracy against iterations, a panel a data set; bands from the worst seed to the best.
+    """Draws validation accuracy against iterations, a panel a data set; bands from the worst seed to the best.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         panels: by heading and by method.
         note: under the panels.
     """
@@ -66,12 +66,12 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], no
 def look_maps(
     path: Path, looks: Mapping[str, np.ndarray], grid: LocationGrid, mean_image: np.ndarray, title: str
 ) -> None:
-    """Where each method looks at each glimpse, a row a method and a column a glimpse, over the mean test image.
+    """Draws where each method looks at each glimpse, a row a method and a column a glimpse, over the mean test image.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         looks: (N, T) grid locations on test images by method.
-        grid: of the locations.
+        grid: grid of the locations.
         mean_image: (H, W) of all test images, in 0..255.
         title: over the panels.
     """
@@ -117,11 +117,10 @@ def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
         looks = looks_of(experiment, data)
         if looks:
             source = grid.source(data)
-            test, geometry = source.load("test"), source.geometry
-            places = LocationGrid(source.image_shape[0], geometry.glimpse_size, geometry.stride)
-            some = np.asarray(test.images[:: max(1, len(test) // 1000)])
+            test = source.load("test")
+            mean_image = np.asarray(test.images[:: max(1, len(test) // 1000)]).mean(axis=(0, 3))
             title = f"{data}: share of test images that show each place"
-            look_maps(path, looks, places, some.mean(axis=(0, 3)), title)
+            look_maps(path, looks, source.geometry.grid, mean_image, title)
             yield path
 
 

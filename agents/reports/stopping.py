@@ -1,4 +1,4 @@
-"""What stopping early costs: success by rule against the glimpses it takes, as a table and a picture."""
+"""Table and picture of stopping early: success against the glimpses taken, by rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def stopping_curves(
     """Draws success against the mean number of glimpses, with 95 % bands, and against operations where they are known.
 
     Args:
-        path: of the PNG, written whole.
+        path: path of the PNG.
         curves: by rule, of :data:`TITLES`; ``fixed`` with a mark at each whole number.
         num_glimpses: T.
         title: names the environment and the data set.

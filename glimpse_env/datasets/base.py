@@ -1,4 +1,4 @@
-"""What every data set gives: a split as memory-mapped arrays, and fresh images for training the judge."""
+"""The interface of data sets: splits as memory-mapped arrays, and fresh images for training judges and oracles."""
 
 import copy
 import inspect
@@ -28,7 +28,7 @@ PUBLIC_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """Where data sets are looked for: the argument, else ``GLIMPSE_DATA``, else a per-user cache folder."""
+    """Returns the folder of the data sets: the argument, else ``GLIMPSE_DATA``, else a per-user cache folder."""
     return Path(os.path.expanduser(root or os.environ.get("GLIMPSE_DATA") or cache_folder() / "data"))
 
 
@@ -41,21 +41,21 @@ class GlimpseDataset:
     """
 
     name: str
-    """Of the data set, e.g. ``"birds"``."""
+    """Name of the data set, e.g. ``"birds"``."""
     split: Split
     images: np.ndarray
     """(N, H, W, C) uint8, memory-mapped."""
     labels: np.ndarray
     """(N,) int64 in 0..len(class_names) - 1."""
     folds: np.ndarray
-    """(N,) int64: which of the judge's networks may judge an image, because it was not trained on it; -1 for all."""
+    """(N,) int64: index of the judge's network that may judge an image, as it was not trained on it; -1 for all."""
     class_names: tuple[str, ...]
     part_names: tuple[str, ...]
-    """Empty where the data set has no parts."""
+    """Names of the P parts; empty where the data set has none."""
     parts: np.ndarray
     """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
     fingerprint: str
-    """Of the data set, the same for all its splits."""
+    """Fingerprint of the data set, the same for all its splits."""
     geometry: Geometry
     """Where and how glimpses of the images are taken."""
 
@@ -85,7 +85,7 @@ class GlimpseDataset:
         return len(self.images)
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is mapped from a file is pickled as its path."""
+        """Pickles memory-mapped arrays as the paths of their files."""
         return {name: Path(str(v.filename)) if _is_mapped(v) else v for name, v in self.__dict__.items()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class GlimpseDataset:
 
 
 def _is_mapped(value: Any) -> bool:
-    """Whether an array is a whole .npy file, memory-mapped."""
+    """Returns whether an array is a whole .npy file, memory-mapped."""
     return (
         isinstance(value, np.memmap)
         and value.filename is not None
@@ -130,11 +130,11 @@ class UnseenImages:
     labels: np.ndarray
     """(N,) int64."""
     folds: np.ndarray
-    """(N,) int64: which of the judge's networks may judge an image; -1 for all."""
+    """(N,) int64: index of the judge's network that may judge an image; -1 for all."""
 
 
 class DataSource(ABC):
-    """A data set as a whole: knows its splits, caches them as arrays, and feeds the judge's training."""
+    """A data set with all its splits: caches them as arrays and gives the images that judges and oracles train on."""
 
     name: str
     geometry: Geometry
@@ -143,7 +143,7 @@ class DataSource(ABC):
     mirror_symmetric: bool = False
     """Whether a mirror image is as likely as the image, and of the same class."""
     num_folds: int
-    """Networks in the judge of this data set; 1 where the judge has a split of its own."""
+    """Number of networks in the judge of this data set; 1 where the judge has a split of its own."""
 
     def with_scales(self, scales: int) -> "DataSource":
         """Returns this data set with glimpses of ``scales`` concentric windows.
@@ -166,7 +166,7 @@ class DataSource(ABC):
     @cached_property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Identifies the content: two sources with equal fingerprints give the same images for the same index."""
+        """Text that identifies the content: sources with equal fingerprints have the same image at each index."""
 
     @property
     @abstractmethod
@@ -175,13 +175,13 @@ class DataSource(ABC):
 
     @property
     def chosen_options(self) -> dict[str, Any]:
-        """Those of :attr:`options` that are not the defaults."""
+        """The entries of :attr:`options` that differ from the defaults."""
         defaults = inspect.signature(type(self)).parameters
         return {name: value for name, value in self.options.items() if value != defaults[name].default}
 
     @abstractmethod
     def size(self, split: Split) -> int:
-        """Number of images in a split."""
+        """Returns the number of images in a split."""
 
     @abstractmethod
     def fill(
@@ -200,17 +200,25 @@ class DataSource(ABC):
 
     @abstractmethod
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """Images for one pass of training network ``fold``: none that it will ever judge, freshly augmented."""
+        """Draws the images of one pass of training network ``fold``, augmented; none is in the fold that it judges."""
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """Images for training network ``fold`` of an amortised oracle: none of that fold, so that it may be asked about
-        those afterwards, and each with the network of the judge that never saw it."""
+        """Draws the images of one pass of training network ``fold`` of an amortised oracle.
+
+        None is in that fold, so that the network may be asked about those images afterwards; each comes with the
+        index of the judge's network that was not trained on it.
+        """
         train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        return UnseenImages(train.images[chosen], np.asarray(train.labels[chosen]), np.asarray(train.folds[chosen]))
+        rows = rng.permutation(np.flatnonzero(train.folds != fold))
+        return UnseenImages(train.images[rows], np.asarray(train.labels[rows]), np.asarray(train.folds[rows]))
 
     def load(self, split: Split) -> GlimpseDataset:
-        """A split, built into the cache on first use and memory-mapped from there."""
+        """Returns a split, built into the cache on first use and memory-mapped from there.
+
+        Raises:
+            ConfigurationError: if there is no such split.
+            DatasetError: if a file of the data set is missing or damaged.
+        """
         if split not in get_args(Split) or (split not in PUBLIC_SPLITS and self.num_folds > 1):
             raise ConfigurationError(f"split={split!r} of {self.name} must be one of {', '.join(PUBLIC_SPLITS)}.")
         count = self.size(split)
@@ -256,7 +264,7 @@ class DataSource(ABC):
 
 
 def folds_by_class(labels: np.ndarray, num_folds: int) -> np.ndarray:
-    """(N,) int64: the j-th image of each class goes to fold j mod ``num_folds``."""
+    """Assigns the j-th image of each class to fold j mod ``num_folds``: (N,) int64."""
     folds = np.empty(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)

@@ -1,7 +1,6 @@
 """CelebA-HQ: photographs of faces with 40 binary attributes, as CelebAMask-HQ publishes them."""
 
 import os
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,8 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented
-from glimpse_env.datasets.base import (
-    PUBLIC_SPLITS,
-    DataSource,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    data_root,
-    folds_by_class,
-)
-from glimpse_env.datasets.cropping import crop, middle_square
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
+from glimpse_env.datasets.images import PhotographSource
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -31,17 +20,15 @@ PROTOCOL = 1
 SIZE = 224
 """Side of an image in pixels."""
 NUM_IMAGES = 30_000
-"""Images that are published."""
-FEWEST = 60
-"""Images of which every split has some."""
+"""Number of published images."""
+MIN_IMAGES = 60
+"""Fewest images that leave some for every split."""
 ATTRIBUTE_FILE = "CelebAMask-HQ-attribute-anno.txt"
 IMAGE_FOLDER = "CelebA-HQ-img"
 FOLDER = "CelebAMask-HQ"
-PASS = 6000
-"""Most images in one pass of training a network; more would need gigabytes of memory."""
 
 
-class CelebAHQ(DataSource):
+class CelebAHQ(PhotographSource):
     """The released CelebAMask-HQ folder: 224 x 224 RGB, one attribute; five glimpses of 16 x 16.
 
     Locations are the paper's (arXiv 1906.05462): 50 x 50, 4 or 5 pixels apart. So are the splits, by the images' ids:
@@ -67,6 +54,7 @@ class CelebAHQ(DataSource):
     geometry = Geometry(image_size=SIZE, glimpse_size=16, stride=(SIZE - 16) / 49, num_glimpses=5)
     image_shape = (SIZE, SIZE, 3)
     num_folds = 3
+    images_per_pass = 6000  # more would need gigabytes of memory
 
     def __init__(
         self,
@@ -77,7 +65,7 @@ class CelebAHQ(DataSource):
     ) -> None:
         self.root = path_or_none("root", root)
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
-        self.num_images = whole_number("num_images", num_images, FEWEST, NUM_IMAGES)
+        self.num_images = whole_number("num_images", num_images, MIN_IMAGES, NUM_IMAGES)
         self.folder = _find_folder(data_root(self.root))
         table = _AttributeFile(self.folder / ATTRIBUTE_FILE)
         one_of("attribute", attribute, table.names)
@@ -100,49 +88,20 @@ class CelebAHQ(DataSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the attribute's labels, the images' sizes in bytes and the arguments; not of where ``root`` is."""
+        """Fingerprint of the attribute's labels, the images' sizes in bytes and the arguments, but not of ``root``."""
         arguments = {name: value for name, value in self.options.items() if name != "root"}
         return digest(self.name, PROTOCOL, arguments, self._labels, self._bytes)
 
     def size(self, split: Split) -> int:
         return len(self._ids(split))
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def labels_of(self, split: Split) -> np.ndarray:
         ids = self._ids(split)
-        labels[:] = self._labels[ids.start : ids.stop]
-        if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index, identity in enumerate(ids):
-            path = self._path(identity)
-            try:
-                photograph = read_photograph(path, upright=True)
-            except ValueError as error:
-                raise DatasetFormatError(
-                    f"{path} is not a readable image ({error}); unpack it again from CelebAMask-HQ.zip."
-                ) from error
-            images[index] = crop(photograph, middle_square(photograph.size), SIZE)
-            progress(1)
+        return self._labels[ids.start : ids.stop]
 
-    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class, at most :data:`PASS` of them; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))[:PASS]
-        return augmented(train, chosen, rng, mirror=True)
-
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class, at most :data:`PASS` of them; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))[:PASS]
-        changed = augmented(train, chosen, rng, mirror=True)
-        return UnseenImages(changed.images, changed.labels, np.asarray(train.folds[chosen]))
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        path = self._path(self._ids(split)[index])
+        return path, str(path), "unpack it again from CelebAMask-HQ.zip"
 
     def _ids(self, split: Split) -> range:
         val, test = self.num_images * 9 // 10, self.num_images * 9 // 10 + self.num_images // 60
@@ -153,20 +112,20 @@ class CelebAHQ(DataSource):
         return self.folder / IMAGE_FOLDER / f"{identity}.jpg"
 
     def _sizes_in_bytes(self) -> np.ndarray:
-        """(num_images,) int64: of the image files."""
+        """Returns the sizes of the image files, (num_images,) int64."""
         try:
             with os.scandir(self.folder / IMAGE_FOLDER) as entries:
-                found = {entry.name: entry.stat().st_size for entry in entries}
+                bytes_of = {entry.name: entry.stat().st_size for entry in entries}
         except OSError as error:
             raise DatasetNotFoundError(
                 f"CelebA-HQ has no images: {error.filename} cannot be read ({error.strerror}); {_REMEDY}"
             ) from error
-        sizes = np.array([found.get(f"{identity}.jpg", -1) for identity in range(self.num_images)], dtype=np.int64)
+        sizes = np.array([bytes_of.get(f"{identity}.jpg", -1) for identity in range(self.num_images)], dtype=np.int64)
         missing = np.flatnonzero(sizes < 0)
         if len(missing):
             raise DatasetFormatError(
                 f"{self._path(int(missing[0]))} is missing, as are {len(missing) - 1} others of the {self.num_images} "
-                f"images; unpack them again, or ask for fewer with num_images, at least {FEWEST}."
+                f"images; unpack them again, or ask for fewer with num_images, at least {MIN_IMAGES}."
             )
         return sizes
 
@@ -198,7 +157,7 @@ class _AttributeFile:
         self.names = tuple(self._lines[1].split())
 
     def labels(self, attribute: str, count: int) -> np.ndarray:
-        """(count,) int64: 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0."""
+        """Returns 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0: (count,) int64."""
         if count > self._count:
             raise DatasetFormatError(
                 f"{self._path}:1: this is a part of CelebA-HQ, {self._count} images of num_images={count}; get the "

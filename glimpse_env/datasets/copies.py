@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.files import cache_folder, digest, whole_file
 
-CHUNK = 64
+IMAGES_PER_CHUNK = 64
 """Images copied at a time."""
 
 
@@ -22,7 +22,7 @@ class ImageCopy:
     right: int = 0
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Copies (N, H, W, C) of images (N, H, W, C); the original is handed on as it is."""
+        """Copies images (N, H, W, C); the original is returned as it is."""
         if self.mirrored:
             images = images[:, :, ::-1]
         for axis, shift in ((1, self.down), (2, self.right)):
@@ -36,8 +36,12 @@ ORIGINAL = ImageCopy()
 
 
 def copies_of(mirrored: bool, shift: int) -> tuple[ImageCopy, ...]:
-    """The original first; with ``shift`` also moved by so many pixels in each of the four directions; then, where
-    ``mirrored``, the mirror images of all these."""
+    """Returns the ways to copy an image: the original first.
+
+    Args:
+        mirrored: whether to add the mirror images of all others.
+        shift: pixels by which further copies are moved in each of the four directions; 0 for none.
+    """
     moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
     return tuple(
         ImageCopy(flip, down, right) for flip in ([False, True] if mirrored else [False]) for down, right in moves
@@ -45,12 +49,12 @@ def copies_of(mirrored: bool, shift: int) -> tuple[ImageCopy, ...]:
 
 
 def named(copies: tuple[ImageCopy, ...]) -> list[dict[str, int]]:
-    """The copies as JSON values."""
+    """Returns the copies as JSON values."""
     return [asdict(copy) for copy in copies]
 
 
 def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[ImageCopy, ...]) -> np.ndarray:
-    """Every copy of the images ``rows`` (n,): (copies * n, H, W, C) uint8, memory-mapped from the cache.
+    """Returns every copy of the images ``rows`` (n,): (copies * n, H, W, C) uint8, memory-mapped from the cache.
 
     Copy c of image ``rows[i]`` is entry c * n + i.
     """
@@ -62,10 +66,10 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
             with tqdm(total=len(array), desc=f"{dataset.name}/{dataset.split}: copies", unit="img") as bar:
                 for c, copy in enumerate(copies):
-                    for start in range(0, len(rows), CHUNK):
-                        part = copy(dataset.images[rows[start : start + CHUNK]])
+                    for start in range(0, len(rows), IMAGES_PER_CHUNK):
+                        part = copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]])
                         array[c * len(rows) + start :][: len(part)] = part
                         bar.update(len(part))
             array.flush()
-    found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return found
+    copied: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return copied

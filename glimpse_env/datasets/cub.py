@@ -12,18 +12,8 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented, augmented_unseen
-from glimpse_env.datasets.base import (
-    PUBLIC_SPLITS,
-    DataSource,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    data_root,
-    folds_by_class,
-)
-from glimpse_env.datasets.cropping import Box, crop, letterbox, parts_in_crop
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
+from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -38,14 +28,14 @@ FULL_SIZE = 224
 CONTEXT = 1.5
 """Side of the square around the bird, in longer box sides."""
 VAL_EVERY, VAL_FIRST = 10, 4
-"""Of each class's official training images, in the order of their ids, which go to ``val``."""
+"""Every tenth of each class's official training images, from the fifth on in the order of ids, goes to ``val``."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Cell(Generic[T]):
-    """What a text file says of one id."""
+    """The entry of one id in a text file, and its line number."""
 
     line: int
     value: T
@@ -56,14 +46,14 @@ _Table = dict[int, _Cell[T]]
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the text files say of one image."""
+    """One image as the text files describe it."""
 
     identity: int
     """The image's id."""
     file: str
-    """Below ``images/``."""
+    """Path below ``images/``."""
     line: int
-    """In images.txt."""
+    """Line number in images.txt."""
     label: int
     split: Split
     box: Box
@@ -72,7 +62,7 @@ class _Entry:
     """(P, 3) float64: row and column in the photograph's pixels, and 1 where visible, else 0."""
 
 
-class CUB200(DataSource):
+class CUB200(PhotographSource):
     """The released CUB_200_2011 folder, whole or with any choice of species and images.
 
     An image is a square of side 1.5 x the longer box side, centred on the box, clipped to the photograph
@@ -135,7 +125,7 @@ class CUB200(DataSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the text files' content and the images' sizes in bytes.
+        """Fingerprint of the text files' content and the images' sizes in bytes.
 
         Raises:
             DatasetNotFoundError: naming the file and its line in images.txt, if an image is missing.
@@ -150,43 +140,26 @@ class CUB200(DataSource):
             [self.name, PROTOCOL, self.num_folds, self.class_names, self.part_names], content, np.stack(parts)
         )
 
-    def size(self, split: Split) -> int:
-        return len(self._entries[split])
-
     def image_ids(self, split: Split) -> np.ndarray:
-        """(N,) int64, ascending: the original ids, as in images.txt, of the images of a split."""
+        """Returns the original ids, as in images.txt, of the images of a split: (N,) int64, ascending."""
         return np.array([entry.identity for entry in self._entries[split]], dtype=np.int64)
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        entries = self._entries[split]
-        labels[:] = [entry.label for entry in entries]
-        if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index, entry in enumerate(entries):
-            images[index], box = self._square(self._photograph(entry), entry)
-            parts[index] = parts_in_crop(entry.parts, box, self.image_shape[0])
-            progress(1)
+    def labels_of(self, split: Split) -> np.ndarray:
+        return np.array([entry.label for entry in self._entries[split]], dtype=np.int64)
 
-    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        entry = self._entries[split][index]
+        path = self._path(entry)
+        return path, f"{path}, named in {self.folder / 'images.txt'}:{entry.line},", _REMEDY
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented_unseen`."""
-        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
+    def square_of(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+        entry = self._entries[split][index]
+        photograph = self.read(split, index, upright=False)  # boxes and parts are in the pixels as they are stored
+        pixels, box = self._square(photograph, entry)
+        return pixels, parts_in_crop(entry.parts, box, self.image_shape[0])
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
-        """The pixels shown of a photograph, and the box of it that they are."""
+        """Returns the square image made from a photograph, and its box in the photograph."""
         try:
             box = crop_box(entry.box, photograph.size)
         except ValueError as error:
@@ -196,7 +169,7 @@ class CUB200(DataSource):
         return crop(photograph, box, SIZE), box
 
     def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
-        """The images of the chosen species by split, in the order of their ids."""
+        """Reads the images of :attr:`species` by split, in the order of their ids."""
         folder = self.folder
         files = _read_table(folder / "images.txt", _text)
         labels = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
@@ -241,16 +214,6 @@ class CUB200(DataSource):
             )
         return path
 
-    def _photograph(self, entry: _Entry) -> Image.Image:
-        path = self._path(entry)
-        try:
-            return read_photograph(path, upright=False)  # boxes and parts are in the pixels as they are stored
-        except ValueError as error:
-            raise DatasetFormatError(
-                f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is not a readable image "
-                f"({error}); {_REMEDY}."
-            ) from error
-
 
 class CUBFull(CUB200):
     """CUB-200-2011 with nothing cropped: the bird has to be found first.
@@ -268,10 +231,10 @@ class CUBFull(CUB200):
 
 
 def crop_box(box: Box, size: tuple[int, int]) -> Box:
-    """The paper's crop: a square of 1.5 x the longer side of ``box``, centred on it, clipped to the image.
+    """Returns the paper's crop: a square of 1.5 x the longer side of ``box``, centred on it, clipped to the image.
 
     Args:
-        box: of the bird, in pixels.
+        box: the box around the bird, in pixels.
         size: width and height of the image in pixels.
 
     Raises:
@@ -315,14 +278,14 @@ def _choose(species: Sequence[int] | None, classes: _Table[str], folder: Path) -
 
 
 def _class_name(folder_name: str) -> str:
-    """``001.Black_footed_Albatross`` to ``Black footed Albatross``."""
+    """Converts ``001.Black_footed_Albatross`` to ``Black footed Albatross``."""
     return folder_name.lstrip("0123456789").removeprefix(".").replace("_", " ")
 
 
 def _lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
-    """The lines of a text file that are not blank, numbered from 1 and parsed.
+    """Yields the lines of a text file that are not blank, numbered from 1 and parsed.
 
-    ``parse`` says what is wrong with a line by a ValueError.
+    ``parse`` raises a ValueError that says what is wrong with a line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -361,7 +324,7 @@ def _read_table(path: Path, convert: Callable[[str], T], known: Collection[int] 
 
 
 def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dict[int, np.ndarray]:
-    """(P, 3) float64 for each image, as in :class:`_Entry`."""
+    """Reads the parts of each image, (P, 3) float64, as in :class:`_Entry`."""
     column = {identity: index for index, identity in enumerate(part_ids)}
 
     def parse(line: str) -> tuple[int, int, tuple[float, float, float]]:

@@ -36,18 +36,21 @@ PROTOCOL = 1
 """Version of how images are composed; part of the fingerprint."""
 
 CANVAS = 60
+"""Side of an image in pixels."""
 DIGIT = 28
+"""Side of a digit's frame in pixels."""
 MARGIN = 4
 """Empty pixels around a digit in its frame, as in MNIST."""
 PIECE = 8
+"""Side of a piece of clutter in pixels."""
 NUM_PIECES = 4
-_MOST_GLIMPSES = 169  # as many as locations
-CHUNK = 2048
+_MAX_GLIMPSES = 169  # as many as locations
+IMAGES_PER_CHUNK = 2048
 """Images that share a random generator."""
-PASS = 9600
+IMAGES_PER_PASS = 9600
 """Most images of a fold in one pass of training an amortised oracle."""
 SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
-"""A split's place in here is its part of the seed."""
+"""Splits whose position in here is part of the seed of their images."""
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,15 @@ class ClutteredDigits(DataSource):
     image_shape = (CANVAS, CANVAS, 1)
     num_folds = 2
     placements: dict[Split, int]
-    """Images made of each digit of a split, each with a place and clutter of its own."""
+    """Number of images made of each digit of a split, each with a place and clutter of its own."""
     _defaults: ClassVar[dict[str, Any]] = {"num_glimpses": geometry.num_glimpses}
-    """Of options that are told where they are chosen only: data sets without them are what they always were."""
+    """Defaults of the options that enter fingerprint and :attr:`options` only where they differ from these: data sets
+    made before there were such options keep their fingerprints."""
 
     def __init__(self, seed: int, num_glimpses: int) -> None:
         self.seed = whole_number("seed", seed, 0)
         self.geometry = replace(
-            self.geometry, num_glimpses=whole_number("num_glimpses", num_glimpses, 1, _MOST_GLIMPSES)
+            self.geometry, num_glimpses=whole_number("num_glimpses", num_glimpses, 1, _MAX_GLIMPSES)
         )
 
     @cached_property
@@ -122,7 +126,7 @@ class ClutteredDigits(DataSource):
 
     @property
     def _chosen(self) -> dict[str, Any]:
-        """Those of :attr:`_defaults` that are otherwise here."""
+        """The options that differ from :attr:`_defaults`."""
         own = {"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]}
         return {name: own[name] for name, usual in self._defaults.items() if own[name] != usual}
 
@@ -159,14 +163,14 @@ class ClutteredDigits(DataSource):
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
         pool = self.pools["train"]
-        found = []
+        by_fold = []
         for other in range(self.num_folds):
             if other != fold:
                 members = np.flatnonzero(pool.folds == other)
-                digits = rng.permutation(np.tile(members, self.placements["train"]))[:PASS]
+                digits = rng.permutation(np.tile(members, self.placements["train"]))[:IMAGES_PER_PASS]
                 images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-                found.append((images, pool.labels[digits], pool.folds[digits]))
-        return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+                by_fold.append((images, pool.labels[digits], pool.folds[digits]))
+        return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*by_fold, strict=True)))
 
     def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
         return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
@@ -181,7 +185,7 @@ class ClutteredMNIST(ClutteredDigits):
     Args:
         root: folder with the four IDX files, gzipped or not, or with such a folder called ``mnist``,
             ``MNIST`` or ``MNIST/raw``; default ``GLIMPSE_DATA``.
-        seed: of places and clutter.
+        seed: seed of the places and the clutter.
         num_glimpses: T.
         placements: images made of each training digit.
 
@@ -247,7 +251,7 @@ class Digits(ClutteredDigits):
     ``train`` (4 images each), 10 % ``val`` (3 each) and 30 % ``test`` (2 each), whatever the seed.
 
     Args:
-        seed: of places and clutter.
+        seed: seed of the places and the clutter.
         num_glimpses: T.
 
     Raises:
@@ -270,10 +274,10 @@ class Digits(ClutteredDigits):
         tenth = folds_by_class(labels, 10)
         shares: dict[Split, np.ndarray] = {"train": tenth < 6, "val": tenth == 6, "test": tenth > 6}
         pools: dict[Split, DigitPool] = {}
-        for split, chosen in shares.items():
-            images = np.stack([_enlarge(digit) for digit in small[chosen]])
-            folds = self._folds(split, labels[chosen])
-            pools[split] = DigitPool(images, labels[chosen], folds)
+        for split, members in shares.items():
+            images = np.stack([_enlarge(digit) for digit in small[members]])
+            folds = self._folds(split, labels[members])
+            pools[split] = DigitPool(images, labels[members], folds)
         return pools
 
 
@@ -342,14 +346,14 @@ _IDX_NAMES = tuple(
 def _find_idx_files(root: Path) -> dict[str, Path]:
     folders = [root, root / "mnist", root / "MNIST", root / "MNIST" / "raw"]
     for folder in folders:
-        found = {
+        files = {
             key: path
             for key, name in _IDX_NAMES
             for path in (folder / name, folder / f"{name}.gz")
             if os.path.isfile(path)
         }
-        if len(found) == len(_IDX_NAMES):
-            return found
+        if len(files) == len(_IDX_NAMES):
+            return files
     raise DatasetNotFoundError(
         f"MNIST's four IDX files ({_IDX_NAMES[0][1]}.gz, ...) were not found in "
         f"{', '.join(map(str, folders))}; run `python scripts/download_data.py mnist` or set GLIMPSE_DATA "
@@ -358,17 +362,17 @@ def _find_idx_files(root: Path) -> dict[str, Path]:
 
 
 def _squares(images: np.ndarray, corners: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The index of N squares, (N, side, side), in an array of images, by their (N,) images and (N, 2) corners."""
+    """Returns the index of N squares, (N, side, side), in an array of images, by (N,) images and (N, 2) corners."""
     rows, cols = np.ogrid[:side, :side]
     return images[:, None, None], corners[:, 0, None, None] + rows, corners[:, 1, None, None] + cols
 
 
 def _chunks(indices: np.ndarray) -> list[np.ndarray]:
-    return [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    return [indices[start : start + IMAGES_PER_CHUNK] for start in range(0, len(indices), IMAGES_PER_CHUNK)]
 
 
 def _enlarge(digit: np.ndarray) -> np.ndarray:
-    """(8, 8) values 0..16 to a (28, 28) uint8 image."""
+    """Enlarges a digit (8, 8) of values 0..16 to a (28, 28) uint8 image."""
     side = DIGIT - 2 * MARGIN
     image = Image.fromarray(np.rint(digit * (255 / 16)).astype(np.uint8))
     return np.pad(np.asarray(image.resize((side, side), Image.Resampling.BICUBIC)), MARGIN)

@@ -20,7 +20,7 @@ from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNo
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 30.0
-"""Seconds without an answer after which a server counts as gone."""
+"""Seconds to wait for a server's answer."""
 BLOCK = 1 << 16
 """Bytes written at a time."""
 
@@ -30,13 +30,13 @@ class Remote:
     """A published data set."""
 
     base_url: str
-    """Of the folder that has the files."""
+    """Address of the folder that has the files."""
     checksums: Mapping[str, str]
-    """By file name, as ``"md5:..."``."""
+    """Checksums by file name, as ``"md5:..."``."""
     folder: str
-    """Where the data set ends up, below the data root."""
+    """Folder of the data set below the data root."""
     unpacked: str | None = None
-    """Where the one file is a tar archive with ``folder`` in it: a file in that folder to know it by."""
+    """Name of a file that must be in ``folder``, where the one remote file is a tar archive of it; else None."""
 
 
 REGISTRY: Mapping[str, Remote] = {
@@ -70,10 +70,10 @@ def download(
     An interrupted download leaves ``*.part`` files, which the next call continues where the server can.
 
     Args:
-        name: of the data set, a key of ``registry``.
+        name: the data set, a key of ``registry``.
         root: folder to put it in; default ``GLIMPSE_DATA``, else a per-user cache folder.
-        url: of a mirror: the folder that has the same files, or the archive itself; default the publisher's.
-        registry: what can be fetched.
+        url: a mirror: the folder that has the same files, or the archive itself; default the publisher's.
+        registry: the data sets that can be fetched.
 
     Returns:
         The data set's folder.
@@ -111,7 +111,7 @@ def extract(archive: Path, target: Path, proof: str) -> None:
     Args:
         archive: compressed or not.
         target: must not exist.
-        proof: a file that the folder must have, to be known by.
+        proof: name of a file that the folder must have.
 
     Raises:
         DatasetFormatError: if the archive is damaged, has no such folder, or a member would be written
@@ -151,7 +151,7 @@ def _fetch(base_url: str, file: str, checksum: str, folder: Path) -> Path:
 
 
 class _Resuming:
-    """Downloads for pooch by way of a file that stays when a download breaks off, to be continued later."""
+    """A downloader for pooch that keeps what it has when a download breaks off, and continues it later."""
 
     def __init__(self, part: Path) -> None:
         self.part = part

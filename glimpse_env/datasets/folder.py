@@ -1,7 +1,6 @@
 """Any folder of images in class subfolders: the layout of torchvision's ``ImageFolder``."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +9,8 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import flag, path_or_none, whole_number
-from glimpse_env.datasets.augmentation import augmented, augmented_unseen
-from glimpse_env.datasets.base import (
-    PUBLIC_SPLITS,
-    DataSource,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    folds_by_class,
-)
-from glimpse_env.datasets.cropping import crop, middle_square
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.base import PUBLIC_SPLITS, Split
+from glimpse_env.datasets.images import PhotographSource
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry, LocationGrid
@@ -30,21 +20,21 @@ PROTOCOL = 1
 
 _SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
 SUFFIXES = frozenset(_SUFFIXES.split())
-"""Of image files, in capitals too; other files are skipped."""
+"""Suffixes of image files, in capitals too; other files are skipped."""
 SHARES: dict[Split, float] = {"test": 0.2, "val": 0.1}
-"""Of each class's images, for a split that has no folder of its own."""
-LARGEST = 1024
-"""Side of an image in pixels at most."""
+"""Share of each class's images that becomes a split without a folder of its own."""
+MAX_SIZE = 1024
+"""Largest side of an image in pixels."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """An image."""
+    """An image file."""
 
     folder: Path
-    """That has the class's subfolder."""
+    """Folder that has the class's subfolder."""
     place: str
-    """Below ``folder``, with slashes: the class, perhaps further folders, and the file."""
+    """Path below ``folder``, with slashes: the class, perhaps further folders, and the file."""
     label: int
 
     @property
@@ -52,7 +42,7 @@ class _File:
         return self.folder / self.place
 
 
-class ImageFolder(DataSource):
+class ImageFolder(PhotographSource):
     """Photographs from ``root/<class>/``, or from ``root/train/<class>/`` beside ``root/val/`` or ``root/test/``.
 
     The largest square in the middle of each image is resized to ``size`` with antialiasing; how files become RGB is
@@ -96,7 +86,7 @@ class ImageFolder(DataSource):
                 f"root={root!r} must name the folder of your images, one subfolder a class: root='photos' in "
                 "gymnasium.make, --root photos in a script."
             )
-        size = whole_number("size", size, 1, LARGEST)
+        size = whole_number("size", size, 1, MAX_SIZE)
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
         grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
         self.geometry = Geometry(
@@ -136,7 +126,7 @@ class ImageFolder(DataSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the files' places below ``root``, their sizes in bytes and the arguments; not of where ``root`` is.
+        """Fingerprint of the files' paths below ``root``, their sizes in bytes and the arguments, but not of ``root``.
 
         Raises:
             DatasetNotFoundError: naming a file that is gone.
@@ -150,43 +140,15 @@ class ImageFolder(DataSource):
             raise DatasetNotFoundError(f"{error.filename} is gone; make the data set again.") from error
         return digest([self.name, PROTOCOL, self.class_names], arguments, content)
 
-    def size(self, split: Split) -> int:
-        return len(self._files[split])
+    def labels_of(self, split: Split) -> np.ndarray:
+        return np.array([file.label for file in self._files[split]], dtype=np.int64)
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        labels[:] = [file.label for file in self._files[split]]
-        if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index, file in enumerate(self._files[split]):
-            try:
-                photograph = read_photograph(file.path, upright=True)
-            except ValueError as error:
-                raise DatasetFormatError(
-                    f"{file.path} is not a readable image ({error}); remove or replace it."
-                ) from error
-            images[index] = crop(photograph, middle_square(photograph.size), self.image_shape[0])
-            progress(1)
-
-    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """As in the base class; see :func:`augmented`."""
-        train = self.load("train")
-        chosen = rng.permutation(np.flatnonzero(train.folds != fold))
-        return augmented(train, chosen, rng, mirror=self.mirror_symmetric)
-
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        """As in the base class; see :func:`augmented_unseen`."""
-        return augmented_unseen(self.load("train"), fold, rng, mirror=self.mirror_symmetric)
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        path = self._files[split][index].path
+        return path, str(path), "remove or replace it"
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
-        """The classes, and the images of each split in the order of their hashes."""
+        """Returns the classes, and the images of each split in the order of their hashes."""
         root = self.folder
         given: dict[Split, Path] = {split: root / split for split in PUBLIC_SPLITS if os.path.isdir(root / split)}
         if "train" not in given or len(given) == 1:  # then it is a class called train
@@ -224,12 +186,12 @@ class ImageFolder(DataSource):
 
 
 def _subfolders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, in order, without hidden ones."""
+    """Returns the sorted names of the folders in a folder, without hidden ones."""
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _files_of(folder: Path, classes: list[str]) -> list[_File]:
-    """The images in the subfolders of ``folder``, in the order of their hashes.
+    """Returns the images in the subfolders of ``folder``, in the order of their hashes.
 
     Raises:
         DatasetFormatError: if there is none, or a subfolder is none of ``classes``.

@@ -31,7 +31,7 @@ def make_source(name: str, /, **options: Any) -> DataSource:
     """
     if options.get("root", ...) is None:
         del options["root"]
-    if name in PRESETS and PRESETS[name].first_of:
+    if isinstance(name, str) and name in PRESETS and PRESETS[name].first_of:
         return _first_of(*PRESETS[name].first_of, **options)
     kind = DATASETS[name]
     try:

@@ -13,14 +13,14 @@ from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.judge.artifacts import ArtifactKind, identity_of
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.sensing.geometry import Geometry, LocationGrid
-from glimpse_env.sensing.pyramid import cut_on_grid
+from glimpse_env.sensing.sensor import cut_on_grid
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class JudgeCard:
-    """What a judge was made from and how well it does; kept as JSON beside the weights."""
+    """Origin and scores of a judge, kept as JSON beside the weights."""
 
     dataset: str
     """Name of the data set."""

@@ -24,22 +24,22 @@ _PLANS: dict[tuple[int, int], Plan] = {
     (16, 4): ((4, 2, 1 / 4), (3, 2, 1 / 2), (3, 1, 1.0)),
     (12, 4): ((3, 1, 1 / 6), (4, 2, 1 / 3), (2, 2, 2 / 3), (2, 1, 1.0)),
 }
-"""Plans by glimpse size and stride that were chosen by hand, among them those of the shipped judges."""
-_MAX_TAIL = 4
-"""Convolutions of stride 1 at the end of a plan, at most."""
+"""By glimpse size and stride: plans chosen by hand, the shipped judges' among them."""
+_MAX_UNSTRIDED = 4
+"""Most convolutions of stride 1 at the end of a plan."""
 
 
 def encoder_plan(glimpse_size: int, stride: float) -> Plan:
-    """Returns convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
+    """Plans convolutions with the glimpse as their receptive field and the grid's stride as their total stride.
 
-    So a dense pass and a pass per glimpse agree:
+    That is what makes a dense pass and a pass a glimpse agree:
 
         1 + sum_i (kernel_i - 1) j_i = glimpse_size  with  j_i = prod_{k < i} stride_k,  prod_i stride_i = stride
 
     Each prime factor of the stride has a convolution, whose kernel overlaps by a pixel where the glimpse is large
-    enough; what the glimpse is larger becomes convolutions of stride 1 behind them, and larger kernels. Where the
-    stride is larger than the glimpse the last convolution has what is left of it. Of a stride that is no whole number
-    the whole part counts, and there is no dense pass.
+    enough; the rest of the glimpse size becomes convolutions of stride 1 behind them, and larger kernels. Where the
+    stride is larger than the glimpse, the last convolution has the rest of the stride. Of a stride that is no whole
+    number the whole part counts, and there is no dense pass.
 
     Raises:
         ConfigurationError: unless the glimpse size is a whole number of at least 1 and the stride at least 1.
@@ -59,7 +59,7 @@ def encoder_plan(glimpse_size: int, stride: float) -> Plan:
     for i in reversed(range(len(strides))):
         more, rest = divmod(rest, jumps[i])
         kernels[i] += more
-    behind = min(_MAX_TAIL, -(-larger // 2))  # 3 x 3 as long as that is enough
+    behind = min(_MAX_UNSTRIDED, -(-larger // 2))  # 3 x 3 as long as that is enough
     kernels += [1 + larger // behind + (i < larger % behind) for i in range(behind)]
     if not kernels:
         kernels = [1]
@@ -79,21 +79,18 @@ class PosteriorConfig:
     """The shape of a posterior network."""
 
     glimpse_size: int
-    """Side of a glimpse in pixels."""
     stride: float
-    """Stride of the grid in pixels; the convolutions have its whole part."""
+    """Stride of the grid in pixels; where it is no whole number, the convolutions have its whole part."""
     channels: int
     """Channels of a glimpse: image channels x scales."""
     num_classes: int
-    """Classes to tell apart."""
     num_parts: int = 0
     """Parts whose places are an auxiliary target in training; 0 for none."""
     features: int = 192
-    """F, width of the glimpse encoder's output."""
+    """Width of the glimpse encoder's output."""
     embedding: int = 192
     """D, width of the summed embedding."""
     hidden: int = 128
-    """Width of the head's hidden layer."""
 
 
 class GlimpsePosterior(nn.Module):
@@ -137,17 +134,17 @@ class GlimpsePosterior(nn.Module):
 
     @property
     def has_dense_pass(self) -> bool:
-        """Whether one pass over an image gives the features of all grid locations, as they are spaced evenly."""
+        """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
         return is_whole(self.config.stride)
 
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
-        """Returns features (..., F) float32 of glimpses (..., g, g, C) uint8, each encoded by itself."""
+        """Encodes glimpses (..., g, g, C) uint8, each on its own, to features (..., F) float32."""
         leading = glimpses.shape[:-3]
         pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
-        """Returns features (N, L, F) float32 of the glimpse at every grid location of images (N, H, W, C) uint8.
+        """Encodes images (N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32.
 
         Raises:
             ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
@@ -160,22 +157,18 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Returns phi (..., D) of glimpses with features (..., F) at normalised ``locations`` (..., 2)."""
+        """Computes phi from features (..., F) of glimpses at normalised ``locations`` (..., 2): embeddings (..., D)."""
         phases = locations[..., None, :] * torch.pi * 2.0 ** torch.arange(_HARMONICS)[:, None]  # (..., K, 2)
         waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
         where = self.location_embedding(torch.cat([locations, waves], dim=-1))
         return self.summand(torch.relu(self.glimpse_projection(features) + where))
 
     def logits(self, summed: Tensor) -> Tensor:
-        """Returns uncalibrated logits (..., classes) of sums of embeddings (..., D)."""
+        """Computes uncalibrated logits (..., classes) from sums of embeddings (..., D)."""
         return self.head(summed)
 
     def part_places(self, summed: Tensor) -> Tensor:
-        """Returns the parts' places (..., P, 2), in image sides, of sums of embeddings (..., D).
-
-        Raises:
-            ConfigurationError: if the network has no part head.
-        """
+        """Computes the parts' places (..., P, 2), in image sides, from sums of embeddings (..., D)."""
         if self.part_head is None:
             raise ConfigurationError("this posterior was made with num_parts=0: it has no part head.")
         return self.part_head(torch.relu(summed)).unflatten(-1, (-1, 2))
@@ -185,5 +178,5 @@ _HARMONICS = 3
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """Returns images (N, H, W, C) uint8 as (N, C, H, W) float32 in [-1, 1]."""
+    """(N, H, W, C) uint8 to (N, C, H, W) float32 in [-1, 1]."""
     return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)

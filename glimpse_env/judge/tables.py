@@ -21,10 +21,10 @@ class EmbeddingTable:
 
     Args:
         dataset: the split.
-        judge: gives the embeddings.
-        network: index k of its network.
+        judge: the judge that embeds.
+        network: k, one of its networks.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
-        copies: of each image; the first is the one that :meth:`__call__` and :meth:`summed` read.
+        copies: the copies of each image; :meth:`__call__` and :meth:`summed` read the first.
 
     Attributes:
         array: (copies * n, L, D) float16, memory-mapped; copy c of image ``rows[i]`` is entry c * n + i.
@@ -54,12 +54,12 @@ class EmbeddingTable:
         self._places[rows] = np.arange(len(rows)) * self.array.shape[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles how to make the table again, not the table."""
+        """Pickles the arguments, from which the table is made again."""
         return type(self), self._made_from
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, width of an embedding."""
         return self.array.shape[2]
 
     def __call__(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
@@ -67,19 +67,19 @@ class EmbeddingTable:
         return self._flat.numpy().take(self._places[indices] + locations, axis=0)
 
     def summed(self, indices: np.ndarray, locations: np.ndarray) -> torch.Tensor:
-        """Returns sums over t (B, D) float32 of embeddings at ``locations`` (B, t) of the images ``indices`` (B,)."""
+        """Sums over t the embeddings at ``locations`` (B, t) of the images ``indices`` (B,): (B, D) float32."""
         places = torch.from_numpy(self._places[indices][:, None] + locations)
         return functional.embedding_bag(places, self._flat, mode="sum").float()  # added up in single precision
 
 
 class TabulatedJudge:
-    """A judge's probabilities for one split from tables: without convolutions, its own up to half precision."""
+    """Answers for one split as a judge does, up to half precision, from tables and without a convolution."""
 
     def __init__(self, dataset: GlimpseDataset, judge: Judge):
         """
         Args:
             dataset: the split whose images will be judged.
-            judge: its tables are computed now if they are not in the cache.
+            judge: the judge; its tables are computed now if they are not in the cache.
         """
         self.judge, self._folds = judge, np.array(dataset.folds)
         self._tables = {}
@@ -90,7 +90,7 @@ class TabulatedJudge:
 
     @torch.inference_mode()
     def probabilities(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
-        """Returns class probabilities after t glimpses.
+        """Computes class probabilities after t glimpses.
 
         Args:
             indices: (B,) int64, images of the split.
@@ -125,5 +125,5 @@ def fill_table(
 
 
 def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:
-    """Returns what copies add to a table's key: nothing for originals only, since such tables are older than copies."""
+    """Returns what copies add to a table's key: nothing for the originals alone, so that older tables are found."""
     return [] if copies == (ORIGINAL,) else [named(copies)]

@@ -1,4 +1,4 @@
-"""What pictures are made of: a canvas, the colours, and the pieces that several pictures share."""
+"""A canvas to draw on, the colours, and the pieces that several pictures share."""
 
 import math
 from collections.abc import Sequence
@@ -21,38 +21,38 @@ BEST: Colour = (236, 40, 130)
 HEAT = np.array(
     [(253, 231, 37), (122, 209, 81), (34, 168, 132), (42, 120, 142), (65, 68, 135), (68, 1, 84)], dtype=np.float64
 )
-"""From the lowest to the highest value of a map: viridis, bright where it is best to look."""
+"""Colours from the lowest to the highest value of a map: viridis, bright where it is best to look."""
 
 ROW = 47
 """Height of a class in :func:`draw_bars`."""
 
-_FINE = 2
-"""Pictures are drawn this many times as large and then reduced."""
+_OVERSAMPLING = 2
+"""Factor by which pictures are drawn larger and then reduced."""
 
 
 class Canvas:
-    """A picture in the making, ``width`` x ``height`` units; all coordinates are units from its top-left corner."""
+    """A picture that is being drawn, ``width`` x ``height`` units; coordinates are units from its top-left corner."""
 
     def __init__(self, width: float, height: float, zoom: float = 1.0):
         """
         Args:
             width, height: in units.
-            zoom: pixels of the finished picture a unit.
+            zoom: pixels per unit in the finished picture.
         """
-        self._fine = _FINE * zoom
-        size = (round(width * zoom) * _FINE, round(height * zoom) * _FINE)
+        self._scale = _OVERSAMPLING * zoom
+        size = (round(width * zoom) * _OVERSAMPLING, round(height * zoom) * _OVERSAMPLING)
         self._picture = Image.new("RGB", size, BACKGROUND)
         self._draw = ImageDraw.Draw(self._picture)
 
     def finished(self) -> np.ndarray:
-        """(height * zoom, width * zoom, 3) uint8."""
-        return np.asarray(self._picture.reduce(_FINE))
+        """Returns the picture, (height * zoom, width * zoom, 3) uint8."""
+        return np.asarray(self._picture.reduce(_OVERSAMPLING))
 
     def image(self, place: tuple[float, float], pixels: np.ndarray, side: float) -> None:
-        """(H, W, 3) uint8 enlarged to a square of ``side``, its top-left corner at ``place``."""
-        size = round(side * self._fine)
+        """Draws an image (H, W, 3) uint8 as a square of ``side``, its top-left corner at ``place``."""
+        size = round(side * self._scale)
         enlarged = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
-        self._picture.paste(enlarged, (round(place[0] * self._fine), round(place[1] * self._fine)))
+        self._picture.paste(enlarged, (round(place[0] * self._scale), round(place[1] * self._scale)))
 
     def box(
         self,
@@ -63,26 +63,26 @@ class Canvas:
         width: float = 1,
         radius: float = 0,
     ) -> None:
-        """A rectangle over ``box`` (left, top, right, bottom), its outline inside."""
-        left, top, right, bottom = (round(value * self._fine) for value in box)
+        """Draws a rectangle over ``box`` (left, top, right, bottom), its outline inside."""
+        left, top, right, bottom = (round(value * self._scale) for value in box)
         self._draw.rounded_rectangle(
             (left, top, right - 1, bottom - 1),
-            radius * self._fine,
+            radius * self._scale,
             fill=fill,
             outline=outline,
-            width=round(width * self._fine),
+            width=round(width * self._scale),
         )
 
     def text(self, place: tuple[float, float], text: str, size: int, colour: Colour, anchor: str = "la") -> None:
-        """``anchor`` as Pillow's: which point of the text is at ``place``."""
-        left, top = place[0] * self._fine, place[1] * self._fine
+        """Draws text; ``anchor``, as in Pillow, is the point of the text that is at ``place``."""
+        left, top = place[0] * self._scale, place[1] * self._scale
         self._draw.text((left, top), text, colour, self._font(size), anchor=anchor)
 
     def text_width(self, text: str, size: int) -> float:
-        return self._draw.textlength(text, self._font(size)) / self._fine
+        return self._draw.textlength(text, self._font(size)) / self._scale
 
     def fitted(self, text: str, size: int, width: float) -> str:
-        """``text``, cut to ``width``."""
+        """Returns ``text``, cut to ``width``."""
         if self.text_width(text, size) <= width:
             return text
         while text and self.text_width(text + "...", size) > width:
@@ -90,7 +90,7 @@ class Canvas:
         return text.rstrip() + "..."
 
     def _font(self, size: int) -> Any:
-        pixels = max(round(size * self._fine), 1)
+        pixels = max(round(size * self._scale), 1)
         if pixels not in _FONTS:
             _FONTS[pixels] = ImageFont.load_default(pixels)
         return _FONTS[pixels]
@@ -100,10 +100,10 @@ _FONTS: dict[int, Any] = {}
 
 
 def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: float) -> tuple[np.ndarray, np.ndarray]:
-    """A map as colours, a cell around the centre of each location's glimpse.
+    """Colours a map, a cell around the centre of each location's glimpse.
 
     Args:
-        epe_map: (L,) a value at each location of a square grid, row-major.
+        epe_map: (L,): a value at each location of a square grid, row-major.
         size: H = W, of the image in pixels.
         glimpse_size: in pixels.
         stride: pixels between neighbouring locations.
@@ -117,28 +117,28 @@ def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: float) -> tu
     edges = _cell_edges(side, glimpse_size, stride)
     cells = edges.searchsorted(np.arange(size), side="right") - 1  # (H,), -1 and side outside the map
     inside = (cells >= 0) & (cells < side)
-    shown = colours[np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))]
-    return shown, (inside[:, None] & inside)[..., None]
+    pixels = colours[np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))]
+    return pixels, (inside[:, None] & inside)[..., None]
 
 
 def heat_cell(location: int, side: int, glimpse_size: int, stride: float) -> np.ndarray:
-    """(4,) left, top, right, bottom in pixels of the image: the cell of a location in :func:`heat`."""
+    """Returns the cell of a location in :func:`heat`: left, top, right, bottom in pixels of the image, (4,) int64."""
     row, col = divmod(location, side)
     edges = _cell_edges(side, glimpse_size, stride)
     return edges[[col, row, col + 1, row + 1]]
 
 
 def _cell_edges(side: int, glimpse_size: int, stride: float) -> np.ndarray:
-    """(side + 1,) int64: the pixels, down or across, at which the cells of :func:`heat` begin, and the last one ends.
+    """Returns the pixels, down or across, at which the cells of :func:`heat` begin, and the last one ends.
 
-    A pixel belongs to the cell that has its middle.
+    (side + 1,) int64; a pixel belongs to the cell that has its middle.
     """
     starts = (glimpse_size - stride) / 2 + np.arange(side + 1) * max(stride, 1)
     return np.ceil(starts - 0.5).astype(np.int64)
 
 
 def draw_ramp(canvas: Canvas, left: float, top: float, right: float, bottom: float) -> None:
-    """The scale of colours of :func:`heat`, lowest on the left."""
+    """Draws the scale of colours of :func:`heat`, lowest on the left."""
     count = round(right - left)
     for x in range(count):
         canvas.box((left + x, top, left + x + 1, bottom), fill=blend(HEAT, x / (count - 1)))
@@ -153,7 +153,7 @@ def draw_bars(
     label: int | None,
     count: int,
 ) -> None:
-    """Bars of the most probable classes, the true one always among them once it may be told.
+    """Draws bars of the most probable classes, the true one always among them once it may be shown.
 
     Args:
         canvas: to draw on.
@@ -161,7 +161,7 @@ def draw_bars(
         width: of a bar of probability 1.
         probabilities: (classes,).
         class_names: of all classes.
-        label: the true class, marked; None before it may be told.
+        label: the true class, marked; None before it may be shown.
         count: of bars, each ``ROW`` high.
     """
     p = np.asarray(probabilities, dtype=np.float64)
@@ -180,12 +180,12 @@ def draw_bars(
 
 
 def blend(colours: np.ndarray, where: float) -> Colour:
-    """The colour between the (n, 3) given ones, at ``where`` in 0..1."""
+    """Returns the colour at ``where`` in 0..1 between the colours (n, 3)."""
     red, green, blue = blend_all(colours, np.array(where)).round().astype(int).tolist()
     return red, green, blue
 
 
 def blend_all(colours: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(..., 3): colours between the (n, 3) given ones, at ``where`` (...) in 0..1."""
+    """Returns the colours (..., 3) at ``where`` (...) in 0..1 between the colours (n, 3)."""
     stops = np.linspace(0, 1, len(colours))
     return np.stack([np.interp(where, stops, channel) for channel in colours.T], axis=-1)

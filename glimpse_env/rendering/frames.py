@@ -24,17 +24,17 @@ from glimpse_env.rendering.canvas import (
 )
 
 WIDTH, HEIGHT = 640, 384
-"""Of a frame in pixels; a map of expected entropies makes it wider by ``MAP_WIDTH``."""
+"""Size of a frame in pixels; a map of expected entropies makes it wider by ``MAP_WIDTH``."""
 MAP_WIDTH = 344
 TOP_CLASSES = 6
-"""Classes that have a bar."""
+"""Number of classes that have a bar."""
 
 _ORDER = np.array([(255, 209, 92), (255, 122, 92), (236, 72, 153), (150, 110, 255)], dtype=np.float64)
 """Colours of the first to the last glimpse."""
 _MARGIN, _TOP, _SIDE = 24, 44, 320
 """Place and side of the image in a frame."""
-_BARS = 248
-"""Width of the posterior's bars."""
+_BAR_WIDTH = 248
+"""Width of a bar of probability 1."""
 
 
 def draw_episode(
@@ -53,7 +53,7 @@ def draw_episode(
     map_title: str = "Expected entropy, nats",
     named: int | None = None,
 ) -> np.ndarray:
-    """A picture of an episode: what was seen of the image, and what the judge, or the agent, makes of it.
+    """Draws an episode: what was seen of the image, and the judge's probabilities or the agent's answer.
 
     Args:
         image: (H, W, C) uint8, square, C 1 or 3.
@@ -86,7 +86,7 @@ def draw_episode(
     _draw_glimpses(canvas, corners * scale, glimpse_size * scale, scales, num_glimpses or len(corners))
     if epe_map is not None:
         _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, stride, epe_map, map_title)
-    left = width - _MARGIN - _BARS
+    left = width - _MARGIN - _BAR_WIDTH
     if probabilities is None:
         _draw_answer(canvas, left, named, class_names, label)
     else:
@@ -95,7 +95,7 @@ def draw_episode(
 
 
 def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
-    """A picture of each episode at present, (384, 640, 3) uint8; the true class is marked once an episode has ended."""
+    """Draws each episode at present, (384, 640, 3) uint8; the true class is marked once an episode has ended."""
     t, steps = batch.num_taken, batch.geometry.num_glimpses
     probabilities = None if batch.judge is None else batch.assess().probabilities
     return [
@@ -115,7 +115,10 @@ def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
 
 
 class Window:
-    """A window on the screen, opened by the first picture that is shown in it; the last one opened is on view."""
+    """A window on the screen, opened by its first picture; pygame shows only the window that was opened last.
+
+    Gymnasium's ``HumanRendering`` wraps environments that draw arrays; this serves ``render_mode="human"`` itself.
+    """
 
     def __init__(self, title: str, fps: int):
         self.title = title
@@ -123,7 +126,7 @@ class Window:
         self._screen: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy is a window that has not been opened."""
+        """Pickles and copies as a window that has not been opened."""
         return type(self), (self.title, self.fps)
 
     def show(self, frame: np.ndarray) -> None:
@@ -156,7 +159,7 @@ class Window:
 
 
 def _lit(image: np.ndarray, corners: np.ndarray, glimpse_size: int, scales: int) -> np.ndarray:
-    """(H, W, 3) uint8: the image bright where it was seen, less so where only a wider window saw it, else dim grey."""
+    """Brightens an image where it was seen, less where only a wider window saw it, else dim grey: (H, W, 3) uint8."""
     size = len(image)
     pixels = np.broadcast_to(image, (size, size, 3)).astype(np.float64)
     dim = 0.36 * _grey(image) + 0.28 * np.array(FAINT)
@@ -168,12 +171,12 @@ def _lit(image: np.ndarray, corners: np.ndarray, glimpse_size: int, scales: int)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 1) float64: the brightness of an image (H, W, 1 or 3)."""
+    """Returns the brightness of an image (H, W, 1 or 3) as (H, W, 1) float64."""
     return (np.broadcast_to(image, (*image.shape[:2], 3)) @ np.array([0.299, 0.587, 0.114]))[..., None]
 
 
 def _windows(corners: np.ndarray, glimpse_size: float, scale: int) -> np.ndarray:
-    """(t, 4) left, top, right, bottom of the glimpses' windows of one scale."""
+    """Returns left, top, right and bottom of the glimpses' windows of one scale, (t, 4)."""
     side = glimpse_size * 2**scale
     top_left = corners[:, ::-1] - (side - glimpse_size) // 2
     return np.concatenate([top_left, top_left + side], axis=1)
@@ -208,9 +211,9 @@ def _draw_map(
     """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
     size, side = len(image), math.isqrt(len(epe_map))
     stride = stride or (size - glimpse_size) / max(side - 1, 1)
-    shown, inside = heat(epe_map, size, glimpse_size, stride)
+    colours, inside = heat(epe_map, size, glimpse_size, stride)
     opacity = 0.68 * inside
-    mixed = opacity * shown + (1 - opacity) * 0.36 * _grey(image)
+    mixed = opacity * colours + (1 - opacity) * 0.36 * _grey(image)
     canvas.image((left, _TOP), np.rint(mixed).astype(np.uint8), _SIDE)
 
     cell = heat_cell(int(epe_map.argmin()), side, glimpse_size, stride) * _SIDE / size
@@ -228,10 +231,10 @@ def _draw_posterior(
     """Bars of the most probable classes, and once the true class may be told whether the judge is right."""
     p = np.asarray(probabilities, dtype=np.float64)
     entropy = -float((p * np.log(np.maximum(p, 1e-30))).sum())
-    right = left + _BARS
+    right = left + _BAR_WIDTH
     canvas.text((left, 17), "Judge", 14, FAINT)
     canvas.text((right, 17), f"entropy {entropy:.2f} nats", 14, FAINT, "ra")
-    draw_bars(canvas, (left, _TOP), _BARS, probabilities, class_names, label, TOP_CLASSES)
+    draw_bars(canvas, (left, _TOP), _BAR_WIDTH, probabilities, class_names, label, TOP_CLASSES)
     if label is not None:
         _draw_verdict(canvas, left, int(p.argmax()) == label, class_names[label])
 
@@ -240,7 +243,7 @@ def _draw_answer(canvas: Canvas, left: int, named: int | None, class_names: Sequ
     """What the agent names, and once the true class may be told whether it is right."""
     canvas.text((left, 17), "Agent", 14, FAINT)
     said = "nothing named yet" if named is None else class_names[named]
-    canvas.text((left, _TOP), canvas.fitted(said, 18, _BARS), 18, FAINT if named is None else INK)
+    canvas.text((left, _TOP), canvas.fitted(said, 18, _BAR_WIDTH), 18, FAINT if named is None else INK)
     if label is not None:
         _draw_verdict(canvas, left, named == label, class_names[label])
 
@@ -249,5 +252,5 @@ def _draw_verdict(canvas: Canvas, left: int, correct: bool, label: str) -> None:
     """Whether the class named is the true one, ``label``, under the answer."""
     said = "Right" if correct else f"Wrong. True: {label}"
     y = _TOP + _SIDE - 20
-    canvas.box((left, y, left + _BARS, y + 20), fill=RIGHT if correct else WRONG, radius=4)
-    canvas.text((left + _BARS / 2, y + 10), canvas.fitted(said, 13, _BARS - 16), 13, BACKGROUND, "mm")
+    canvas.box((left, y, left + _BAR_WIDTH, y + 20), fill=RIGHT if correct else WRONG, radius=4)
+    canvas.text((left + _BAR_WIDTH / 2, y + 10), canvas.fitted(said, 13, _BAR_WIDTH - 16), 13, BACKGROUND, "mm")

@@ -18,11 +18,11 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.sensor import Sensor
 
 _ROUNDING = 1e-9
-"""Locations that a span may be short of by rounding."""
+"""Rounding error, in strides, by which the span may be too short for its last location."""
 
 
 def is_whole(stride: float) -> bool:
-    """Whether a stride is a whole number of pixels."""
+    """Returns whether a stride is a whole number of pixels."""
     return float(stride).is_integer()
 
 
@@ -68,7 +68,7 @@ class LocationGrid:
 
     @property
     def even(self) -> bool:
-        """Whether all neighbours are equally far apart: the stride is a whole number."""
+        """Whether all neighbours are equally far apart, as the stride is a whole number."""
         return is_whole(self.stride)
 
     @property
@@ -97,16 +97,16 @@ class LocationGrid:
         return int(np.abs(self.corners - self.span / 2).sum(axis=1).argmin())
 
     def normalise(self, corners: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels to (..., 2) float32 in [-1, 1]; -1 where the glimpse fills the image."""
+        """Converts pixels (..., 2) to float32 in [-1, 1]; -1 where the glimpse fills the image."""
         return (2.0 * np.asarray(corners) / max(self.span, 1) - 1.0).astype(np.float32)
 
     def denormalise(self, coordinates: np.ndarray) -> np.ndarray:
-        """(..., 2) in [-1, 1] to the nearest corners, (..., 2) int64 pixels."""
+        """Converts coordinates (..., 2) in [-1, 1] to the nearest corners, int64 pixels."""
         pixels = (np.asarray(coordinates, dtype=np.float64) + 1.0) * self.span / 2
         return np.rint(pixels).astype(np.int64)
 
     def nearest(self, corners: np.ndarray) -> np.ndarray:
-        """(..., 2) pixels to (...,) int64: the index of the nearest grid location.
+        """Returns the index of the grid location nearest to corners (..., 2) in pixels: (...,) int64.
 
         It is exact at whole pixels; between them, where the stride is no whole number, it is so to half a pixel.
         """

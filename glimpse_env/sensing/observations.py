@@ -1,27 +1,26 @@
-"""What an agent is shown of an episode, and the way back from there to the glimpses."""
+"""Kinds of observation that show an agent its glimpses, and the way back from observations to glimpses."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import create_empty_array
 
-from glimpse_env.checks import one_of
+from glimpse_env.registry import Registry
 from glimpse_env.sensing.array_pool import ArrayPool
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 
-ObservationMode = Literal["history", "glimpse", "canvas", "embedding"]
 Observation: TypeAlias = Any
 """An array, or a dict of arrays; with a leading batch axis where several episodes are meant."""
 
 
 @dataclass(frozen=True)
 class Histories:
-    """The glimpses of B episodes; what lies behind an episode's count is zero."""
+    """The glimpses of B episodes; entries from an episode's count on are zero."""
 
     glimpses: np.ndarray
     """(B, T, g, g, C * scales) uint8."""
@@ -40,7 +39,7 @@ class Histories:
 
     @classmethod
     def empty(cls, batch: int, num_glimpses: int, glimpse_size: int, channels: int) -> "Histories":
-        """No glimpse taken in any of ``batch`` episodes; ``channels`` are image channels x scales."""
+        """Returns ``batch`` episodes without a glimpse; ``channels`` are image channels x scales."""
         return cls(
             np.zeros((batch, num_glimpses, glimpse_size, glimpse_size, channels), dtype=np.uint8),
             np.zeros((batch, num_glimpses, 2), dtype=np.int64),
@@ -51,68 +50,73 @@ class Histories:
         return len(self.counts)
 
     def __getitem__(self, rows: Any) -> "Histories":
-        """Some of the episodes; ``rows`` keeps the batch axis (a slice, an index array or a mask)."""
+        """Returns some of the episodes; ``rows`` is a slice, an index array or a mask."""
         return Histories(self.glimpses[rows], self.corners[rows], self.counts[rows])
 
     @property
     def seen(self) -> np.ndarray:
-        """(B, T) bool: which glimpses are taken."""
+        """(B, T) bool: True where a glimpse is taken."""
         return np.arange(self.glimpses.shape[1]) < self.counts[:, None]
 
 
 class Observer(ABC):
-    """One way to show histories. Before the first glimpse every observation is all zeros."""
+    """One kind of observation. Before the first glimpse an observation is all zeros.
+
+    A class of your own sets ``space`` and has :meth:`write`; :func:`register_observation` gives it a name.
+    """
 
     space: spaces.Space
-    """Of one episode's observation."""
+    """Space of one episode's observations."""
 
     def __init__(self) -> None:
         self._pool = ArrayPool()
 
     @abstractmethod
-    def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
+    def write(
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+    ) -> None:
         """Writes a glimpse into batched observations, in place.
 
         Args:
-            shown: observations of B episodes, of which ``rows`` have taken ``t`` glimpses.
+            observations: batched observations of B episodes, of which ``rows`` have taken ``t`` glimpses.
             t: 0-based number of the glimpse.
             glimpses: (b, g, g, C * scales) uint8.
             corners: (b, 2) int pixels.
-            rows: which b of the B episodes; default all.
+            rows: indices of b of the B episodes; default all.
         """
 
-    def begin(self, shown: Observation) -> None:
+    def begin(self, observations: Observation) -> None:
         """Makes observations of episodes that ended blank for the next ones, in place."""
-        for array in shown.values() if isinstance(shown, dict) else [shown]:
-            _clear(array)
+        for array in observations.values() if isinstance(observations, dict) else [observations]:
+            array.fill(0)
 
-    def advance(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
-        """Writes glimpse ``t`` of all episodes into ``shown``, and returns the observations in arrays of their own."""
-        self.write(shown, t, glimpses, corners)
-        return self._copied(shown, t + 1)
+    def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
+        """Writes glimpse ``t`` of all episodes into ``observations`` and returns a copy of them."""
+        self.write(observations, t, glimpses, corners)
+        return self._copied(observations, t + 1)
 
-    def _copied(self, shown: Observation, count: int) -> Observation:
-        """``shown``, with ``count`` glimpses in it, in an array of its own."""
-        copied = self._pool.take(shown.shape, shown.dtype)
-        _copy(copied, shown)
+    def _copied(self, observations: Observation, count: int) -> Observation:
+        """Copies ``observations``, which have ``count`` glimpses."""
+        copied = self._pool.take(observations.shape, observations.dtype)
+        copied[...] = observations
         return copied
 
     def blank(self, batch: int) -> Observation:
-        """The observations of ``batch`` episodes before their first glimpse."""
+        """Returns the observations of ``batch`` episodes before their first glimpse."""
         return create_empty_array(self.space, batch, self._zeros)
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         array = self._pool.take(shape, np.dtype(dtype))
-        _clear(array)
+        array.fill(0)
         return array
 
     def __call__(self, histories: Histories) -> Observation:
-        """The observations of B episodes, which may have taken different numbers of glimpses."""
-        shown = self.blank(len(histories))
+        """Returns the observations of B episodes, which may have taken different numbers of glimpses."""
+        observations = self.blank(len(histories))
         for t in range(int(histories.counts.max(initial=0))):
             rows = np.flatnonzero(histories.counts > t)
-            self.write(shown, t, histories.glimpses[rows, t], histories.corners[rows, t], rows)
-        return shown
+            self.write(observations, t, histories.glimpses[rows, t], histories.corners[rows, t], rows)
+        return observations
 
 
 class HistoryObserver(Observer):
@@ -124,6 +128,10 @@ class HistoryObserver(Observer):
     """
 
     key = "glimpses"
+
+    @classmethod
+    def of(cls, geometry: Geometry, channels: int) -> "HistoryObserver":
+        return cls(geometry.grid, geometry.num_glimpses, channels * geometry.scales)
 
     def __init__(self, grid: LocationGrid, num_glimpses: int, channels: int):
         self._describe(grid, num_glimpses, grid.glimpse_size**2 * channels, 0.0, 1.0)
@@ -141,37 +149,44 @@ class HistoryObserver(Observer):
             }
         )
 
-    def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
+    def write(
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+    ) -> None:
         w = self.width
-        shown[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
-        shown["locations"][rows, 2 * t : 2 * t + 2] = self.grid.normalise(corners)
-        shown["mask"][rows, t] = 1
-        shown["step"][rows] = t + 1
+        observations[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
+        observations["locations"][rows, 2 * t : 2 * t + 2] = self.grid.normalise(corners)
+        observations["mask"][rows, t] = 1
+        observations["step"][rows] = t + 1
 
-    def begin(self, shown: Observation) -> None:
-        pass  # what is left of the last episodes lies behind the glimpses that are copied
+    def begin(self, observations: Observation) -> None:
+        pass  # remains of the last episodes lie behind the glimpses that are copied
 
-    def _copied(self, shown: Observation, count: int) -> Observation:
-        copied = {key: self._pool.take(array.shape, array.dtype) for key, array in shown.items()}
+    def _copied(self, observations: Observation, count: int) -> Observation:
+        copied = {key: self._pool.take(array.shape, array.dtype) for key, array in observations.items()}
         for key, array in copied.items():
             if array.ndim == 1:  # the step
-                array[:] = shown[key]
+                array[:] = observations[key]
             else:
                 end = count * array.shape[1] // self.num_glimpses
-                _copy(array[:, :end], shown[key][:, :end])
-                _clear(array[:, end:])
+                array[:, :end] = observations[key][:, :end]
+                array[:, end:] = 0
         return copied
 
     def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
-        """(b, width) of any kind to float32, or what becomes that when it is written."""
+        """Converts glimpses (b, width) to numbers that can be written as float32."""
         return _to_unit(glimpses, self._pool.take(glimpses.shape, np.dtype(np.float32)))
 
 
 class EmbeddingObserver(HistoryObserver):
-    """As :class:`HistoryObserver` with ``embeddings`` (T * D,) in place of ``glimpses``: what the judge's first
-    network makes of each glimpse and its location. Its "glimpses" are (b, D) float16."""
+    """As :class:`HistoryObserver` with ``embeddings`` (T * D,) in place of ``glimpses``: those of each glimpse and its
+    location by the judge's first network. The "glimpses" that it writes are (b, D) float16."""
 
     key = "embeddings"
+
+    @classmethod
+    def of(cls, geometry: Geometry, channels: int) -> "EmbeddingObserver":
+        """Makes the observer; ``channels`` is D, the width of an embedding."""
+        return cls(geometry.grid, geometry.num_glimpses, channels)
 
     def __init__(self, grid: LocationGrid, num_glimpses: int, width: int):
         largest = float(np.finfo(np.float16).max)
@@ -184,23 +199,26 @@ class EmbeddingObserver(HistoryObserver):
 class GlimpseObserver(Observer):
     """Only the newest glimpse, flattened from (g, g, C * scales), its normalised location, and the step."""
 
-    def __init__(self, grid: LocationGrid, num_glimpses: int, channels: int):
+    def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
-        self.grid = grid
+        self.grid = geometry.grid
+        width = geometry.glimpse_size**2 * channels * geometry.scales
         self.space = spaces.Dict(
-            glimpse=spaces.Box(0.0, 1.0, (grid.glimpse_size**2 * channels,), np.float32),
+            glimpse=spaces.Box(0.0, 1.0, (width,), np.float32),
             location=spaces.Box(-1.0, 1.0, (2,), np.float32),
-            step=spaces.Discrete(num_glimpses + 1),
+            step=spaces.Discrete(geometry.num_glimpses + 1),
         )
 
-    def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
+    def write(
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+    ) -> None:
         for key, value in self._newest(t, glimpses, corners).items():
-            shown[key][rows] = value
+            observations[key][rows] = value
 
-    def begin(self, shown: Observation) -> None:
-        pass  # nothing is kept in what is shown
+    def begin(self, observations: Observation) -> None:
+        pass  # no glimpse is kept for the next step
 
-    def advance(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
+    def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
         return self._newest(t, glimpses, corners)
 
     def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray) -> dict[str, np.ndarray]:
@@ -213,52 +231,68 @@ class GlimpseObserver(Observer):
 
 
 class CanvasObserver(Observer):
-    """(H, W, C + 1) uint8: what was seen in its place, zero elsewhere; the last channel is 255 where seen.
+    """(H, W, C + 1) uint8: the seen pixels in their places, zero elsewhere; the last channel is 255 where seen.
 
     Of several scales only the narrowest is painted.
     """
 
-    def __init__(self, grid: LocationGrid, image_channels: int):
+    def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
-        self.grid = grid
-        self.space = spaces.Box(0, 255, (grid.image_size, grid.image_size, image_channels + 1), np.uint8)
+        self.grid, side = geometry.grid, geometry.image_size
+        self.space = spaces.Box(0, 255, (side, side, channels + 1), np.uint8)
 
-    def write(self, shown: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...) -> None:
-        side, channels = self.grid.glimpse_size, shown.shape[3] - 1
+    def write(
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+    ) -> None:
+        side, channels = self.grid.glimpse_size, observations.shape[3] - 1
         windows = np.lib.stride_tricks.sliding_window_view(
-            shown, (side, side, channels + 1), axis=(1, 2, 3), writeable=True
+            observations, (side, side, channels + 1), axis=(1, 2, 3), writeable=True
         )
         seen = np.full((len(corners), side, side, channels + 1), 255, dtype=np.uint8)
         seen[..., :channels] = glimpses[..., :channels]
-        episodes = np.arange(len(shown))[rows]
+        episodes = np.arange(len(observations))[rows]
         windows[episodes, corners[:, 0], corners[:, 1], 0] = seen
 
 
-def make_observer(
-    mode: ObservationMode, grid: LocationGrid, num_glimpses: int, image_channels: int, scales: int, embedding: int = 0
-) -> Observer:
-    """The observer called ``mode``; ``embedding`` is D, of the judge's embeddings, for that mode.
+ObserverFactory: TypeAlias = Callable[[Geometry, int], Observer]
+"""Makes an observer from the geometry of the glimpses and the number of image channels; that of embeddings from the
+number D of an embedding's entries in place of the channels."""
+
+OBSERVATIONS: Registry[ObserverFactory] = Registry(
+    "observation",
+    {
+        "history": HistoryObserver.of,
+        "glimpse": GlimpseObserver,
+        "canvas": CanvasObserver,
+        "embedding": EmbeddingObserver.of,
+    },
+)
+"""Kinds of observation by name."""
+
+
+def register_observation(name: str, factory: ObserverFactory | str) -> None:
+    """Registers a kind of observation, which is then an ``observation`` of every environment.
+
+    ``observation="your_package:name"`` imports ``your_package`` first, so that it can register the name.
+
+    Args:
+        name: the name.
+        factory: makes the :class:`Observer` from a :class:`Geometry` and the number of image channels, as a class of
+            observers with this signature does; or its place, ``"module:attribute"``.
 
     Raises:
-        ConfigurationError: if there is none.
+        ConfigurationError: if another kind has this name.
     """
-    one_of("observation", mode, get_args(ObservationMode))
-    if mode == "history":
-        return HistoryObserver(grid, num_glimpses, image_channels * scales)
-    if mode == "glimpse":
-        return GlimpseObserver(grid, num_glimpses, image_channels * scales)
-    if mode == "canvas":
-        return CanvasObserver(grid, image_channels)
-    return EmbeddingObserver(grid, num_glimpses, embedding)
+    OBSERVATIONS.add(name, factory)
 
 
 def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) -> Histories:
-    """Inverts :class:`HistoryObserver` exactly.
+    """Recovers the glimpses from the observations of :class:`HistoryObserver`, exactly.
 
     Args:
-        observation: of one episode or of B; how many glimpses were taken is read off ``mask``, so that ``step``
-            may have any shape.
-        grid: of the environment it came from.
+        observation: of one episode or of B; the number of glimpses is read off ``mask``, so that ``step`` may have
+            any shape.
+        grid: the environment's grid.
     """
     mask = np.atleast_2d(observation["mask"])
     batch, steps = mask.shape
@@ -273,35 +307,21 @@ def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) ->
 
 
 def take(observations: Observation, episode: int) -> Observation:
-    """One episode's observation out of batched ones."""
+    """Returns one episode's observation out of batched ones."""
     if isinstance(observations, dict):
         return {key: value[episode] for key, value in observations.items()}
     return observations[episode]
 
 
 _LARGE = 1 << 20
-"""Bytes from which on torch's threads share the work; with less, as of one environment, they only cost."""
-
-
-def _copy(target: np.ndarray, source: np.ndarray) -> None:
-    if target.nbytes < _LARGE:
-        target[...] = source
-    else:
-        torch.from_numpy(target).copy_(torch.from_numpy(source))
-
-
-def _clear(array: np.ndarray) -> None:
-    if array.nbytes < _LARGE:
-        array.fill(0)
-    else:
-        torch.from_numpy(array).zero_()
+"""Bytes from which on PyTorch converts several times as fast as NumPy; with less, calling it takes longer."""
 
 
 def _to_unit(pixels: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """uint8 to float32 in [0, 1], written into ``out``; 255 becomes 1 exactly."""
-    _copy(out, pixels)
+    """Writes uint8 as float32 in [0, 1], 255 as exactly 1, into ``out`` and returns it."""
     if out.nbytes < _LARGE:
+        out[...] = pixels
         out *= np.float32(1 / 255)
     else:
-        torch.from_numpy(out).mul_(1 / 255)
+        torch.from_numpy(out).copy_(torch.from_numpy(pixels)).mul_(1 / 255)
     return out

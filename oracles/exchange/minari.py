@@ -17,7 +17,7 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_folder
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.observations import Observation, ObservationMode, take
+from glimpse_env.sensing.observations import Observation, take
 from oracles.demonstrations import FORMAT, Demonstrations
 
 KEY = "glimpse_demonstrations"
@@ -37,7 +37,7 @@ def export_demonstrations(
     judge: Judge,
     dataset_id: str,
     *,
-    observation: ObservationMode = "history",
+    observation: str = "history",
 ) -> Path:
     """Plays demonstrations again and writes the episodes as the Minari data set ``dataset_id``.
 
@@ -158,7 +158,7 @@ def _check_minari() -> None:
             )
 
 
-def _env_spec(source: DataSource, judge: Judge, observation: ObservationMode) -> EnvSpec:
+def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
     """What makes the environment again, on any machine."""
     env_ids = {dataset: env_id for env_id, dataset in ENV_IDS.items()} | {"cub": "GlimpseCUB-v0"}
     spec = copy.deepcopy(gym.spec(env_ids[source.name]))
@@ -168,12 +168,12 @@ def _env_spec(source: DataSource, judge: Judge, observation: ObservationMode) ->
     return spec
 
 
-def _episodes(size: int, source: DataSource, judge: Judge, observation: ObservationMode) -> EpisodeBatch:
+def _episodes(size: int, source: DataSource, judge: Judge, observation: str) -> EpisodeBatch:
     return EpisodeBatch(source.load("train"), judge, size, observation=observation)
 
 
 def _played(
-    demonstrations: Demonstrations, rows: np.ndarray, source: DataSource, judge: Judge, observation: ObservationMode
+    demonstrations: Demonstrations, rows: np.ndarray, source: DataSource, judge: Judge, observation: str
 ) -> Iterator[Any]:
     """The episodes of some demonstrations as buffers of Minari."""
     from minari.data_collector import EpisodeBuffer

@@ -13,30 +13,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-import tyro
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from agents.vec_env import GlimpseVecEnv
-from glimpse_env import ENV_IDS
+from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file, write_json
+from glimpse_env.presets import dataset_of
 from glimpse_env.sensing.geometry import Geometry
-from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.observations import OBSERVATIONS
+from glimpse_env.threads import stepping_threads
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 Step = Callable[[], object]
@@ -44,6 +43,8 @@ Turn = Callable[[float], float]
 """Steps for so many seconds and returns the calls a second."""
 GATHER, COPY, AP_GYM = "limit: numpy gather", "limit: bytes written", "ap_gym CircleSquare-v0"
 NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB3 adapter"
+BESIDE = "native vector, beside another"
+"""Each of two processes that step at the same time."""
 SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
 
 
@@ -63,21 +64,18 @@ class Args:
     rounds: int = 7
     """Turns of each contender; the median counts."""
     seconds: float = 0.2
-    """Of a turn."""
+    """Seconds of a turn."""
     async_up_to: int = 16
-    """Environments, each a process, that AsyncVectorEnv is measured with at most."""
-    out: Path = Path("benchmark_env.json")
-    """Where the figures go."""
+    """Most environments, each a process, that AsyncVectorEnv is measured with."""
+    out: Path = Path("runs/env_speed.json")
+    """File of the figures (.json)."""
     picture: Path | None = None
-    """Where a plot of them goes (.png or .svg); default none."""
+    """File of a plot of them (.png or .svg); default none."""
 
     def __post_init__(self) -> None:
-        unknown = [mode for mode in self.observations if mode not in get_args(ObservationMode)]
-        if self.env not in ENV_IDS or unknown:
-            raise ConfigurationError(
-                f"--env {self.env} must be one of {', '.join(ENV_IDS)}, and --observations "
-                f"{' '.join(self.observations)} of {', '.join(get_args(ObservationMode))}."
-            )
+        dataset_of(self.env)
+        for name in self.observations:
+            OBSERVATIONS.name_of(name)
         if min((1, *self.num_envs, *self.images)) < 1 or self.rounds < 1 or self.seconds <= 0:
             raise ConfigurationError("--num-envs, --images, --rounds and --seconds must be positive.")
 
@@ -101,38 +99,51 @@ def main(args: Args) -> None:
 
 
 def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[str, Turn]:
-    """What is measured for one number of environments and kind of observation."""
+    """Returns what is measured for one number of environments and kind of observation."""
+    from agents.vec_env import GlimpseVecEnv  # only here: --help needs no Stable-Baselines3
+
     made = gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False, tabulated=True)
     native = made.unwrapped
     assert isinstance(native, GlimpseVectorEnv)
-    found: dict[str, Turn] = limits(native) | {NATIVE: stepper(native)}
+    turns: dict[str, Turn] = limits(native) | {NATIVE: stepper(native)}
     if mode != "embedding":
-        found[PIXELS] = stepper(gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False))
-    found[ADAPTER] = stepper(GlimpseVecEnv(copy.deepcopy(native)))
+        turns[PIXELS] = stepper(gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False))
+    turns[ADAPTER] = stepper(GlimpseVecEnv(copy.deepcopy(native)))
     single = gym.make(args.env, observation=mode, posterior_info=False, tabulated=True)
     if num_envs == 1:
-        found[SINGLE] = stepper(single)
+        turns[SINGLE] = stepper(single)
     singles = [lambda: copy.deepcopy(single)] * num_envs
-    found[SYNC] = stepper(SyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP))
+    turns[SYNC] = stepper(SyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP))
     if num_envs <= args.async_up_to:
         # not forked, as torch's threads do not survive that
         processes = AsyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
         stack.callback(processes.close)
-        found[ASYNC] = stepper(processes)
+        turns[ASYNC] = stepper(processes)
     if find_spec("ap_gym") is not None and hasattr(signal, "SIGSTOP"):
-        rival = Rival(num_envs)
+        rival = SideBySide([(_RIVAL, str(num_envs))])
         stack.callback(rival.close)
-        found[AP_GYM] = rival
-    return found
+        turns[AP_GYM] = rival
+    if hasattr(signal, "SIGSTOP"):
+        pair = SideBySide([(_OURS, args.env, str(num_envs), mode)] * 2)
+        stack.callback(pair.close)
+        turns[BESIDE] = pair
+    return turns
 
 
-class Rival:
-    """ap_gym in a process of its own, which is stopped between its turns: it has a thread that never rests."""
-
-    _PROGRAM = """
-import sys, time
+_OURS = """
+import sys
+import gymnasium as gym
+import glimpse_env
+name, num_envs, mode = sys.argv[1:]
+env = gym.make_vec(name, num_envs=int(num_envs), observation=mode, posterior_info=False, tabulated=True)
+"""
+_RIVAL = """
+import sys
 import ap_gym
 env = ap_gym.make_vec("CircleSquare-v0", num_envs=int(sys.argv[1]))
+"""
+_STEPPING = """
+import time
 env.reset(seed=0)
 env.action_space.seed(0)
 actions = [env.action_space.sample() for _ in range(64)]
@@ -145,35 +156,61 @@ for line in sys.stdin:
     print(calls / elapsed, flush=True)
 """
 
-    def __init__(self, num_envs: int):
-        command = [sys.executable, "-W", "ignore", "-c", self._PROGRAM, str(num_envs)]
-        self._process = subprocess.Popen(
-            command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self._answer()  # that it is ready
-        self._process.send_signal(signal.SIGSTOP)
+
+class SideBySide:
+    """Processes that step at the same time, an environment each, and are stopped between their turns.
+
+    ap_gym needs that, as it has a thread that never rests.
+
+    Args:
+        programs: the lines of each process that make ``env``, and their command-line arguments.
+    """
+
+    def __init__(self, programs: Sequence[tuple[str, ...]]):
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", program + _STEPPING, *arguments],
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            for program, *arguments in programs
+        ]
+        self._answers()  # that they are ready
+        self._signal(signal.SIGSTOP)
 
     def __call__(self, seconds: float) -> float:
-        """Calls a second in a turn."""
-        self._process.send_signal(signal.SIGCONT)
-        assert self._process.stdin is not None
-        print(seconds, file=self._process.stdin, flush=True)
-        rate = float(self._answer())
-        self._process.send_signal(signal.SIGSTOP)
-        return rate
+        """Returns the calls a second in a turn, the mean over processes."""
+        self._signal(signal.SIGCONT)
+        for process in self._processes:
+            assert process.stdin is not None
+            print(seconds, file=process.stdin, flush=True)
+        rates = [float(answer) for answer in self._answers()]
+        self._signal(signal.SIGSTOP)
+        return sum(rates) / len(rates)
 
     def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """Ends the processes."""
+        for process in self._processes:
+            process.kill()
+            process.communicate()
 
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        answer = self._process.stdout.readline()
-        if not answer:
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            process.send_signal(number)
+
+    def _answers(self) -> list[str]:
+        answers = []
+        for process in self._processes:
+            assert process.stdout is not None
+            answers.append(process.stdout.readline())
+        if not all(answers):
             raise ConfigurationError(
-                "ap_gym does not run; `pip install -c constraints.txt -e '.[rivals]'`, or uninstall it."
+                "a process that steps beside this one has ended: if ap_gym does not run, "
+                "`pip install -c constraints.txt -e '.[rivals]'`, or uninstall it."
             )
-        return answer
+        return answers
 
 
 def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
@@ -208,7 +245,7 @@ def stepper(env: Any) -> Turn:
     """Steps an environment of any kind with random actions, all drawn beforehand, and resets it where that is due."""
     env.reset()
     env.action_space.seed(0)
-    single, adapter = isinstance(env, gym.Env), isinstance(env, GlimpseVecEnv)
+    single, adapter = isinstance(env, gym.Env), not isinstance(env, gym.Env | gym.vector.VectorEnv)
     draws = [env.action_space.sample() for _ in range(64 * (env.num_envs if adapter else 1))]
     actions = np.reshape(draws, (64, env.num_envs)) if adapter else draws
     state: dict[str, Any] = {"turn": 0}
@@ -245,11 +282,12 @@ def measure(step: Step, seconds: float) -> float:
     return calls / elapsed
 
 
-def ratios(rates: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Of the native vector environment to everything else: the median of each round's ratio."""
+def ratios(rates: dict[str, list[float]]) -> dict[str, Any]:
+    """Returns the median over rounds of the native vector environment's rate relative to each of the others, and the
+    share of it that each of two processes keeps beside the other."""
     ours = np.array(rates[NATIVE])
     others = {name: float(np.median(ours / rate)) for name, rate in rates.items() if name != NATIVE}
-    return {"native_to": others}
+    return {"native_to": others} | ({"kept_beside_another": 1 / others[BESIDE]} if BESIDE in others else {})
 
 
 class Undecided:
@@ -312,6 +350,7 @@ def circumstances(args: Args) -> dict[str, Any]:
         "seconds": args.seconds,
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "stepping_threads": stepping_threads(),
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in names if _installed(name)},
     }
@@ -343,7 +382,7 @@ def table(results: list[dict[str, Any]], scaling: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-_ORDER = (NATIVE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
+_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
 
 
 def _short(rate: float) -> str:
@@ -355,7 +394,9 @@ def _short(rate: float) -> str:
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:
-    """Steps a second over the number of environments, one panel a kind of observation."""
+    """Draws the steps a second over the number of environments, one panel a kind of observation."""
+    from matplotlib.figure import Figure  # only here: --help needs no Matplotlib
+
     modes = list(dict.fromkeys(row["observation"] for row in results))
     figure = Figure(figsize=(3.2 * len(modes) + 1.8, 3.6), layout="constrained")
     panels = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
@@ -382,4 +423,4 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    cli.run(main, Args)

@@ -4,57 +4,39 @@ python scripts/measure/fine_grid.py
 """
 
 import os
-import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from agents.evaluation.evaluate import TITLES, choose_images, evaluate
-from agents.evaluation.memory import Memory
-from agents.evaluation.statistics import wilson_interval
-from agents.reports.tables import markdown_table, percent, replace_section
 from glimpse_env import cli
-from glimpse_env.datasets.base import DataSource
-from glimpse_env.datasets.birds.source import Birds
-from glimpse_env.files import write_json
-from glimpse_env.judge.judge import Judge, judge_path
-from glimpse_env.versions import versions
-from oracles.boed.oracle import BOEDOracle
-from oracles.presets import preset_of
-from oracles.registry import make_policy
-from oracles.training.judge import train_judge
-from oracles.training.plans import JudgePlan
-from oracles.training.posterior import NetworkTrainer
 
 MARK = "Drawn birds on 2500 locations"
+"""Name of the section of the page."""
 
 
 @dataclass(frozen=True)
 class Args:
-    """What a judge and BOED cost on 50 x 50 unevenly spaced locations: drawn birds of 224 x 224, one mark to tell.
+    """Measures what a judge and BOED cost on 50 x 50 unevenly spaced locations: drawn birds of 224 x 224, one mark.
 
     The judge is trained now and put into the cache, where gymnasium.make and the other scripts find it.
     """
 
     attribute: str = "eye ring"
-    """The mark."""
+    """Mark that the judge tells from its absence."""
     num_train: int = 1000
-    """Training images: BOED's bank."""
+    """Number of training images, which are BOED's bank."""
     num_judge: int = 6000
-    """Images that the judge is trained on."""
+    """Number of images that the judge is trained on."""
     passes: int = 24
-    """Passes of the judge's training."""
+    """Number of passes of the judge's training."""
     rounds: int = 1
-    """Rounds of collecting histories that the oracle visits."""
+    """Number of rounds in which histories that the oracle visits are collected."""
     images: int = 100
-    """Validation images that are played."""
+    """Number of validation images that are played."""
     threads: int = 1
-    """Threads of torch."""
+    """Number of torch's threads."""
     seed: int = 0
-    """Of all that is random."""
+    """Seed of all that is random."""
     out: Path = Path("runs/fine_grid.json")
     """File of the figures."""
     into: Path | None = None
@@ -65,6 +47,17 @@ class Args:
 
 
 def main(args: Args) -> None:
+    import torch
+
+    from agents.reports.fine_grid import grid_section, policy_cost, training_cost
+    from agents.reports.tables import replace_section
+    from glimpse_env.datasets.birds.source import Birds
+    from glimpse_env.files import write_json
+    from glimpse_env.judge.judge import judge_path
+    from glimpse_env.versions import versions
+    from oracles.presets import preset_of
+    from oracles.training.judge import train_judge
+
     torch.set_num_threads(args.threads)
     source = Birds(
         size=224,
@@ -90,63 +83,12 @@ def main(args: Args) -> None:
     judge = train_judge(source, plan, seed=args.seed, command=command)
     judge.save(judge_path(source))
     report["judge"] = judge.card.scores
-    report["policies"] = {name: played(name, source, judge, args) for name in ("random", "boed")}
+    report["policies"] = {name: policy_cost(name, source, judge, args.images, args.seed) for name in ("random", "boed")}
     write_json(args.out, report)
-    text = described(report, os.path.relpath(args.out, args.out.parent if args.into is None else args.into.parent))
+    text = grid_section(report, os.path.relpath(args.out, args.out.parent if args.into is None else args.into.parent))
     print(f"{text}\n\nFigures in {args.out}.")
     if args.into is not None:
         replace_section(text, args.into, MARK)
-
-
-def training_cost(source: DataSource, plan: JudgePlan, seed: int) -> dict[str, float]:
-    """Seconds and memory of one pass over the judge's images, random histories only, and how many these are."""
-    with Memory() as memory:
-        start = time.perf_counter()
-        NetworkTrainer(source, 0, replace(plan, passes=1, rounds=0), seed=seed).run()
-        seconds = time.perf_counter() - start
-    images = len(source.judge_images(0, np.random.default_rng(0)).labels)
-    return {"images": images, "pass_s": seconds, **memory.peak}
-
-
-def played(name: str, source: DataSource, judge: Judge, args: Args) -> dict[str, Any]:
-    """How a policy does on validation images, and its cost; BOED's tables are made before its sequences are timed."""
-    val = source.load("val")
-    with Memory() as preparing:
-        start = time.perf_counter()
-        policy = make_policy(name, source, judge, seed=args.seed, config=preset_of(source).boed)
-        tables = 0
-        if isinstance(policy, BOEDOracle):
-            policy.first_map()
-            tables = sum(bank.embeddings.numel() * bank.embeddings.element_size() for bank in policy.banks)
-        seconds = time.perf_counter() - start
-    with Memory() as running:
-        found = evaluate(policy, val, judge, choose_images(val, args.images), name=name)
-    return {
-        **found.to_json(),
-        "ms": found.milliseconds,
-        "prepared_s": seconds,
-        "tables_mb": tables / 1e6,
-        "memory": running.peak,
-        "memory_preparing": preparing.peak,
-    }
-
-
-def described(report: dict[str, Any], figures: str) -> str:
-    """Returns the figures as Markdown; ``figures`` is the path of their file, as the page links it."""
-    settings, training = report["settings"], report["training"]
-    rows = [("policy", "success", "log-loss, nats", "ms a sequence", "tables, MB", "prepared, s", "own memory, MB")]
-    for name, entry in report["policies"].items():
-        own = max(entry[key].get("own", float("nan")) for key in ("memory", "memory_preparing"))
-        success = percent(entry["success_rate"], wilson_interval(entry["successes"], entry["num_images"]))
-        costs = (f"{entry['ms']:.1f}", f"{entry['tables_mb']:.0f}", f"{entry['prepared_s']:.0f}", f"{own:.0f}")
-        rows.append((TITLES[name], success, f"{entry['log_loss'][-1]:.3f}", *costs))
-    return (
-        f"`{report['command']}`, on {settings['threads']} thread of torch {report['versions']['torch']}.\n\n"
-        f'{settings["images"]} validation images, "{settings["attribute"]}" or not, five glimpses of 16 x 16, a bank '
-        f"of {settings['num_train']} images. A pass of the judge's training over {training['images']:.0f} images takes "
-        f"{training['pass_s']:.1f} s and {training.get('own', float('nan')):.0f} MB. All figures: "
-        f"[{Path(figures).name}]({figures}).\n\n{markdown_table(rows)}"
-    )
 
 
 if __name__ == "__main__":

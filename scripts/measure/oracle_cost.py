@@ -15,7 +15,7 @@ from glimpse_env.files import whole_file
 
 @dataclass(frozen=True)
 class Args(CostSettings):
-    """What a sequence of the oracle costs on drawn birds (128 x 128, 169 locations, 5 glimpses) with the shipped judge.
+    """Measures what a sequence of the oracle costs on drawn birds, with 169 locations and the shipped judge.
 
     A run that was stopped goes on from the last cell in --out. What it makes meanwhile lies in a temporary folder, some
     20 GB for 100 000 images, and is removed.

@@ -1,4 +1,4 @@
-"""What it costs to stop looking early, by the paper's rule and by simpler ones.
+"""Measures what it costs to stop looking early, by the paper's rule and by simpler ones.
 
 python scripts/measure/stopping.py --env GlimpseBirds-v0
 python scripts/measure/stopping.py --env GlimpseBirdsClassify-v0 --network runs/paper/cells/<run>/best.zip

@@ -103,7 +103,7 @@ def test_make_vec_gives_the_episodes_of_single_environments(world: dict[str, dic
         vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
         **world[env_id],
     )
-    check_equal_to_singles(env, singles, steps=9)  # type: ignore[arg-type]
+    check_equal_to_singles(env, singles, steps=9)
 
 
 @pytest.mark.parametrize("algorithm", [PPO, A2C])
@@ -211,7 +211,7 @@ def test_judge_and_task_belong_together() -> None:
     with pytest.raises(ConfigurationError, match="needs a judge"):
         GlimpseEnv(toy_dataset(), None)
     with pytest.raises(ConfigurationError, match="task='guess'"):
-        GlimpseEnv(toy_dataset(), None, task="guess")  # type: ignore[arg-type]
+        GlimpseEnv(toy_dataset(), None, task="guess")
     with pytest.raises(ConfigurationError, match="log_loss"):
         GlimpseEnv(toy_dataset(), toy_judge(), reward="log_loss")
 

@@ -76,7 +76,7 @@ def test_signs_outside_ascii_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "stdout", stream)
     cli.run(lambda args: print("Birds · 90 %"), Args, [])
     stream.flush()
-    assert stream.buffer.getvalue() == b"Birds ? 90 %\n"  # type: ignore[attr-defined]
+    assert stream.buffer.getvalue() == b"Birds ? 90 %\n"
 
 
 def test_a_command_leads_back_to_its_arguments() -> None:

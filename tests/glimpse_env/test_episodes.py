@@ -24,7 +24,7 @@ def test_the_judge_is_asked_where_its_answer_is_needed() -> None:
     def asked(**settings: object) -> list[int]:
         """How many histories the judge was asked about at the start and at each step."""
         judge, told = CountingJudge(), []
-        batch = EpisodeBatch(toy_dataset(), judge, 5, **settings)  # type: ignore[arg-type]
+        batch = EpisodeBatch(toy_dataset(), judge, 5, **settings)
         batch.begin(np.arange(5))
         told.append(judge.asked)
         for t in range(STEPS):

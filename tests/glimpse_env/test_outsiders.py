@@ -6,26 +6,32 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 import glimpse_env
-from glimpse_env import CLASSIFY_IDS, ENV_IDS
+from glimpse_env import CLASSIFY_IDS, ENV_IDS, GlimpseEnv
 from glimpse_env.datasets import DATASETS, make_source
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import judge_command
-from glimpse_env.presets import dataset_of
+from glimpse_env.presets import PRESETS, dataset_of
 from glimpse_env.registration import source_of
+from glimpse_env.sensing.observations import OBSERVATIONS
 from tests.support.toy import write_toy_judge
 
 MODULE = '''
 from functools import cached_property
 
 import numpy as np
+from gymnasium import spaces
 
 import glimpse_env
-from glimpse_env.datasets import DataSource, Geometry, LabelledImages
+from glimpse_env.datasets.base import DataSource, LabelledImages
+from glimpse_env.sensing.geometry import Geometry
+from glimpse_env.sensing.observations import Observer
 
 
 class Shades(DataSource):
@@ -62,7 +68,20 @@ class Shades(DataSource):
         return LabelledImages(np.array(train.images), np.array(train.labels), np.array(train.parts))
 
 
+class WhereOnly(Observer):
+    """The place of the newest glimpse alone."""
+
+    def __init__(self, geometry, channels):
+        super().__init__()
+        self.grid = geometry.grid
+        self.space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def write(self, shown, t, glimpses, corners, rows=...):
+        shown[rows] = self.grid.normalise(corners)
+
+
 glimpse_env.register_dataset(Shades, env_id="Shades-v0", scales=2, flat=True)
+glimpse_env.register_observation("where", WhereOnly)
 '''
 
 
@@ -71,7 +90,11 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the path of imports with the module ``shades_outside``, which registers a data set."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "shades_outside.py").write_text(MODULE, encoding="utf-8")
+    tables: tuple[dict[str, Any], ...] = (PRESETS, gym.registry)
+    before = [dict(table) for table in tables]
     with pytest.MonkeyPatch.context() as patch:
+        for registry in (ENV_IDS, CLASSIFY_IDS, DATASETS, OBSERVATIONS):  # other tests walk them
+            patch.setattr(registry, "_entries", dict(registry._entries))
         patch.syspath_prepend(str(folder))
         patch.setenv("GLIMPSE_CACHE", str(folder / "cache"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
@@ -79,6 +102,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for scales in (1, 2):
             write_toy_judge(source.with_scales(scales))
         yield folder
+    sys.modules.pop("shades_outside")
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
 
 
 @pytest.mark.parametrize("env", ["shades_outside:Shades-v0", "Shades-v0", "shades", "ShadesClassify-v0"])
@@ -101,7 +128,8 @@ def test_gymnasium_makes_its_environments(outside: Path, env_id: str) -> None:
     env = gym.make(env_id, contrast=100)
     observation, _ = env.reset(seed=0)
     assert observation in env.observation_space
-    assert env.unwrapped.batch.sensor.scales == 2  # type: ignore[attr-defined]
+    assert isinstance(env.unwrapped, GlimpseEnv)
+    assert env.unwrapped.batch.sensor.scales == 2
     env.step(env.action_space.sample())
     vector = gym.make_vec(env_id, num_envs=3, vectorization_mode="vector_entry_point", scales=1)
     vector.reset(seed=0)
@@ -146,6 +174,23 @@ def test_registering_again_changes_nothing(outside: Path) -> None:
     before = list(gym.registry)
     glimpse_env.register_dataset(DATASETS["shades"], env_id="Shades-v0", scales=2, flat=True)
     assert list(gym.registry) == before
+
+
+@pytest.mark.parametrize("observation", ["where", "shades_outside:where"])
+def test_its_observations_are_shown(outside: Path, observation: str) -> None:
+    env = gym.make("Shades-v0", observation=observation)
+    env.reset(seed=0)
+    shown, *_ = env.step(3)
+    assert isinstance(env.unwrapped, GlimpseEnv)
+    np.testing.assert_array_equal(shown, env.unwrapped.batch.grid.normalised[3])
+    vector = gym.make_vec("Shades-v0", num_envs=2, observation=observation, vectorization_mode="vector_entry_point")
+    vector.reset(seed=0)
+    np.testing.assert_array_equal(vector.step(np.array([3, 3]))[0], np.stack([shown, shown]))
+
+
+def test_taken_names_of_observations_are_refused(outside: Path) -> None:
+    with pytest.raises(ConfigurationError, match="observation='canvas' is taken"):
+        glimpse_env.register_observation("canvas", "shades_outside:WhereOnly")
 
 
 def test_an_absent_module_is_named() -> None:

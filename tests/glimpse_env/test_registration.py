@@ -102,6 +102,6 @@ def test_wrong_arguments_are_named(arguments: dict[str, object], named: str) -> 
 def test_a_limit_above_the_glimpses_changes_nothing_and_one_below_is_refused() -> None:
     write_toy_judge(make_source("birds"))
     settings = {"dataset": "birds", "split": "val", **BIRDS}
-    assert make_vector_env(2, max_episode_steps=5, **settings).num_envs == 2  # type: ignore[arg-type]
+    assert make_vector_env(2, max_episode_steps=5, **settings).num_envs == 2
     with pytest.raises(ConfigurationError, match="max_episode_steps=4"):
-        make_vector_env(2, max_episode_steps=4, **settings)  # type: ignore[arg-type]
+        make_vector_env(2, max_episode_steps=4, **settings)

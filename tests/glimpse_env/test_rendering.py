@@ -28,7 +28,7 @@ def draw(corners: np.ndarray = CORNERS, **changes: object) -> np.ndarray:
     image = np.full((SIZE, SIZE, 3), (180, 40, 40), np.uint8)
     p = np.arange(10, 0, -1) / 55
     arguments = {"image": image, "glimpse_size": 12, "probabilities": p, "class_names": NAMES, "num_glimpses": 4}
-    return draw_episode(corners=corners, **(arguments | changes))  # type: ignore[arg-type]
+    return draw_episode(corners=corners, **(arguments | changes))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

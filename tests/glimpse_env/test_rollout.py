@@ -99,7 +99,7 @@ def test_continuous_rollouts_have_corners_only() -> None:
             return np.full((len(observation["step"]), 2), (1.0, -0.5)), None
 
     rollouts = play(
-        Corner(),  # type: ignore[arg-type]
+        Corner(),
         toy_dataset(geometry=replace(GEOMETRY, scales=2)),
         toy_judge(replace(GEOMETRY, scales=2)),
         INDICES,
@@ -136,7 +136,7 @@ def test_wrong_policies_and_images_are_named() -> None:
             return np.full(len(observation["step"]), 64), None
 
     with pytest.raises(InvalidActionError, match="64"):
-        play(Outside(), toy_dataset(), toy_judge(), INDICES, progress=False)  # type: ignore[arg-type]
+        play(Outside(), toy_dataset(), toy_judge(), INDICES, progress=False)
     for bad in (24, -1):
         with pytest.raises(ConfigurationError, match=str(bad)):
             play(ByBrightness(), toy_dataset(), toy_judge(), np.array([0, bad]), progress=False)

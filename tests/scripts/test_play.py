@@ -5,12 +5,11 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from glimpse_env.datasets import make_source
-from tests.scripts.test_scripts import call, load
+from tests.scripts.test_scripts import call
 from tests.support.toy import write_toy_judge
 
 pygame = pytest.importorskip("pygame")
@@ -110,10 +109,10 @@ def test_seeds_choose_images(screen: None, tmp_path: Path) -> None:
 
 def test_the_window_shows_the_board_at_its_size(screen: None) -> None:
     from agents.play.board import Board
+    from agents.play.window import Session
     from tests.agents.play.test_game import noise_game
 
-    script: ModuleType = load("play")
-    session = script.Session(pygame, noise_game())
+    session = Session(pygame, noise_game())
     surface = pygame.display.set_mode((900, 500), pygame.RESIZABLE)
     assert session.handle(pygame.event.Event(pygame.MOUSEBUTTONDOWN, pos=(200, 200), button=1))
     session.show()

@@ -31,7 +31,7 @@ from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
-"""What a script cannot do without."""
+"""Flags that a script must be given."""
 BAD_VALUES = {
     "benchmark": ["--seeds", "0"],
     "compare_policies": ["--env", "GlimpseDigits-v0", "--images", "0"],
@@ -124,10 +124,10 @@ def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
     with pytest.raises(SystemExit) as ended:
         tyro.cli(module.Args, args=["--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     source = "".join(Path(sys.modules[kind.__module__].__file__ or "").read_text() for kind in own_classes(module.Args))
     for field in fields(module.Args):
-        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in told
+        assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in printed
         assert re.search(rf'\n    {field.name}: .*\n    """', source), f"--{field.name} has no docstring"
 
 
@@ -138,8 +138,6 @@ def own_classes(kind: type) -> list[type]:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_only_entry_is_the_shared_one(name):
-    if name == "measure/env_speed":
-        pytest.skip("not converted yet")
     lines = (ROOT / "scripts" / f"{name}.py").read_text().splitlines()
     assert lines[-2] == 'if __name__ == "__main__":'
     assert lines[-1].startswith("    cli.run(main, Args")
@@ -305,13 +303,17 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         return {"success_rate": success_rate, "interval": [success_rate - 0.05, success_rate + 0.05], "num_images": 80}
 
     folders = []
+    gaps = [
+        {"value": 0.5, "interval": [0.4, 0.6]},
+        {"value": None, "interval": None},
+    ]  # an oracle no better than random
     for env, policies in (("A-v0", {"random": 0.25, "agent": 0.5}), ("B-v0", {"random": 0.125, "oracle": 0.75})):
         folders.append(tmp_path / env)
         metrics = {
             "env": env,
             "dataset": {"fingerprint": f"{env}0"},
             "policies": {name: evaluated(rate) for name, rate in policies.items()},
-            "gap_closed": {"value": 0.5, "interval": [0.4, 0.6]},
+            "gap_closed": gaps.pop(0),
             **dict.fromkeys(("command", "seed", "wall_time_s", "versions")),
         }
         folders[-1].mkdir()
@@ -327,6 +329,7 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         "| random | 25.0 % (20.0 to 30.0) | 12.5 % (7.5 to 17.5) |",
     ]
     assert "| oracle | – | 75.0 % (70.0 to 80.0) |" in told
+    assert "| *agent, of the way from random to oracle* | 50 % (40 to 60) | – |" in told
     assert "| test images | 80 | 80 |" in told
     assert page.read_text() == f"before\n<!-- table -->\n{told}\n<!-- /table -->\nafter\n"
     assert [run["env"] for run in json.loads(out.read_text())] == ["A-v0", "B-v0"]
@@ -355,6 +358,8 @@ def test_benchmark_env_measures_every_contender(tmp_path, capsys):
     )
     ours, gather = (np.array(first["steps_per_second"][name]) for name in ("native vector", "limit: numpy gather"))
     assert first["native_to"]["limit: numpy gather"] == pytest.approx(np.median(ours / gather))
+    beside = np.median(ours / np.array(first["steps_per_second"]["native vector, beside another"]))
+    assert first["kept_beside_another"] == pytest.approx(1 / beside)
     assert [row["images"] for row in figures["data_set_size"]] == [20, 40]
     assert figures["data_set_size"][0]["relative"] == 1
     with Image.open(picture) as shown:

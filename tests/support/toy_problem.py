@@ -88,7 +88,7 @@ class ToySource(DataSource):
     def size(self, split: Split) -> int:
         return 24
 
-    def fill(self, split, images, labels, folds, parts, progress):  # type: ignore[no-untyped-def]
+    def fill(self, split, images, labels, folds, parts, progress):
         rows = np.arange(len(labels)) % len(IMAGES)
         images[:], labels[:] = IMAGES[rows], LABELS[rows]
         folds[:] = 0 if split == "train" else -1

@@ -68,7 +68,7 @@ def cell(
 
 def cells(curves: Sequence[Mapping[int, float]], **settings: object) -> pd.DataFrame:
     """The rows of one method, a curve a seed."""
-    return pd.concat([cell(curve, seed=seed, **settings) for seed, curve in enumerate(curves)], ignore_index=True)  # type: ignore[arg-type]
+    return pd.concat([cell(curve, seed=seed, **settings) for seed, curve in enumerate(curves)], ignore_index=True)
 
 
 def grid(

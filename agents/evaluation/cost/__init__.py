@@ -1,1 +1,1 @@
-"""What a sequence of the oracle costs."""
+"""Measures the oracle's cost: time and memory of a sequence."""

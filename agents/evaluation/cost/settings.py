@@ -1,4 +1,4 @@
-"""What a measurement of the oracle's cost depends on; light, as it is a command's flags too."""
+"""Settings of a measurement of the oracle's cost, which are a command's flags too, so that importing them is cheap."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -26,7 +26,7 @@ class Frame:
     """(2,) x, y in units."""
 
     def moved(self, x: float, y: float) -> "Frame":
-        """The same frame with its origin at (x, y)."""
+        """Returns the same frame with its origin at (x, y)."""
         return Frame(self.axes, self([(x, y)])[0])
 
     def __call__(self, points: Outline | Points) -> Points:
@@ -34,7 +34,7 @@ class Frame:
 
 
 def spline(points: Outline, steps: int = 5, closed: bool = True) -> Points:
-    """Catmull-Rom curve through the points, (N, 2)."""
+    """Returns a Catmull-Rom curve through the points (N, 2)."""
     knots = np.asarray(points, dtype=np.float64)
     if closed:
         padded = np.concatenate([knots[-1:], knots, knots[:2]])
@@ -50,7 +50,7 @@ def spline(points: Outline, steps: int = 5, closed: bool = True) -> Points:
 
 
 def zoom_of(size: int) -> int:
-    """Canvas pixels to the unit of a picture that will be `size` pixels high and wide, a multiple of 32."""
+    """Returns the canvas pixels per unit of a picture that will be `size` pixels high and wide, a multiple of 32."""
     return ZOOM * size // SIZE
 
 
@@ -68,16 +68,16 @@ class Brush:
         return placed
 
     def fill(self, frame: Frame, points: Outline | Points, colour: Colour, alpha: int = 255) -> None:
-        """A filled polygon."""
+        """Paints a filled polygon."""
         self._draw.polygon(self._place(frame, points), fill=(*colour, alpha))
 
     def line(self, frame: Frame, points: Outline | Points, colour: Colour, width: float, alpha: int = 255) -> None:
-        """A line `width` units of the bird's frames wide."""
+        """Paints a line `width` units of the bird's frames wide."""
         thick = max(1, round(width * self.unit))
         self._draw.line(self._place(frame, points), fill=(*colour, alpha), width=thick, joint="curve")
 
     def outline(self, frame: Frame, points: Outline | Points, colour: Colour, alpha: int = 120) -> None:
-        """A thin line around a closed curve."""
+        """Paints a thin line around a closed curve."""
         placed = self._place(frame, points)
         self._draw.line(placed + placed[:2], fill=(*colour, alpha), width=round(self._zoom / 2))
 
@@ -91,18 +91,18 @@ class Brush:
         alpha: int = 255,
         squash: float = 1.0,
     ) -> None:
-        """A disc, or an ellipse `squash` times as high as wide, upright on the canvas."""
+        """Paints a disc, or an ellipse `squash` times as high as wide, upright on the canvas."""
         cx, cy = (frame([(x, y)])[0] * self._zoom).tolist()
         wide, high = radius * self.unit, radius * self.unit * squash
         self._draw.ellipse((cx - wide, cy - high, cx + wide, cy + high), fill=(*colour, alpha))
 
 
 def shade(colour: Colour, gain: float) -> Colour:
-    """The colour made lighter or darker."""
+    """Returns the colour made lighter or darker."""
     return (min(255, int(colour[0] * gain)), min(255, int(colour[1] * gain)), min(255, int(colour[2] * gain)))
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """`one` with a share of `other`."""
+    """Returns `one` with a share of `other`."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""Paints a picture-book bird, given everything that can be said about it.
+"""Paints a picture-book bird, given its pose, its plumage and its surroundings.
 
 A bird is drawn in frames of its own (body, head, wing, tail, legs) in which the beak points to +x, y goes
 down and a unit is one of the picture at scale 1, a pixel where no other size than `SIZE` is asked for. Its marks, which
@@ -6,7 +6,6 @@ tell species apart, are looked up by name.
 """
 
 import colorsys
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
@@ -14,8 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from glimpse_env.datasets.birds.brush import ZOOM, Brush, Frame, Points, mix, shade, spline, zoom_of
-from glimpse_env.datasets.birds.marks import LEG, MARKS, TAIL_ENDS, VENT, tail_half
+from glimpse_env.datasets.birds.anatomy import (
+    BODY,
+    COVERTS,
+    DOWN,
+    HEAD,
+    LONG_COVERT,
+    PART_PLACES,
+    TAIL,
+    WING,
+    Pose,
+    Skeleton,
+    neck,
+    skeleton,
+)
+from glimpse_env.datasets.birds.brush import ZOOM, Brush, Frame, Points, mix, shade, zoom_of
+from glimpse_env.datasets.birds.marks import MARKS, TAIL_ENDS, VENT, tail_half
 from glimpse_env.datasets.birds.scenery import (
     SIZE,
     Colour,
@@ -26,45 +39,6 @@ from glimpse_env.datasets.birds.scenery import (
     paint_backdrop,
     paint_perch,
 )
-
-PART_NAMES = (
-    "beak",
-    "eye",
-    "crown",
-    "forehead",
-    "throat",
-    "nape",
-    "breast",
-    "belly",
-    "wing",
-    "tail",
-    "feet",
-    "back",
-    "vent",
-)
-"""Order of the parts in every location array; all but ``vent`` (the undertail) are names of CUB-200-2011."""
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Where a bird is and how it holds itself."""
-
-    row: float
-    """Middle of the body, units from the top."""
-    col: float
-    """Middle of the body, units from the left."""
-    scale: float
-    """Units of the picture to one of the bird; at 1 a level bird is about 68 from beak to tail."""
-    mirrored: bool
-    """False where the beak points to the right."""
-    tilt: float
-    """Rise of the body towards the head, radians."""
-    head: float
-    """Rise of the beak, radians."""
-    tail: float
-    """Rise of the tail's tip over the body's axis, radians."""
-    wing: float
-    """Rise of the wing's tip over the body's axis, radians."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +79,17 @@ class Marks:
 
 @dataclass(frozen=True)
 class Plumage:
-    """What a bird looks like whatever its pose."""
+    """The looks of a bird in any pose."""
 
     palette: Palette
     pattern: str
-    """Of the wing and the mantle: one of `PATTERNS`."""
+    """Pattern of the wing and the mantle, one of `PATTERNS`."""
     marks: Marks
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All of a picture but the species."""
+    """Everything in a picture but the species."""
 
     pose: Pose
     scenery: Scenery
@@ -136,123 +110,6 @@ class Drawing:
     the image (the middle of its first pixel is at 0.5, 0.5), and 1 where inside the image, else 0."""
     mask: npt.NDArray[np.bool_]
     """(size, size) bool: body, head, wing and tail."""
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """The frames of a posed bird."""
-
-    body: Frame
-    head: Frame
-    wing: Frame
-    tail: Frame
-    legs: Frame
-
-    def parts(self) -> Points:
-        """(P, 2) x, y in units, in the order of `PART_NAMES`."""
-        return np.concatenate([getattr(self, frame)([point]) for frame, point in _PART_PLACES.values()])
-
-    def foot(self) -> tuple[float, float]:
-        """x, y in units of the place that the bird stands on."""
-        x, y = self.legs([(0.8, LEG)])[0]
-        return float(x), float(y)
-
-
-_PART_PLACES: dict[str, tuple[str, tuple[float, float]]] = {
-    "beak": ("head", (12.5, 1.5)),
-    "eye": ("head", (2.0, -1.5)),
-    "crown": ("head", (-1.5, -9.0)),
-    "forehead": ("head", (6.3, -5.2)),
-    "throat": ("head", (4.5, 7.0)),
-    "nape": ("head", (-8.0, 1.5)),
-    "breast": ("body", (13.0, 3.5)),
-    "belly": ("body", (5.0, 9.0)),
-    "wing": ("wing", (-16.5, 6.6)),
-    "tail": ("tail", (-18.0, 0.0)),
-    "feet": ("legs", (0.3, 5.5)),
-    "back": ("body", (-5.0, -8.5)),
-    "vent": ("body", (-14.0, 7.5)),
-}
-assert tuple(_PART_PLACES) == PART_NAMES
-
-
-def _frame(origin: Points, angle: float, scale: float, mirrored: bool) -> Frame:
-    side = -1.0 if mirrored else 1.0
-    cos, sin = math.cos(angle) * scale, math.sin(angle) * scale
-    return Frame(np.array(((cos * side, -sin), (sin * side, cos))), origin)
-
-
-def skeleton(pose: Pose) -> Skeleton:
-    """The frames of a bird in this pose."""
-    body = _frame(np.array((pose.col, pose.row)), pose.tilt, pose.scale, pose.mirrored)
-    head, shoulder, rump, hip = body([(15.0, -12.0), (7.0, -8.0), (-17.0, 0.0), (-1.5, 9.5)])
-    return Skeleton(
-        body,
-        _frame(head, pose.head, pose.scale, pose.mirrored),
-        _frame(shoulder, pose.tilt - pose.wing, pose.scale, pose.mirrored),
-        _frame(rump, pose.tilt - pose.tail, pose.scale, pose.mirrored),
-        _frame(hip, 0.0, pose.scale, pose.mirrored),
-    )
-
-
-def extent(pose: Pose) -> tuple[float, float, float, float]:
-    """Top, bottom, left and right of the largest bird that can be painted in this pose, in units."""
-    bird = skeleton(pose)
-    points = np.concatenate(
-        [
-            bird.head([(20.0, 1.0), (-4.0, -17.5), (6.0, -17.5)]),
-            bird.tail([(-23.5, -6.5), (-23.5, 6.5)]),
-            bird.legs([(-4.0, LEG + 1), (6.0, LEG + 1)]),
-            bird.body([(17.0, 0.0), (0.0, -12.0)]),
-        ]
-    )
-    left, top = points.min(axis=0)
-    right, bottom = points.max(axis=0)
-    return float(top), float(bottom), float(left), float(right)
-
-
-_BODY = spline(
-    (
-        (-20, -3),
-        (-9, -9.6),
-        (3, -12.4),
-        (11, -12.5),
-        (17.5, -4),
-        (16.6, 5),
-        (8, 11),
-        (-3, 11.4),
-        (-13, 8.6),
-        (-20.5, 3.2),
-    )
-)
-_HEAD = spline(((-8.6, 0), (-6.4, -6.2), (0, -8.9), (6.1, -6.1), (8.5, -0.4), (6.4, 5.4), (0, 8.3), (-6.6, 6.2)))
-_WING = spline(
-    (
-        (2.5, 1.0),
-        (0, -1.6),
-        (-10, -2.6),
-        (-21, 1.8),
-        (-33, 9.0),
-        (-23, 11.4),
-        (-12, 13.2),
-        (-3, 12.2),
-        (1.5, 7.5),
-    )
-)
-_COVERTS = spline(((2.5, 1.0), (0, -1.6), (-5, -2.2), (-8, 0.6), (-8.6, 5.5), (-7.6, 10), (-3, 11.4), (1.5, 7.5)))
-_LONG_COVERT = spline(((1, -1.5), (-4.5, -1.7), (-7.2, 0), (-4.5, 1.7), (1, 1.5)), 4)
-_TAIL: Points = np.array(((2, -3.2), (-22, -5.6), (-22, 5.6), (2, 3.2)))
-_DOWN = (
-    (7.0, 8.6),
-    (3.0, 7.2),
-    (4.4, 10.0),
-    (-0.6, 8.6),
-    (-4.0, 6.8),
-    (-7.2, 8.0),
-    (-10.6, 6.6),
-    (-13.8, 7.6),
-)
-"""Where a stroke or two hints at the feathers of the belly."""
 
 
 def _scallops(brush: Brush, frame: Frame, palette: Palette) -> None:
@@ -295,7 +152,7 @@ def _turn_hue(colour: Colour, hue: float, richness: float) -> Colour:
 
 
 def _worn(palette: Palette, scene: Scene) -> Palette:
-    """The palette as this individual wears it."""
+    """Returns the palette with the hues of this individual."""
     return Palette(*(_turn_hue(getattr(palette, field.name), scene.hue, scene.richness) for field in fields(palette)))
 
 
@@ -303,7 +160,7 @@ Box = tuple[int, int, int, int]
 
 
 def _coordinates(frame: Frame, box: Box, pixel: float) -> tuple[Floats, Floats]:
-    """The frame's x and y at the middle of every pixel of a box, each (rows, columns) float32; `pixel` in units."""
+    """Returns the frame's x and y at the middle of each pixel of a box, (rows, columns) float32; `pixel` in units."""
     (a, b), (c, d) = np.linalg.inv(frame.axes).astype(np.float32)
     left, top, right, bottom = box
     step = np.float32(pixel)
@@ -313,14 +170,14 @@ def _coordinates(frame: Frame, box: Box, pixel: float) -> tuple[Floats, Floats]:
 
 
 def _step(values: Floats, middle: float, width: float) -> Floats:
-    """0 well below `middle`, 1 well above, with a trailing axis for the channels."""
+    """Returns 0 well below `middle` and 1 well above, with a trailing axis for the channels."""
     t = ((values - np.float32(middle)) / np.float32(width) + np.float32(0.5)).clip(0, 1)
     smooth: Floats = (t * t * (3 - 2 * t))[..., None]
     return smooth
 
 
 def _plumage_field(bird: Skeleton, palette: Palette, texture: Floats, box: Box) -> Image.Image:
-    """The colours of body and head within a box of pixels, blending softly from back to belly."""
+    """Paints the colours of body and head within a box of pixels, blending softly from back to belly."""
     left, top, right, bottom = box
     ragged, pixel = texture[top:bottom, left:right] - 0.5, SIZE / len(texture)
     x, y = _coordinates(bird.body, box, pixel)
@@ -345,7 +202,7 @@ def _paste_plumage(canvas: Image.Image, trunk: Image.Image, bird: Skeleton, pale
 
 
 def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]], zoom: int) -> Image.Image:
-    """Union of shapes in their frames, L of the size of a canvas of `zoom` canvas pixels to the unit."""
+    """Draws the union of shapes in their frames, L of the size of a canvas of `zoom` canvas pixels to the unit."""
     canvas = Image.new("L", (SIZE * zoom,) * 2)
     draw = ImageDraw.Draw(canvas)
     for frame, outline in shapes:
@@ -354,7 +211,7 @@ def _silhouette(bird: Skeleton, shapes: Sequence[tuple[str, Points]], zoom: int)
 
 
 def _relief(share: npt.NDArray[np.uint8], radius: int) -> Floats:
-    """Roundness of a shape lit from above: near 1 at upper edges, -1 at lower ones, 0 inside; (size, size).
+    """Computes the roundness of a shape lit from above: near 1 at upper edges, -1 at lower, 0 inside; (size, size).
 
     `share` (size, size) is how much of each pixel the shape covers, of 255.
     """
@@ -384,21 +241,21 @@ def _paint_tail_piece(brush: Brush, frame: Frame, colour: Colour, near: float, f
 
 
 def _paint_wing(brush: Brush, frame: Frame, palette: Palette, pattern: str) -> None:
-    brush.fill(frame, _WING + np.array((0.6, 1.4)), shade(palette.flank, 0.45), 90)  # its shadow on the flank
-    brush.fill(frame, _WING, palette.flight)
+    brush.fill(frame, WING + np.array((0.6, 1.4)), shade(palette.flank, 0.45), 90)  # its shadow on the flank
+    brush.fill(frame, WING, palette.flight)
     middle, dark = mix(palette.flight, palette.wing, 0.55), shade(palette.flight, 0.6)
     for step in range(5):  # long feathers, the lowest first
         feather = [(-8, 11.5 - 1.9 * step), (-17, 11.2 - 1.1 * step), (-32.0 + 3.4 * step, 9.0 - 0.1 * step)]
         brush.line(frame, feather, dark, 0.5, 190)
         brush.line(frame, [(x, y - 0.7) for x, y in feather], middle, 0.6, 170)
     for step in range(5):
-        covert = _LONG_COVERT + np.array((-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step))
+        covert = LONG_COVERT + np.array((-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step))
         brush.fill(frame, covert, middle)
         brush.outline(frame, covert, dark, 170)
-    brush.fill(frame, _COVERTS, palette.wing)
-    brush.outline(frame, _COVERTS, dark, 80)
+    brush.fill(frame, COVERTS, palette.wing)
+    brush.outline(frame, COVERTS, dark, 80)
     PATTERNS[pattern](brush, frame, palette)
-    brush.outline(frame, _WING, shade(palette.flight, 0.45), 150)
+    brush.outline(frame, WING, shade(palette.flight, 0.45), 150)
 
 
 def _paint_eye(brush: Brush, frame: Frame) -> None:
@@ -408,7 +265,7 @@ def _paint_eye(brush: Brush, frame: Frame) -> None:
 
 
 def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
-    """The picture of a bird in a scene, `size` pixels high and wide, a multiple of 32.
+    """Paints a bird in a scene, `size` pixels high and wide, a multiple of 32.
 
     The same arguments always give the same picture. Another size gives the same bird in the same scene, its details as
     fine as the pixels allow.
@@ -422,18 +279,18 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
     brush = Brush(canvas, scene.pose.scale, zoom)
 
     _paint_tail(brush, bird.tail, palette, marks.tail)
-    nape = _neck(bird)
-    trunk = _silhouette(bird, (("body", _BODY), ("body", VENT), ("head", _HEAD), ("body", nape)), zoom)
+    nape = neck(bird)
+    trunk = _silhouette(bird, (("body", BODY), ("body", VENT), ("head", HEAD), ("body", nape)), zoom)
     _paste_plumage(canvas, trunk, bird, palette, texture)
-    brush.outline(bird.body, _BODY, shade(palette.flank, 0.4), 70)
-    for x, y in _DOWN:
+    brush.outline(bird.body, BODY, shade(palette.flank, 0.4), 70)
+    for x, y in DOWN:
         stroke = [(x + 1.2, y + 0.5), (x, y + 1.0), (x - 1.3, y + 0.4)]
         brush.line(bird.body, stroke, shade(palette.flank, 0.55), 0.45, 90)
     MARKS["feet"][marks.feet](brush, bird.legs)
     MARKS["vent"][marks.vent](brush, bird.body)
     MARKS["breast"][marks.breast](brush, bird.body)
     _paint_wing(brush, bird.wing, palette, plumage.pattern)
-    MARKS["wing"][marks.wing](brush, bird.wing.moved(*_PART_PLACES["wing"][1]))
+    MARKS["wing"][marks.wing](brush, bird.wing.moved(*PART_PLACES["wing"][1]))
     MARKS["crown"][marks.crown](brush, bird.head)
     MARKS["beak"][marks.beak](brush, bird.head)
     MARKS["eye"][marks.eye](brush, bird.head)
@@ -441,7 +298,7 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
 
     trunk_share, wing_share, tail_share = (
         np.asarray(shape.reduce(ZOOM))
-        for shape in (trunk, _silhouette(bird, (("wing", _WING),), zoom), _silhouette(bird, (("tail", _TAIL),), zoom))
+        for shape in (trunk, _silhouette(bird, (("wing", WING),), zoom), _silhouette(bird, (("tail", TAIL),), zoom))
     )
     roundness = 0.42 * _relief(trunk_share, zoom) + 0.12 * _relief(wing_share, round(zoom / 2))
     downy = 0.10 * (texture - 0.5)
@@ -452,22 +309,8 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
     return Drawing(pixels.clip(0, 255).astype(np.uint8), _locations(bird, size), mask)
 
 
-def _neck(bird: Skeleton) -> Points:
-    """Fills the notches between head and body, in the body's frame."""
-    knots = np.concatenate(
-        [
-            bird.head([(-8.2, -2.0)]),
-            bird.body([(-1.0, -12.0), (8.0, -4.0)]),
-            bird.head([(0.0, 0.0), (7.0, 4.6)]),
-            bird.body([(17.6, -1.0), (8.0, -2.0)]),
-            bird.head([(-2.0, -4.0)]),
-        ]
-    )
-    return np.asarray((knots - bird.body.origin) @ np.linalg.inv(bird.body.axes))
-
-
 def _locations(bird: Skeleton, size: int) -> Floats:
-    """(P, 3) float32: row and column in pixels, visible."""
+    """Returns row and column in pixels and visibility of the parts, (P, 3) float32."""
     places = bird.parts()[:, ::-1] * (size / SIZE)
     visible = ((places >= 0) & (places < size)).all(axis=1, keepdims=True)
     locations: Floats = np.concatenate([places, visible], axis=1).astype(np.float32)

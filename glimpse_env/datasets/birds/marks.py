@@ -4,6 +4,8 @@ Each is painted in the frame of its part and stays within 11.5 units of its part
 that differ in one mark differ in nothing further away. The marks of a part that tell a family's species apart
 share their colours and nearly their extent, or pair up the same few colours, so that a mark must be seen as a
 whole: its edge alone says little.
+
+The file is long because it is one catalogue: a few lines of outline for each of some fifty marks.
 """
 
 import math

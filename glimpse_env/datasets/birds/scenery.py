@@ -1,4 +1,4 @@
-"""What stands around a bird: backdrop, clutter, perch and light.
+"""The surroundings of a bird: backdrop, clutter, perch and light.
 
 Everything here is softer and duller than the birds, so that a bird stands out, and nothing here knows the
 species. Coordinates are units, of which a picture has `SIZE` in each direction, x to the right and y down, unless a
@@ -63,7 +63,7 @@ _CLUTTER = ("leaf", "leaf", "leaf", "twig", "berries", "blossom", "stone")
 
 @dataclass(frozen=True)
 class Light:
-    """How a picture is lit."""
+    """The light in a picture."""
 
     brightness: float
     """Overall gain, about 0.8 to 1.1."""
@@ -84,7 +84,7 @@ class Scenery:
     perch_slope: float
     """Rise of a branch or a wire, in units down for each unit to the right."""
     clutter: int
-    """How many leaves, twigs, berries, blossoms and stones lie about."""
+    """Number of leaves, twigs, berries, blossoms and stones lie about."""
     light: Light
     texture_seed: int
     """Seeds every detail that has no field of its own."""
@@ -97,20 +97,20 @@ class Scenery:
 
 
 def noise(rng: np.random.Generator, down: int, across: int, size: int) -> Floats:
-    """Smooth noise of shape (size, size), float32 in [0, 1], with `down` x `across` cells."""
+    """Draws smooth noise of shape (size, size), float32 in [0, 1], with `down` x `across` cells."""
     cells = Image.fromarray(rng.random((down, across), dtype=np.float32))
     return np.asarray(cells.resize((size, size), Image.Resampling.BICUBIC)).clip(0, 1)
 
 
 @lru_cache
 def _ramps(size: int) -> tuple[Floats, Floats]:
-    """From 0 to 1 down the rows and across the columns, each (size, size)."""
+    """Returns ramps from 0 to 1 down the rows and across the columns, each (size, size)."""
     rows, cols = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size - 1)
     return rows, cols
 
 
 def paint_backdrop(scenery: Scenery, rng: np.random.Generator, size: int) -> Image.Image:
-    """The softened picture behind everything, RGB of size x size."""
+    """Paints the softened picture behind everything, RGB of size x size."""
     rows, cols = _ramps(size)
     top, bottom, accent = np.array(_ANCHORS[scenery.backdrop], dtype=np.float32) + rng.uniform(-14, 14, (3, 3))
     coarse, fine = _TEXTURES[scenery.backdrop]
@@ -129,7 +129,7 @@ def paint_backdrop(scenery: Scenery, rng: np.random.Generator, size: int) -> Ima
 
 
 def _paint_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, zoom: float) -> None:
-    """Something that lies about, on a canvas of `_CLUTTER_SCALE` x `zoom` canvas pixels a unit."""
+    """Paints something that lies about, on a canvas of `_CLUTTER_SCALE` x `zoom` canvas pixels a unit."""
     kind = _CLUTTER[int(rng.integers(len(_CLUTTER)))]
     x, y, angle, size, shade = rng.random(5) * (SIZE, SIZE, 2 * math.pi, 1, 1)
     x, y = x * _CLUTTER_SCALE * zoom, y * _CLUTTER_SCALE * zoom
@@ -172,7 +172,7 @@ def paint_leaf(
     colour: Colour,
     alpha: int,
 ) -> None:
-    """A pointed leaf from (x, y) outwards, in the pixels of `draw`, with a paler midrib."""
+    """Paints a pointed leaf from (x, y) outwards, in the pixels of `draw`, with a paler midrib."""
     along, across = (math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))
     outline = [
         (x + along[0] * length * t + across[0] * width * w, y + along[1] * length * t + across[1] * width * w)
@@ -203,7 +203,7 @@ def paint_perch(
     foot: tuple[float, float],
     zoom: int,
 ) -> None:
-    """What the bird stands on, painted on a canvas of `zoom` canvas pixels to the unit.
+    """Paints the perch on a canvas of `zoom` canvas pixels to the unit.
 
     Its upper edge passes through `foot` (x, y in units).
     """
@@ -319,7 +319,7 @@ def _rgb(values: npt.NDArray[np.float64]) -> Colour:
 
 
 def light_field(light: Light, size: int) -> Floats:
-    """Gain of every pixel and channel, (size, size, 3) float32."""
+    """Computes the gain of every pixel and channel, (size, size, 3) float32."""
     rows, cols = _ramps(size)
     gain = light.brightness * (1 + light.slope[0] * (2 * rows - 1) + light.slope[1] * (2 * cols - 1))
     warm = max(light.warmth, 0.0)

@@ -203,7 +203,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("paper") / "out"
     process = begun("paper_experiment", FLAGS, out)
     while not list(out.glob("cells/*/state.json")):
-        assert process.poll() is None, process.stdout.read()  # type: ignore[union-attr]
+        assert process.poll() is None, process.stdout.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -262,6 +262,19 @@ def test_a_stage_that_was_interrupted_begins_anew_in_the_same_process(finished, 
     assert same(weights(tmp_path / "run" / last), weights(finished / last))
 
 
+def test_agents_learn_in_one_thread(tmp_path):
+    """Two runs side by side, each with as many threads as there are cores, wait for each other."""
+    experiment, before = Experiment(TOY, tmp_path, make_source("digits"), ""), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        for stage, threads in (("cloning", 1), ("fine-tuning", 1), ("judge", 2)):
+            with experiment._stage(stage):
+                assert torch.get_num_threads() == threads
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_there_is_nothing_to_test_before_training(tmp_path):
     with pytest.raises(ArtifactError, match="holds no agent yet"):
         Experiment.started(replace(TOY, out=tmp_path / "run")).test()

@@ -69,7 +69,7 @@ def test_the_button_is_there_when_an_episode_is_over() -> None:
 def test_the_glimpse_at_the_pointer_is_outlined() -> None:
     board, game = Board(WIDTH, HEIGHT), noise_game()
     changed = np.argwhere((board.draw(game) != board.draw(game, (330, 300))).any(axis=-1))
-    row, col = game.grid.corners[game.locate(*board.pixel_at((330, 300), game))]  # type: ignore[misc]
+    row, col = game.grid.corners[game.locate(*board.pixel_at((330, 300), game))]
     scale = 576 / 40
     assert changed.min(axis=0) == pytest.approx([64 + row * scale, 32 + col * scale], abs=2)
     assert changed.max(axis=0) == pytest.approx([64 + (row + 12) * scale, 32 + (col + 12) * scale], abs=2)

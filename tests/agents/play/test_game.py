@@ -32,9 +32,9 @@ def noise_game(indices: tuple[int, ...] = (4, 9)) -> Game:
 def solved_game(*indices: int) -> Game:
     """On the finite world, where the oracle and its map are exact: two glimpses of a pixel each, on 3 x 3."""
     judge = ToyJudge()
-    oracle = BOEDOracle(toy_problem.toy_dataset(EVERY), judge, OracleConfig(completion=SHARP))  # type: ignore[arg-type]
+    oracle = BOEDOracle(toy_problem.toy_dataset(EVERY), judge, OracleConfig(completion=SHARP))
     dataset = toy_problem.toy_dataset(EVERY, "test")
-    return Game(dataset, judge, oracle, np.array(indices))  # type: ignore[arg-type]
+    return Game(dataset, judge, oracle, np.array(indices))
 
 
 def look(game: Game, *locations: int) -> None:

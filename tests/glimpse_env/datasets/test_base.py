@@ -221,4 +221,4 @@ def test_other_scales_are_of_the_same_data() -> None:
     assert wide.with_scales(1).load("train").geometry == source.geometry
     for scales in (0, 7, 1.5, True):
         with pytest.raises(ConfigurationError, match=f"scales={scales}"):
-            source.with_scales(scales)  # type: ignore[arg-type]
+            source.with_scales(scales)

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glimpse_env.datasets.birds.drawing import PART_NAMES, Marks, paint, skeleton
+from glimpse_env.datasets.birds.anatomy import PART_NAMES, skeleton
+from glimpse_env.datasets.birds.drawing import Marks, paint
 from glimpse_env.datasets.birds.source import (
-    ATTRIBUTES,
-    FAMILIES,
-    SPECIES,
     SPLIT_STARTS,
     Birds,
     draw,
@@ -21,6 +19,7 @@ from glimpse_env.datasets.birds.source import (
     sample_pose,
     sample_scene,
 )
+from glimpse_env.datasets.birds.species import ATTRIBUTES, FAMILIES, SPECIES
 from glimpse_env.errors import ConfigurationError
 
 GLIMPSE = 32

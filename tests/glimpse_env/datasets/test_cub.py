@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from glimpse_env.datasets.base import PUBLIC_SPLITS
-from glimpse_env.datasets.cropping import letterbox, parts_in_crop
 from glimpse_env.datasets.cub import CUB200, CUBFull, crop_box
+from glimpse_env.datasets.images import letterbox, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.judge.judge import judge_command
 from tests.support.tiny_data import BOX, PARTS, PHOTOGRAPH, write_tiny_cub
@@ -108,7 +108,7 @@ def test_the_official_test_part_is_test_and_every_tenth_other_image_of_a_class_i
     source = CUB200(write_tiny_cub(tmp_path, species=2, images=36))  # 30 and 6 of each class
     assert [source.size(split) for split in ("train", "val", "test")] == [54, 6, 12]
     for split, count in (("train", 27), ("val", 3), ("test", 6)):
-        np.testing.assert_array_equal(np.bincount(source.load(split).labels), [count, count])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(np.bincount(source.load(split).labels), [count, count])
 
 
 @pytest.mark.parametrize(("images", "sizes"), [(2, [1, 0, 1]), (5, [4, 0, 1]), (6, [4, 1, 1])])

@@ -88,7 +88,7 @@ def test_no_part_of_a_digit_crosses_splits_or_folds(tmp_path: Path) -> None:
             fed = source.judge_images(fold, np.random.default_rng(seed))
             assert set(np.unique(fed.images)) == {0, 30 - value}, f"network {fold} is fed what it will judge"
     for split, value in (("val", 30), ("test", 40)):
-        data = source.load(split)  # type: ignore[arg-type]
+        data = source.load(split)
         assert set(np.unique(data.images)) == {0, value}
         assert (data.folds == -1).all()
 
@@ -134,9 +134,9 @@ def test_small_digits_are_enlarged_onto_mnists_frame() -> None:
 def test_each_image_shows_the_digit_of_its_label_and_fold(split: str) -> None:
     """The pool's digits are found in the images by looking for one that no pixel of the canvas is darker than."""
     source = Digits()
-    data = source.load(split)  # type: ignore[arg-type]
+    data = source.load(split)
     pool = source.pools[split]  # type: ignore[index]
-    assert len(data) == source.size(split)  # type: ignore[arg-type]
+    assert len(data) == source.size(split)
     windows = np.lib.stride_tricks.sliding_window_view
     for index in (0, 1, len(pool), len(data) - 1):
         digit = index % len(pool)

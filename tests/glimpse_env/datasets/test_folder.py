@@ -77,7 +77,7 @@ def test_a_square_of_the_right_size_is_kept_as_it_is(photos: Path) -> None:
         Image.fromarray(pixels).save(path)
     source = ImageFolder(photos, size=61, glimpse_size=12, stride=4)
     expected = {np.asarray(Image.open(path))[:, 1:62].tobytes() for path in photos.rglob("*.png")}
-    shown = {image.tobytes() for split in SPLITS for image in source.load(split).images}  # type: ignore[arg-type]
+    shown = {image.tobytes() for split in SPLITS for image in source.load(split).images}
     assert shown == expected
 
 
@@ -135,7 +135,7 @@ def test_without_folders_of_their_own_val_and_test_are_taken_of_each_class(own: 
     numbered(own / "ant", 5, 100)
     source = ImageFolder(own, **pixel())
     assert source.class_names == ("ant", "bee")
-    assert [source.size(split) for split in SPLITS] == [70 + 3, 10 + 1, 20 + 1]  # type: ignore[arg-type]
+    assert [source.size(split) for split in SPLITS] == [70 + 3, 10 + 1, 20 + 1]
     for label, numbers in ((0, range(100, 105)), (1, range(100))):
         parts = [shown(source, split, label) for split in SPLITS]
         assert sorted(number for part in parts for number in part) == list(numbers)
@@ -165,7 +165,7 @@ def test_folders_of_splits_are_those_splits(own: Path, given: tuple[str, ...], s
             numbered(own / "test" / name, 3, 200)
     source = ImageFolder(own, **pixel())
     assert source.class_names == ("ant", "bee")
-    assert tuple(source.size(split) for split in SPLITS) == sizes  # type: ignore[arg-type]
+    assert tuple(source.size(split) for split in SPLITS) == sizes
     for split, numbers in (("val", {100, 101}), ("test", {200, 201, 202})):
         if split in given:
             assert shown(source, split, 1) == numbers
@@ -191,7 +191,7 @@ def test_what_is_no_image_is_skipped(photos: Path) -> None:
     (inside / ".ipynb_checkpoints" / "copy.png").write_bytes(b"\0")
     after = ImageFolder(photos)
     assert after.fingerprint == before.fingerprint
-    assert [after.size(split) for split in SPLITS] == [12, 3, 3]  # type: ignore[arg-type]
+    assert [after.size(split) for split in SPLITS] == [12, 3, 3]
 
 
 def test_folders_in_a_class_and_suffixes_in_capitals_count(own: Path) -> None:
@@ -239,7 +239,7 @@ def test_the_fingerprint_is_of_names_sizes_and_arguments_not_of_the_place(photos
     assert ImageFolder(write_tiny_folder(tmp_path / "copy")).fingerprint == before
     seen = {before}
     for change in (*SMALL_FOLDER.items(), ("folds", 2), ("mirror", True)):
-        seen.add(ImageFolder(photos, **dict([change])).fingerprint)  # type: ignore[arg-type]
+        seen.add(ImageFolder(photos, **dict([change])).fingerprint)
     image = photos / "class-1" / "0.png"
     image.write_bytes(image.read_bytes() + b"\0")
     seen.add(ImageFolder(photos).fingerprint)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -6,11 +7,16 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.observations import Histories, make_observer, take, unpack_history
+from glimpse_env.sensing.observations import OBSERVATIONS, Histories, Observer, take, unpack_history
 from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 
 GRID = GEOMETRY.grid
 STEPS = GEOMETRY.num_glimpses
+
+
+def observer_of(name: str, channels: int, scales: int = 1) -> Observer:
+    """The observer of toy episodes."""
+    return OBSERVATIONS[name](replace(GEOMETRY, scales=scales), channels)
 
 
 def random_histories(scales: int = 1, channels: int = 3) -> Histories:
@@ -36,7 +42,7 @@ def same(first: Histories, second: Histories) -> bool:
 @pytest.mark.parametrize("scales", [1, 2])
 def test_history_holds_every_glimpse_in_its_place(scales: int) -> None:
     histories = random_histories(scales)
-    observations = make_observer("history", GRID, STEPS, 3, scales)(histories)
+    observations = observer_of("history", 3, scales)(histories)
     for episode in range(STEPS + 1):
         one = take(observations, episode)
         assert one["step"] == episode
@@ -52,7 +58,7 @@ def test_history_holds_every_glimpse_in_its_place(scales: int) -> None:
 
 def test_glimpse_holds_the_newest_one_only() -> None:
     histories = random_histories()
-    observations = make_observer("glimpse", GRID, STEPS, 3, 1)(histories)
+    observations = observer_of("glimpse", 3, 1)(histories)
     assert not observations["glimpse"][0].any()
     assert not observations["location"][0].any()
     for episode in range(1, STEPS + 1):
@@ -78,14 +84,14 @@ def test_canvas_is_the_seen_part_of_the_image(scales: int) -> None:
             histories.glimpses[episode, t, ..., :3] = window
             expected[episode, row : row + side, col : col + side, :3] = window
             expected[episode, row : row + side, col : col + side, 3] = 255
-    canvas = make_observer("canvas", GRID, STEPS, 3, scales)(histories)
+    canvas = observer_of("canvas", 3, scales)(histories)
     assert canvas.dtype == np.uint8
     assert np.array_equal(canvas, expected)
 
 
 @pytest.mark.parametrize("mode", ["history", "glimpse", "canvas"])
 def test_before_the_first_glimpse_observations_are_blank(mode: Any) -> None:
-    observer = make_observer(mode, GRID, STEPS, 3, 1)
+    observer = observer_of(mode, 3, 1)
     blank, observed = observer.blank(2), observer(Histories.empty(2, STEPS, GRID.glimpse_size, 3))
     for key in blank if isinstance(blank, dict) else [...]:
         assert np.array_equal(blank[key], observed[key])
@@ -96,7 +102,7 @@ def test_before_the_first_glimpse_observations_are_blank(mode: Any) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_unpacking_inverts_packing(scales: int, channels: int) -> None:
     histories = random_histories(scales, channels)
-    observations = make_observer("history", GRID, STEPS, channels, scales)(histories)
+    observations = observer_of("history", channels, scales)(histories)
     assert same(unpack_history(observations, GRID), histories)
     for episode in range(STEPS + 1):
         assert same(unpack_history(take(observations, episode), GRID), histories[episode : episode + 1])
@@ -106,17 +112,17 @@ def test_every_brightness_survives_packing() -> None:
     histories = Histories.empty(1, STEPS, GRID.glimpse_size, 2)
     histories.glimpses.reshape(-1)[:256] = np.arange(256)
     histories.counts[:] = STEPS
-    observations = make_observer("history", GRID, STEPS, 2, 1)(histories)
+    observations = observer_of("history", 2, 1)(histories)
     assert same(unpack_history(observations, GRID), histories)
 
 
 @pytest.mark.parametrize("mode", ["history", "glimpse", "canvas"])
 def test_large_batches_show_what_small_ones_do(mode: Any) -> None:
-    """From a megabyte on the work is shared among threads."""
+    """From a megabyte on PyTorch converts pixels in place of NumPy."""
     batch, rng = 800, np.random.default_rng(0)
     glimpses = rng.integers(0, 256, (STEPS, batch, 12, 12, 3), dtype=np.uint8)
     corners = rng.integers(0, GRID.span + 1, (STEPS, batch, 2))
-    observer = make_observer(mode, GRID, STEPS, 3, 1)
+    observer = observer_of(mode, 3, 1)
     shown, few = observer.blank(batch), observer.blank(2)
     for t in range(STEPS):
         large = observer.advance(shown, t, glimpses[t], corners[t])
@@ -150,4 +156,4 @@ def test_histories_must_fit_together() -> None:
 
 def test_unknown_modes_are_named() -> None:
     with pytest.raises(ConfigurationError, match="video"):
-        make_observer("video", GRID, STEPS, 3, 1)  # type: ignore[arg-type]
+        observer_of("video", 3, 1)

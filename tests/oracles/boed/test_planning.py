@@ -32,7 +32,7 @@ EXACT = CompletionConfig(bandwidth=1e-3, samples=16, short_list=16)
 
 def final_entropy(config: OracleConfig) -> tuple[float, np.ndarray]:
     """Mean exact entropy after two glimpses on every image of the world, and where they were (N, 2)."""
-    policy: GlimpsePolicy = BOEDOracle(WORLD, ToyJudge(IMAGES, LABELS), config)  # type: ignore[arg-type]
+    policy: GlimpsePolicy = BOEDOracle(WORLD, ToyJudge(IMAGES, LABELS), config)
     rollouts = play(policy, WORLD, ToyJudge(IMAGES, LABELS), EVERY, progress=False)
     return float(rollouts.entropy[:, -1].mean()), rollouts.locations
 
@@ -53,7 +53,7 @@ def best_pair() -> float:
 @pytest.mark.parametrize("history", ["seen", "completion"])
 @pytest.mark.parametrize("criterion", ["entropy", "log_loss"])
 def test_a_plan_finds_what_tells_only_together_where_greedy_does_not(history: str, criterion: str) -> None:
-    config = OracleConfig(criterion, EXACT, horizon="last", history=history)  # type: ignore[arg-type]
+    config = OracleConfig(criterion, EXACT, horizon="last", history=history)
     planned, locations = final_entropy(config)
     assert planned == pytest.approx(best_pair(), abs=1e-6) == 0.0
     assert {frozenset(row) for row in locations.tolist()} == {frozenset((0, 1))}
@@ -65,7 +65,7 @@ def test_a_plan_finds_what_tells_only_together_where_greedy_does_not(history: st
 
 def test_the_plans_map_is_least_where_the_plan_goes_on() -> None:
     judge = ToyJudge(IMAGES, LABELS)
-    oracle = BOEDOracle(WORLD, judge, OracleConfig("entropy", EXACT, horizon="last"))  # type: ignore[arg-type]
+    oracle = BOEDOracle(WORLD, judge, OracleConfig("entropy", EXACT, horizon="last"))
     first = oracle.first_map()
     assert first.argmin() in (0, 1)
     assert first.min() == pytest.approx(0.0, abs=1e-6), "given the other one it tells all"
@@ -74,15 +74,15 @@ def test_the_plans_map_is_least_where_the_plan_goes_on() -> None:
 def test_horizon_and_history_are_checked() -> None:
     for wrong in ({"horizon": "far"}, {"history": "other"}):
         with pytest.raises(ConfigurationError, match="must be one of"):
-            OracleConfig(**wrong)  # type: ignore[arg-type]
+            OracleConfig(**wrong)
 
 
 def test_completions_own_histories_under_equal_weights_are_a_fixed_sequence() -> None:
     """With no say of the glimpses seen in the weights, nothing of the image is left in the map."""
     equal, world = CompletionConfig(bandwidth=1e6, samples=8, short_list=8), toy_dataset(np.arange(8))
     for history, fixed in (("completion", True), ("seen", False)):
-        config = OracleConfig("entropy", equal, history=history)  # type: ignore[arg-type]
-        policy = BOEDOracle(world, ToyJudge(), config)  # type: ignore[arg-type]
+        config = OracleConfig("entropy", equal, history=history)
+        policy = BOEDOracle(world, ToyJudge(), config)
         maps: list[np.ndarray] = []
 
         def keep(_rows: np.ndarray, _t: int, chosen: Any, maps: list[np.ndarray] = maps) -> None:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.sensing.observations import ObservationMode
+from glimpse_env.sensing.observations import OBSERVATIONS
 from oracles.demonstrations import Demonstrations, generate
 from oracles.exchange import minari as module
 from oracles.exchange.minari import export_demonstrations, import_demonstrations
@@ -72,8 +71,8 @@ def at(observations, t: int):  # type: ignore[no-untyped-def]
     return {key: value[t] for key, value in observations.items()} if isinstance(observations, dict) else observations[t]
 
 
-@pytest.mark.parametrize("observation", get_args(ObservationMode))
-def test_episodes_are_those_of_the_recovered_environment(world: World, observation: ObservationMode) -> None:
+@pytest.mark.parametrize("observation", tuple(OBSERVATIONS))
+def test_episodes_are_those_of_the_recovered_environment(world: World, observation: str) -> None:
     demonstrations = world.demonstrations
     export_demonstrations(demonstrations, world.source, world.judge, "birds/test-v0", observation=observation)
     dataset = minari.load_dataset("birds/test-v0")
@@ -126,7 +125,7 @@ def test_an_export_that_fails_leaves_no_data_set(world: World, folder: Path, mon
     played: list[object] = []
     play = module._played
 
-    def fails_at_the_second(*arguments):  # type: ignore[no-untyped-def]
+    def fails_at_the_second(*arguments):
         if played:
             raise KeyboardInterrupt
         played.append(1)

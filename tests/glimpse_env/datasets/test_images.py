@@ -17,7 +17,7 @@ from PIL import Image
 from glimpse_env.datasets import DATASETS
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
-from glimpse_env.datasets.photographs import read_photograph
+from glimpse_env.datasets.images import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
@@ -91,7 +91,7 @@ def loaded(photos: Path, content: bytes, suffix: str = ".png") -> np.ndarray | N
     images, refusal = [], ""
     try:
         source = ImageFolder(photos, size=11, glimpse_size=5, stride=3, num_glimpses=2)
-        images = [source.load(split).images for split in ("train", "val", "test")]  # type: ignore[arg-type]
+        images = [source.load(split).images for split in ("train", "val", "test")]
     except DatasetFormatError as error:
         refusal = str(error)
     finally:

@@ -1,0 +1,242 @@
+"""Photographs: read from files of every kind, cropped to squares, and changed a little for training."""
+
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, UnseenImages, folds_by_class
+from glimpse_env.errors import DatasetFormatError
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels; pixel i covers i to i + 1."""
+
+BACKGROUND = (128, 128, 128)
+"""Colour behind transparent pixels: grey, on which black drawings show as well as white ones."""
+MAX_SHIFT = 12 / 128
+"""Largest shift of an augmented image, in image sides."""
+ZOOM = (0.85, 1.15)
+"""Range of the zoom of an augmented image."""
+JITTER = 0.2
+"""Largest relative change of brightness and of contrast; that of each colour is half of it."""
+
+
+class PhotographSource(DataSource):
+    """A data set of photographs in files, whose judge and amortised oracle train on augmented images.
+
+    By default an image is the largest square in the middle of a photograph, turned as its EXIF orientation says.
+    """
+
+    images_per_pass: ClassVar[int | None] = None
+    """Most images in one pass of training a network; None for all."""
+
+    @abstractmethod
+    def labels_of(self, split: Split) -> np.ndarray:
+        """Returns the labels of a split, (N,) int64."""
+
+    @abstractmethod
+    def file_of(self, split: Split, index: int) -> tuple[Path, str, str]:
+        """Returns the file of an image, what an error message says of it, and how to mend a damaged one.
+
+        Raises:
+            DatasetError: if it is missing.
+        """
+
+    def square_of(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns an image, (H, W, 3) uint8, and its parts, (P, 3) float32.
+
+        Raises:
+            DatasetError: if its file is missing or cannot be read.
+        """
+        photograph = self.read(split, index, upright=True)
+        pixels = crop(photograph, middle_square(photograph.size), self.image_shape[0])
+        return pixels, np.zeros((0, 3), dtype=np.float32)
+
+    def read(self, split: Split, index: int, *, upright: bool) -> Image.Image:
+        """Reads the photograph of an image, see :func:`read_photograph`.
+
+        Raises:
+            DatasetError: if its file is missing or cannot be read.
+        """
+        path, name, remedy = self.file_of(split, index)
+        try:
+            return read_photograph(path, upright=upright)
+        except ValueError as error:
+            raise DatasetFormatError(f"{name} is not a readable image ({error}); {remedy}.") from error
+
+    def size(self, split: Split) -> int:
+        return len(self.labels_of(split))
+
+    def fill(
+        self,
+        split: Split,
+        images: np.ndarray,
+        labels: np.ndarray,
+        folds: np.ndarray,
+        parts: np.ndarray,
+        progress: Callable[[int], object],
+    ) -> None:
+        labels[:] = self.labels_of(split)
+        if split == "train":
+            folds[:] = folds_by_class(labels, self.num_folds)
+        for index in range(len(labels)):
+            images[index], parts[index] = self.square_of(split, index)
+            progress(1)
+
+    def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        return self._augmented(fold, rng)[0]
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        changed, folds = self._augmented(fold, rng)
+        return UnseenImages(changed.images, changed.labels, folds)
+
+    def _augmented(self, fold: int, rng: np.random.Generator) -> tuple[LabelledImages, np.ndarray]:
+        """Returns training images that are not in ``fold``, in random order and augmented, and their folds."""
+        train = self.load("train")
+        rows = rng.permutation(np.flatnonzero(train.folds != fold))[: self.images_per_pass]
+        changed = augmented(train, rows, rng, mirror=self.mirror_symmetric)
+        return changed, np.asarray(train.folds[rows])
+
+
+def read_photograph(path: Path, *, upright: bool) -> Image.Image:
+    """Reads an image file as RGB; the first picture where there are several.
+
+    Grey, palettes and CMYK are converted, 16 bits reduced to 8, and what is transparent lies over mid-grey.
+
+    Args:
+        path: the file.
+        upright: whether to turn the picture as its EXIF orientation says.
+
+    Raises:
+        ValueError: saying what is wrong, if the file has no picture that Pillow can read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata; what counts is whether the pixels can be read
+            with Image.open(path) as image:
+                if min(image.size) < 1:
+                    raise ValueError(f"it has {image.width} x {image.height} pixels")
+                return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
+        values = np.asarray(image).clip(0, 65535) // 257
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def crop(image: Image.Image, box: Box, side: int) -> np.ndarray:
+    """Resizes the part of an RGB image inside ``box`` to (side, side, 3) uint8, with antialiasing."""
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+
+
+def middle_square(size: tuple[int, int]) -> Box:
+    """Returns the largest square in the middle of an image of ``size`` (width, height), at whole pixels."""
+    width, height = size
+    side = min(size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def letterbox(image: Image.Image, side: int) -> tuple[np.ndarray, Box]:
+    """Puts the whole of an RGB image in the middle of a black square, its aspect kept to the nearest pixel.
+
+    Returns:
+        (side, side, 3) uint8, and the box around the image, in its own pixels, that became the square.
+    """
+    width, height = image.size
+    wide, high = (max(1, round(length * side / max(image.size))) for length in image.size)
+    left, top = (side - wide) // 2, (side - high) // 2
+    square = np.zeros((side, side, 3), dtype=np.uint8)
+    resized = image.resize((wide, high), Image.Resampling.BILINEAR)
+    square[top : top + high, left : left + wide] = np.asarray(resized)
+    across, down = width / wide, height / high  # pixels of the image in one of the square
+    return square, (-left * across, -top * down, (side - left) * across, (side - top) * down)
+
+
+def parts_in_crop(parts: np.ndarray, box: Box, side: int) -> np.ndarray:
+    """Moves parts along with a box that becomes a square of ``side`` pixels.
+
+    Args:
+        parts: (P, 3): row and column in the image's pixels, and 1 where visible, else 0.
+        box: the box, in the image's pixels.
+        side: of the square in pixels.
+
+    Returns:
+        (P, 3) float32 in the square's pixels; all zero where a part is hidden or outside the box.
+    """
+    left, top, right, bottom = box
+    moved = np.empty(parts.shape, dtype=np.float32)
+    moved[:, 0] = (parts[:, 0] - top) * (side / (bottom - top))
+    moved[:, 1] = (parts[:, 1] - left) * (side / (right - left))
+    moved[:, 2] = 1.0
+    seen = (parts[:, 2] > 0) & (moved[:, :2] >= 0).all(axis=1) & (moved[:, :2] < side).all(axis=1)
+    moved[~seen] = 0.0
+    return moved
+
+
+def augmented(dataset: GlimpseDataset, rows: np.ndarray, rng: np.random.Generator, *, mirror: bool) -> LabelledImages:
+    """Moves, zooms and jitters the colours of images, each in its own way, and moves their parts along.
+
+    Pixels from outside an image are its reflection.
+
+    Args:
+        dataset: an RGB data set.
+        rows: (n,) int, which of its images.
+        rng: draws the changes.
+        mirror: whether to mirror half of the images; a part that has a left and a right becomes the other one.
+    """
+    side = dataset.images.shape[1]
+    shift = MAX_SHIFT * side
+    padding = math.ceil(side / 2 / ZOOM[0] + shift - side / 2)  # enough for every zoom and shift
+    images = np.empty((len(rows), *dataset.images.shape[1:]), dtype=np.uint8)
+    parts = np.empty((len(rows), *dataset.parts.shape[1:]), dtype=np.float32)
+    twins = _mirror_twins(dataset.part_names)
+    for index, row in enumerate(rows):
+        box = _random_box(side, padding, shift, rng)
+        padded = np.pad(dataset.images[row], ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+        image = crop(Image.fromarray(padded).point(_jitter(rng)), box, side)
+        seen = parts_in_crop(dataset.parts[row] + np.array([padding, padding, 0]), box, side)
+        if mirror and rng.random() < 0.5:
+            image = image[:, ::-1]
+            seen = seen[twins]
+            seen[:, 1] = np.where(seen[:, 2] > 0, side - seen[:, 1], 0)
+        images[index], parts[index] = image, seen
+    return LabelledImages(images, np.asarray(dataset.labels[rows]), parts)
+
+
+def _random_box(side: int, padding: int, shift: float, rng: np.random.Generator) -> Box:
+    """Draws a box in a padded image: zoomed about the centre, then moved."""
+    half = side / 2 / rng.uniform(*ZOOM)
+    x, y = padding + side / 2 + rng.uniform(-shift, shift, size=2)
+    return x - half, y - half, x + half, y + half
+
+
+def _jitter(rng: np.random.Generator) -> list[int]:
+    """Draws look-up tables of the three colours, one after another, for :meth:`PIL.Image.Image.point`."""
+    brightness, contrast = rng.uniform(1 - JITTER, 1 + JITTER, size=2)
+    colour = rng.uniform(1 - JITTER / 2, 1 + JITTER / 2, size=(3, 1))
+    values = ((np.arange(256) - 127.5) * contrast + 127.5) * brightness * colour  # (3, 256)
+    tables: list[int] = np.clip(np.rint(values), 0, 255).astype(int).ravel().tolist()
+    return tables
+
+
+def _mirror_twins(part_names: tuple[str, ...]) -> np.ndarray:
+    """(P,) int64: the part that takes each one's place in a mirror, as the left eye does the right eye's."""
+    sides = {"left": "right", "right": "left"}
+    twins = [" ".join(sides.get(word, word) for word in name.split()) for name in part_names]
+    return np.array(
+        [part_names.index(twin) if twin in part_names else index for index, twin in enumerate(twins)],
+        dtype=np.int64,
+    )
