@@ -196,7 +196,7 @@ def test_contradictions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make_shards(refuse, shards, workers=2, ray="local")
     with pytest.raises(ConfigurationError, match="workers=0"):
         make_shards(refuse, shards, workers=0)
-    with pytest.raises(ConfigurationError, match="contradict"):
+    with pytest.raises(SystemExit, match="contradict"):
         call("generate_demos", "--out", str(tmp_path / "demos.npz"), "--workers", "2", "--ray", "local")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install .*\.\[ray\]"):
