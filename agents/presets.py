@@ -16,7 +16,7 @@ DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run spends by default, and what suits the scale of its EPE maps."""
+    """Defaults of a run that depend on its data set."""
 
     num_demos: int
     timesteps: int

@@ -16,9 +16,9 @@ class SignPPO(GlimpsePPO):
     """PPO that only believes the sign of an advantage."""
 
     def collect_rollouts(self, env: Any, callback: Any, rollout_buffer: Any, n_rollout_steps: int) -> bool:
-        goes_on = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
+        continues = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
         rollout_buffer.advantages[...] = torch.sign(torch.from_numpy(rollout_buffer.advantages)).numpy()
-        return goes_on
+        return continues
 
 
 ALGORITHM = Algorithm(

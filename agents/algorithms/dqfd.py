@@ -377,9 +377,9 @@ class DeepQFromDemonstrations(SB3Class):
             possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
         td_loss = self.td_loss(_values_of_actions(values, taken)[possible], targets.flatten(0, 1)[possible])
         k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
-        shown = possible[:k]
-        margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[shown])
-        margin = margin_loss(q[:k][shown], taken[:k][shown], margins)
+        valid = possible[:k]
+        margins = self.margin * (1.0 - batch.agreement.flatten(0, 1)[valid])
+        margin = margin_loss(q[:k][valid], taken[:k][valid], margins)
         return td_loss + self.margin_weight * margin, margin
 
     def td_loss(self, values: Tensor, targets: Tensor) -> Tensor:

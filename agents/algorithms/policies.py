@@ -23,12 +23,12 @@ NEVER = -1e8
 """Logit of an impossible action; finite, so that entropies and gradients stay so."""
 
 
-def prepared(observations: Mapping[str, Tensor], space: spaces.Space, normalize_images: bool) -> dict[str, Tensor]:
+def prepared(obs: Mapping[str, Tensor], space: spaces.Space, normalize_images: bool) -> dict[str, Tensor]:
     """Returns raw observations as SB3 preprocesses them for ``space``; what buffers added to them stays as it is."""
-    added = {key: value for key, value in observations.items() if key in (ENCODED, WHOLE)}
-    raw = {key: value for key, value in observations.items() if key not in added}
-    shown: Any = preprocess_obs(raw, space, normalize_images=normalize_images)
-    return shown | added
+    added = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
+    raw = {key: value for key, value in obs.items() if key not in added}
+    observations: Any = preprocess_obs(raw, space, normalize_images=normalize_images)
+    return observations | added
 
 
 class GlimpsePolicy(SB3Class):

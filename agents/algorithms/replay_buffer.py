@@ -301,9 +301,9 @@ class EpisodeReplayBuffer(ReplayBuffer):
             np.zeros((count, self.steps, locations), dtype=np.float16),
         )
 
-    def _compact(self, shown: np.ndarray) -> np.ndarray:
+    def _compact(self, seen: np.ndarray) -> np.ndarray:
         """Converts observed float32 glimpses to the stored dtype, without loss."""
-        return shown.astype(np.float16) if self.key == "embeddings" else np.rint(shown * 255).astype(np.uint8)
+        return seen.astype(np.float16) if self.key == "embeddings" else np.rint(seen * 255).astype(np.uint8)
 
     def _draw(self, count: int, share: float, rng: np.random.Generator) -> tuple[_Episodes, np.ndarray]:
         """Returns ``count`` episodes, demonstrations first, and (count,) bool: whether each is one."""

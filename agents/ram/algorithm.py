@@ -285,9 +285,9 @@ class RAM(BaseAlgorithm):
         """Returns what the network, in training mode, computes for episodes that were played."""
         network, batch = self.policy.network, self.n_envs
         self.policy.set_training_mode(True)
-        shown = {"glimpse": episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])}
-        shown["location"] = episodes.places.reshape(-1, 2)
-        states = network.states(network.read(shown).unflatten(0, (batch, -1)))  # (B, T + 1, H)
+        glimpses = episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])
+        tokens = network.read({"glimpse": glimpses, "location": episodes.places.reshape(-1, 2)})
+        states = network.states(tokens.unflatten(0, (batch, -1)))  # (B, T + 1, H)
         before, taken = states[:, :-1], torch.as_tensor(episodes.locations, device=self.device)[..., None]
         context = self._context(drawn)
         proposed = None if context is None else self._proposed(before, context)

@@ -124,14 +124,16 @@ class RAMPolicy(BasePolicy):
         """
         self.set_training_mode(False)
         single = np.ndim(observation["location"]) == 1
-        shown = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
-        steps = shown["step"].reshape(-1)
+        observations = {
+            key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()
+        }
+        steps = observations["step"].reshape(-1)
         network = self.acting
         tokens = np.zeros((len(steps), self.num_glimpses, self.tokens), np.float32) if state is None else state.copy()
         seen = np.flatnonzero(steps)
         if len(seen):
             tokens[seen, steps[seen] - 1] = (
-                network.read({key: value[seen] for key, value in shown.items()}).cpu().numpy()
+                network.read({key: value[seen] for key, value in observations.items()}).cpu().numpy()
             )
         read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
         states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)

@@ -45,11 +45,11 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
         corners, images = looked.corners[rows], np.asarray(indices)[rows]
         count, steps = corners.shape[:2]
         glimpses = geometry.sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
-        shown = {
+        observations = {
             "glimpse": glimpses.reshape(count * steps, -1).astype(np.float32) / 255,
             "location": geometry.grid.normalise(corners.reshape(-1, 2)),
         }
-        states = network.states(network.read(shown).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
+        states = network.states(network.read(observations).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
         posterior = torch.distributions.Categorical(logits=network.classifier(states))
         present = posterior.entropy()
         success.append(posterior.logits.argmax(-1).cpu().numpy() == looked.labels[rows, None])
@@ -67,7 +67,7 @@ def flops(model: RAM, *, rule: bool) -> np.ndarray:
             after the last one only.
     """
     network, space = model.policy.acting, model.observation_space
-    shown = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]
+    observations = {key: torch.zeros(1, *space[key].shape) for key in ("glimpse", "location")}  # type: ignore[index]
     totals = []
     model.policy.set_training_mode(False)
     state, memory = network.core.begin(1)
@@ -75,7 +75,7 @@ def flops(model: RAM, *, rule: bool) -> np.ndarray:
     for _ in range(model.policy.num_glimpses):
         with FlopCounterMode(display=False) as counter:
             network.locator(state)
-            state, memory = network.core.step(network.read(shown), memory)
+            state, memory = network.core.step(network.read(observations), memory)
             if rule:
                 network.classifier(state)
                 network.expected_entropy(state)

@@ -43,7 +43,7 @@ def make_data(epe: np.ndarray | None = None, locations: np.ndarray = LOCATIONS, 
 
 
 def plain_model(env: Any = None, **options: Any) -> PPO:
-    """SB3's own policy on the same observations: an MLP over all of it."""
+    """A model with SB3's own policy, an MLP over the whole observation."""
     return PPO("MultiInputPolicy", env or toy_vec_env(), n_steps=STEPS, batch_size=32, seed=0, device="cpu", **options)
 
 
@@ -88,7 +88,7 @@ def test_states_are_what_the_environment_shows() -> None:
 
 
 def test_embedded_states_are_what_the_environment_shows() -> None:
-    """Its table is in half precision; and what it shows is the first network's, whoever is asked for the class."""
+    """The environment's table is in half precision; embeddings are the first network's, whichever network judges."""
     judge, data = toy_judge(), random_data()
     embedded = data.embedded(judge)
     assert (data.observation, embedded.observation) == ("history", "embedding")
@@ -121,7 +121,7 @@ def test_embedding_keeps_all_but_the_glimpses() -> None:
 
 
 def test_mirror_images_are_embedded_as_such() -> None:
-    """Mirrored first, embedded then: as an environment of mirrored images shows them."""
+    """Demonstrations that are mirrored, then embedded, equal those of an environment of mirrored images."""
     judge = toy_judge()
     count = 5
     embedded = random_data(count).with_mirror_images().embedded(judge)[count:]
@@ -257,7 +257,7 @@ def test_wrong_spaces_are_named() -> None:
 def test_a_policy_that_looks_is_cloned(
     algo: str, architecture: str, observation: Literal["history", "embedding"]
 ) -> None:
-    """The demonstrator goes by the grey it has seen; only a policy that sees it too can agree on held-out images."""
+    """The demonstrator acts by the grey it has seen, so only a policy that sees it too agrees on held-out images."""
     data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset())
     if observation == "embedding":
         data = data.embedded(toy_judge())
@@ -293,7 +293,7 @@ def test_a_policy_that_looks_is_cloned(
 
 
 def test_the_last_weights_are_kept() -> None:
-    """Also where held-out demonstrations are ever less likely: random targets can only be learned by heart."""
+    """Also where the held-out loss only rises, as random targets can only be memorised."""
     model, data = toy_model(pretrained=False), random_data(count=40)
     calls: list[tuple[int, float, float]] = []
     result = clone(
@@ -338,7 +338,7 @@ def test_numbers_out_of_range_are_named() -> None:
 
 
 def test_mirror_images_of_demonstrations_are_demonstrations_of_mirror_images() -> None:
-    """Looked up again in mirrored images, the mirrored sequences show the mirrored glimpses."""
+    """Cut out of mirrored images, the mirrored sequences have the mirrored glimpses."""
     dataset = toy.toy_dataset()
     rng = np.random.default_rng(0)
     side, count = 8, 5

@@ -57,7 +57,7 @@ def toy_env_showing(observation: str, num_envs: int = 8, **options: Any) -> Dumm
 
 
 def fill_zeros(module: torch.nn.Module) -> None:
-    """Gives numbers to all parameters that start at zero, where mistakes would not show."""
+    """Draws random values for all parameters that are zero, with which mistakes would not show."""
     with torch.no_grad():
         for parameter in module.parameters():
             if not parameter.any():
@@ -91,7 +91,7 @@ def toy_observations(counts: list[int], observation: str = "history", seed: int 
 
 
 def reordered(observations: dict[str, Tensor], order: list[int]) -> dict[str, Tensor]:
-    """The same with the T glimpses in another order."""
+    """Returns observations with their T glimpses in another order."""
     changed = dict(observations)
     for key in WIDTHS.keys() & observations.keys():
         changed[key] = observations[key].unflatten(1, (STEPS, -1))[:, order].flatten(1)

@@ -31,7 +31,7 @@ NOT_RECURRENT = tuple(algo for algo in ON_POLICY if ALGORITHMS[algo].core is Non
 
 
 class SureJudge:
-    """Knows that every image is of class 0."""
+    """A judge that is sure of class 0 for every image."""
 
     num_classes = 1
 

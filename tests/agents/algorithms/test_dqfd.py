@@ -74,7 +74,7 @@ def with_demonstrations(model: Any, data: CloningData | None = None) -> Any:
 
 
 def every_state(batch: Any) -> dict[str, Tensor]:
-    """Of whole episodes, the observation of each state on its own."""
+    """Returns the observation of each state of whole episodes."""
     last = {key: value for key, value in batch.observations.items() if key != WHOLE}
     shown: dict[str, list[Tensor]] = {key: [] for key in last}
     for episode in range(len(batch.actions)):
@@ -105,7 +105,7 @@ def test_margin_loss_by_hand() -> None:
 @pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize("architecture", ["mlp", "canvas"])
 def test_losses_against_brute_force(algo: str, architecture: str) -> None:
-    """State by state, with loops: double-DQN targets over unvisited locations, and margins of demonstrations."""
+    """Computes the loss by loops over states: double-DQN targets over unvisited locations, demonstrations' margins."""
     model = with_demonstrations(make_model(algo, architecture, demo_share=0.5, margin=0.6, margin_weight=2.0))
     model.learn(2 * ENVS * STEPS)
     policy = model.policy
@@ -275,7 +275,7 @@ def test_exploration_falls_with_all_timesteps() -> None:
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
 def test_a_demonstrator_that_looks_is_imitated(algo: str) -> None:
-    """The demonstrator goes by the grey it has seen; only who sees it too can agree on held-out images."""
+    """The demonstrator acts by the grey it has seen, so only an agent that sees it too agrees on held-out images."""
     data = CloningData.from_demonstrations(grey_demonstrations(), grey_dataset())
     train, held = data.split(0.25, seed=0)
     model = make_model(algo, learning_rate=1e-2, margin_weight=3.0, env=make_env(dataset=grey_dataset()))

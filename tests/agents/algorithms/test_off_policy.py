@@ -31,7 +31,7 @@ NOT_RECURRENT = tuple(algo for algo in ON_POLICY if ALGORITHMS[algo].core is Non
 
 
 def rewards_of(judge: Any) -> np.ndarray:
-    """(N, T): what the environment would have paid for the looks of :func:`random_data`."""
+    """Returns the environment's rewards (N, T) for :func:`random_data`."""
     return demonstration_rewards(random_data(), toy_dataset(), judge)
 
 
@@ -52,7 +52,7 @@ def test_off_policy_algorithms_are_trained_after_whole_episodes(algo: str, num_e
 @pytest.mark.parametrize("algo", OFF_POLICY)
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_off_policy_algorithms_learn_in_the_vector_environment(algo: str, observation: Any) -> None:
-    """From demonstrations too; a frozen encoder is the judge's and stays so, all else moves."""
+    """Also from demonstrations; a frozen encoder stays the judge's, all else is trained."""
     judge = toy_judge()
     options = {"num_envs": 4, "posterior_info": False, "observation": observation}
     env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, **options))

@@ -40,8 +40,8 @@ def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
 def test_glimpses_are_encoded_when_collected_only(
     algo: str, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And training comes out as with SB3's own algorithms, which encode them again in every epoch and whose buffers
-    hand out states one by one."""
+    """Training gives the same weights as SB3's own algorithms, which encode glimpses in every epoch and whose buffers
+    yield single states."""
     trained: dict[str, list[torch.Tensor]] = {}
     training_calls: dict[str, int] = {}
     for name in ("once", "again"):
@@ -68,7 +68,7 @@ def test_glimpses_are_encoded_when_collected_only(
 
 
 def rewards_to_go(buffer: Any, gamma: float) -> np.ndarray:
-    """(n_steps, n_envs): what each episode still paid, added up by hand."""
+    """Returns (n_steps, n_envs), the discounted sum of each episode's rewards from each step on."""
     returns = np.zeros_like(buffer.rewards)
     for first in range(0, buffer.buffer_size, STEPS):
         for step in range(STEPS):
@@ -80,7 +80,7 @@ def rewards_to_go(buffer: Any, gamma: float) -> np.ndarray:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("gamma", [1.0, 0.7])
 def test_reinforce_has_whole_returns_and_a_baseline(architecture: str, gamma: float) -> None:
-    """Nothing is bootstrapped: what the baseline says of later states does not come in."""
+    """Nothing is bootstrapped: returns do not depend on the baseline of later states."""
     env = toy_vec_env(reward="information")
     model: Any = toy_model("reinforce", env=env, architecture=architecture, gamma=gamma, n_steps=2 * STEPS)
     assert model.gae_lambda == model.rollout_buffer.gae_lambda == 1
@@ -101,7 +101,7 @@ def test_reinforce_has_whole_returns_and_a_baseline(architecture: str, gamma: fl
 
 
 def test_reinforce_follows_its_gradient() -> None:
-    """That of the mean over states of log pi(l_t | s_t) (R_t - b(s_t)), the baseline held fixed."""
+    """The gradient is that of the mean over states of log pi(l_t | s_t) (R_t - b(s_t)) with a constant baseline."""
     options: dict[str, Any] = {"normalize_advantage": False, "max_grad_norm": 1e9, "vf_coef": 0.3}
     model: Any = toy_model("reinforce", env=toy_vec_env(reward="information"), n_steps=2 * STEPS, **options)
     _, callback = model._setup_learn(1)

@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_named(kwargs: dict[str, Any], match: str) -> None:
 
 
 def test_policy_needs_nothing_of_make_model() -> None:
-    """A user's own SB3 call, as the documentation shows it."""
+    """SB3 called as in the documentation, without make_model."""
     config = toy_judge().card.config
     model = PPO(
         GlimpseHistoryPolicy,

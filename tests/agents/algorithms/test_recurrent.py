@@ -42,7 +42,7 @@ EACH = pytest.mark.parametrize(
 
 
 def recurrent_model(observation: str = "history", **options: Any) -> Any:
-    """None of whose parameters are zero, and whose actor does not choose evenly."""
+    """Makes a policy without parameters that are zero, whose actor is not uniform."""
     model: Any = toy_model("recurrent_ppo", **{"env": toy_env_showing(observation), **options})
     fill_zeros(model.policy)
     torch.nn.init.normal_(model.policy.action_net.weight)
@@ -170,7 +170,7 @@ def test_without_masking_all_locations_have_probability() -> None:
 
 
 def test_what_was_seen_first_is_remembered_in_the_state() -> None:
-    """And nowhere else: shown older glimpses change nothing, but that their places are not looked at again."""
+    """Older glimpses in observations change nothing, except that their locations are masked."""
     policy, data = recurrent_model(policy_kwargs={"mask_visited": False}).policy, toy_data()
     rows = np.arange(len(data))
     first, second = (data.batch(rows, np.full(len(data), step))[0] for step in (1, 2))
@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_named() -> None:
 
 
 def answers(model: Any, observation: str) -> list[np.ndarray]:
-    """Actions and states of two episodes, behind one another."""
+    """Returns actions and states of two episodes, one after the other."""
     env, state, told = toy_env_showing(observation), None, []
     env.seed(3)
     shown: Any = env.reset()
@@ -243,7 +243,7 @@ def test_a_policy_can_be_saved_alone(width: int, tmp_path: Path) -> None:
 
 @EACH
 def test_gradients_reach_all_that_is_trained(observation: str, pretrained: bool) -> None:
-    """The actor's by its demonstrations, the critic's by its values; and neither the other's."""
+    """Demonstrations give gradients to the actor only, values to the critic only."""
     policy, data = recurrent_model(observation, pretrained=pretrained).policy, toy_data(observation)
     actor, critic = actor_parameters(policy), critic_parameters(policy)
     DemonstrationLoss(policy, data)(np.arange(len(data))).backward()
@@ -257,7 +257,7 @@ def test_gradients_reach_all_that_is_trained(observation: str, pretrained: bool)
 
 @BOTH
 def test_values_of_minibatches_are_those_of_the_rollout(observation: str) -> None:
-    """Also where episodes are cut by minibatches or are of different lengths there, and so padded."""
+    """Also where minibatches cut episodes, or hold episodes of different lengths, which are padded."""
     model = recurrent_model(observation, n_steps=STEPS + 1)
     _, callback = model._setup_learn(1)
     model.collect_rollouts(model.env, callback, model.rollout_buffer, STEPS + 1)

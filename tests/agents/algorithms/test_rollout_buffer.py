@@ -46,7 +46,7 @@ def one_by_one(model: Any) -> tuple[Tensor, ...]:
 
 
 def check_minibatches(model: Any, batch_size: int | None, expected: tuple[Tensor, ...]) -> list[Any]:
-    """An epoch's minibatches, of which each transition is in one, with what belongs to it."""
+    """Each transition is in one of an epoch's minibatches, with its own values."""
     buffer = model.rollout_buffer
     batches = list(buffer.get(batch_size))
     for batch in batches:
@@ -131,7 +131,7 @@ def begun_before(model: Any) -> None:
 
 
 def one_begun_before(model: Any) -> None:
-    """One environment is."""
+    """One environment is one step ahead of the others."""
     for values in model.rollout_buffer.observations.values():
         values[:, 2] = np.roll(values[:, 2], -1, axis=0)
     roll_rest(model, 2)
@@ -180,7 +180,7 @@ def test_continuous_actions_are_handed_out_with_their_episodes() -> None:
 
 
 def test_masks_of_whole_episodes_leave_what_was_taken() -> None:
-    """No action is impossible at the state it was taken in."""
+    """Every action has a probability in the state it was taken in."""
     model = collected("embedding")
     for batch in model.rollout_buffer.get():
         with torch.no_grad():

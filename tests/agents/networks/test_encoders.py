@@ -25,7 +25,7 @@ from tests.support.toy_agents import (
 
 
 class SumExtractor(HistoryExtractor):
-    """The least that an architecture must say: what is read of a history."""
+    """The smallest architecture: it defines ``read`` only."""
 
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
         seen = torch.arange(features.shape[1]) < counts[:, None]
@@ -106,7 +106,7 @@ def test_empty_history_is_the_learned_start() -> None:
 
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_states_are_the_features_of_all_prefixes(observation: str) -> None:
-    """Also where an architecture leaves them to the base."""
+    """Also where an architecture inherits ``states`` from the base class."""
     for extractor in (toy_extractor(observation=observation), sum_extractor(observation)):
         observations = toy_observations([STEPS] * 3, observation)
         locations = observations["locations"].unflatten(1, (STEPS, 2))

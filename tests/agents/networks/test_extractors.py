@@ -50,7 +50,7 @@ def glimpses_at(rows: list[int], columns: list[int]) -> dict[str, Tensor]:
 @BOTH
 @pytest.mark.parametrize("scores", [True, False])
 def test_states_are_what_is_read_of_each_prefix(architecture: str, observation: str, scores: bool) -> None:
-    """Reading looks at no more than counts: what lies behind is the rest of the history."""
+    """``read`` ignores the glimpses behind ``counts``, which are the rest of the history here."""
     extractor = toy_extractor(architecture, observation)
     extractor.scores_locations = scores
     features, locations = encoded(extractor, toy_observations([STEPS] * 5, observation))
@@ -71,7 +71,7 @@ def test_states_are_what_is_read_of_each_prefix(architecture: str, observation: 
 @EVERY
 @BOTH
 def test_whole_episodes_are_read_as_step_by_step(architecture: str, observation: str) -> None:
-    """Whatever stands where the last glimpse will be."""
+    """Whatever stands in the place of the last glimpse is ignored."""
     extractor = toy_extractor(architecture, observation)
     observations = toy_observations([STEPS - 1] * 3, observation)
     whole = extractor(observations | {WHOLE: observations["mask"]})  # (3 * T, H)
@@ -139,7 +139,7 @@ def test_glimpses_and_places_matter(architecture: str, observation: str) -> None
 @EVERY
 @BOTH
 def test_gradients_reach_all_that_is_trained(architecture: str, observation: str) -> None:
-    """The actor's by its demonstrations, the critic's by its values; and neither the other's."""
+    """Demonstrations give gradients to the actor only, values to the critic only."""
     model = toy_model(architecture=architecture, pretrained=False, env=toy_env_showing(observation))
     policy: Any = model.policy
     data = toy_data(observation)
@@ -193,7 +193,7 @@ def test_map_scores_are_those_of_a_convolution_on_the_canvas() -> None:
 
 @pytest.mark.parametrize(("down", "right"), [(1, 0), (0, 1), (1, 1), (3, 2)])
 def test_glimpses_moved_on_move_their_maps_along(down: int, right: int) -> None:
-    """What leaves the grid is lost; what a place or a glimpse's own coordinates tell is not a matter of the maps."""
+    """Scores that leave the grid are lost; the bias of places and the glimpses' coordinates are set to zero."""
     extractor: Any = toy_extractor("canvas", "embedding")
     extractor.places.data.zero_()
     for parameter in extractor.location_embedding.parameters():

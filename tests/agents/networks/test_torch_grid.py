@@ -27,7 +27,7 @@ def test_nearest_inverts_normalised(grid: LocationGrid) -> None:
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_nearest_is_the_grids(grid: LocationGrid) -> None:
-    """Of any place in the image, as a continuous action may choose it."""
+    """For any coordinates in the image, which continuous actions may have."""
     corners = np.random.default_rng(0).integers(grid.span + 1, size=(200, 2))
     between = (corners % grid.stride * 2 != grid.stride).all(1)  # what lies half-way may go either way
     corners = corners[between]
@@ -37,7 +37,7 @@ def test_nearest_is_the_grids(grid: LocationGrid) -> None:
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_every_location_is_recognised(grid: LocationGrid) -> None:
-    """Also where the last location is not at the image's border."""
+    """Also where the last location does not touch the image's border."""
     locations = torch.from_numpy(grid.normalised)[:, None]  # (L, 1, 2)
     visited = TorchGrid(grid).visited(locations, torch.ones(len(grid), 1, dtype=torch.bool))
     assert torch.equal(visited, torch.eye(len(grid), dtype=torch.bool))

@@ -24,13 +24,13 @@ LABEL_1, LABEL_3, LABEL_0 = 2, 5, 0
 
 
 def noise_game(indices: tuple[int, ...] = (4, 9)) -> Game:
-    """On the noise images and an untrained judge."""
+    """Makes a game on noise images with an untrained judge."""
     dataset, judge = toy.toy_dataset(split="test"), toy.toy_judge()
     return Game(dataset, judge, BOEDOracle(toy.toy_dataset(seed=1), judge), np.array(indices))
 
 
 def solved_game(*indices: int) -> Game:
-    """On the finite world, where the oracle and its map are exact: two glimpses of a pixel each, on 3 x 3."""
+    """Makes a game on the finite world, where the oracle and its map are exact: two glimpses of a pixel, on 3 x 3."""
     judge = ToyJudge()
     oracle = BOEDOracle(toy_problem.toy_dataset(EVERY), judge, OracleConfig(completion=SHARP))
     dataset = toy_problem.toy_dataset(EVERY, "test")
@@ -159,7 +159,7 @@ def test_the_oracle_plays_the_same_images_as_in_any_rollout() -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 def test_the_map_is_the_epe_of_the_persons_history(early: bool) -> None:
-    """Whether it was on view from the start or is asked for later."""
+    """Whether the map was visible from the start or is asked for later."""
     game = solved_game(LABEL_3)
     if early:
         game.toggle_map()

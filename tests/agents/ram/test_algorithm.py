@@ -38,7 +38,7 @@ STEPS = GEOMETRY.num_glimpses + 1
 
 
 def marked(count: int = 480, seed: int = 0) -> GlimpseDataset:
-    """Noise, and in the last four rows and columns the class as a brightness."""
+    """Returns noise images whose last four rows and columns show the class as a brightness."""
     dataset = toy_dataset(count, geometry=GEOMETRY, seed=seed)
     images = np.array(dataset.images) // 4
     images[:, -4:, -4:, 0] = (60 + 90 * dataset.labels)[:, None, None]
@@ -64,13 +64,13 @@ def train(model: RAM, iterations: int) -> RAM:
 
 
 def accuracy(model: RAM) -> float:
-    """On images that were not trained on."""
+    """Returns the share of right answers on images that were not trained on."""
     unseen = marked(60, seed=9)
     return float(model.look(unseen, np.arange(60)).success.mean())
 
 
 def played(model: RAM) -> tuple[Minibatch, Episodes, Played]:
-    """The next minibatch."""
+    """Draws, plays and reads the next minibatch."""
     _, callback = model._setup_learn(1)
     drawn = model._draw()
     episodes = model._play(drawn, callback)

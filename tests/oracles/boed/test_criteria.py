@@ -21,12 +21,13 @@ SHARP = CompletionConfig(bandwidth=1e-2, samples=len(IMAGES), short_list=len(IMA
 def observation_of(image: int, places: list[int]) -> dict[str, np.ndarray]:
     """What an agent sees of an image of the world after looking at some pixels."""
     judge = ToyJudge()
-    histories = Histories.empty(1, GEOMETRY.num_glimpses, 1, 1)
+    steps = len(places) + 1  # room for the next
+    histories = Histories.empty(1, steps, 1, 1)
     for t, place in enumerate(places):
         histories.corners[0, t] = judge.grid.corners[place]
         histories.glimpses[0, t] = IMAGES[image, place // 3, place % 3]
     histories.counts[0] = len(places)
-    return HistoryObserver(judge.grid, GEOMETRY.num_glimpses, 1)(histories)
+    return HistoryObserver(judge.grid, steps, 1)(histories)
 
 
 def seen_pixels(image: int, places: list[int]) -> list[tuple[int, int]]:
