@@ -15,7 +15,7 @@ from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import manifest_of
-from oracles.registry import PEEKING, make_policy
+from oracles.registry import ensure_policy, make_policy, peeks
 
 
 def kept_evaluation(
@@ -41,6 +41,7 @@ def kept_evaluation(
     Raises:
         ArtifactError: if the file in the folder is damaged.
     """
+    ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, len(indices), config=config)
     key = digest(manifest, dataset.split, indices, BATCH)
     folder = cache_folder() / "evaluations" if folder is None else folder
@@ -112,7 +113,7 @@ def standing(differences: Mapping[str, Difference]) -> dict[str, dict[str, list[
     for measure, better in (("success", 1), ("log_loss", -1)):
         places: dict[str, list[str]] = {"above": [], "beside": [], "below": []}
         for name, difference in differences.items():
-            if name not in PEEKING:
+            if not peeks(name):
                 places[_place(getattr(difference, measure), better)].append(name)
         standings[measure] = places
     return standings
