@@ -1,13 +1,12 @@
 """The settings of a training run, the command line they make, and their defaults by data set and algorithm."""
 
 import json
-import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.registry import algorithm_of, architecture_of, short_name
-from glimpse_env.cli import check_least
+from glimpse_env.cli import check_least, command_line
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
@@ -151,12 +150,7 @@ class Args:
     @property
     def command(self) -> str:
         """The command line that makes this run; settings at their defaults are left out."""
-        words = ["python", "scripts/train_agent.py"]
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != item.default or item.name in ("env", "demos"):
-                words += [f"--{item.name.replace('_', '-')}", str(value)]
-        return shlex.join(words)
+        return command_line("train_agent", self, always=("env", "demos"))
 
     @property
     def folder(self) -> Path:

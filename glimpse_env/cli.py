@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -114,13 +114,13 @@ def check_least(args: Any, **least: float) -> None:
             raise ConfigurationError(f"--{name.replace('_', '-')} {text} must be at least {low:g}.")
 
 
-def command_line(script: str, args: Any) -> str:
+def command_line(script: str, args: Any, always: Collection[str] = ()) -> str:
     """Returns the command that runs ``scripts/<script>.py`` with ``args``, its dataclass of flags, leaving out flags at
-    their defaults."""
+    their defaults but those named in ``always``."""
     words = ["python", f"scripts/{script}.py"]
     for item in fields(args):
         value, flag = getattr(args, item.name), item.name.replace("_", "-")
-        if value == item.default:
+        if value == item.default and item.name not in always:
             continue
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

@@ -1,6 +1,5 @@
 """Deep Q-learning from demonstrations on glimpse episodes: DQN and QR-DQN."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,6 +75,7 @@ class DeepQFromDemonstrations(QRDQN):
     """
 
     policy: GlimpseQPolicy
+    observation_space: Any
     replay_buffer: Any
     train_freq: Any
     _last_obs: Any
@@ -89,7 +89,7 @@ class DeepQFromDemonstrations(QRDQN):
         margin_weight: float = 1.0,
         demo_share: float = 0.25,
         exploration_timesteps: int = 20_000,
-        train_freq: int | None = None,
+        train_freq: Any = None,
         weight_decay: float = 1e-4,
         policy_kwargs: dict[str, Any] | None = None,
         _init_setup_model: bool = True,
@@ -171,11 +171,11 @@ class DeepQFromDemonstrations(QRDQN):
             if self.replay_buffer is not None:
                 self.replay_buffer.seed(seed)
 
-    def save_replay_buffer(self, path: str | Path) -> None:
+    def save_replay_buffer(self, path: Any) -> None:
         """Writes the replay buffer, with its demonstrations, to an npz file."""
         self.replay_buffer.save(path)
 
-    def load_replay_buffer(self, path: str | Path, truncate_last_traj: bool = True) -> None:
+    def load_replay_buffer(self, path: Any, truncate_last_traj: bool = True) -> None:
         """Reads a replay buffer that :meth:`save_replay_buffer` wrote; unfinished episodes are not in it.
 
         Raises:
@@ -245,7 +245,7 @@ class DeepQFromDemonstrations(QRDQN):
         self,
         total_timesteps: int,
         callback: Any = None,
-        log_interval: int | None = 1,
+        log_interval: Any = 1,
         tb_log_name: str = "DQfD",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -255,7 +255,7 @@ class DeepQFromDemonstrations(QRDQN):
         return super().learn(
             total_timesteps,
             callback,
-            None if log_interval is None else log_interval * per_training,
+            log_interval if log_interval is None else log_interval * per_training,  # type: ignore[arg-type]
             tb_log_name,
             reset_num_timesteps,
             progress_bar,

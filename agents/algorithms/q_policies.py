@@ -57,7 +57,7 @@ class GlimpseQPolicy(GlimpsePolicy, QRDQNPolicy):
     def __init__(
         self,
         observation_space: spaces.Space,
-        action_space: spaces.Space,
+        action_space: spaces.Discrete,
         lr_schedule: Schedule,
         *,
         grid: Mapping[str, Any],

@@ -224,11 +224,11 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
     def save(self, path: str | Path) -> None:
         """Writes all finished episodes to an npz file, whole or not at all."""
-        own = {f"own_{name}": values[: self.num_own] for name, values in self.own.items()}
-        demos = {f"demo_{name}": values for name, values in self.demonstrations.items()}
+        arrays: dict[str, Any] = {f"own_{name}": values[: self.num_own] for name, values in self.own.items()}
+        arrays |= {f"demo_{name}": values for name, values in self.demonstrations.items()}
         state = np.array([FORMAT, self.capacity, self.pos, self.full])
         with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, state=state, **own, **demos)
+            np.savez(file, state=state, **arrays)
 
     def load(self, path: str | Path) -> None:
         """Reads what :meth:`save` wrote, in place of the present content.

@@ -14,7 +14,7 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import Evaluation, choose_images
 from agents.evaluation.results import METHOD_COLUMNS
 from agents.evaluation.statistics import Estimate, mean_of
-from agents.experiments.benchmark_grid import RECORDED, AgentCell, BenchmarkGrid, variant_without_demos
+from agents.experiments.benchmark_grid import RECORDED, AgentCell, BenchmarkGrid
 from agents.experiments.grid import GridRunner
 from agents.experiments.run_folder import refuse_other_args, steps_done
 from agents.experiments.run_inputs import NUM_ENVS
@@ -109,7 +109,7 @@ class Benchmark(GridRunner[AgentCell]):
     def needs(self, cell: AgentCell) -> AgentCell | None:
         if cell.demos != RECORDED:
             return None
-        return replace(cell, demos="none", num_demos=0, variant=variant_without_demos(self.grid.variants))
+        return replace(cell, demos="none", num_demos=0, variant=self.grid.variant_without_demos)
 
     def budget(self, cell: AgentCell) -> int:
         return self.grid.timesteps
@@ -236,12 +236,10 @@ class Benchmark(GridRunner[AgentCell]):
 
     def _record(self, teacher: AgentCell, path: Path) -> None:
         """Records the agent of a finished cell as demonstrations at ``path``, unless they are there."""
-        if path.with_suffix(".json").is_file():
-            return
-        source = source_of(teacher.env, self.grid.root)
-        judge = ensure_judge(source)
-        agent = self.folder(teacher) / "model.zip"
-        record_agent(agent, source, judge, max(self.grid.num_demos), seed=teacher.seed).save(path)
+        if not path.with_suffix(".json").is_file():
+            agent, source = self.folder(teacher) / "model.zip", self.sources[teacher.env]
+            num = max(self.grid.num_demos)
+            record_agent(agent, source, self.judges[teacher.env], num, seed=teacher.seed).save(path)
 
 
 def _rows(cell: AgentCell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:

@@ -1,12 +1,11 @@
 """The grid of the benchmark: its axes, its cells, and the settings of each cell's training run."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.experiments.grid import Cell
+from agents.experiments.grid import Cell, check_axis
 from agents.experiments.run_folder import algorithm_identity
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.registry import algorithm_of
@@ -97,13 +96,7 @@ class BenchmarkGrid:
             )
         known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
         for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
-            members = getattr(self, axis)
-            unknown = [member for member in members if axis in known and member not in known[axis]]
-            if unknown or not members or len(set(members)) < len(members):
-                raise ConfigurationError(
-                    f"--{axis.replace('_', '-')} {' '.join(map(str, members))} must name one or more, each once"
-                    f"{', of ' + ', '.join(known[axis]) if axis in known else ''}."
-                )
+            check_axis(f"--{axis.replace('_', '-')}", getattr(self, axis), known.get(axis))
         if self.seeds < 1:
             raise ConfigurationError(f"--seeds {self.seeds} must be at least 1.")
         for cell in self.cells():
@@ -119,7 +112,7 @@ class BenchmarkGrid:
                     for architecture in self.architectures if core is None else (core,):
                         own = (env, algo, architecture)
                         if "none" in self.demos or RECORDED in self.demos:
-                            cells[AgentCell(*own, "none", 0, variant_without_demos(self.variants), seed)] = None
+                            cells[AgentCell(*own, "none", 0, self.variant_without_demos, seed)] = None
                         for demos in (demos for demos in self.demos if demos != "none"):
                             for num in self.num_demos:
                                 for variant in self.variants:
@@ -143,9 +136,16 @@ class BenchmarkGrid:
             "out": out / "cells" / cell.name,
         }
         args = Args(**{**given, **self.train_settings, **VARIANTS[cell.variant]})
-        if cell.demos == "none":
-            return args
-        return replace_demos(args, self.demonstrations_path(cell, out), cell.num_demos)
+        if cell.demos != "none":
+            args = replace(args, num_demos=cell.num_demos)
+            # frozen, and Args would look for the file, which need not exist yet
+            object.__setattr__(args, "demos", str(self.demonstrations_path(cell, out)))
+        return args
+
+    @property
+    def variant_without_demos(self) -> str:
+        """Variant of cells without demonstrations; all variants but one concern demonstrations."""
+        return "sparse_reward" if tuple(self.variants) == ("sparse_reward",) else "default"
 
     @property
     def train_settings(self) -> dict[str, Any]:
@@ -160,15 +160,3 @@ class BenchmarkGrid:
         if cell.demos == RECORDED:
             return out / "cells" / cell.name / "recorded.npz"
         return out / "demonstrations" / f"{cell.env}-{cell.demos}-{max(self.num_demos)}.npz"
-
-
-def replace_demos(args: Args, path: Path, num_demos: int) -> Args:
-    """Returns ``args`` with the demonstrations in the file at ``path``, which need not exist yet."""
-    changed = replace(args, num_demos=num_demos)
-    object.__setattr__(changed, "demos", str(path))  # frozen; and Args would look for the file
-    return changed
-
-
-def variant_without_demos(variants: Sequence[str]) -> str:
-    """Returns the variant of cells without demonstrations; all variants but one concern demonstrations."""
-    return "sparse_reward" if tuple(variants) == ("sparse_reward",) else "default"

@@ -4,7 +4,8 @@ import json
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -56,11 +57,7 @@ class GridRunner(ABC, Generic[C]):
     """Whether each cell has a process of its own even with one worker; else one worker is the calling process."""
 
     def __init__(self, grid: Any, out: Path):
-        """
-        Args:
-            grid: the axes and common settings, a frozen dataclass.
-            out: folder of all results.
-        """
+        """Takes the axes and common settings, a frozen dataclass, and the folder of all results."""
         self.grid, self.out = grid, out
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -135,7 +132,7 @@ class GridRunner(ABC, Generic[C]):
         self.prepare()
         todo = [cell for cell in cells if not self.finished(cell)]
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
-        with _Bar(self, cells):
+        with self._bar(cells):
             for wave in self.waves(todo):
                 for _ in make_shards(self, wave, workers=workers, ray=ray, fresh_process=self.fresh_process):
                     pass
@@ -165,54 +162,52 @@ class GridRunner(ABC, Generic[C]):
             raise ArtifactError(f"{self.out} holds no finished cell yet; run the grid first.")
         return results
 
+    @contextmanager
+    def _bar(self, cells: Sequence[C]) -> Iterator[None]:
+        """Shows how far the processes that make the cells have come, with an ETA, while the block runs."""
+
+        def done(cell: C) -> int:
+            budget = self.budget(cell)
+            if self.finished(cell):
+                return budget
+            try:
+                return min(budget, self.done(cell))
+            except ArtifactError:  # the run itself will say so
+                return 0
+
+        def show() -> None:
+            bar.n = sum(map(done, cells))
+            bar.set_postfix(cells=f"{sum(map(self.finished, cells))}/{len(cells)}")
+
+        def watch() -> None:
+            while not over.wait(SECONDS_BETWEEN_LOOKS):
+                show()
+
+        over, thread = threading.Event(), threading.Thread(target=watch, daemon=True)
+        initial, total = sum(map(done, cells)), sum(map(self.budget, cells))
+        with tqdm(total=total, initial=initial, desc="grid", unit=self.unit, unit_scale=True) as bar:
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
+                show()
+
+
+def check_axis(flag: str, members: Sequence[Any], choices: Collection[str] | None = None) -> None:
+    """Raises ConfigurationError unless an axis of a grid has one or more members, each once and each of ``choices``."""
+    if not members or len(set(members)) < len(members) or (choices and not set(members) <= set(choices)):
+        raise ConfigurationError(
+            f"{flag} {' '.join(map(str, members))} must name one or more, each once"
+            f"{', of ' + ', '.join(choices) if choices else ''}."
+        )
+
 
 def refuse_other_settings(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Raises ConfigurationError where the settings that a cell was begun with are not those that are wanted.
-
-    Args:
-        folder: of the cell.
-        begun, wanted: settings by name, JSON values.
-    """
+    """Raises ConfigurationError where the settings that a cell in ``folder`` was begun with are not those that are
+    wanted, JSON values by name."""
     for name in sorted(begun.keys() | wanted.keys()):
         theirs, ours = begun.get(name), wanted.get(name)
         if theirs != ours:
             raise ConfigurationError(f"{folder} was begun with {name}={theirs}, not {ours}; choose another --out.")
-
-
-class _Bar(Generic[C]):
-    """Shows, as a context, how far the processes that make a grid's cells have come, with an ETA."""
-
-    def __init__(self, runner: GridRunner[C], cells: Sequence[C]):
-        self.runner, self.cells = runner, cells
-        self._over = threading.Event()
-
-    def __enter__(self) -> "_Bar[C]":
-        total = sum(map(self.runner.budget, self.cells))
-        self.bar = tqdm(total=total, desc="grid", unit=self.runner.unit, unit_scale=True)
-        self.bar.n = self.bar.initial = sum(map(self._done, self.cells))
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._show()
-        self.bar.close()
-
-    def _watch(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self._show()
-
-    def _show(self) -> None:
-        self.bar.n = sum(map(self._done, self.cells))
-        self.bar.set_postfix(cells=f"{sum(map(self.runner.finished, self.cells))}/{len(self.cells)}")
-
-    def _done(self, cell: C) -> int:
-        budget = self.runner.budget(cell)
-        if self.runner.finished(cell):
-            return budget
-        try:
-            return min(budget, self.runner.done(cell))
-        except ArtifactError:  # the run itself will say so
-            return 0

@@ -15,13 +15,8 @@ class ProgressCallback(BaseCallback):
         self.title, self.target, self.visible = title, target, visible
 
     def _on_training_start(self) -> None:
-        self.bar = tqdm(
-            total=self.target,
-            initial=self.model.num_timesteps,
-            desc=self.title,
-            unit="step",
-            disable=not self.visible,
-        )
+        begun, hidden = self.model.num_timesteps, not self.visible
+        self.bar = tqdm(total=self.target, initial=begun, desc=self.title, unit="step", disable=hidden)
 
     def _on_step(self) -> bool:
         if self.visible:

@@ -6,7 +6,7 @@ best (CUB, Birds, MNIST), or whose cross-entropy is (binary attributes).
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +17,20 @@ import numpy as np
 import torch
 
 from agents.evaluation.evaluate import choose_images
-from agents.experiments.grid import Cell, GridRunner, refuse_other_settings
+from agents.experiments.grid import Cell, GridRunner, check_axis, refuse_other_settings
 from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamCriterion, RamTask
+from agents.experiments.run_folder import save_whole
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
+from glimpse_env.checks import whole_number
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
-from oracles.demonstrations import demonstrate
+from oracles.baselines import HandCraftedPolicy
+from oracles.demonstrations import Demonstrations, demonstrate
 from oracles.training.judge import ensure_judge
 from oracles.training.loop import one_cycle
 
@@ -77,17 +79,9 @@ class RamGrid:
     """PyTorch's name of the device that networks are trained on; as in SB3, the CPU where there is no GPU."""
 
     def __post_init__(self) -> None:
-        known: dict[str, Collection[str]] = {
-            "data": TASKS,
-            "methods": METHODS,
-            "architectures": NETWORKS,
-        }
-        for axis, choices in known.items():
-            members = getattr(self, axis)
-            if not members or len(set(members)) < len(members):
-                raise ConfigurationError(f"--{axis} {' '.join(members)} must name one or more, each once.")
-            for member in members:
-                one_of(f"--{axis}", member, choices)
+        check_axis("--data", self.data, TASKS)
+        check_axis("--methods", self.methods, METHODS)
+        check_axis("--architectures", self.architectures, NETWORKS)
         try:
             torch.device(self.device)
         except RuntimeError as error:
@@ -143,11 +137,8 @@ class Validation:
 
 def convergence(curve: Sequence[Validation], criterion: RamCriterion, tolerance: float = TOLERANCE) -> int:
     """Returns the iterations up to the first validation that is within ``tolerance`` of the best."""
-    best = curve[best_of(curve, criterion)]
-    for point in curve:
-        if abs(getattr(point, criterion) - getattr(best, criterion)) <= tolerance + 1e-12:
-            return point.iterations
-    raise AssertionError("the best is within any tolerance of itself")
+    best = getattr(curve[best_of(curve, criterion)], criterion)
+    return next(point.iterations for point in curve if abs(getattr(point, criterion) - best) <= tolerance + 1e-12)
 
 
 def best_of(curve: Sequence[Validation], criterion: RamCriterion) -> int:
@@ -178,9 +169,6 @@ class Run:
     def source(self) -> DataSource:
         return self.grid.source(self.cell.data)
 
-    def dataset(self, split: Split) -> GlimpseDataset:
-        return self.source.load(split)
-
     def vec_env(self) -> GlimpseVecEnv:
         """Makes the training environments."""
         root: dict[str, Any] = {} if self.grid.root is None else {"root": self.grid.root}
@@ -203,17 +191,18 @@ class Run:
         kind, steps = self.method.sequences, self.source.geometry.num_glimpses
         if kind is None:
             return None
-        oracle = Sequences.demonstrated(demonstrate_for(self.grid, self.cell.data)).first(num_glimpses=steps)
+        demonstrations = demonstrate_for(self.grid, self.cell.data)
+        images, train = demonstrations.indices, self.source.load("train")
         if kind == "oracle":
-            return oracle
-        train = self.dataset("train")
+            return Sequences(images, demonstrations.locations).first(steps)
         if kind == "hgs":
-            grid = self.vec_env().env.batch.grid
-            return Sequences.hand_crafted(train, grid, steps, oracle.indices, seed=self.cell.seed)
+            policy = HandCraftedPolicy(self.source.geometry.grid, steps, self.cell.seed)
+            return Sequences(images, policy.start(train, images)[0])
         path = self.folder.with_name(replace(self.cell, method="ram").name) / "best.zip"
         if not path.is_file():
             raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
-        return Sequences.recorded(RAM.load(path, env=self.vec_env(), device=self.grid.device), train, oracle.indices)
+        teacher = RAM.load(path, env=self.vec_env(), device=self.grid.device)
+        return Sequences(images, teacher.look(train, images).locations)
 
     def model(self) -> RAM:
         """Makes a new model, or loads the one of the last checkpoint."""
@@ -243,7 +232,7 @@ class Run:
         """Trains to the end of the budget or of the patience, with validations and checkpoints on the way."""
         budget, task = self.grid.iterations_of(self.cell), self.task
         model = self.model()
-        indices = choose_images(self.dataset("val"), self.grid.val_images)
+        indices = choose_images(self.source.load("val"), self.grid.val_images)
         steps = task.batch_size * (self.source.geometry.num_glimpses + 1)
         peak = float(self.settings().get("learning_rate", LEARNING_RATE))
         while model.iterations < budget and not exhausted(self.curve, task):
@@ -254,22 +243,21 @@ class Run:
             began = time.perf_counter()
             model.learn(todo * steps, reset_num_timesteps=False, tb_log_name="ram")
             seconds = time.perf_counter() - began + (self.curve[-1].seconds if self.curve else 0.0)
-            looked = model.look(self.dataset("val"), indices)
-            point = Validation(
-                model.iterations, float(looked.success.mean()), float(looked.log_loss[:, -1].mean()), seconds
-            )
+            looked = model.look(self.source.load("val"), indices)
+            accuracy, cross_entropy = float(looked.success.mean()), float(looked.log_loss[:, -1].mean())
+            point = Validation(model.iterations, accuracy, cross_entropy, seconds)
             self.curve.append(point)
             model.logger.record("validation/accuracy", point.accuracy)
             model.logger.record("validation/cross_entropy", point.cross_entropy)
             model.logger.dump(step=model.num_timesteps)
             if best_of(self.curve, task.criterion) == len(self.curve) - 1:
-                _save(model, self.best_path)
-            _save(model, self.model_path)
+                save_whole(model, self.best_path)
+            save_whole(model, self.model_path)
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
 
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
-        test = self.dataset("test")
+        test = self.source.load("test")
         model = RAM.load(self.best_path, env=self.vec_env(), device=self.grid.device)
         return model.look(test, choose_images(test, self.grid.eval_images))
 
@@ -288,7 +276,7 @@ def read_curve(path: Path) -> list[Validation]:
         raise ArtifactError(f"{path} cannot be read ({error!r}); delete its folder to begin that run again.") from error
 
 
-def demonstrate_for(grid: RamGrid, data: str) -> Any:
+def demonstrate_for(grid: RamGrid, data: str) -> Demonstrations:
     """Returns the oracle's demonstrations for a task, and makes them and the judge where there are none."""
     task = TASKS[data]
     source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options), task.scales)
@@ -337,9 +325,8 @@ class PaperExperiment(GridRunner[RamCell]):
         path, settings = self.folder(cell) / "settings.json", settings_of(self.grid, cell)
         if not path.is_file():
             write_json(path, settings)
-        refuse_other_settings(
-            path.parent, json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-        )
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        refuse_other_settings(path.parent, begun, json.loads(json.dumps(settings)))
 
     def prepare(self) -> None:
         """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them."""
@@ -369,8 +356,3 @@ class PaperExperiment(GridRunner[RamCell]):
             "seconds": run.curve[-1].seconds,
             "fingerprint": run.source.fingerprint,
         }
-
-
-def _save(model: RAM, path: Path) -> None:
-    with whole_file(path) as temporary:
-        model.save(temporary)

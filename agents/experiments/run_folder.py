@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, short_name
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest, write_json
+from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.exchange.published import cropped_cub, is_published
@@ -54,9 +54,6 @@ class State:
     wall_time: dict[str, float] = field(default_factory=dict)
     """Seconds by stage; a colon in a name separates a stage from a part of it."""
 
-    def save(self, path: Path) -> None:
-        write_json(path, asdict(self))
-
     @classmethod
     def load(cls, path: Path) -> "State":
         """Reads the state at ``path``; a fresh one where there is no file.
@@ -95,23 +92,24 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
     if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
         cropped_cub(source)  # said now, not once a judge has been trained
     budget = budget_of(source.name)
-    resolved = {item.name: getattr(args, item.name) for item in fields(args)}
+    free = args.architecture is None and algorithm_of(args.algo).core is None
+    resolved = vars(args) | {
+        "architecture": architecture_of(args.algo, budget.architecture if free else args.architecture),
+        "out": out,
+    }
     if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
         resolved["num_demos"] = min(budget.num_demos, source.size("train"))
     if args.timesteps is None:
         resolved["timesteps"] = budget.timesteps
-    free = args.architecture is None and algorithm_of(args.algo).core is None
-    resolved["architecture"] = architecture_of(args.algo, budget.architecture if free else args.architecture)
     if args.target_temperature is None:
         resolved["target_temperature"] = budget.temperature
-    # to be found from wherever the run is gone on with
+    # absolute paths, as the run may be resumed from another folder
     if args.root is not None:
         resolved["root"] = os.path.abspath(args.root)
     if args.demos not in (*DEMONSTRATORS, "none"):
         resolved["demos"] = os.path.abspath(args.demos)
     if Path(args.algo).suffix == ".py":
         resolved["algo"] = os.path.abspath(args.algo)
-    resolved["out"] = out
     config = {
         "format": FORMAT,
         "args": {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()},
@@ -159,11 +157,7 @@ def resume_run(args: Args) -> tuple[Args, DataSource, str]:
         ConfigurationError: also if the run is finished, or other settings are given beside ``resume``.
     """
     assert args.resume is not None
-    given = [
-        item.name
-        for item in fields(args)
-        if item.name != "resume" and item.default is not MISSING and getattr(args, item.name) != item.default
-    ]
+    given = [name for name, value in vars(args).items() if name != "resume" and value != getattr(Args, name)]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
@@ -176,13 +170,12 @@ def refuse_other_args(args: Args) -> None:
     """Raises ConfigurationError if the run in ``args.out`` was begun with other settings; paths are not compared."""
     assert args.out is not None
     path = args.out / "config.json"
-    if not path.is_file():
-        return
-    begun = json.loads(path.read_text(encoding="utf-8"))["args"]
-    wanted = {item.name: getattr(args, item.name) for item in fields(args) if item.name not in PATHS}
-    if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
-        del wanted["target_temperature"]
-    refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+    if path.is_file():
+        wanted = {name: value for name, value in vars(args).items() if name not in PATHS}
+        if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
+            del wanted["target_temperature"]
+        begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+        refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
 
 
 def steps_done(folder: Path) -> int:
@@ -199,6 +192,12 @@ def algorithm_identity(algo: str) -> str:
     """
     path = Path(algo)
     return f"{path.stem}-{digest(path.read_bytes())[:8]}" if path.suffix == ".py" else short_name(algo)
+
+
+def save_whole(model: Any, path: Path) -> None:
+    """Saves an SB3 model at ``path``, whole or not at all."""
+    with whole_file(path) as temporary:
+        model.save(temporary)
 
 
 def title_of(args: Args, source: DataSource) -> str:

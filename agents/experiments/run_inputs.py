@@ -9,7 +9,7 @@ from agents.presets import DEMONSTRATORS, Args, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import Algorithm, algorithm_of, make_model
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, Split
+from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, judge_command
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -26,16 +26,17 @@ TABULATED_IMAGES = 20_000
 
 
 class RunInputs:
-    """What a training run works with."""
+    """What a training run works with.
 
-    def __init__(self, args: Args, source: DataSource):
-        """
-        Args:
-            args: settings; ``num_demos`` and ``timesteps`` resolved.
-            source: the data set.
-        """
-        self.args, self.source = args, source
-        self.geometry = source.geometry
+    Args:
+        args: settings; ``num_demos`` and ``timesteps`` resolved.
+        out: folder of the results, with ``config.json`` in it.
+        source: the data set.
+        command: the command that began the run.
+    """
+
+    def __init__(self, args: Args, out: Path, source: DataSource, command: str):
+        self.args, self.out, self.source, self.command = args, out, source, command
 
     @cached_property
     def judge(self) -> Judge:
@@ -52,11 +53,10 @@ class RunInputs:
         kind, num = self.args.demos, self.args.num_demos
         if kind == "none":
             return None
-        if kind in DEMONSTRATORS:
+        if kind in DEMONSTRATORS or is_agent(kind):
             assert num is not None
-            return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
-        if is_agent(kind):
-            assert num is not None
+            if kind in DEMONSTRATORS:
+                return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
             return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed)
         if is_published(kind):
             demonstrations = read_published(kind, self.source, self.judge)
@@ -85,15 +85,11 @@ class RunInputs:
         soft = demonstrations.epe is not None and temperature > 0
         data = CloningData.from_demonstrations(
             demonstrations,
-            self.dataset("train"),
+            self.source.load("train"),
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
         )
         return data[: self.args.num_demos]
-
-    def dataset(self, split: Split) -> GlimpseDataset:
-        """Returns a split of the data set, memory-mapped."""
-        return self.source.load(split)
 
     @cached_property
     def oracle(self) -> GlimpsePolicy:
@@ -102,19 +98,16 @@ class RunInputs:
 
     def vec_env(self) -> GlimpseVecEnv:
         """Makes training environments; the judge is asked only where the reward needs it."""
-        train = self.dataset("train")
-        return GlimpseVecEnv(
-            GlimpseVectorEnv(
-                train,
-                self.judge,
-                num_envs=NUM_ENVS,
-                observation=self.args.observation,
-                reward=self.args.reward,
-                posterior_info=False,
-                tabulated=self.tabulated,
-            ),
-            group=self.args.group,
+        env = GlimpseVectorEnv(
+            self.source.load("train"),
+            self.judge,
+            num_envs=NUM_ENVS,
+            observation=self.args.observation,
+            reward=self.args.reward,
+            posterior_info=False,
+            tabulated=self.tabulated,
         )
+        return GlimpseVecEnv(env, group=self.args.group)
 
     @property
     def tabulated(self) -> bool:
@@ -128,7 +121,7 @@ class RunInputs:
 
     def make_model(self) -> Any:
         """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given."""
-        steps = self.geometry.num_glimpses
+        steps = self.source.geometry.num_glimpses
         with_demos = self.args.demos != "none"
         settings = {**tuned(self.args.algo, with_demos), **json_object("--hyperparameters", self.args.hyperparameters)}
         if with_demos:

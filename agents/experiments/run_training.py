@@ -8,9 +8,10 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -22,17 +23,15 @@ from agents.cloning_data import CloningData
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, evaluate
 from agents.evaluation.recordings import Recording, episode_frames, record
 from agents.experiments.progress import ProgressCallback
-from agents.experiments.run_folder import CurvePoint, State, algorithm_identity
+from agents.experiments.run_folder import CurvePoint, State, algorithm_identity, save_whole
 from agents.experiments.run_inputs import RunInputs
 from agents.presets import Args
 from agents.registry import steps_between_updates
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import digest, whole_file
+from glimpse_env.files import digest, write_json
 from glimpse_env.threads import at_most_threads
-from oracles.base import GlimpsePolicy
-from oracles.registry import make_policy
 
 logger = logging.getLogger(__name__)
 
@@ -51,17 +50,10 @@ FILES_ONLY = ("stdout", "log", "json", "csv")
 class RunTraining(RunInputs):
     """A run as far as the agent learns; :class:`agents.experiments.train.Experiment` is all of it."""
 
-    def __init__(self, args: Args, out: Path, source: DataSource):
-        """
-        Args:
-            args: settings; ``num_demos`` and ``timesteps`` resolved.
-            out: folder of the results, with ``config.json`` in it.
-            source: the data set.
-        """
-        super().__init__(args, source)
-        self.out = out
-        self.model_path = out / "model.zip"
-        self.checkpoints = out / "checkpoint"
+    def __init__(self, args: Args, out: Path, source: DataSource, command: str):
+        super().__init__(args, out, source, command)
+        self.model_path, self.checkpoints = out / "model.zip", out / "checkpoint"
+        self._cloned_path = self.checkpoints / "cloned.zip"
         self.state = State.load(self.checkpoints / "state.json")
         self.model: Any | None = None
         """The agent in training, once it is made or loaded."""
@@ -127,7 +119,7 @@ class RunTraining(RunInputs):
     def save_model(self) -> None:
         """Saves the agent as it is, where no better one has been saved yet."""
         if self.model is not None and not self.model_path.is_file():
-            _save(self.model, self.model_path)
+            save_whole(self.model, self.model_path)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -173,7 +165,7 @@ class RunTraining(RunInputs):
             result = clone(
                 model, data, passes=self.args.clone_passes, seed=self.args.seed, progress=self.progress, on_pass=log
             )
-            _save(model, self._cloned_path)
+            save_whole(model, self._cloned_path)
         self.state.cloning = {
             "passes": len(result.train_loss),
             "held_out_loss": result.held_out_loss[-1],
@@ -187,19 +179,14 @@ class RunTraining(RunInputs):
         assert plain is not None
         with self._stage("cloning"):
             model.set_random_seed(self._seed_of("cloning"))
-            rewards = demonstration_rewards(
-                plain,
-                self.dataset("train"),
-                self.judge,
-                self.args.reward,
-                tabulated=self.tabulated,
-            )
+            train_images = self.source.load("train")
+            rewards = demonstration_rewards(plain, train_images, self.judge, self.args.reward, tabulated=self.tabulated)
             rewards = np.tile(rewards, (len(data) // len(plain), 1))  # mirror images pay the same
             train, held = data.split(HELD_OUT, self.args.seed)
             model.load_demonstrations(train, rewards[~np.isin(data.indices, held.indices)])
             steps = self.args.clone_passes * PRETRAINING_STEPS_PER_PASS
             losses = model.pretrain(steps, seed=self.args.seed, progress=self.progress)
-            _save(model, self._cloned_path)
+            save_whole(model, self._cloned_path)
         top_1, top_5 = agreement(DemonstrationLoss(model.policy, held))
         self.state.cloning = {"steps": steps, "loss": losses[-1][0], "top_1": top_1, "top_5": top_5}
 
@@ -237,7 +224,7 @@ class RunTraining(RunInputs):
 
     def _validate(self, model: Any) -> Evaluation:
         """Evaluates the agent on validation images, and logs that with example episodes to TensorBoard."""
-        val = self.dataset("val")
+        val = self.source.load("val")
         indices = choose_images(val, self.args.val_images)
         with self._stage("validation"):
             evaluation = self._evaluate("agent", model, val, indices, progress=False)
@@ -250,8 +237,7 @@ class RunTraining(RunInputs):
                 policy = self.oracle if name == "oracle" else model
                 recording = self._record(name, policy, val, indices[:2])
                 for row in range(len(recording.indices)):
-                    frames = episode_frames(recording, row, val, name=name)
-                    picture = Image(frames[-1], "HWC")
+                    picture = Image(episode_frames(recording, row, val, name=name)[-1], "HWC")
                     self.tensorboard.record(f"episodes/{name}-{row}", picture, exclude=FILES_ONLY)
             self.tensorboard.dump(step)
         return evaluation
@@ -259,11 +245,10 @@ class RunTraining(RunInputs):
     def _load(self) -> Any:
         path = self._checkpoint_path(self.state.chunk)
         try:
+            model: Any = self.algorithm.model.load(path, env=self.vec_env(), device="cpu")
             if self.algorithm.off_policy:
-                model: Any = self.algorithm.model.load(path, env=self.vec_env(), device="cpu")
                 model.load_replay_buffer(path.with_suffix(".npz"))
-                return model
-            return self.algorithm.model.load(path, env=self.vec_env(), device="cpu")
+            return model
         except (OSError, ValueError) as error:
             raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); start the run again.") from error
 
@@ -286,12 +271,12 @@ class RunTraining(RunInputs):
         logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
         if evaluation.success_rate >= best:
             self.state.selected = model.num_timesteps
-            _save(model, self.model_path)
-        _save(model, self._checkpoint_path(chunk))
+            save_whole(model, self.model_path)
+        save_whole(model, self._checkpoint_path(chunk))
         if self.algorithm.off_policy:
             model.save_replay_buffer(self._checkpoint_path(chunk).with_suffix(".npz"))
         self.state.chunk = chunk
-        self.state.save(self.checkpoints / "state.json")
+        write_json(self.checkpoints / "state.json", asdict(self.state))
         self._learning = False
         if before is not None:
             for suffix in (".zip", ".npz"):
@@ -304,15 +289,6 @@ class RunTraining(RunInputs):
         """SB3's logger, for the whole run one."""
         return configure(str(self.out / "tensorboard"), ["tensorboard"])
 
-    @cached_property
-    def oracle(self) -> GlimpsePolicy:
-        """The oracle for validation and test images."""
-        return make_policy("oracle", self.source, self.judge)
-
-    @property
-    def _cloned_path(self) -> Path:
-        return self.checkpoints / "cloned.zip"
-
     @property
     def _rollout_steps(self) -> int:
         """Environment steps of one rollout."""
@@ -323,32 +299,16 @@ class RunTraining(RunInputs):
         return int(digest(self.args.seed, *what), 16) % 2**31
 
     def _evaluate(
-        self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray, progress: bool = True
+        self, name: str, agent: Any, dataset: GlimpseDataset, indices: np.ndarray, progress: bool = True
     ) -> Evaluation:
         if progress:
             logger.info("%s: %d %s images", TITLES[name], len(indices), dataset.split)
-        return evaluate(
-            policy,
-            dataset,
-            self.judge,
-            indices,
-            name=name,
-            observation=self._observation_of(name),
-            progress=progress,
-        )
+        observation = self.args.observation
+        return evaluate(agent, dataset, self.judge, indices, name=name, observation=observation, progress=progress)
 
     def _record(self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray) -> Recording:
-        return record(
-            policy,
-            dataset,
-            self.judge,
-            indices,
-            observation=self._observation_of(name),
-        )
-
-    def _observation_of(self, name: str) -> Literal["history", "embedding"]:
-        """Returns the observation mode of the policy called ``name``."""
-        return self.args.observation if name.startswith("agent") else "history"
+        observation = self.args.observation if name == "agent" else "history"
+        return record(policy, dataset, self.judge, indices, observation=observation)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
@@ -358,8 +318,3 @@ class RunTraining(RunInputs):
         with at_most_threads(1):
             yield
         self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
-
-
-def _save(model: Any, path: Path) -> None:
-    with whole_file(path) as temporary:
-        model.save(temporary)

@@ -17,7 +17,7 @@ from agents.experiments.progress import format_times
 from agents.experiments.run_folder import FORMAT, begin_run, resume_run, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset
+from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, write_json
 from glimpse_env.versions import versions
@@ -53,15 +53,6 @@ class Experiment(RunTraining):
     They can be called one by one, by one process or several: each first does what is missing of the stages before it,
     takes up what they have left on disk, and does nothing where it is done already.
     """
-
-    def __init__(self, args: Args, out: Path, source: DataSource, command: str):
-        """
-        Args:
-            args, out, source: see :class:`RunTraining`.
-            command: the command that began the run.
-        """
-        super().__init__(args, out, source)
-        self.command = command
 
     @classmethod
     def started(cls, args: Args) -> "Experiment":
@@ -113,11 +104,8 @@ class Experiment(RunTraining):
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
         with self._stage("recordings"):
             examples = indices[:: max(1, len(indices) // 4)][:4]
-            policies = {
-                "agent": agent,
-                "oracle": self.oracle,
-                "random": make_policy("random", self.source, self.judge),
-            }
+            policies = {"agent": agent, "oracle": self.oracle}
+            policies["random"] = make_policy("random", self.source, self.judge)
             recordings = {name: self._record(name, policy, test, examples) for name, policy in policies.items()}
             save_recordings(self.out / "recordings.npz", recordings)
         self.log_hparams(evaluations["agent"].success_rate)
@@ -167,13 +155,12 @@ class Experiment(RunTraining):
         }
         self.tensorboard.record("test/success_rate", test_success)
         scores = {"test/success_rate": test_success, "validation/success_rate": 0.0}  # the curve's last value is shown
-        table = HParam(settings, scores)
-        self.tensorboard.record("hparams", table, exclude=FILES_ONLY)
+        self.tensorboard.record("hparams", HParam(settings, scores), exclude=FILES_ONLY)
         self.tensorboard.dump(self.state.curve[-1].env_steps)
 
     def _test_images(self) -> tuple[GlimpseDataset, np.ndarray]:
         """Returns the test split and which of its images are played."""
-        test = self.dataset("test")
+        test = self.source.load("test")
         return test, choose_images(test, self.args.eval_images)
 
     def _selected_agent(self) -> Any:
@@ -182,20 +169,25 @@ class Experiment(RunTraining):
         return self.algorithm.model.load(self.model_path, device="cpu")
 
     def _metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
-        card, demonstrations = self.judge.card, self.demonstrations
+        card, demonstrations, source = self.judge.card, self.demonstrations, self.source
 
         def closed(name: str) -> dict[str, Any]:
             outcomes = (evaluations[key].outcomes for key in (name, "random", "oracle"))
             return gap_closed(*outcomes).to_json()
 
+        taught = demonstrations and {
+            "policy": demonstrations.manifest["policy"],
+            "num": self.args.num_demos or len(demonstrations),
+            "manifest_digest": digest(demonstrations.manifest),
+        }
         return {
             "format": FORMAT,
             "env": self.args.env,
             "dataset": {
-                "name": self.source.name,
-                "fingerprint": self.source.fingerprint,
-                "classes": len(self.source.class_names),
-                "splits": {split: self.source.size(split) for split in PUBLIC_SPLITS},
+                "name": source.name,
+                "fingerprint": source.fingerprint,
+                "classes": len(source.class_names),
+                "splits": {split: source.size(split) for split in PUBLIC_SPLITS},
             },
             "judge": {
                 "identity": self.judge.identity,
@@ -203,13 +195,7 @@ class Experiment(RunTraining):
                 "seed": card.seed,
                 "command": card.command,
             },
-            "demonstrations": None
-            if demonstrations is None
-            else {
-                "policy": demonstrations.manifest["policy"],
-                "num": self.args.num_demos or len(demonstrations),
-                "manifest_digest": digest(demonstrations.manifest),
-            },
+            "demonstrations": taught,
             "algorithm": self.args.algo,
             "architecture": self.args.architecture,
             "observation": self.args.observation,

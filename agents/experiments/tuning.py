@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agents.experiments.grid import Cell, GridRunner
-from agents.experiments.run_folder import State, refuse_other_args, steps_done
+from agents.experiments.run_folder import CurvePoint, refuse_other_args, steps_done
 from agents.experiments.train import Experiment
 from agents.presets import Args
 from glimpse_env.errors import ConfigurationError
@@ -60,12 +60,12 @@ class TrialRunner(GridRunner[Trial]):
     def make(self, cell: Trial) -> dict[str, Any]:
         experiment = Experiment.opened(cell.args)
         experiment.train()
-        return {"score": score_of(experiment.state)}
+        return {"score": score_of(experiment.state.curve)}
 
 
-def score_of(state: State) -> float:
-    """Returns the mean success over the last :data:`SCORED_POINTS` points of the learning curve."""
-    return float(np.mean([point.success for point in state.curve[-SCORED_POINTS:]]))
+def score_of(curve: Sequence[CurvePoint]) -> float:
+    """Returns the mean success over the last :data:`SCORED_POINTS` points of a learning curve."""
+    return float(np.mean([point.success for point in curve[-SCORED_POINTS:]]))
 
 
 def suggest(trial: Any, algo: str) -> dict[str, Any]:

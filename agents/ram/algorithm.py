@@ -228,7 +228,7 @@ class RAM(BaseAlgorithm):
                 f"sequences of image {self.sequences.indices.max()} and location {self.sequences.locations.max()} do "
                 f"not fit an environment of {images} images and {len(episodes.grid)} locations."
             )
-        self.sequences = self.sequences.first(num_glimpses=steps)
+        self.sequences = self.sequences.first(steps)
 
     @cached_property
     def _sampler(self) -> MinibatchSampler:

@@ -16,13 +16,14 @@ from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
 from agents.experiments import run_training
 from agents.experiments.progress import ProgressCallback
-from agents.experiments.run_folder import State, algorithm_identity
+from agents.experiments.run_folder import algorithm_identity
 from agents.experiments.train import Experiment, run
 from agents.presets import Args
 from agents.registry import algorithm_of
 from agents.reports.training import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import write_json
 from glimpse_env.sensing.observations import HistoryObserver
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import OracleConfig
@@ -445,7 +446,7 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
 def test_windows_of_a_glimpse_are_those_of_the_environment(tmp_path, env, scales, expected):
     root = str(write_tiny_cub(tmp_path))
     experiment = Experiment.started(replace(TOY, env=env, root=root, scales=scales, out=tmp_path / "run"))
-    assert experiment.geometry.scales == expected
+    assert experiment.source.geometry.scales == expected
 
 
 def test_hand_crafted_demonstrations_need_parts(tmp_path):
@@ -483,7 +484,7 @@ def test_reference_policies_come_from_the_cache_the_second_time(finished, monkey
     monkeypatch.setattr(comparison, "evaluate", lambda *_, **__: pytest.fail("evaluated again"))
     experiment = Experiment(TOY, finished, make_source("digits"), "")
     again = experiment.references()
-    test = experiment.dataset("test")
+    test = experiment.source.load("test")
     fixed = comparison.kept_evaluation("fixed", experiment.source, experiment.judge, test, choose_images(test, 12))
     assert fixed.to_json() == again["fixed"].to_json()
     assert [entry.to_json() for entry in again.values()] == list(read(finished)["policies"].values())[:5]
@@ -505,6 +506,6 @@ def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
     with pytest.raises(ArtifactError, match="was begun on data set digits other"):
         run(Args(resume=tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(config))
-    State(identity={"judge": "other"}).save(tmp_path / "checkpoint" / "state.json")
+    write_json(tmp_path / "checkpoint" / "state.json", {"identity": {"judge": "other"}})
     with pytest.raises(ArtifactError, match="other judge"):
         run(Args(resume=tmp_path))

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("optuna", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents import presets
-from agents.experiments.run_folder import CurvePoint, State
+from agents.experiments.run_folder import CurvePoint
 from agents.experiments.tuning import STARTS, Trial, TrialRunner, score_of, search, write_tuned
 from agents.presets import Args, tuned
 from agents.registry import ALGORITHMS, make_model
@@ -95,7 +95,7 @@ def test_what_was_cut_off_is_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_score_is_of_the_last_points() -> None:
     points = [CurvePoint(step, success, 0.0, 0.0) for step, success in enumerate((0.9, 0.1, 0.5, 0.6))]
-    assert score_of(State(curve=points)) == pytest.approx(0.4)
+    assert score_of(points) == pytest.approx(0.4)
 
 
 def test_there_is_no_space_for_others(tried: list[Trial], tmp_path: Path) -> None:

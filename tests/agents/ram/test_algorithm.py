@@ -425,17 +425,10 @@ def test_baseline_and_foresight_do_not_move_what_they_read() -> None:
 # Sequences
 
 
-def test_sequences_come_from_anybody() -> None:
-    model = train(ram(), 1)
-    recorded = Sequences.recorded(model, marked(), np.array([4, 7]))
-    assert np.array_equal(recorded.locations, model.look(marked(), np.array([4, 7])).locations)
-    cut = to_the_corner().first(3, 1)
-    assert (cut.indices.tolist(), cut.locations.tolist()) == ([0, 1, 2], [[12]] * 3)
-    dataset = replace(
-        marked(4), part_names=("beak", "eye"), parts=np.tile(np.float32([[26, 26, 1], [0, 0, 0]]), (4, 1, 1))
-    )
-    crafted = Sequences.hand_crafted(dataset, model._episodes.grid, 2, np.array([1, 3]))
-    assert crafted.locations.tolist() == [[CORNER, CORNER]] * 2
+def test_sequences_are_cut() -> None:
+    cut = to_the_corner().first(1)
+    assert np.array_equal(cut.indices, to_the_corner().indices)
+    assert cut.locations.tolist() == [[12]] * len(cut)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +436,7 @@ def test_sequences_come_from_anybody() -> None:
     [
         (lambda: Sequences(np.array([1, 1]), np.zeros((2, 2), int)), "1 images"),
         (lambda: Sequences(np.array([], int), np.zeros((0, 2), int)), "N >= 1"),
-        (lambda: to_the_corner().first(1000), "1000 sequences"),
+        (lambda: to_the_corner().first(1000), "1000 glimpses"),
         (lambda: ram(sequences=to_the_corner(481)), "image 480"),
         (lambda: ram(sequences=Sequences(np.array([0]), np.array([[25, 0]]))), "location 25"),
         (lambda: ram(sequences=Sequences(np.array([0]), np.array([[5]]))), "2 glimpses"),
