@@ -20,7 +20,7 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
 from agents.ram.losses import Played, Weights, loss_terms
-from agents.ram.minibatches import FREE, Minibatch, MinibatchSampler, random_stream
+from agents.ram.minibatches import FREE, SAMPLING, Minibatch, MinibatchSampler, random_stream
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
 from agents.registry import episodes_of, posterior_config
@@ -141,14 +141,10 @@ class RAM(BaseAlgorithm):
             if self.wake_sleep and self.n_envs % self.wake_sleep:
                 raise ConfigurationError(f"wake_sleep={self.wake_sleep} must divide {self.n_envs}, the environments.")
             self._check_sequences(episodes)
-            asked = dict(self.policy_kwargs)
+            asked, channels = dict(self.policy_kwargs), episodes.dataset.images.shape[3]
             posterior = asdict(posterior_config(episodes)) | {"features": FEATURES} | dict(asked.pop("posterior", {}))
-            self.policy_kwargs = {
-                "posterior": posterior,
-                "proposal": self.wake_sleep > 0,
-                "image_channels": episodes.dataset.images.shape[3],
-                **asked,
-            }
+            filled = {"posterior": posterior, "proposal": self.wake_sleep > 0, "image_channels": channels}
+            self.policy_kwargs = filled | asked
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
         ).to(self.device)
@@ -184,7 +180,7 @@ class RAM(BaseAlgorithm):
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             callback.on_rollout_start()
-            drawn = self._draw()
+            drawn = self._sampler.draw(self.iterations)
             episodes = self._play(drawn, callback)
             if episodes is None:
                 break
@@ -245,10 +241,6 @@ class RAM(BaseAlgorithm):
             pretraining=self.pretraining,
         )
 
-    def _draw(self) -> Minibatch:
-        """Returns the minibatch of this iteration."""
-        return self._sampler.draw(self.iterations)
-
     @torch.no_grad()
     def _play(self, drawn: Minibatch, callback: BaseCallback) -> Episodes | None:
         """Plays the episodes with the network as it acts; None if the callback stops training."""
@@ -256,15 +248,15 @@ class RAM(BaseAlgorithm):
         assert env is not None
         self.policy.set_training_mode(False)
         context = self._context(drawn)
-        seed = int(random_stream(self.seed or 0, "sampling", self.iterations).integers(2**62))
+        seed = int(random_stream(self.seed or 0, SAMPLING, self.iterations).integers(2**62))
         generator = torch.Generator(self.device).manual_seed(seed)
         env.set_options([{"index": int(index)} for index in drawn.indices])
         env.reset()
         state, memory = network.core.begin(self.n_envs)
         locations, glimpses, places, returns = [], [], [], np.zeros(self.n_envs)
         for t in range(episodes.geometry.num_glimpses):
-            probabilities = self._sampling_probs(state, context)
-            sampled = torch.multinomial(probabilities, 1, generator=generator)[:, 0].cpu().numpy()
+            logits = network.locator(state) if context is None else self._proposed(state, context)
+            sampled = torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0].cpu().numpy()
             locations.append(np.where(drawn.given[:, t] == FREE, sampled, drawn.given[:, t]))
             observations, rewards = self._step(np.stack([locations[-1], np.zeros_like(sampled)], axis=1), callback)
             if observations is None:
@@ -312,11 +304,6 @@ class RAM(BaseAlgorithm):
             return None
         images = torch.from_numpy(self._episodes.dataset.images[drawn.indices]).to(self.device)
         return self.policy.proposal.context(images, self._labels(drawn))
-
-    def _sampling_probs(self, state: Tensor, context: Tensor | None) -> Tensor:
-        """Returns (B, L), the probabilities by which the next location is sampled."""
-        logits = self.policy.network.locator(state) if context is None else self._proposed(state, context)
-        return logits.softmax(-1)
 
     def _proposed(self, states: Tensor, context: Tensor) -> Tensor:
         """Returns the proposal's logits (B, ..., L) for states (B, ..., H)."""

@@ -1,7 +1,7 @@
 """The minibatches that RAM trains on: which images, and where to look on those that are supervised."""
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
 
 import numpy as np
 
@@ -10,14 +10,19 @@ from agents.ram.sequences import Sequences
 FREE = -1
 """Stands in place of a location that is sampled."""
 
-_STREAMS = {"images": 0, "supervised": 1, "heuristic": 2, "sampling": 3}
+IMAGES, SUPERVISED, HEURISTIC, SAMPLING = range(4)
+"""Purposes of random numbers."""
 
 
-def random_stream(
-    seed: int, purpose: Literal["images", "supervised", "heuristic", "sampling"], number: int
-) -> np.random.Generator:
+def random_stream(seed: int, purpose: int, number: int) -> np.random.Generator:
     """Returns the generator for one purpose in iteration, or pass, ``number``; no two share random numbers."""
-    return np.random.default_rng([seed, _STREAMS[purpose], number])
+    return np.random.default_rng([seed, purpose, number])
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, purpose: int, epoch: int, count: int) -> np.ndarray:
+    """Returns the order (count,) of a pass."""
+    return random_stream(seed, purpose, epoch).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -60,41 +65,30 @@ class MinibatchSampler:
         every = np.arange(self.images)
         free = every if self.sequences is None else np.setdiff1d(every, self.sequences.indices)
         self._free = free if len(free) else every  # images without a sequence; where all have one, all
-        self._orders: dict[tuple[str, int, int], np.ndarray] = {}
 
     def draw(self, number: int) -> Minibatch:
         """Returns the minibatch of iteration ``number``."""
         given = np.full((self.episodes, self.steps), FREE)
         if self.wake_sleep:
-            images = self._in_epoch_order("images", self.images, self.episodes // self.wake_sleep, number)
+            images = self._in_epoch_order(IMAGES, self.images, self.episodes // self.wake_sleep, number)
             unsupervised = np.zeros(self.episodes, dtype=bool)
             return Minibatch(np.repeat(images, self.wake_sleep), given, unsupervised, self.wake_sleep)
         supervised = 0 if self.sequences is None else round(self.supervised_share * self.episodes)
-        indices = self._free[self._in_epoch_order("images", len(self._free), self.episodes - supervised, number)]
+        indices = self._free[self._in_epoch_order(IMAGES, len(self._free), self.episodes - supervised, number)]
         if number < self.pretraining:
-            given = random_stream(self.seed, "heuristic", number).integers(self.locations, size=given.shape)
+            given = random_stream(self.seed, HEURISTIC, number).integers(self.locations, size=given.shape)
         if self.sequences is not None:
-            rows = self._in_epoch_order("supervised", len(self.sequences), supervised, number)
+            rows = self._in_epoch_order(SUPERVISED, len(self.sequences), supervised, number)
             indices = np.concatenate([self.sequences.indices[rows], indices])
             given[:supervised] = self.sequences.locations[rows]
         return Minibatch(indices, given, np.arange(self.episodes) < supervised)
 
-    def _in_epoch_order(
-        self, purpose: Literal["images", "supervised"], count: int, wanted: int, number: int
-    ) -> np.ndarray:
+    def _in_epoch_order(self, purpose: int, count: int, wanted: int, number: int) -> np.ndarray:
         """Returns (wanted,) of 0..count - 1 for iteration ``number``: all come once before one comes again."""
         places = np.arange(number * wanted, (number + 1) * wanted)
         epochs = places // count
         parts = [
-            self._order(purpose, int(epoch), count)[places[epochs == epoch] % count] for epoch in np.unique(epochs)
+            _order(self.seed, purpose, int(epoch), count)[places[epochs == epoch] % count]
+            for epoch in np.unique(epochs)
         ]
         return np.concatenate(parts or [np.empty(0, dtype=np.int64)])
-
-    def _order(self, purpose: Literal["images", "supervised"], epoch: int, count: int) -> np.ndarray:
-        """Returns the order (count,) of a pass; those of past passes are forgotten."""
-        key = (purpose, epoch, count)
-        if key not in self._orders:
-            for old in [old for old in self._orders if old[0] == purpose and old[1] < epoch - 1]:
-                del self._orders[old]
-            self._orders[key] = random_stream(self.seed, purpose, epoch).permutation(count)
-        return self._orders[key]

@@ -39,17 +39,16 @@ class GlimpseNetwork(nn.Module):
         self.shape = (config.glimpse_size, config.glimpse_size, config.channels)
         one_of("encoder", encoder, ENCODERS)
         layers: list[nn.Module] = []
-        channels = config.channels
-        if encoder == "linear":
-            channels = config.features
-            pixels = config.glimpse_size**2 * config.channels
-            layers = [nn.Flatten(), nn.Linear(pixels, channels), nn.BatchNorm1d(channels), nn.ReLU()]
+        channels, side = config.channels, config.glimpse_size
         plan: Plan = ()
         if encoder == "conv":
-            plan = encoder_plan(config.glimpse_size, config.stride)
+            plan = encoder_plan(side, config.stride)
         elif encoder == "spatial":
-            plan = spatial_plan(config.glimpse_size)
-        side = config.glimpse_size
+            plan = spatial_plan(side)
+        else:
+            channels = config.features
+            linear = nn.Linear(side**2 * config.channels, channels)
+            layers = [nn.Flatten(), linear, nn.BatchNorm1d(channels), nn.ReLU()]
         for kernel, stride, share in plan:
             width = max(8, round(config.features * share / 8) * 8)
             if kernel == side:  # the same as a convolution, in half the time
@@ -196,7 +195,7 @@ class RAMNetwork(nn.Module):
         """
         super().__init__()
         one_of("core", core, CORES)
-        config = PosteriorConfig(**posterior)
+        config, self.tokens, self.hidden = PosteriorConfig(**posterior), tokens, hidden
         self.glimpse_network = GlimpseNetwork(config, tokens, encoder)
         self.core = CORES[core](tokens, hidden)
         self.locator = _head(hidden, num_locations)

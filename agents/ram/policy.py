@@ -36,25 +36,23 @@ class RAMPolicy(BasePolicy):
         lr_schedule: Schedule,
         *,
         posterior: Mapping[str, Any],
-        core: str = "gru",
-        encoder: str = "conv",
-        tokens: int = 192,
-        hidden: int = 192,
         averaging: float = 0.0,
         proposal: bool = False,
         image_channels: int = 1,
+        **network: Any,
     ):
         """
         Args:
             observation_space: that of ``observation="glimpse"``.
             action_space: ``MultiDiscrete([locations, classes])``.
             lr_schedule: SB3's learning rate schedule.
-            posterior, core, encoder, tokens, hidden: see :class:`RAMNetwork`.
+            posterior: see :class:`RAMNetwork`.
             averaging: decay, 0 or more and below 1, of an exponential moving average of the weights over iterations,
                 by which :meth:`predict` then acts: it smooths the noise of a constant learning rate. In iteration n
                 the decay is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
             proposal: whether there is a proposal network.
             image_channels: channels of the images that the proposal network observes.
+            **network: further arguments of :class:`RAMNetwork`.
 
         Raises:
             ConfigurationError: if a space is of another kind, or averaging is out of range.
@@ -70,19 +68,15 @@ class RAMPolicy(BasePolicy):
         super().__init__(observation_space, action_space)
         self._constructor = {
             "posterior": dict(posterior),
-            "core": core,
-            "encoder": encoder,
-            "tokens": tokens,
-            "hidden": hidden,
             "averaging": averaging,
             "proposal": proposal,
             "image_channels": image_channels,
+            **network,
         }
         locations, classes = (int(number) for number in action_space.nvec)
-        self.tokens = tokens
         self.num_glimpses = int(observation_space["step"].n) - 1  # type: ignore[attr-defined]
-        self.network = RAMNetwork(posterior, locations, core=core, encoder=encoder, tokens=tokens, hidden=hidden)
-        self.proposal = Proposal(locations, classes, image_channels, hidden) if proposal else None
+        self.network = RAMNetwork(posterior, locations, **network)
+        self.proposal = Proposal(locations, classes, image_channels, self.network.hidden) if proposal else None
         self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
         self.averaged: AveragedModel | None = None
         if averaging:  # after the optimiser, which must not train it
@@ -105,11 +99,7 @@ class RAMPolicy(BasePolicy):
 
     @torch.no_grad()
     def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: Any = None,
-        deterministic: bool = False,
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
     ) -> tuple[np.ndarray, Any]:
         """Returns where to look next and the most probable class.
 
@@ -124,17 +114,14 @@ class RAMPolicy(BasePolicy):
         """
         self.set_training_mode(False)
         single = np.ndim(observation["location"]) == 1
-        observations = {
-            key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()
-        }
-        steps = observations["step"].reshape(-1)
-        network = self.acting
-        tokens = np.zeros((len(steps), self.num_glimpses, self.tokens), np.float32) if state is None else state.copy()
+        batch = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
+        steps, network = batch["step"].reshape(-1), self.acting
+        shape = (len(steps), self.num_glimpses, network.tokens)
+        tokens = np.zeros(shape, np.float32) if state is None else state.copy()
         seen = np.flatnonzero(steps)
         if len(seen):
-            tokens[seen, steps[seen] - 1] = (
-                network.read({key: value[seen] for key, value in observations.items()}).cpu().numpy()
-            )
+            newest = network.read({key: value[seen] for key, value in batch.items()})
+            tokens[seen, steps[seen] - 1] = newest.cpu().numpy()
         read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
         states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)
         self.last_probabilities = network.classifier(states).softmax(-1).cpu().numpy()

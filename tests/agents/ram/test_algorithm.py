@@ -72,7 +72,7 @@ def accuracy(model: RAM) -> float:
 def played(model: RAM) -> tuple[Minibatch, Episodes, Played]:
     """Draws, plays and reads the next minibatch."""
     _, callback = model._setup_learn(1)
-    drawn = model._draw()
+    drawn = model._sampler.draw(model.iterations)
     episodes = model._play(drawn, callback)
     assert episodes is not None
     return drawn, episodes, model.read(drawn, episodes)
@@ -220,7 +220,7 @@ def test_all_images_come_before_one_comes_again() -> None:
     drawn = []
     for iteration in range(80):
         model.iterations = iteration
-        drawn.append(model._draw().indices)
+        drawn.append(model._sampler.draw(model.iterations).indices)
     seen = np.stack(drawn)
     for part, members in ((seen[:, :6], np.arange(240)), (seen[:, 6:], np.arange(240, 480))):
         assert np.bincount(part.ravel(), minlength=480)[members].tolist() == [2] * 240
@@ -231,7 +231,7 @@ def test_where_all_images_have_a_sequence_all_are_played_freely_too() -> None:
     free = []
     for iteration in range(80):
         model.iterations = iteration
-        drawn = model._draw()
+        drawn = model._sampler.draw(model.iterations)
         assert drawn.supervised.tolist() == [True] * 6 + [False] * 6
         assert (drawn.given[6:] == FREE).all()
         free.append(drawn.indices[6:])
