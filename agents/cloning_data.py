@@ -44,11 +44,8 @@ class CloningData:
 
     def __post_init__(self) -> None:
         count, steps = self.taken.shape
-        if (
-            self.indices.shape != (count,)
-            or self.glimpses.shape[:2] != (count, steps - 1)
-            or self.targets.shape != (count, steps, len(self.grid))
-        ):
+        shapes = self.indices.shape, self.glimpses.shape[:2], self.targets.shape
+        if shapes != ((count,), (count, steps - 1), (count, steps, len(self.grid))):
             raise ArtifactError(
                 f"indices {self.indices.shape}, locations {self.taken.shape}, glimpses {self.glimpses.shape} "
                 f"and targets {self.targets.shape} of demonstrations do not belong together."
@@ -90,15 +87,10 @@ class CloningData:
                     f"{dataset.name}/{dataset.split} has {end}; make them again."
                 )
         rows = np.repeat(indices, geometry.num_glimpses - 1)
-        corners = grid.corners[taken[:, :-1].reshape(-1)]
-        glimpses = geometry.sensor(dataset.images, rows, corners)
-        return cls(
-            grid=grid,
-            indices=indices,
-            taken=taken,
-            glimpses=glimpses.reshape(len(taken), geometry.num_glimpses - 1, *glimpses.shape[1:]),
-            targets=_target_distributions(targets, taken, demonstrations.epe, len(grid), temperature),
-        )
+        glimpses = geometry.sensor(dataset.images, rows, grid.corners[taken[:, :-1].reshape(-1)])
+        glimpses = glimpses.reshape(len(taken), geometry.num_glimpses - 1, *glimpses.shape[1:])
+        distributions = _target_distributions(targets, taken, demonstrations.epe, len(grid), temperature)
+        return cls(grid, indices, taken, glimpses, distributions)
 
     def __len__(self) -> int:
         """Returns N, the number of demonstrations."""
@@ -197,15 +189,8 @@ class CloningData:
 def _target_distributions(
     targets: Targets, taken: np.ndarray, epe: np.ndarray | None, num_locations: int, temperature: float
 ) -> np.ndarray:
-    """Returns targets (N, T, L) float32, see :meth:`CloningData.from_demonstrations`.
-
-    Args:
-        targets: which kind.
-        taken: (N, T) int64 grid locations.
-        epe: (N, T, L) maps, or None.
-        num_locations: L.
-        temperature: in nats.
-    """
+    """Returns targets (N, T, L) float32 for the locations ``taken`` (N, T) and maps ``epe`` (N, T, L), see
+    :meth:`CloningData.from_demonstrations`."""
     looked = np.eye(num_locations, dtype=bool)[taken]  # (N, T, L)
     visited = np.zeros_like(looked)
     visited[:, 1:] = np.logical_or.accumulate(looked, axis=1)[:, :-1]

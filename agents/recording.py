@@ -57,15 +57,8 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
     model, settings = load_agent(path)
     images = np.random.default_rng(seed).permutation(len(train))[:num]
-    embedded = set(model.observation_space.spaces) == EMBEDDING_KEYS
-    rollouts = play(
-        model,
-        train,
-        judge,
-        images,
-        observation="embedding" if embedded else "history",
-        progress=False,
-    )
+    observation = "embedding" if set(model.observation_space.spaces) == EMBEDDING_KEYS else "history"
+    rollouts = play(model, train, judge, images, observation=observation, progress=False)
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",
         "agent": {

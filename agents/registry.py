@@ -6,6 +6,7 @@ Neither torch nor stable_baselines3 is imported before a name is looked up or a 
 import runpy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +106,6 @@ def register_architecture(name: str, extractor_class: "type[HistoryExtractor] | 
     ARCHITECTURES.add(name, extractor_class)
 
 
-_file_algorithms: dict[Path, Algorithm] = {}
-"""Algorithms of Python files by their resolved paths: each file is run once, so that its classes stay the same."""
-
-
 def algorithm_of(name: str) -> Algorithm:
     """Returns the algorithm called ``name``: a key of :data:`ALGORITHMS`, ``"module:name"`` for one that the module
     registers, or a Python file that sets ``ALGORITHM`` to an :class:`Algorithm`.
@@ -123,12 +120,16 @@ def algorithm_of(name: str) -> Algorithm:
         raise ConfigurationError(
             f"algo={name!r} must be one of {', '.join(ALGORITHMS)}, or a Python file that sets ALGORITHM."
         )
-    if path not in _file_algorithms:
-        algorithm = runpy.run_path(str(path)).get("ALGORITHM")
-        if not isinstance(algorithm, Algorithm):
-            raise ConfigurationError(f"{name} sets no ALGORITHM; give it an agents.registry.Algorithm.")
-        _file_algorithms[path] = algorithm
-    return _file_algorithms[path]
+    return _algorithm_in(path)
+
+
+@cache
+def _algorithm_in(path: Path) -> Algorithm:
+    """Returns the algorithm that a Python file sets; each file is run once, so that its classes stay the same."""
+    algorithm = runpy.run_path(str(path)).get("ALGORITHM")
+    if not isinstance(algorithm, Algorithm):
+        raise ConfigurationError(f"{path} sets no ALGORITHM; give it an agents.registry.Algorithm.")
+    return algorithm
 
 
 def short_name(asked: str) -> str:
@@ -210,17 +211,8 @@ def make_model(
         hyperparameters["n_steps"] = n_steps
         if spec.minibatch is not None and "batch_size" not in overrides:
             hyperparameters["batch_size"] = _minibatch_size(n_steps, num_envs, spec.minibatch)
-    model: Any = spec.model(
-        spec.policy,
-        env,
-        **{
-            **hyperparameters,
-            "policy_kwargs": policy_kwargs,
-            "tensorboard_log": tensorboard_log,
-            "seed": seed,
-            **overrides,
-        },
-    )
+    arguments = {"policy_kwargs": policy_kwargs, "tensorboard_log": tensorboard_log, "seed": seed}
+    model: Any = spec.model(spec.policy, env, **hyperparameters | arguments | overrides)
     if judge is not None and pretrained:
         for module in model.policy.modules():
             if isinstance(module, GlimpseEncoder):

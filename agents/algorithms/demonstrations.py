@@ -168,9 +168,8 @@ class DemonstrationLossCallback(BaseCallback):
     @property
     def coefficient(self) -> float:
         """The present c."""
-        if self.fade_timesteps is None:
-            return self.start_coefficient
-        return self.start_coefficient * max(0.0, 1.0 - self.model.num_timesteps / self.fade_timesteps)
+        faded = 0.0 if self.fade_timesteps is None else self.model.num_timesteps / self.fade_timesteps
+        return self.start_coefficient * max(0.0, 1.0 - faded)
 
     def detach(self) -> None:
         """Leaves the optimiser as it was before training. Called when training ends, unless an exception ends it."""

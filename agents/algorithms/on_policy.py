@@ -47,11 +47,11 @@ class WholeEpisodes(SB3Class):
 
     def _encode(self, observations: dict[str, np.ndarray]) -> np.ndarray:
         """Returns features (E, T * F) float32 of raw observations of E episodes."""
-        episodes = len(observations["mask"])
-        chunks = [slice(start, start + EPISODES_PER_CHUNK) for start in range(0, episodes, EPISODES_PER_CHUNK)]
-        return np.concatenate(
-            [encode_arrays(self.policy, {key: values[rows] for key, values in observations.items()}) for rows in chunks]
-        )
+        encoded = []
+        for start in range(0, len(observations["mask"]), EPISODES_PER_CHUNK):
+            rows = slice(start, start + EPISODES_PER_CHUNK)
+            encoded.append(encode_arrays(self.policy, {key: values[rows] for key, values in observations.items()}))
+        return np.concatenate(encoded)
 
 
 class GlimpsePPO(WholeEpisodes, PPO):
@@ -101,12 +101,10 @@ class GlimpseMaskablePPO(MaskablePPO):
         continues: bool = super().collect_rollouts(env, callback, rollout_buffer, *args, **kwargs)
         if continues and getattr(self.policy, "encodes_once", False):
             observations = rollout_buffer.observations  # (n_steps, n_envs, ...) by key
-            steps = range(rollout_buffer.buffer_size)
-            encoded = [
-                encode_arrays(self.policy, {key: values[step] for key, values in observations.items()})
-                for step in steps
-            ]
-            observations[ENCODED] = np.stack(encoded)  # (n_steps, n_envs, T * F)
+            steps = (
+                {key: values[t] for key, values in observations.items()} for t in range(rollout_buffer.buffer_size)
+            )
+            observations[ENCODED] = np.stack([encode_arrays(self.policy, step) for step in steps])
             del observations["glimpses"]
         return continues
 
@@ -118,17 +116,10 @@ def encode_arrays(policy: Any, observations: dict[str, np.ndarray]) -> np.ndarra
 
 
 # Episodes are short and paid at the end: no discount.
-_COMMON = {
-    "gamma": 1.0,
-    "gae_lambda": 0.95,
-    "ent_coef": 0.001,
-    "vf_coef": 0.5,
-    "max_grad_norm": 0.5,
-    "learning_rate": 3e-4,
-}
+_COMMON = {"gamma": 1.0, "gae_lambda": 0.95, "ent_coef": 0.001, "vf_coef": 0.5, "max_grad_norm": 0.5}
 _PPO = {**_COMMON, "learning_rate": 2e-4, "n_epochs": 4, "clip_range": 0.2, "target_kl": 0.02}
 # Adam: RMSprop's first steps, before its averages have filled, are ten times as long and undo what was cloned.
-_A2C = {**_COMMON, "use_rms_prop": False, "normalize_advantage": True}
+_A2C = {**_COMMON, "learning_rate": 3e-4, "use_rms_prop": False, "normalize_advantage": True}
 
 PPO_ALGORITHM = Algorithm(GlimpsePPO, GlimpseHistoryPolicy, 8192, 1024, _PPO)
 A2C_ALGORITHM = Algorithm(GlimpseA2C, GlimpseHistoryPolicy, 512, None, _A2C)

@@ -34,18 +34,14 @@ class GlimpseEncoder(nn.Module):
     """
 
     def __init__(self, config: PosteriorConfig):
-        """
-        Args:
-            config: configuration of the posterior whose encoder has the same shape.
-
-        Raises:
-            ConfigurationError: if the glimpse size or the stride is not positive.
-        """
+        """Takes the configuration of the posterior whose encoder has the same shape."""
         super().__init__()
         self.config = config
         layers: list[nn.Module] = []
         for conv in _convolutions(GlimpsePosterior(config)):
-            layers += [_without_norm(conv), nn.ReLU(inplace=True)]
+            kernel, stride = conv.kernel_size, conv.stride
+            with_bias = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride)  # type: ignore[arg-type]
+            layers += [with_bias, nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
 
     @property
@@ -215,9 +211,3 @@ def locations_in(observations: Mapping[str, Tensor]) -> Tensor:
 def _convolutions(posterior: GlimpsePosterior) -> list[nn.Conv2d]:
     """Returns the convolutions of a posterior's encoder, first to last."""
     return [layer for layer in posterior.encoder if isinstance(layer, nn.Conv2d)]
-
-
-def _without_norm(conv: nn.Conv2d) -> nn.Conv2d:
-    """Returns a new convolution of the same shape that has a bias."""
-    kernel, stride = conv.kernel_size, conv.stride
-    return nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride)  # type: ignore[arg-type]

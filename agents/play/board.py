@@ -92,7 +92,10 @@ class Board:
         if game.over:
             last = game.number + 1 == len(game.indices)
             label = "Close" if game.finished else "See the score" if last else "Next image"
-            _draw_button(canvas, label, lit=pointer is not None and self.on_button(pointer, game))
+            lit, (left, top, right, bottom) = pointer is not None and self.on_button(pointer, game), _BUTTON
+            canvas.box(_BUTTON, fill=INK if lit else TRACK, radius=8)
+            canvas.text(((left + right) / 2, (top + bottom) / 2), label, 17, BACKGROUND if lit else INK, "mm")
+            canvas.text((right - 16, (top + bottom) / 2), "Space", 13, FAINT, "rm")
         _draw_status(canvas, game)
         picture = canvas.finished()[: self.height, : self.width]
         frame = np.full((self.height, self.width, 3), BACKGROUND, dtype=np.uint8)
@@ -188,11 +191,8 @@ def _draw_verdict(canvas: Canvas, game: Game) -> None:
     canvas.text((_PANEL, _TOP), "True class", 14, FAINT)
     name = canvas.fitted(game.dataset.class_names[played.label], 22, _PANEL_RIGHT - _PANEL)
     canvas.text((_PANEL, _TOP + 20), name, 22, INK)
-    for who, colour, attempt, y in (
-        ("You", PERSON, played.person, _TOP + 74),
-        ("The oracle", ORACLE, played.oracle, _TOP + 300),
-    ):
-        _draw_judgement(canvas, game, who, colour, attempt, played.label, y)
+    _draw_judgement(canvas, game, "You", PERSON, played.person, played.label, _TOP + 74)
+    _draw_judgement(canvas, game, "The oracle", ORACLE, played.oracle, played.label, _TOP + 300)
 
 
 def _draw_judgement(
@@ -218,10 +218,7 @@ def _draw_end(canvas: Canvas, game: Game) -> None:
         left, top = _LEFT + place % across * cell, _TOP + place // across * cell
         side = cell - 12
         canvas.image((left, top), _rgb(game.dataset.images[played.index]), side)
-        for attempt, colour, x in (
-            (played.person, PERSON, left),
-            (played.oracle, ORACLE, left + side / 2),
-        ):
+        for attempt, colour, x in ((played.person, PERSON, left), (played.oracle, ORACLE, left + side / 2)):
             canvas.box((x, top + side - 8, x + side / 2, top + side), fill=colour if attempt.success else TRACK)
     score = game.score()
     for y, who, colour, successes, loss in (
@@ -255,23 +252,11 @@ def _draw_heading(canvas: Canvas, game: Game) -> None:
         canvas.text((_LEFT + canvas.text_width(title, 22) + 16, 38), "assisted", 15, FAINT, "lm")
 
 
-def _draw_button(canvas: Canvas, label: str, lit: bool) -> None:
-    left, top, right, bottom = _BUTTON
-    canvas.box(_BUTTON, fill=INK if lit else TRACK, radius=8)
-    middle = (top + bottom) / 2
-    canvas.text(((left + right) / 2, middle), label, 17, BACKGROUND if lit else INK, "mm")
-    canvas.text((right - 16, middle), "Space", 13, FAINT, "rm")
-
-
 def _draw_status(canvas: Canvas, game: Game) -> None:
     """Draws the score so far, and the keys."""
     score, y = game.score(), HEIGHT - 32
     helped = game.score(assisted=True).images
-    parts = [
-        ("You ", PERSON),
-        (_ratio(score), INK),
-        (" Oracle", ORACLE),
-    ]
+    parts = [("You ", PERSON), (_ratio(score), INK), (" Oracle", ORACLE)]
     if score.images:
         losses = f"log-loss {score.person_log_loss:.2f} : {score.oracle_log_loss:.2f}"
         assisted = f", {helped} assisted" if helped else ""

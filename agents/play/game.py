@@ -1,6 +1,5 @@
 """The game: a person plays the environment against the oracle, on the same images with the same judge, no window."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,21 +60,6 @@ class Score:
     """Nats, a mean over the images; None without images."""
     oracle_log_loss: float | None
 
-    @classmethod
-    def of(cls, rounds: Sequence[Round]) -> "Score":
-        """Returns the score over rounds."""
-
-        def mean(losses: list[float]) -> float | None:
-            return float(np.mean(losses)) if losses else None
-
-        return cls(
-            images=len(rounds),
-            person_successes=sum(played.person.success for played in rounds),
-            oracle_successes=sum(played.oracle.success for played in rounds),
-            person_log_loss=mean([played.person.log_loss for played in rounds]),
-            oracle_log_loss=mean([played.oracle.log_loss for played in rounds]),
-        )
-
 
 class Game:
     """A sequence of images with one episode on each. The oracle plays an image before the person does; the person sees
@@ -90,13 +74,7 @@ class Game:
         finished: whether the player left the last image.
     """
 
-    def __init__(
-        self,
-        dataset: GlimpseDataset,
-        judge: Judge,
-        oracle: GlimpsePolicy,
-        indices: np.ndarray,
-    ):
+    def __init__(self, dataset: GlimpseDataset, judge: Judge, oracle: GlimpsePolicy, indices: np.ndarray):
         """
         Args:
             dataset: a split that no network of the judge was trained on.
@@ -211,7 +189,18 @@ class Game:
 
     def score(self, assisted: bool | None = None) -> Score:
         """Returns the score over all rounds, or only over those with (True) or without (False) the map."""
-        return Score.of([played for played in self.rounds if assisted in (None, played.assisted)])
+        rounds = [played for played in self.rounds if assisted in (None, played.assisted)]
+
+        def mean(losses: list[float]) -> float | None:
+            return float(np.mean(losses)) if losses else None
+
+        return Score(
+            images=len(rounds),
+            person_successes=sum(played.person.success for played in rounds),
+            oracle_successes=sum(played.oracle.success for played in rounds),
+            person_log_loss=mean([played.person.log_loss for played in rounds]),
+            oracle_log_loss=mean([played.oracle.log_loss for played in rounds]),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values: data set and judge, the scores with and without the map, and every round."""
@@ -222,9 +211,8 @@ class Game:
             "judge": self.judge.identity,
             "images": len(self.indices),
             "score": {
-                "all": asdict(self.score()),
-                "unassisted": asdict(self.score(assisted=False)),
-                "assisted": asdict(self.score(assisted=True)),
+                name: asdict(self.score(assisted))
+                for name, assisted in (("all", None), ("unassisted", False), ("assisted", True))
             },
             "rounds": [
                 {

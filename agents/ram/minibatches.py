@@ -86,9 +86,8 @@ class MinibatchSampler:
     def _in_epoch_order(self, purpose: int, count: int, wanted: int, number: int) -> np.ndarray:
         """Returns (wanted,) of 0..count - 1 for iteration ``number``: all come once before one comes again."""
         places = np.arange(number * wanted, (number + 1) * wanted)
-        epochs = places // count
-        parts = [
-            _order(self.seed, purpose, int(epoch), count)[places[epochs == epoch] % count]
-            for epoch in np.unique(epochs)
-        ]
-        return np.concatenate(parts or [np.empty(0, dtype=np.int64)])
+        if wanted == 0:
+            return places
+        epochs = range(places[0] // count, places[-1] // count + 1)
+        orders = np.concatenate([_order(self.seed, purpose, epoch, count) for epoch in epochs])
+        return orders[places - epochs[0] * count]
