@@ -171,7 +171,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         Raises:
             ConfigurationError: if shapes or dtypes do not fit.
         """
-        given = {"seen": seen.reshape(*seen.shape[:2], -1), "actions": actions}
+        given = {"seen": seen.reshape(*seen.shape[:2], int(np.prod(seen.shape[2:]))), "actions": actions}
         given |= {"rewards": rewards, "agreement": agreement}
         stored = {}
         for name, values in given.items():
