@@ -11,7 +11,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from agents.cloning_data import DEMONSTRATIONS_PER_CHUNK, CloningData
+from agents.cloning_data import CloningData
 from agents.networks.encoders import EMBEDDING_KEYS, HISTORY_KEYS
 from glimpse_env.errors import ConfigurationError
 
@@ -54,7 +54,7 @@ class DemonstrationLoss:
         self._features: Tensor | None = None
         if self._in_one_pass and policy.pi_features_extractor.frozen:
             with torch.no_grad():
-                self._features = torch.cat([self._encode(rows) for rows in _chunks(data)])  # (N, T - 1, F)
+                self._features = torch.cat([self._encode(rows) for rows in data.chunks()])  # (N, T - 1, F)
 
     def logits(self, rows: np.ndarray) -> Tensor:
         """Returns log pi(l | s_t) up to a constant, (n, T, L) float32, for demonstrations ``rows`` (n,) int."""
@@ -179,7 +179,7 @@ def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
     """Returns the shares of states with a target in which the location taken is the policy's most probable one, and
     among its five most probable ones."""
     ranks, valid = [], []
-    for rows in _chunks(loss.data):
+    for rows in loss.data.chunks():
         logits = loss.logits(rows)
         taken = torch.from_numpy(loss.data.taken[rows]).to(logits.device)[..., None]
         ranks.append((logits > logits.gather(-1, taken)).sum(-1).flatten())
@@ -192,12 +192,7 @@ def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
 def _mean_loss(loss: DemonstrationLoss) -> float:
     """Returns the mean loss over all demonstrations, in evaluation mode."""
     loss.policy.set_training_mode(False)
-    return sum(len(rows) * loss(rows).item() for rows in _chunks(loss.data)) / len(loss.data)
-
-
-def _chunks(data: CloningData) -> list[np.ndarray]:
-    """Returns the rows of the data in chunks."""
-    return np.split(np.arange(len(data)), range(DEMONSTRATIONS_PER_CHUNK, len(data), DEMONSTRATIONS_PER_CHUNK))
+    return sum(len(rows) * loss(rows).item() for rows in loss.data.chunks()) / len(loss.data)
 
 
 def _modules(policy: nn.Module, *names: str) -> list[nn.Module]:

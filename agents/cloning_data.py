@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oracles.demonstrations import Demonstrations
 
 DEMONSTRATIONS_PER_CHUNK = 256
-"""Demonstrations that are embedded together, at most."""
+"""Demonstrations that are encoded, embedded or played together, at most."""
 Targets = Literal["soft", "argmax"]
 """Targets that follow the EPE maps, or only the locations taken."""
 
@@ -96,6 +96,10 @@ class CloningData:
         """Returns N, the number of demonstrations."""
         return len(self.taken)
 
+    def chunks(self) -> list[np.ndarray]:
+        """Returns the indices of the demonstrations, in order, in chunks that are computed together."""
+        return np.split(np.arange(len(self)), range(DEMONSTRATIONS_PER_CHUNK, len(self), DEMONSTRATIONS_PER_CHUNK))
+
     @property
     def num_glimpses(self) -> int:
         """T, glimpses in a demonstration."""
@@ -133,8 +137,7 @@ class CloningData:
         ``observation="embedding"``."""
         network = judge.networks[0]
         embeddings = []
-        for start in range(0, len(self), DEMONSTRATIONS_PER_CHUNK):
-            rows = slice(start, start + DEMONSTRATIONS_PER_CHUNK)
+        for rows in self.chunks():
             places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, 2)
             features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(self.glimpses[rows])))
             embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)

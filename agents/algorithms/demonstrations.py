@@ -16,9 +16,6 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch, Posterior, RewardMode
 from glimpse_env.errors import ConfigurationError
 
-DEMONSTRATIONS_PER_CHUNK = 256
-"""Demonstrations played together to compute their rewards, at most."""
-
 
 def demonstration_rewards(
     data: CloningData,
@@ -44,12 +41,11 @@ def demonstration_rewards(
         (N, T) float32.
     """
     rewards = np.zeros(data.taken.shape, dtype=np.float32)
-    for start in range(0, len(data), DEMONSTRATIONS_PER_CHUNK):
-        rows = slice(start, start + DEMONSTRATIONS_PER_CHUNK)
+    for rows in data.chunks():
         batch = EpisodeBatch(
             dataset,
             judge,
-            len(data.indices[rows]),
+            len(rows),
             observation="glimpse",
             reward=reward,
             posterior_info=False,

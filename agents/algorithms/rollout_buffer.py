@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
-from torch import Tensor
 
 from agents.networks.encoders import ENCODED, WHOLE
 
@@ -65,21 +64,11 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         per_batch = episodes if batch_size is None else max(1, batch_size // self.steps)
         for start in range(0, episodes, per_batch):
             batch = order[start : start + per_batch]
-
-            def flat(name: str, batch: np.ndarray = batch) -> Tensor:
-                return self.to_torch(rows[name][batch].reshape(-1, *rows[name].shape[2:]))
-
+            actions, *others = (self.to_torch(values[batch]).flatten(0, 1) for values in rows.values())
             observations: dict[str, Any] = {key: self.to_torch(values[batch]) for key, values in self.folded.items()}
             if self.steps > 1:
                 observations[WHOLE] = observations["mask"]
-            yield DictRolloutBufferSamples(
-                observations=observations,
-                actions=flat("actions"),
-                old_values=flat("values").flatten(),
-                old_log_prob=flat("log_probs").flatten(),
-                advantages=flat("advantages").flatten(),
-                returns=flat("returns").flatten(),
-            )
+            yield DictRolloutBufferSamples(observations, actions, *(values.flatten() for values in others))
 
     def _by_episode(self, values: np.ndarray, steps: int) -> np.ndarray:
         """Returns values (n_steps, n_envs, ...) as (E, steps, ...)."""

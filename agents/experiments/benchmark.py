@@ -103,9 +103,6 @@ class Benchmark(GridRunner[AgentCell]):
                 write_json(path, {env: asdict(entry) for env, entry in references.items()})
         return references
 
-    def cells(self) -> list[AgentCell]:
-        return self.grid.cells()
-
     def needs(self, cell: AgentCell) -> AgentCell | None:
         if cell.demos != RECORDED:
             return None

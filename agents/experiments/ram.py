@@ -308,9 +308,6 @@ class PaperExperiment(GridRunner[RamCell]):
 
     grid: RamGrid
 
-    def cells(self) -> list[RamCell]:
-        return self.grid.cells()
-
     def needs(self, cell: RamCell) -> RamCell | None:
         return replace(cell, method="ram") if METHODS[cell.method].sequences == "ram" else None
 

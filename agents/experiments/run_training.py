@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Image, Logger, configure
+from tqdm.auto import tqdm
 
 from agents.algorithms.demonstrations import DemonstrationLossCallback, demonstration_rewards, warm_up_critic
 from agents.cloning import DemonstrationLoss, agreement, clone
 from agents.cloning_data import CloningData
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, evaluate
 from agents.evaluation.recordings import Recording, episode_frames, record
-from agents.experiments.progress import ProgressCallback
 from agents.experiments.run_folder import CurvePoint, State, algorithm_identity, save_whole
 from agents.experiments.run_inputs import RunInputs
 from agents.presets import Args
@@ -318,3 +318,27 @@ class RunTraining(RunInputs):
         with at_most_threads(1):
             yield
         self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
+
+
+class ProgressCallback(BaseCallback):
+    """Shows a bar over the environment steps of one chunk, with the recent success rate of training episodes."""
+
+    def __init__(self, title: str, target: int, visible: bool = True):
+        super().__init__()
+        self.title, self.target, self.visible = title, target, visible
+
+    def _on_training_start(self) -> None:
+        begun, hidden = self.model.num_timesteps, not self.visible
+        self.bar = tqdm(total=self.target, initial=begun, desc=self.title, unit="step", disable=hidden)
+
+    def _on_step(self) -> bool:
+        if self.visible:
+            self.bar.update(self.model.num_timesteps - self.bar.n)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.ep_success_buffer:
+            self.bar.set_postfix(success=f"{np.mean(self.model.ep_success_buffer):.2f}")
+
+    def _on_training_end(self) -> None:
+        self.bar.close()

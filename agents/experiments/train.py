@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, format_table
 from agents.evaluation.recordings import save_recordings
 from agents.evaluation.statistics import gap_closed
-from agents.experiments.progress import format_times
 from agents.experiments.run_folder import FORMAT, begin_run, resume_run, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
@@ -214,3 +214,14 @@ class Experiment(RunTraining):
             "wall_time_s": self.state.wall_time,
             "versions": versions(),
         }
+
+
+def format_times(wall_time: Mapping[str, float]) -> str:
+    """Returns seconds by stage as lines of text; a stage with a colon in its name is part of the one before it."""
+    total = sum(seconds for stage, seconds in wall_time.items() if ":" not in stage)
+    lines = []
+    for stage, seconds in wall_time.items():
+        whole, _, part = stage.partition(": ")
+        name, of = (f"  of which {part}", wall_time[whole]) if part else (stage, total)
+        lines.append(f"  {name:<30} {seconds:8.1f} s {100 * seconds / max(of, 1e-9):6.1f} %")
+    return "\n".join([*lines, f"  {'total':<30} {total:8.1f} s"])

@@ -43,11 +43,8 @@ class GlimpseEncoder(nn.Module):
             with_bias = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride)  # type: ignore[arg-type]
             layers += [with_bias, nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers)
-
-    @property
-    def width(self) -> int:
+        self.width = with_bias.out_channels
         """F, number of features of a glimpse."""
-        return [layer for layer in self.layers if isinstance(layer, nn.Conv2d)][-1].out_channels
 
     def forward(self, glimpses: Tensor) -> Tensor:
         """Encodes glimpses (N, g, g, C) float32 in [0, 1] as features (N, F) float32."""

@@ -18,11 +18,7 @@ class RecurrentExtractor(HistoryExtractor):
     """h_t = GRU(h_t-1, token(y_t, l_t)), with a learned h_0 for the empty history: RAM's core."""
 
     def __init__(self, observation_space: spaces.Dict, *, tokens: int = 128, hidden: int = 128, **kwargs: Any):
-        """
-        Args:
-            observation_space, tokens, **kwargs: see :class:`HistoryExtractor`.
-            hidden: H, width of the recurrent state and of the features.
-        """
+        """Takes the arguments of :class:`HistoryExtractor`; ``hidden`` is H, the width of state and features."""
         super().__init__(observation_space, features_dim=hidden, tokens=tokens, **kwargs)
         self.core = nn.GRU(tokens, hidden, batch_first=True)
         self.start = nn.Parameter(torch.zeros(hidden))  # h_0
@@ -50,12 +46,8 @@ class AttentionExtractor(HistoryExtractor):
     gives the features. Without positions: the order of the glimpses does not matter, nor does it to the judge."""
 
     def __init__(self, observation_space: spaces.Dict, *, tokens: int = 64, heads: int = 4, **kwargs: Any):
-        """
-        Args:
-            observation_space, **kwargs: see :class:`HistoryExtractor`.
-            tokens: H, width of the tokens and of the features.
-            heads: number of attention heads; a divisor of ``tokens``.
-        """
+        """Takes the arguments of :class:`HistoryExtractor`; ``tokens`` is H, the width of tokens and features, and a
+        multiple of ``heads``, the number of attention heads."""
         super().__init__(observation_space, features_dim=tokens, tokens=tokens, **kwargs)
         self.seed = nn.Parameter(0.1 * torch.randn(tokens))
         self.among = AttentionBlock(tokens, heads)
@@ -108,11 +100,7 @@ class MLPExtractor(HistoryExtractor):
     """relu(W sum_i token(y_i, l_i) + b_t): a sum and a layer (Deep Sets, Zaheer et al. 2017)."""
 
     def __init__(self, observation_space: spaces.Dict, *, tokens: int = 256, hidden: int = 128, **kwargs: Any):
-        """
-        Args:
-            observation_space, tokens, **kwargs: see :class:`HistoryExtractor`.
-            hidden: H, width of the features.
-        """
+        """Takes the arguments of :class:`HistoryExtractor`; ``hidden`` is H, the width of the features."""
         super().__init__(observation_space, features_dim=hidden, tokens=tokens, **kwargs)
         self.core = nn.Linear(tokens, hidden)
         self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))

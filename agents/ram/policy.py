@@ -85,7 +85,7 @@ class RAMPolicy(BasePolicy):
         self.last_probabilities = np.zeros((0, classes), dtype=np.float32)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | self._constructor | {"lr_schedule": _no_schedule}
+        return super()._get_constructor_parameters() | self._constructor | {"lr_schedule": self._dummy_schedule}
 
     @property
     def acting(self) -> RAMNetwork:
@@ -170,8 +170,3 @@ def _average(decay: float, averaged: list[Tensor], current: list[Tensor], iterat
     """Adds ``current`` weights to ``averaged``, the moving average of ``iterations`` earlier ones."""
     count = int(iterations)
     get_ema_multi_avg_fn(min(decay, (1 + count) / (10 + count)))(averaged, current, iterations)
-
-
-def _no_schedule(_: float) -> float:
-    """Stands in for the learning rate schedule in saved policies."""
-    return 0.0

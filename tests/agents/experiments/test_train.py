@@ -15,9 +15,9 @@ from agents.evaluation import comparison
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
 from agents.experiments import run_training
-from agents.experiments.progress import ProgressCallback
 from agents.experiments.run_folder import algorithm_identity
-from agents.experiments.train import Experiment, run
+from agents.experiments.run_training import ProgressCallback
+from agents.experiments.train import Experiment, format_times, run
 from agents.presets import Args
 from agents.registry import algorithm_of
 from agents.reports.training import draw_run
@@ -509,3 +509,13 @@ def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
     write_json(tmp_path / "checkpoint" / "state.json", {"identity": {"judge": "other"}})
     with pytest.raises(ArtifactError, match="other judge"):
         run(Args(resume=tmp_path))
+
+
+def test_times_are_lines_by_stage_and_part() -> None:
+    lines = format_times({"judge": 1.0, "fine-tuning": 3.0, "fine-tuning: environment steps": 0.6}).splitlines()
+    assert [line.split() for line in lines] == [
+        ["judge", "1.0", "s", "25.0", "%"],
+        ["fine-tuning", "3.0", "s", "75.0", "%"],
+        ["of", "which", "environment", "steps", "0.6", "s", "20.0", "%"],
+        ["total", "4.0", "s"],
+    ]
