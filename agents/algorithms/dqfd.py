@@ -223,7 +223,7 @@ class DeepQFromDemonstrations(QRDQN):
         rng = np.random.default_rng([seed, 2])
         self.policy.set_training_mode(True)
         losses = [
-            self._descend(self.replay_buffer.sample_episodes(self._episodes(size), demo_share=1.0, rng=rng))
+            self._descend(self._batch(size, demo_share=1.0, rng=rng))
             for _ in trange(steps, desc="demonstrations", unit="step", disable=not progress)
         ]
         self.policy.set_training_mode(False)
@@ -233,8 +233,7 @@ class DeepQFromDemonstrations(QRDQN):
         """Takes gradient steps on whole episodes of about ``batch_size`` transitions each."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        count = self._episodes(batch_size)
-        losses = [self._descend(self.replay_buffer.sample_episodes(count)) for _ in range(gradient_steps)]
+        losses = [self._descend(self._batch(batch_size)) for _ in range(gradient_steps)]
         loss, margin = np.mean(losses, axis=0)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", float(loss))
@@ -319,9 +318,9 @@ class DeepQFromDemonstrations(QRDQN):
         replay_buffer.add(self._last_obs, new_obs, buffer_action, reward, dones, infos)
         self._last_obs = new_obs
 
-    def _episodes(self, batch_size: int) -> int:
-        """Returns the number of episodes that make about ``batch_size`` transitions."""
-        return max(1, batch_size // self.replay_buffer.steps)
+    def _batch(self, batch_size: int, **options: Any) -> EpisodeSamples:
+        """Returns episodes that make about ``batch_size`` transitions."""
+        return self.replay_buffer.sample_episodes(max(1, batch_size // self.replay_buffer.steps), **options)
 
     def _descend(self, batch: EpisodeSamples) -> tuple[float, float]:
         """Takes a gradient step; returns J(Q) and J_E(Q)."""

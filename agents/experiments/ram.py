@@ -171,15 +171,11 @@ class Run:
 
     def vec_env(self) -> GlimpseVecEnv:
         """Makes the training environments."""
-        root: dict[str, Any] = {} if self.grid.root is None else {"root": self.grid.root}
-        env: Any = gym.make_vec(
-            self.task.env,
-            num_envs=self.task.batch_size,
-            observation="glimpse",
-            scales=self.task.scales,
-            dataset_options=self.task.dataset_options,
-            **root,
-        )
+        task = self.task
+        options: dict[str, Any] = {"scales": task.scales, "dataset_options": task.dataset_options}
+        if self.grid.root is not None:
+            options["root"] = self.grid.root
+        env: Any = gym.make_vec(task.env, num_envs=task.batch_size, observation="glimpse", **options)
         return GlimpseVecEnv(env)
 
     def sequences(self) -> Sequences | None:

@@ -99,7 +99,6 @@ def search(
     trials: int,
     workers: int = 1,
     ray: str | None = None,
-    given: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Searches, or resumes the search that ``out`` holds.
 
@@ -110,7 +109,6 @@ def search(
         trials: number of trials.
         workers: trials side by side, each a process here or a task on the cluster.
         ray: address of a Ray cluster whose nodes share the folder, or "local".
-        given: hyperparameters that are tried first.
 
     Returns:
         ``best``, its ``score``, and all ``trials`` with their scores, best first.
@@ -133,9 +131,6 @@ def search(
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.trials:
-        for hyperparameters in given:
-            study.enqueue_trial(hyperparameters)
     for interrupted in study.get_trials(states=[TrialState.RUNNING]):
         study.enqueue_trial(interrupted.params)
         study.tell(interrupted.number, state=TrialState.FAIL)
