@@ -182,7 +182,7 @@ def evaluate(
         progress: whether to show a bar.
     """
     began = time.perf_counter()
-    timed = _Timed(policy)
+    timed = Timed(policy)
     rollouts = play(
         timed,
         dataset,
@@ -211,12 +211,12 @@ def evaluate(
     )
 
 
-class _Timed:
+class Timed:
     """Measures the time that a policy spends in ``predict``, and in ``start`` where it has one."""
 
     def __init__(self, policy: Any):
         self.policy = policy
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0  # the latter of all threads
         self.predict = self._taking_time(policy.predict)
         self.start = self._taking_time(policy.start) if hasattr(policy, "start") else None
 
@@ -228,9 +228,10 @@ class _Timed:
     def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             result = method(*args, **kwargs)
             self.seconds += time.perf_counter() - began
+            self.cpu_seconds += time.process_time() - cpu_began
             return result
 
         return timed

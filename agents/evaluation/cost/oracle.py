@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from agents.evaluation.cost.banks import Setting, Timed, World, cache_in, sequences
+from agents.evaluation.cost.banks import Setting, World, cache_in, sequences
 from agents.evaluation.cost.masked import published_cell
 from agents.evaluation.cost.settings import CostSettings
+from agents.evaluation.evaluate import Timed
 from agents.evaluation.memory import Memory
 from glimpse_env.files import write_json
+from glimpse_env.versions import versions
 from oracles.boed.coarse import RESIDUAL, CoarseTable
 from oracles.boed.completion import Match, queries_of
 
@@ -35,8 +37,8 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
         work: where the temporary folder is made; default the system's.
     """
     torch.set_num_threads(settings.threads)
-    report: dict[str, Any] = {"command": command, "settings": settings.to_json(), "complete": False, **circumstances()}
-    report["cells"] = {}
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
+    report = {"command": command, "settings": settings.to_json(), "complete": False, **machine, "cells": {}}
     if out.is_file():
         before: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         if not before.get("complete") and before.get("settings") == settings.to_json():
@@ -56,8 +58,12 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
             setting = Setting(world, size)
             for match in MATCHES:
                 left_out = match == "pixels" and size > settings.pixels_up_to
-                for kind, cell in (("exact", exact_cell), ("coarse", coarse_cell), ("recall", recall_cell)):
-                    fill(f"{size}/{match}/{kind}", dict if left_out else partial(cell, setting, match))
+                for kind, cell in (
+                    ("exact", partial(search_cell, setting, match, 0)),
+                    ("coarse", partial(search_cell, setting, match, settings.coarse)),
+                    ("recall", partial(recall_cell, setting, match)),
+                ):
+                    fill(f"{size}/{match}/{kind}", dict if left_out else cell)
             setting.clear()
         fill("published", partial(published_cell, Setting(world, settings.banks[0])))
     report["complete"] = True
@@ -65,33 +71,20 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
     return report
 
 
-def circumstances() -> dict[str, Any]:
-    """Returns what the figures depend on beside the settings, as JSON values."""
-    return {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
-    }
+def search_cell(setting: Setting, match: Match, coarse: int) -> dict[str, Any]:
+    """Measures milliseconds a sequence and memory in MB, of the coarse search also the share of its choices that are
+    the exact search's.
 
+    Args:
+        setting: the bank and what is looked at.
+        match: how glimpses are compared.
+        coarse: components of the coarse search; 0 for the exact one.
 
-def exact_cell(setting: Setting, match: Match) -> dict[str, Any]:
-    """Measures the exact search: see :func:`timed_cell`."""
-    figures, setting.exact_locations[match] = timed_cell(setting, match, 0)
-    return figures
-
-
-def coarse_cell(setting: Setting, match: Match) -> dict[str, Any]:
-    """Measures the coarse search, and the share of its choices that are the exact search's."""
-    coarse = setting.settings.coarse
-    if setting.config(match, coarse).dimensions(setting.size) == 0:
-        return {}  # the bank is so small that the coarse search would leave nothing out
-    figures, locations = timed_cell(setting, match, coarse)
-    return {**figures, "same_choices": float((locations == setting.locations(match)).mean())}
-
-
-def timed_cell(setting: Setting, match: Match, coarse: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns milliseconds a sequence and memory in MB, and the locations looked at (N, T)."""
+    Returns:
+        The figures; none where the bank is so small that the coarse search would leave nothing out.
+    """
+    if coarse and setting.config(match, coarse).dimensions(setting.size) == 0:
+        return {}
     with Memory() as preparing:
         start = time.perf_counter()
         oracle = setting.oracle(match, coarse)
@@ -99,23 +92,25 @@ def timed_cell(setting: Setting, match: Match, coarse: int) -> tuple[dict[str, A
         if coarse:
             oracle.banks[0].coarse_table(match, coarse)
         seconds = time.perf_counter() - start
-    wall, cpu = [], []
+    turns = []
     with Memory() as running:
         for _ in range(setting.settings.rounds + 1):
             policy = Timed(oracle)
             locations = sequences(setting, policy)
-            wall.append(1000 * policy.wall / len(locations))
-            cpu.append(1000 * policy.cpu / len(locations))
-    # the first turn reads files into memory
+            turns.append((1000 * policy.seconds / len(locations), 1000 * policy.cpu_seconds / len(locations)))
+    wall, cpu = np.median(turns[1:], axis=0)  # the first turn reads files into memory
     figures = {
-        "wall_ms": float(np.median(wall[1:])),
-        "cpu_ms": float(np.median(cpu[1:])),
-        "first_wall_ms": wall[0],
+        "wall_ms": float(wall),
+        "cpu_ms": float(cpu),
+        "first_wall_ms": turns[0][0],
         "prepared_s": seconds,
         "memory": running.peak,
         "memory_preparing": preparing.peak,
     }
-    return figures, locations
+    if not coarse:
+        setting.exact_locations[match] = locations
+        return figures
+    return {**figures, "same_choices": float((locations == setting.locations(match)).mean())}
 
 
 def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
