@@ -102,24 +102,16 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values; values of each image are one text, with a character or a number an image."""
+        names = ("policy", "dataset", "fingerprint", "split", "judge", "images", "seconds", "policy_seconds")
         return {
             "success_rate": self.success_rate,
             "interval": list(self.interval()),
             "successes": int(self.outcomes.sum()),
             "num_images": len(self.outcomes),
-            "log_loss": [float(value) for value in self.log_loss],
-            "entropy": [float(value) for value in self.entropy],
-            "policy": self.policy,
-            "dataset": self.dataset,
-            "fingerprint": self.fingerprint,
-            "split": self.split,
-            "judge": self.judge,
-            "images": self.images,
-            "seconds": self.seconds,
-            "policy_seconds": self.policy_seconds,
+            **{name: getattr(self, name).tolist() for name in ("log_loss", "entropy")},
+            **{name: getattr(self, name) for name in names},
             "outcomes": "".join("1" if success else "0" for success in self.outcomes),
-            "final_log_loss": " ".join(str(value) for value in self.final_log_loss),
-            "final_entropy": " ".join(str(value) for value in self.final_entropy),
+            **{name: " ".join(map(str, getattr(self, name))) for name in ("final_log_loss", "final_entropy")},
             "format": FORMAT,
         }
 
@@ -239,26 +231,12 @@ class Timed:
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy."""
-    rows = [("policy", "success", "95 % interval", "log-loss", "entropy")]
-    for name, evaluation in evaluations.items():
-        low, high = evaluation.interval()
-        rows.append(
-            (
-                TITLES.get(name, name),
-                f"{100 * evaluation.success_rate:.1f} %",
-                f"{100 * low:.1f} to {100 * high:.1f}",
-                f"{evaluation.log_loss[-1]:.3f}",
-                f"{evaluation.entropy[-1]:.3f}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    line = "{:<25}  {:>8}  {:>13}  {:>8}  {:>8}".format
+    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy")]
+    for name, one in evaluations.items():
+        low, high = one.interval()
+        cells = (f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}")
+        lines.append(line(TITLES.get(name, name), *cells, f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

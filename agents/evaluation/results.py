@@ -153,6 +153,13 @@ def methods_of(results: DataFrame) -> list[Method]:
     return sorted({method for _, method in by_env_and_method(results)}, key=lambda method: method.rank)
 
 
+def frame(rows: Sequence[Any], *columns: str) -> DataFrame:
+    """Returns a frame of rows, each a tuple or a mapping, with the given columns."""
+    import pandas  # of the extra "benchmark"
+
+    return pandas.DataFrame(rows, columns=list(columns) or None)
+
+
 def envs_of(results: DataFrame) -> list[str]:
     """Returns the environments among ``results``, sorted."""
     return sorted(results["env"].unique())

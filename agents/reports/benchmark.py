@@ -55,9 +55,7 @@ def write_report(
 
     Args:
         folder: made where it is missing; other files in it stay.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
         context: see :class:`ReportContext`.
-        resamples: number of resamples of every bootstrap.
         seed: seed of every bootstrap. The same arguments give the same bytes of ``results.md``.
 
     Returns:
@@ -110,13 +108,7 @@ def write_report(
 
 
 def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> str:
-    """Returns a Markdown table for a page, with a row for each environment and method.
-
-    Args:
-        results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: number of resamples of every bootstrap.
-        seed: seed of every bootstrap.
-    """
+    """Returns a Markdown table for a page, with a row for each environment and method."""
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
     times = times_to_threshold(results, LEVEL, "total_steps", **settings)
     steps = {(one.env, one.method): one for one in times.itertuples()}

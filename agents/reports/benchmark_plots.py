@@ -209,9 +209,6 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
 
     Args:
         stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: number of resamples of the seeds.
-        seed: seed of the resampling.
 
     Returns:
         The paths.
@@ -323,10 +320,7 @@ def steps_to_threshold(
 
     Args:
         stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
         threshold: in (0, 1].
-        resamples: number of resamples of the seeds.
-        seed: seed of the resampling.
 
     Returns:
         The paths.

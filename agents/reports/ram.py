@@ -35,20 +35,22 @@ class Summary:
     """A method on a data set, over its seeds."""
 
     method: str
-    seeds: int
     convergence: np.ndarray
     """(seeds,) iterations to convergence."""
     accuracy: np.ndarray
     """(seeds,) share of test images that are right."""
-    budget: int
-    """Iterations of the longest run."""
     seconds: np.ndarray
     """(seeds,) seconds of training."""
     iterations: np.ndarray
-    """(points,) iterations at each validation."""
+    """(points,) iterations at each validation of the longest run."""
+    validated: np.ndarray
+    """(seeds, points) share of validation images that are right; a run that has ended keeps its best validation."""
     scores: np.ndarray
-    """(seeds, points) validation scores, the larger the better: accuracies, or cross-entropies in nats times -1. A run
-    that has ended keeps its best."""
+    """(seeds, points) validation scores, the larger the better: ``validated``, or cross-entropies in nats times -1."""
+
+    @property
+    def seeds(self) -> int:
+        return len(self.convergence)
 
     @property
     def best(self) -> float:
@@ -77,33 +79,21 @@ def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
             == (data, method, architecture)
         ]
         if mine:
-            curves = validations(mine)
+            criterion, sign = mine[0]["criterion"], 1 if mine[0]["criterion"] == "accuracy" else -1
+            length = max(len(cell["curve"]) for cell in mine)
+            curves = []
+            for cell in mine:
+                best = max(cell["curve"], key=lambda point: sign * point[criterion])
+                curves.append(cell["curve"] + [best] * (length - len(cell["curve"])))
+            longest = max((cell["curve"] for cell in mine), key=len)
             summaries[method] = Summary(
                 method,
-                len(mine),
-                np.array([cell["convergence"] for cell in mine]),
-                np.array([cell["test_accuracy"] for cell in mine]),
-                int(curves[0][-1]["iterations"]),
-                np.array([cell["seconds"] for cell in mine]),
-                np.array([point["iterations"] for point in curves[0]]),
-                np.array([[_score(point, mine[0]["criterion"]) for point in curve] for curve in curves]),
+                *(np.array([cell[key] for cell in mine]) for key in ("convergence", "test_accuracy", "seconds")),
+                np.array([point["iterations"] for point in longest]),
+                np.array([[point["accuracy"] for point in curve] for curve in curves]),
+                np.array([[sign * point[criterion] for point in curve] for curve in curves]),
             )
     return summaries
-
-
-def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
-    """Returns the curves of runs, all as long as the longest: a run that has ended keeps its best validation."""
-    longest = max((cell["curve"] for cell in cells), key=len)
-    curves = []
-    for cell in cells:
-        best = max(cell["curve"], key=lambda point: _score(point, cell["criterion"]))
-        rest = longest[len(cell["curve"]) :]
-        curves.append([*cell["curve"], *({**best, "iterations": point["iterations"]} for point in rest)])
-    return curves
-
-
-def _score(point: Mapping[str, float], criterion: str) -> float:
-    return point["accuracy"] if criterion == "accuracy" else -point["cross_entropy"]
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
@@ -217,7 +207,7 @@ def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]
             if not summaries:
                 continue
             heading = name if len(architectures) == 1 else f"{name}, {architecture}"
-            budget = max(one.budget for one in summaries.values())
+            budget = max(one.iterations[-1] for one in summaries.values())
             minutes = np.median(np.concatenate([one.seconds for one in summaries.values()])) / 60
             parts.append(
                 f"**{heading}**, up to {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
