@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,18 +34,19 @@ SPEED_UP_HEADS = {
 }
 
 
-@dataclass(frozen=True)
 class Statistics:
     """Contents of the tables; rows as the functions of the same name describe them."""
 
-    finals: DataFrame
-    aggregates: DataFrame
-    times: Mapping[tuple[str, float], DataFrame]
-    """:func:`times_to_threshold` by (measure, threshold)."""
-    speed_ups: Mapping[str, DataFrame]
-    """:func:`speed_up` to :data:`LEVEL` of the gap by measure."""
-    spreads: DataFrame
-    improvements: DataFrame
+    def __init__(self, results: DataFrame, **settings: Any):
+        self.finals, self.aggregates = finals(results, **settings), aggregates(results, **settings)
+        self.times = {
+            (measure, threshold): times_to_threshold(results, threshold, measure, **settings)
+            for measure in MEASURES
+            for threshold in THRESHOLDS
+        }
+        self.speed_ups = {name: speed_up(results, threshold=LEVEL, measure=name, **settings) for name in MEASURES}
+        self.spreads = spread(results, threshold=LEVEL, **settings)
+        self.improvements = improvements(results, **settings)
 
 
 def write_report(
@@ -72,19 +73,8 @@ def write_report(
             f"the results hold no row of the split {sorted(missing)[0]!r}; finish at least one cell of the benchmark."
         )
     template = html_template()
-    settings = {"resamples": resamples, "seed": seed}
-    numbers = Statistics(
-        finals(results, **settings),
-        aggregates(results, **settings),
-        {
-            (measure, threshold): times_to_threshold(results, threshold, measure, **settings)
-            for measure in MEASURES
-            for threshold in THRESHOLDS
-        },
-        {measure: speed_up(results, threshold=LEVEL, measure=measure, **settings) for measure in MEASURES},
-        spread(results, threshold=LEVEL, **settings),
-        improvements(results, **settings),
-    )
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    numbers = Statistics(results, **settings)
     plots = folder / PLOTS
     drawn = {
         draw.__name__: draw(plots / draw.__name__, results, **settings)
@@ -117,18 +107,9 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
         for measure in MEASURES
         for one in speed_up(results, threshold=LEVEL, measure=measure, **settings).itertuples()
     }
-    rows = [
-        [
-            "environment",
-            "agent",
-            "right on test images",
-            "std over seeds, points",
-            f"steps to {_share(LEVEL)} of the gap",
-            "times fewer steps",
-            "times less time",
-            "with the demonstrations' making",
-        ]
-    ]
+    head = ["environment", "agent", "right on test images", "std over seeds, points"]
+    head += [f"steps to {_share(LEVEL)} of the gap", "times fewer steps", "times less time"]
+    rows = [[*head, "with the demonstrations' making"]]
     for one in finals(results, **settings).itertuples():
         own = (one.env, one.method)
         compared = [gains.get((*own, measure)) for measure in MEASURES]
@@ -271,17 +252,14 @@ def _by_env(frame: DataFrame, columns: Columns) -> list[Table]:
     return [_table(frame[frame["env"] == env].itertuples(), columns, env) for env in envs]
 
 
-def _side_by_side(frames: Mapping[str, DataFrame], cell: Callable[[Any], str]) -> tuple[DataFrame, Columns]:
-    """Returns the first of several frames of the same rows, and a column for each frame under its name.
+def _side_by_side(frames: Mapping[str, DataFrame], cell: Callable[[Any], str]) -> Columns:
+    """Returns a column for each of several frames of the same rows, under its name; ``cell`` fills one from a row."""
+    texts = {head: [cell(row) for row in frame.itertuples()] for head, frame in frames.items()}
+    return [(head, partial(_entry_of, column)) for head, column in texts.items()]
 
-    Args:
-        frames: by head of the column.
-        cell: fills a cell from a row of a frame.
-    """
-    first = next(iter(frames.values()))
-    rows = {head: list(frame.itertuples()) for head, frame in frames.items()}
-    places = {row.Index: place for place, row in enumerate(first.itertuples())}
-    return first, [(head, lambda row, mine=mine: cell(mine[places[row.Index]])) for head, mine in rows.items()]
+
+def _entry_of(column: list[str], row: Any) -> str:
+    return column[row.Index]
 
 
 def _sections(
@@ -289,9 +267,7 @@ def _sections(
 ) -> list[Section]:
     """Returns the sections of the report in order."""
     level = _share(LEVEL)
-    speed_ups, gains = _side_by_side(
-        {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}, lambda row: _times(row.ratio)
-    )
+    gains = {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}
     return [
         Section(
             "scores",
@@ -364,7 +340,14 @@ def _sections(
             "median without over median with, with 95 % bootstrap intervals over the seeds of both. “≥”: runs without "
             "never got there and count with their budget, so the true number is at least this. “–”: the median run "
             "with demonstrations did not get there.",
-            _by_env(speed_ups, [METHOD, *gains, ("seeds", lambda row: f"{row.seeds} / {row.baseline_seeds}")]),
+            _by_env(
+                numbers.speed_ups["total_steps"],
+                [
+                    METHOD,
+                    *_side_by_side(gains, lambda row: _times(row.ratio)),
+                    ("seeds", lambda row: f"{row.seeds} / {row.baseline_seeds}"),
+                ],
+            ),
             [
                 Picture(
                     f"Environment steps to {level} of the gap. Large marks: medians over seeds with 95 % intervals; "
@@ -422,10 +405,7 @@ def _sections(
 
 def _speed_section(numbers: Statistics, measure: str) -> Section:
     """Returns the section on the steps or the time that each method takes to each threshold."""
-    times, columns = _side_by_side(
-        {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS},
-        lambda row: _taken(row, measure),
-    )
+    times = {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS}
     return Section(
         measure.replace("_", "-"),
         SPEED_TITLES[measure],
@@ -433,5 +413,5 @@ def _speed_section(numbers: Statistics, measure: str) -> Section:
         "between random and the oracle, with 95 % bootstrap intervals; behind a comma, how many seeds got there where "
         "not all did. "
         "“>”: a lower bound, as seeds that never got there count with their budget.",
-        _by_env(times, [METHOD, *columns]),
+        _by_env(next(iter(times.values())), [METHOD, *_side_by_side(times, lambda row: _taken(row, measure))]),
     )

@@ -88,7 +88,9 @@ def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
             longest = max((cell["curve"] for cell in mine), key=len)
             summaries[method] = Summary(
                 method,
-                *(np.array([cell[key] for cell in mine]) for key in ("convergence", "test_accuracy", "seconds")),
+                np.array([cell["convergence"] for cell in mine]),
+                np.array([cell["test_accuracy"] for cell in mine]),
+                np.array([cell["seconds"] for cell in mine]),
                 np.array([point["iterations"] for point in longest]),
                 np.array([[point["accuracy"] for point in curve] for curve in curves]),
                 np.array([[sign * point[criterion] for point in curve] for curve in curves]),

@@ -1,4 +1,4 @@
-"""Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse."""
+"""Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse; PNGs."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -19,9 +19,7 @@ def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Summary]], n
     """Draws validation accuracy against iterations, a panel a data set; bands from the worst seed to the best.
 
     Args:
-        path: path of the PNG.
         panels: runs by heading and by method.
-        note: under the panels.
     """
     figure = new_figure(6.2 * len(panels) + 1.4, 4.8)
     handles = {}
@@ -46,11 +44,8 @@ def look_maps(
     """Draws where each method looks at each glimpse, a row a method and a column a glimpse, over the mean test image.
 
     Args:
-        path: path of the PNG.
         looks: (N, T) grid locations on test images by method.
-        grid: grid of the locations.
         mean_image: (H, W) of all test images, in 0..255.
-        title: over the panels.
     """
     steps = next(iter(looks.values())).shape[1]
     figure = new_figure(1.75 * steps + 1.1, 1.75 * len(looks) + 0.9)

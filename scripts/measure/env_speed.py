@@ -7,7 +7,6 @@ python scripts/measure/env_speed.py --num-envs 256 --observations glimpse --imag
 import copy
 import gc
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tqdm.auto import tqdm
 
+from agents.reports.tables import MISSING, markdown_table
 from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
@@ -37,6 +37,7 @@ from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import OBSERVATIONS
 from glimpse_env.threads import stepping_threads
 from glimpse_env.vector_env import GlimpseVectorEnv
+from glimpse_env.versions import versions
 
 Step = Callable[[], object]
 Turn = Callable[[float], float]
@@ -46,6 +47,7 @@ NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB
 BESIDE = "native vector, beside another"
 """Each of two processes that step at the same time."""
 SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
+_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
 
 
 @dataclass(frozen=True)
@@ -343,54 +345,35 @@ def _env_of(images: np.ndarray, num_envs: int) -> GlimpseVectorEnv:
 
 
 def circumstances(args: Args) -> dict[str, Any]:
-    """What the figures depend on."""
-    names = ("glimpse-env", "gymnasium", "stable-baselines3", "torch", "numpy", "ap_gym")
+    """Returns what the figures depend on."""
+    rival = {"ap_gym": metadata.version("ap_gym")} if find_spec("ap_gym") is not None else {}
     return {
         "rounds": args.rounds,
         "seconds": args.seconds,
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "stepping_threads": stepping_threads(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names if _installed(name)},
+        "versions": versions() | rival,
     }
 
 
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def table(results: list[dict[str, Any]], scaling: list[dict[str, Any]]) -> str:
-    """The medians as Markdown."""
+    """Returns the medians as Markdown."""
+    from agents.reports.style import short_number  # only here: --help needs no Matplotlib
+
     names = [name for name in _ORDER if any(name in row["steps_per_second"] for row in results)]
-    lines = ["| observation | environments | " + " | ".join(names) + " |", "|---|---:|" + "---:|" * len(names)]
+    rows = [["observation", "environments", *names]]
     for row in results:
-        cells = []
-        for name in names:
-            rates = row["steps_per_second"].get(name)
-            share = row["native_to"].get(name)
-            cells.append("–" if rates is None else f"{_short(np.median(rates))}" + (f" ({share:.3g})" if share else ""))
-        lines.append(f"| {row['observation']} | {row['num_envs']} | " + " | ".join(cells) + " |")
-    lines += ["", "Environment steps a second; in brackets, how many times as fast the native vector environment is."]
+        rates, shares = row["steps_per_second"], row["native_to"]
+        cells = [short_number(np.median(rates[name])) if name in rates else MISSING for name in names]
+        cells = [f"{c} ({shares[name]:.3g})" if name in shares else c for c, name in zip(cells, names, strict=True)]
+        rows.append([row["observation"], str(row["num_envs"]), *cells])
+    lines = [markdown_table(rows, "lr"), ""]
+    lines.append("Environment steps a second; in brackets, how many times as fast the native vector environment is.")
     for row in scaling:
-        speed = _short(np.median(row["steps_per_second"]))
+        speed = short_number(np.median(row["steps_per_second"]))
         lines.append(f"{row['images']} images: {speed}, {row['relative']:.2f} of the first.")
     return "\n".join(lines)
-
-
-_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
-
-
-def _short(rate: float) -> str:
-    """Three digits, in thousands or millions where large."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if rate >= unit:
-            return f"{rate / unit:.3g}{letter}"
-    return f"{rate:.3g}"
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -77,7 +78,9 @@ class World:
                 images[here] = part
         images.flush()
         source = np.arange(count) % len(birds)
-        others = {name: np.asarray(getattr(birds, name)[source]) for name in ("labels", "folds", "parts")}
+        others: dict[str, Any] = {
+            name: np.asarray(getattr(birds, name)[source]) for name in ("labels", "folds", "parts")
+        }
         return replace(birds, images=np.load(path, mmap_mode="r", allow_pickle=False), **others)
 
 
@@ -100,7 +103,9 @@ class Setting:
     def dataset(self) -> GlimpseDataset:
         """The first ``size`` images of the largest bank."""
         whole = self.world.train
-        arrays = {name: getattr(whole, name)[: self.size] for name in ("images", "labels", "folds", "parts")}
+        arrays: dict[str, Any] = {
+            name: getattr(whole, name)[: self.size] for name in ("images", "labels", "folds", "parts")
+        }
         return replace(whole, split="judge", **arrays)  # not "train", as a few images need not show every species
 
     @cached_property

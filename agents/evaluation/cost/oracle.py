@@ -38,7 +38,13 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
     """
     torch.set_num_threads(settings.threads)
     machine = {"cores": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
-    report = {"command": command, "settings": settings.to_json(), "complete": False, **machine, "cells": {}}
+    report: dict[str, Any] = {
+        "command": command,
+        "settings": settings.to_json(),
+        "complete": False,
+        **machine,
+        "cells": {},
+    }
     if out.is_file():
         before: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         if not before.get("complete") and before.get("settings") == settings.to_json():
