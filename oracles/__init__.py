@@ -9,9 +9,11 @@ from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
     from oracles.base import GlimpsePolicy
+    from oracles.boed.criteria import register_criterion
     from oracles.boed.oracle import BOEDOracle, OracleConfig
     from oracles.demonstrations import Demonstrations, generate
-    from oracles.registry import POLICIES, make_policy
+    from oracles.presets import Preset, register_preset
+    from oracles.registry import POLICIES, make_policy, register_policy
     from oracles.training.judge import ensure_judge
 
 __all__ = [
@@ -20,9 +22,13 @@ __all__ = [
     "Demonstrations",
     "GlimpsePolicy",
     "OracleConfig",
+    "Preset",
     "ensure_judge",
     "generate",
     "make_policy",
+    "register_criterion",
+    "register_policy",
+    "register_preset",
 ]
 
 __getattr__ = lazy_attributes(
@@ -33,8 +39,12 @@ __getattr__ = lazy_attributes(
         "Demonstrations": "oracles.demonstrations",
         "GlimpsePolicy": "oracles.base",
         "OracleConfig": "oracles.boed.oracle",
+        "Preset": "oracles.presets",
         "ensure_judge": "oracles.training.judge",
         "generate": "oracles.demonstrations",
         "make_policy": "oracles.registry",
+        "register_criterion": "oracles.boed.criteria",
+        "register_policy": "oracles.registry",
+        "register_preset": "oracles.presets",
     },
 )

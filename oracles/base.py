@@ -1,6 +1,5 @@
 """What every policy of this package is: something with Stable-Baselines3's ``predict``."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -9,32 +8,32 @@ import numpy as np
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.geometry import LocationGrid
-from glimpse_env.sensing.observations import unpack_history
+from glimpse_env.sensing.observations import Histories, unpack_history
 
 Observations: TypeAlias = Mapping[str, np.ndarray]
 """A batch of ``history`` observations, see :class:`glimpse_env.sensing.observations.HistoryObserver`."""
 
 
-class GlimpsePolicy(ABC):
-    """Chooses the next glimpse for a batch of episodes.
+class GlimpsePolicy:
+    """Chooses the next glimpse for a batch of episodes; subclasses give :meth:`choose`, and :meth:`start` if they need.
 
     ``last_maps`` holds, after :meth:`predict`, the criterion at every location, (B, L) float32 (lower is better), for
     policies that compute one; else None.
     """
 
+    grid: LocationGrid
     last_maps: np.ndarray | None = None
     map_title: str = ""
     """What the maps show, with its unit, for pictures."""
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
-        """The state with which episodes on ``dataset.images[indices]`` begin.
+        """Returns the state with which episodes on ``dataset.images[indices]`` begin.
 
         Only a policy that may peek, and says so, learns from it what is in the image. The oracle uses it to leave the
         very image out of its bank.
         """
         return None
 
-    @abstractmethod
     def predict(
         self,
         observation: Observations,
@@ -42,31 +41,68 @@ class GlimpsePolicy(ABC):
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
-        """Grid locations (B,) int64 for ``history`` observations of a batch (or a scalar for a single one)."""
+        """Returns the next locations and the state, as Stable-Baselines3's models do.
+
+        Args:
+            observation: ``history`` observations of B episodes, or of a single one.
+            state: what the last call returned; None, or what :meth:`start` gives, at the start of all episodes.
+            episode_start: (B,) bool, which episodes have just begun; None if none has but those ``state`` says.
+            deterministic: without effect, as no policy here samples at will.
+
+        Returns:
+            Grid locations, (B,) int64 or a scalar for a single episode, and the state.
+
+        Raises:
+            ConfigurationError: if a history is full, so that there is no next glimpse.
+        """
+        histories = unpack_history(observation, self.grid)
+        check_room(histories.counts, histories.corners.shape[1])
+        locations, state = self.choose(histories, state, episode_start)
+        return locations if np.ndim(observation["mask"]) > 1 else locations[0], state
+
+    def choose(self, histories: Histories, state: Any, episode_start: np.ndarray | None) -> tuple[np.ndarray, Any]:
+        """Returns the next locations (B,) int64 after histories with room for a glimpse, and the state."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method choose, or a predict of its own.")
 
 
 class PlannedPolicy(GlimpsePolicy):
     """Follows sequences that ``start`` planned whole, with more in view than glimpses: (B, T) locations, and the maps
-    (B, T, L) they were chosen by."""
+    (B, T, L) they were chosen by, or None."""
 
-    grid: LocationGrid
-
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.grid)
+    def choose(self, histories: Histories, state: Any, episode_start: np.ndarray | None) -> tuple[np.ndarray, Any]:
         if state is None:
             raise ConfigurationError(f"{type(self).__name__} needs a state from start(dataset, indices).")
         sequences, maps = state
+        check_room(histories.counts, sequences.shape[1])
         rows = np.arange(len(sequences))
-        self.last_maps = maps[rows, histories.counts]
-        return actions_for(sequences[rows, histories.counts], observation), state
+        self.last_maps = None if maps is None else maps[rows, histories.counts]
+        return sequences[rows, histories.counts], state
 
 
-def actions_for(locations: np.ndarray, observation: Observations) -> np.ndarray:
-    """Locations (B,) as the actions an observation asks for: a scalar where it is that of a single environment."""
-    return locations if np.ndim(observation["mask"]) > 1 else locations[0]
+def check_room(counts: np.ndarray, num_glimpses: int) -> None:
+    """Checks that there is a next glimpse after ``counts`` (B,) of ``num_glimpses`` glimpses.
+
+    Raises:
+        ConfigurationError: if a history is full.
+    """
+    if (counts >= num_glimpses).any():
+        raise ConfigurationError(
+            f"a history of {counts.max()} glimpses is full, as there are {num_glimpses} in an episode; reset the "
+            "environment before asking for another location."
+        )
+
+
+def masked_argmin(scores: np.ndarray, histories: Histories, grid: LocationGrid) -> np.ndarray:
+    """Returns the locations (B,) int64 of the lowest ``scores`` (B, L) among those that a history has not seen."""
+    episode, step = np.nonzero(histories.seen)
+    scores = scores.copy()
+    scores[episode, grid.nearest(histories.corners[episode, step])] = np.inf
+    return scores.argmin(axis=1)
+
+
+def random_part(rows: np.ndarray, size: int) -> np.ndarray:
+    """Returns ``size`` of ``rows`` (n,) at random, ascending and always the same; all in their order if there are no
+    more. Files are often sorted by class, so that the first rows would not stand for the whole."""
+    if len(rows) <= size:
+        return rows
+    return np.sort(np.random.default_rng(0).permutation(rows)[:size])

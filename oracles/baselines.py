@@ -11,11 +11,13 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
-from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.base import GlimpsePolicy, Observations, PlannedPolicy, actions_for
+from glimpse_env.sensing.observations import Histories
+from oracles.base import GlimpsePolicy, PlannedPolicy, check_room, masked_argmin, random_part
 
-MOST_BYTES = 2**30
-"""Of the embeddings that :func:`best_fixed` holds."""
+FITTED_IMAGES = 1500
+"""Images that :func:`best_fixed` is fitted to, at most."""
+FITTED_BYTES = 2**30
+"""Bytes of the embeddings that :func:`best_fixed` holds, at most."""
 
 
 class RandomPolicy(GlimpsePolicy):
@@ -25,17 +27,9 @@ class RandomPolicy(GlimpsePolicy):
         self.grid = grid
         self.rng = np.random.default_rng(seed)
 
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.grid)
+    def choose(self, histories: Histories, state: Any, episode_start: np.ndarray | None) -> tuple[np.ndarray, Any]:
         scores = self.rng.random((len(histories.counts), len(self.grid)))
-        scores[seen_locations(histories, self.grid)] = np.inf
-        return actions_for(scores.argmin(axis=1), observation), state
+        return masked_argmin(scores, histories, self.grid), state
 
 
 class FixedPolicy(GlimpsePolicy):
@@ -49,20 +43,13 @@ class FixedPolicy(GlimpsePolicy):
         self.grid = grid
         self.sequence = np.asarray(sequence, dtype=np.int64)
 
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.grid)
-        steps = np.minimum(histories.counts, len(self.sequence) - 1)
-        return actions_for(self.sequence[steps], observation), state
+    def choose(self, histories: Histories, state: Any, episode_start: np.ndarray | None) -> tuple[np.ndarray, Any]:
+        check_room(histories.counts, len(self.sequence))
+        return self.sequence[histories.counts], state
 
 
 def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
-    """(T,) locations: the centre, then outwards on a lattice of half a glimpse's spacing."""
+    """Returns (T,) locations: the centre, then outwards on a lattice with half a glimpse's spacing."""
     every = max(1, math.floor(grid.glimpse_size // 2 / grid.stride))  # of the locations along a side
     steps = np.stack(np.divmod(np.arange(len(grid)), grid.side), axis=-1)  # (L, 2)
     lattice = np.flatnonzero(((steps - steps[grid.centre]) % every == 0).all(axis=1))
@@ -72,18 +59,22 @@ def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
     return lattice[np.lexsort((angle, distance.round(6)))][:num_glimpses]
 
 
-def best_fixed(
-    dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, images: int = 1500, sweeps: int = 2
-) -> np.ndarray:
-    """(T,) locations that serve training images best: chosen greedily, then each again given the others.
+def fitted_images(dataset: GlimpseDataset, judge: Judge) -> np.ndarray:
+    """Returns the images (n,) int64 ascending that :func:`best_fixed` is fitted to: all, or a random part.
+
+    At many locations a part has fewer images, so that their embeddings stay below :data:`FITTED_BYTES`.
+    """
+    numbers = judge.embed_grid(0, np.asarray(dataset.images[:1])).numel()  # of one image's embeddings
+    return random_part(np.arange(len(dataset)), min(FITTED_IMAGES, max(1, FITTED_BYTES // (4 * numbers))))
+
+
+def best_fixed(dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, sweeps: int = 2) -> np.ndarray:
+    """Returns (T,) locations that serve training images best: chosen greedily, then each again given the others.
 
     Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
-    deciding between equals. Each image is judged by the network that never saw it. Of many locations fewer images are
-    taken, so that their embeddings stay below :data:`MOST_BYTES`.
+    deciding between equals. Each image is judged by the network that never saw it.
     """
-    numbers = judge.embed_grid(0, np.asarray(dataset.images[:1])).numel()  # of an image's embeddings
-    images = min(images, max(1, MOST_BYTES // (4 * numbers)))
-    embeddings, labels, networks = _embedded(dataset, judge, np.arange(min(images, len(dataset))))
+    embeddings, labels, networks = _embedded(dataset, judge, fitted_images(dataset, judge))
     sequence: list[int] = []
     summed = torch.zeros(len(labels), embeddings.shape[-1])
     for t in range(num_glimpses):
@@ -102,7 +93,7 @@ def best_fixed(
     return np.array(sequence)
 
 
-class HandCraftedPolicy(GlimpsePolicy):
+class HandCraftedPolicy(PlannedPolicy):
     """HGS: looks at annotated parts in a given order, a hidden part replaced by a random visible one.
 
     Peeks at the part annotations of the image (not at its pixels), so it serves for demonstrations, not as a rival.
@@ -116,27 +107,15 @@ class HandCraftedPolicy(GlimpsePolicy):
         self.grid, self.num_glimpses = grid, num_glimpses
         self.rng = np.random.default_rng(seed)
 
-    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> np.ndarray:
-        """The sequences (B, T) for the images chosen.
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, None]:
+        """Returns the sequences (B, T) for the images, which have no maps.
 
         Raises:
             ConfigurationError: if the data set has no part annotations.
         """
         if not dataset.part_names:
             raise ConfigurationError(f"data set {dataset.name!r} has no parts: hand-crafted glimpses need them.")
-        return np.stack([self._sequence(dataset, int(index)) for index in indices])
-
-    def predict(
-        self,
-        observation: Observations,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
-        histories = unpack_history(observation, self.grid)
-        if state is None:
-            raise ConfigurationError("hand-crafted glimpses need a state from start(dataset, indices).")
-        return actions_for(state[np.arange(len(state)), histories.counts], observation), state
+        return np.stack([self._sequence(dataset, int(index)) for index in indices]), None
 
     def _sequence(self, dataset: GlimpseDataset, index: int) -> np.ndarray:
         parts = dataset.parts[index]
@@ -159,7 +138,7 @@ class ClairvoyantPolicy(PlannedPolicy):
         self.judge, self.grid, self.num_glimpses = judge, judge.grid, num_glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
+        """Returns the sequences (B, T), planned whole, and the maps (B, T, L) that they are the minima of."""
         sequences = np.empty((len(indices), self.num_glimpses), dtype=np.int64)
         maps = np.empty((len(indices), self.num_glimpses, len(self.judge.grid)), dtype=np.float32)
         for b, index in enumerate(indices):
@@ -185,14 +164,8 @@ class ClairvoyantPolicy(PlannedPolicy):
         return sequences, maps
 
 
-def seen_locations(histories: Histories, grid: LocationGrid) -> tuple[np.ndarray, np.ndarray]:
-    """Index arrays (episode, location) of all the grid locations seen, for a (B, L) array."""
-    episode, step = np.nonzero(np.arange(histories.corners.shape[1]) < histories.counts[:, None])
-    return episode, grid.nearest(histories.corners[episode, step])
-
-
 def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
+    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
     networks = np.maximum(dataset.folds[rows], 0)
     embeddings: Tensor | None = None
     for k in np.unique(networks):
@@ -211,7 +184,8 @@ def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[
 def _scores(
     judge: Judge, embeddings: Tensor, labels: Tensor, networks: np.ndarray, summed: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean log-loss and success (L,), (L,) over images after one more glimpse at each location, ``count`` in all."""
+    """Returns mean log-loss (L,) and success (L,) over images after one more glimpse at each location, ``count`` in
+    all."""
     losses, success = torch.zeros(embeddings.shape[1]), torch.zeros(embeddings.shape[1])
     for k in np.unique(networks):
         for rows in np.array_split(np.flatnonzero(networks == k), max(1, int((networks == k).sum()) // 64)):

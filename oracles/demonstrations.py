@@ -16,15 +16,16 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from glimpse_env.threads import at_most_threads
+from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
 from oracles.boed.oracle import OracleConfig
-from oracles.parallel import Arrays, Shard, check_means, make_shards, one_thread
-from oracles.registry import horizon_of, make_policy, policy_settings
-from oracles.training.scorer import ensure_oracle
+from oracles.parallel import Arrays, Shard, check_means, make_shards
+from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
-CHUNK = 250
-"""Sequences in a shard: what an unfinished run loses at most, in each process."""
+SEQUENCES_PER_SHARD = 250
+"""Sequences that a process of a killed run loses, at most."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,16 @@ class Demonstrations:
     """
 
     indices: np.ndarray
-    """(N,) int64: images of the training split."""
+    """(N,) int64, images of the training split."""
     locations: np.ndarray
-    """(N, T) int64: grid locations in the order they were looked at."""
+    """(N, T) int64, grid locations in the order they were looked at."""
     entropies: np.ndarray
-    """(N, T) float32: of the judge's posterior after each glimpse, in nats."""
+    """(N, T) float32 nats, entropy of the judge's posterior after each glimpse."""
     epe: np.ndarray | None
-    """(N, T, L) float16: the criterion expected at every location before each glimpse, lower is better; None for a
+    """(N, T, L) float16, the criterion expected at every location before each glimpse, lower is better; None for a
     policy that has no map."""
     manifest: dict[str, Any]
-    """Policy, its configuration, seed, format, and the fingerprints of data set and judge."""
+    """What :func:`manifest_of` returns."""
 
     def __post_init__(self) -> None:
         count, steps = self.locations.shape
@@ -67,7 +68,7 @@ class Demonstrations:
 
     @classmethod
     def load(cls, path: str | Path) -> "Demonstrations":
-        """Reads what :meth:`save` wrote.
+        """Returns what :meth:`save` wrote.
 
         Raises:
             ArtifactError: if a file is missing, damaged or of another format.
@@ -85,7 +86,11 @@ class Demonstrations:
         return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
-        """Raises ArtifactError unless they were made on this data set for this judge."""
+        """Checks that they were made on this data set for this judge.
+
+        Raises:
+            ArtifactError: if they were not.
+        """
         for field, ours in (("fingerprint", source.fingerprint), ("judge", judge.identity)):
             if self.manifest[field] != ours:
                 raise ArtifactError(
@@ -101,10 +106,15 @@ class Demonstrations:
 def manifest_of(
     name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: OracleConfig | None = None
 ) -> dict[str, Any]:
-    """All that determines the demonstrations of policy ``name``; equal manifests, equal bytes."""
+    """Returns all that determines the demonstrations of policy ``name``: equal manifests, equal bytes.
+
+    Raises:
+        ConfigurationError: if there is no such policy.
+        OracleNotFoundError: if it is an amortised oracle that is not trained; :func:`ensure_policy` trains it.
+    """
     return {
         "format": FORMAT,
-        "policy": name,
+        "policy": POLICIES.name_of(name),
         "oracle": policy_settings(name, source, judge, config),
         "dataset": source.name,
         "options": {name: value for name, value in source.options.items() if name != "root"},
@@ -130,44 +140,45 @@ def generate(
     workers: int = 1,
     ray: str | None = None,
 ) -> Demonstrations:
-    """Demonstrations of policy ``name`` on ``num`` training images, saved at ``out``.
+    """Makes demonstrations of policy ``name`` on ``num`` training images and saves them at ``out``.
 
-    Finished shards are kept beside ``out`` while it runs; a run that was killed goes on behind them, and who makes
-    the shards makes no difference: the bytes are always the same. (On CPUs that calculate differently, as a mixed
-    cluster may have, last digits can differ.) Each image is looked at with the network that never saw it, fold by fold.
+    Finished shards are kept beside ``out`` during the run, and a run that was killed goes on after them. The bytes do
+    not depend on which process makes a shard, except that last digits can differ between processors, as a mixed cluster
+    may have. Each image is looked at with the network that never saw it, fold by fold.
 
-    This process writes all files. What other processes get is the judge, and the data set as the arguments that make
-    it: each finds the images, and keeps the oracle's tables, in the cache (GLIMPSE_CACHE, GLIMPSE_DATA) of the machine
-    it runs on. A Ray cluster needs no shared disk, but this package on every node, and every node its data set where
-    that is not drawn.
+    This process writes all files. Other processes receive the judge, and the data set as the arguments that make it:
+    each finds the images, and keeps the oracle's tables, in the cache (GLIMPSE_CACHE, GLIMPSE_DATA) of the machine it
+    runs on. A Ray cluster needs no shared disk, but each node needs this package, and the files of a data set that is
+    not drawn.
 
     Args:
         name, source, judge, seed, config: see :func:`oracles.registry.make_policy`.
-        num: images, chosen at random.
+        num: images, drawn at random.
         out: the npz to write; the manifest goes beside it.
         workers, ray: processes on this machine, or the address of a Ray cluster; see
             :func:`oracles.parallel.make_shards`.
 
     Raises:
-        ConfigurationError: if more images are asked for than the training split has, or workers and Ray.
+        ConfigurationError: if ``num`` is out of range, there is no such policy, or workers and Ray are both asked for.
         ArtifactError: if a worker's data set is another.
         ShardError: if processes die over a shard again and again.
     """
     check_means(workers, ray)
     train = source.load("train")
     if not 1 <= num <= len(train):
-        raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
+        raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the number of images of {source.name}/train.")
+    ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, num, seed=seed, config=config)
     out = Path(out)
     partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
-    chosen = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
-    shards = _shards(chosen, train.folds[chosen])
-    kept = {shard: _kept(partial / f"{shard}.npz", shard) for shard in shards}
-    made = {shard: arrays for shard, arrays in kept.items() if arrays is not None}
+    images = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
+    shards = _shards(images, train.folds[images])
+    earlier = {shard: _load_finished(partial / f"{shard}.npz", shard) for shard in shards}
+    made = {shard: arrays for shard, arrays in earlier.items() if arrays is not None}
     missing = [shard for shard in shards if shard not in made]
     player = _Player(name, source, judge, seed, config)
     if workers > 1:
-        with one_thread():  # what policies put into the cache is computed once, not by every worker
+        with at_most_threads(1):  # what policies put into the cache is computed once, not by every worker
             for shard in missing:
                 player.policy(shard)
     with tqdm(
@@ -182,7 +193,7 @@ def generate(
             bar.update(len(shard.rows))
     parts = [made[shard] for shard in shards]
     arrays = {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
-    back = np.argsort(np.argsort(train.folds[chosen], kind="stable"), kind="stable")  # to the order chosen
+    back = np.argsort(np.argsort(train.folds[images], kind="stable"), kind="stable")  # to the order drawn
     arrays = {field: values[back] for field, values in arrays.items()}
     demonstrations = Demonstrations(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
     demonstrations.save(out)
@@ -191,25 +202,26 @@ def generate(
 
 
 def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
-    """The demonstrations of :func:`generate` from the cache, where they are put if they are not there."""
+    """Returns the demonstrations of :func:`generate` from the cache, made and put there where they are missing."""
+    ensure_policy(name, source, judge)
     manifest = manifest_of(name, source, judge, num, seed=seed)
-    path = cache_folder() / "demonstrations" / f"{source.name}-{name}-{num}-{digest(manifest)}.npz"
+    path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
     if path.with_suffix(".json").is_file():  # written last
         return Demonstrations.load(path)
     return generate(name, source, judge, num, seed=seed, out=path)
 
 
 def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
-    """``images`` (N,) in shards of one of ``folds`` (N,) each, in the order of the folds."""
+    """Returns ``images`` (N,) of ``folds`` (N,) as shards of one fold each, in the order of the folds."""
     return [
-        Shard(int(fold), start, images[folds == fold][start : start + CHUNK])
+        Shard(int(fold), start, images[folds == fold][start : start + SEQUENCES_PER_SHARD])
         for fold in np.unique(folds)
-        for start in range(0, int((folds == fold).sum()), CHUNK)
+        for start in range(0, int((folds == fold).sum()), SEQUENCES_PER_SHARD)
     ]
 
 
 class _Player:
-    """Makes shards of one run: plays its policy on their images."""
+    """Makes the shards of one run: plays its policy on their images."""
 
     def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: OracleConfig | None):
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
@@ -217,28 +229,28 @@ class _Player:
         self._made_by = (type(source), source.options, source.fingerprint)
         self._policies: dict[int, GlimpsePolicy] = {}
         horizon = horizon_of(name, source, config)
-        self._amortised = None if horizon is None else ensure_oracle(source, judge, horizon)
+        self._amortised = None if horizon is None else find_oracle(source, judge, horizon)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Data set and policies stay here, but for networks: whoever receives this makes them anew."""
+        """Leaves out data set and policies, which the receiving process makes anew, but not an oracle's networks."""
         return self.__dict__ | {"_source": None, "_policies": {}}
 
     @property
     def source(self) -> DataSource:
         if self._source is None:
             kind, options, fingerprint = self._made_by
-            found = kind(**options)
-            if found.fingerprint != fingerprint:
+            source = kind(**options)
+            if source.fingerprint != fingerprint:
                 raise ArtifactError(
-                    f"the data set {found.name} has the fingerprint {found.fingerprint} on {platform.node()}, where a "
-                    f"worker runs, and {fingerprint} where the run was started; give both the same files."
+                    f"the data set {source.name} has the fingerprint {source.fingerprint} for a worker on "
+                    f"{platform.node()}, and {fingerprint} where the run was started; give both the same files."
                 )
-            self._source = found
+            self._source = source
         return self._source
 
     def policy(self, shard: Shard) -> GlimpsePolicy:
-        """The policy for a shard's images; one that draws at random is made anew for each, with a seed of its own."""
-        if shard.fold not in self._policies or self.name in ("random", "hgs"):
+        """Returns the policy for a shard's images; one that uses its seed is made anew for each, with its own seed."""
+        if shard.fold not in self._policies or POLICIES[self.name].seeded:
             own_seed = int(np.random.default_rng([self.seed, shard.fold + 1, shard.start]).integers(2**31))
             network = None if shard.fold == -1 else shard.fold
             self._policies[shard.fold] = (
@@ -257,7 +269,7 @@ def _play(
 ) -> dict[str, np.ndarray]:
     maps: dict[int, list[np.ndarray]] = {}
 
-    def keep(_rows: np.ndarray, t: int, _policy: Any) -> None:
+    def append_map(_rows: np.ndarray, t: int, _policy: Any) -> None:
         if policy.last_maps is not None:
             maps.setdefault(t, []).append(policy.last_maps.astype(np.float16))
 
@@ -268,7 +280,7 @@ def _play(
         rows,
         progress=False,
         start=lambda indices: policy.start(train, indices),
-        on_step=keep,
+        on_step=append_map,
     )
     arrays = {"indices": rows, "locations": rollouts.locations, "entropies": rollouts.entropy}
     if maps:
@@ -276,8 +288,8 @@ def _play(
     return arrays
 
 
-def _kept(path: Path, shard: Shard) -> Arrays | None:
-    """A shard that an earlier call finished."""
+def _load_finished(path: Path, shard: Shard) -> Arrays | None:
+    """Returns a shard that an earlier call finished and kept at ``path``; None where there is none."""
     if not path.is_file():
         return None
     arrays = _load_arrays(path)

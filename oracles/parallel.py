@@ -1,4 +1,4 @@
-"""Work in pieces: each is made whole by one process, here or on a Ray cluster, and again where that process died."""
+"""Work in tasks, each done by one process, here or on a Ray cluster, and begun again where that process died."""
 
 import importlib.util
 import logging
@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -20,11 +20,12 @@ from tqdm.auto import tqdm
 
 from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.threads import at_most_threads
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-"""Times that a shard is begun at most."""
+MAX_ATTEMPTS = 3
+"""Times that a task is begun, at most."""
 
 
 class ShardError(GlimpseError, RuntimeError):
@@ -33,12 +34,12 @@ class ShardError(GlimpseError, RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """Images whose sequences are made in one go; all there is in them depends on ``fold``, ``start`` and the seed."""
+    """Images of one fold whose sequences are made by one task; they depend on ``fold``, ``start`` and the seed only."""
 
     fold: int
-    """Of all its images."""
+    """Index of the fold that all the images are of; -1 for none."""
     start: int
-    """Place of its first image among those of the fold."""
+    """Position of the first image among those of the fold."""
     rows: np.ndarray
     """(n,) int64: the images."""
 
@@ -47,49 +48,59 @@ class Shard:
 
     @property
     def size(self) -> str:
-        """What it holds, in words."""
+        """Number and fold of the images, for messages."""
         return f"{len(self.rows)} images of fold {self.fold}"
 
 
-class Piece(Protocol):
-    """A piece of work, like a :class:`Shard`: hashable, and it pickles."""
+class Task(Protocol):
+    """What one process does without a break, like a :class:`Shard`: hashable, picklable, its text its name."""
 
     @property
-    def size(self) -> str: ...
+    def size(self) -> str:
+        """How much it is, for messages."""
+        ...
 
 
-Work = TypeVar("Work", bound=Piece)
+T = TypeVar("T", bound=Task)
 Arrays: TypeAlias = dict[str, np.ndarray]
 Result: TypeAlias = dict[str, Any]
-Make: TypeAlias = Callable[[Work], Result]
-"""Makes a shard; it must pickle where others than this process are to call it."""
+Make: TypeAlias = Callable[[T], Result]
+"""Does a task; it must be picklable where other processes are to call it."""
 
 
 def make_shards(
-    make: Make[Work], shards: Iterable[Work], *, workers: int = 1, ray: str | None = None, alone: bool = False
-) -> Iterator[tuple[Work, Result]]:
-    """The shards with what ``make`` makes of them, as they get finished; torch has one thread in each.
+    make: Make[T], shards: Iterable[T], *, workers: int = 1, ray: str | None = None, fresh_process: bool = False
+) -> Iterator[tuple[T, Result]]:
+    """Yields each task with the result of ``make``, as they get finished; PyTorch has one thread in each.
 
     Args:
-        make: called once for each shard; twice or more only where a process died.
-        shards: in the order in which they are begun.
+        make: called once for each task; more often only where a process died.
+        shards: the tasks, in the order in which they are begun.
         workers: processes on this machine; 1 is this process itself.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"`` for one on this machine.
-        alone: whether each shard has a process of its own, even with one worker.
+        fresh_process: whether each task has a process of its own, even with one worker.
 
     Raises:
         ConfigurationError: see :func:`check_means`; or if no cluster is at the address.
-        ShardError: if the processes that worked on a shard died :data:`ATTEMPTS` times.
-        Exception: whatever ``make`` raised; it is not called again then.
+        ShardError: if the processes that worked on a task died :data:`MAX_ATTEMPTS` times.
+        Exception: what ``make`` raised; that ends the run.
     """
     check_means(workers, ray)
     if ray is not None:
-        return _on_ray(make, shards, ray, alone)
-    return _here(make, shards) if workers == 1 and not alone else _on_processes(make, shards, workers, alone)
+        return _on_ray(make, shards, ray, fresh_process)
+    return (
+        _here(make, shards)
+        if workers == 1 and not fresh_process
+        else _on_processes(make, shards, workers, fresh_process)
+    )
 
 
 def check_means(workers: int, ray: str | None) -> None:
-    """Raises ConfigurationError if ``workers`` and ``ray`` contradict each other or Ray is not installed."""
+    """Checks that ``workers`` and ``ray`` can be followed.
+
+    Raises:
+        ConfigurationError: if there are workers beside a Ray cluster, or Ray is not installed.
+    """
     if whole_number("workers", workers, 1) > 1 and ray is not None:
         raise ConfigurationError(
             f"workers={workers} and ray={ray!r} contradict each other: leave one of them out, Ray counts its own cores."
@@ -100,33 +111,22 @@ def check_means(workers: int, ray: str | None) -> None:
         )
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for torch: sums in another order, and so the last digits, would depend on how many there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _here(make: Make[Work], shards: Iterable[Work]) -> Iterator[tuple[Work, Result]]:
+def _here(make: Make[T], shards: Iterable[T]) -> Iterator[tuple[T, Result]]:
     for shard in shards:
-        with one_thread():
+        with at_most_threads(1):
             arrays = make(shard)
         yield shard, arrays
 
 
-def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone: bool) -> Iterator[tuple[Work, Result]]:
-    waiting, begun = deque(shards), Counter[Work]()
+def _on_processes(make: Make[T], shards: Iterable[T], workers: int, fresh_process: bool) -> Iterator[tuple[T, Result]]:
+    waiting, begun = deque(shards), Counter[T]()
     alive: set[_Worker] = set()
-    busy: dict[Connection, tuple[_Worker, Work]] = {}
+    busy: dict[Connection, tuple[_Worker, T]] = {}
     idle: list[_Worker] = []
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker, shard = idle.pop() if idle else _Worker(make, alone), waiting.popleft()
+                worker, shard = idle.pop() if idle else _Worker(make, fresh_process), waiting.popleft()
                 alive.add(worker)
                 begun[shard] += 1
                 busy[worker.connection] = worker, shard
@@ -140,14 +140,14 @@ def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone:
                 except (EOFError, OSError) as error:
                     alive.remove(worker)
                     code = worker.end()
-                    if begun[shard] == ATTEMPTS:
+                    if begun[shard] == MAX_ATTEMPTS:
                         raise ShardError(_given_up(shard, f"exit code {code}", "fewer workers need less")) from error
                     logger.warning("A worker died over shard %s (exit code %s); another one begins it.", shard, code)
                     waiting.appendleft(shard)
                     continue
                 if isinstance(answer, _Failure):
                     raise answer.error from RuntimeError(f"in a worker process:\n{answer.trace}")
-                if alone:
+                if fresh_process:
                     alive.remove(worker)
                     worker.end()
                 else:
@@ -159,11 +159,11 @@ def _on_processes(make: Make[Work], shards: Iterable[Work], workers: int, alone:
 
 
 class _Worker:
-    """A process that makes one shard after the other."""
+    """A process that does one task after the other."""
 
-    def __init__(self, make: Make[Any], alone: bool):
+    def __init__(self, make: Make[Any], fresh_process: bool):
         # a fork of a process in which torch has threads can hang; one in which modules were imported only cannot
-        clean = alone and "forkserver" in multiprocessing.get_all_start_methods()
+        clean = fresh_process and "forkserver" in multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if clean else "spawn")
         if clean:
             # an optimiser's first step imports torch._dynamo, which takes longer than all of a short shard
@@ -174,7 +174,7 @@ class _Worker:
         theirs.close()  # then the worker's death ends the connection
 
     def end(self) -> int | None:
-        """Kills it, whatever it is doing; its exit code."""
+        """Kills the process, whatever it is doing, and returns its exit code."""
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -190,7 +190,7 @@ class _Failure:
 
 
 def _work(make: Make[Any], connection: Connection) -> None:
-    """What a worker process runs."""
+    """Runs in a worker process: does the tasks that arrive on ``connection`` and sends the results back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which ends its workers
     threading.Thread(target=_end_with_driver, daemon=True).start()
     torch.set_num_threads(1)
@@ -206,14 +206,14 @@ def _work(make: Make[Any], connection: Connection) -> None:
 
 
 def _end_with_driver() -> None:
-    """Ends this process in the middle of a shard where the driver was killed, since nobody would take the result."""
+    """Ends this process when the driver is killed, since nobody would take the result."""
     driver = multiprocessing.parent_process()
     assert driver is not None
     wait([driver.sentinel])
     os._exit(1)
 
 
-def _on_ray(make: Make[Work], shards: Iterable[Work], address: str, alone: bool) -> Iterator[tuple[Work, Result]]:
+def _on_ray(make: Make[T], shards: Iterable[T], address: str, fresh_process: bool) -> Iterator[tuple[T, Result]]:
     import ray  # an optional package
     from ray.exceptions import RayError, RayTaskError
 
@@ -227,7 +227,7 @@ def _on_ray(make: Make[Work], shards: Iterable[Work], address: str, alone: bool)
             ) from error
     try:
         shipped = ray.put(make)
-        remote: Any = ray.remote(num_cpus=1, max_retries=ATTEMPTS - 1, max_calls=int(alone))(_make_on_ray)
+        remote: Any = ray.remote(num_cpus=1, max_retries=MAX_ATTEMPTS - 1, max_calls=int(fresh_process))(_make_on_ray)
         running = {remote.remote(shipped, shipped.hex(), shard): shard for shard in shards}
         while running:
             (finished,), _ = ray.wait(list(running), num_returns=1)
@@ -251,11 +251,11 @@ def _on_ray(make: Make[Work], shards: Iterable[Work], address: str, alone: bool)
 
 
 _held: dict[str, Any] = {}
-"""On a worker of Ray: what makes shards, kept from one task to the next, by the name of its run."""
+"""The ``make`` of the present run by the run's name, kept from one task to the next on a worker of Ray."""
 
 
-def _make_on_ray(make: Make[Work], run: str, shard: Work) -> Result:
-    """The task: Ray runs it again itself where its worker dies."""
+def _make_on_ray(make: Make[T], run: str, shard: T) -> Result:
+    """Does a task on a worker of Ray, which runs it again itself where the worker dies."""
     if run not in _held:
         _held.clear()
         _held[run] = make
@@ -263,8 +263,9 @@ def _make_on_ray(make: Make[Work], run: str, shard: Work) -> Result:
     return _held[run](shard)
 
 
-def _given_up(shard: Piece, how: str, remedy: str) -> str:
+def _given_up(shard: Task, how: str, remedy: str) -> str:
+    """Returns the message for a task whose processes died too often."""
     return (
-        f"shard {shard} ({shard.size}) was begun {ATTEMPTS} times and each time its "
+        f"shard {shard} ({shard.size}) was begun {MAX_ATTEMPTS} times and each time its "
         f"process died ({how}); if memory ran out, {remedy}. The next call goes on behind the finished shards."
     )

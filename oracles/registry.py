@@ -1,145 +1,186 @@
-"""The policies by name."""
+"""The policies by name, to which other packages add theirs."""
 
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.judge import Judge, rows_for_network
+from glimpse_env.registry import Registry
+from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
-from oracles.baselines import ClairvoyantPolicy, FixedPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
-from oracles.boed.completion import CompletionConfig
+from oracles.baselines import (
+    ClairvoyantPolicy,
+    FixedPolicy,
+    HandCraftedPolicy,
+    RandomPolicy,
+    best_fixed,
+    centre_out,
+    fitted_images,
+)
 from oracles.boed.criteria import Horizon
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.training.scorer import ensure_oracle
 
-POLICIES = (
-    "random",
-    "centre",
-    "saliency",
-    "fixed",
-    "hgs",
-    "boed-paper",
-    "boed",
-    "amortised",
-    "lookahead",
-    "oracle",
-    "clairvoyant",
-)
-"""All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as
-:func:`default_oracle_config` and :data:`PAPER_CONFIG` have it, ``amortised`` and ``lookahead`` :class:`AmortisedOracle`
-with the horizons of :data:`HORIZONS`; ``oracle`` is what :func:`default_oracle` names."""
-
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
-"""Of the amortised oracles."""
-
-_DEFAULT_ORACLES = {"birds": "lookahead", "digits": "lookahead", "mnist": "lookahead"}
-"""Data sets on whose validation images another one than ``boed`` does best."""
+"""Horizons of the amortised oracles, by the policies' names."""
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
-"""Those that a run of scripts/train_agent.py sets its agent beside."""
+"""Policies that a run of scripts/train_agent.py sets its agent beside."""
 
-PEEKING = ("saliency", "hgs", "clairvoyant")
-"""Those that may see more of an image than glimpses and locations: ``saliency`` all its pixels, ``hgs`` its part
-annotations, ``clairvoyant`` its pixels and its label."""
 
-PAPER_CONFIG = OracleConfig(
-    criterion="entropy",
-    completion=CompletionConfig(
-        match="pixels", effective_samples=25.0, label_weight=0.0, samples=100, short_list=500, coarse=64
-    ),
+class PolicyFactory(Protocol):
+    """Makes a policy for images of a data set; the arguments are those of :func:`make_policy`."""
+
+    def __call__(
+        self,
+        source: DataSource,
+        judge: Judge,
+        *,
+        network: int | None = None,
+        seed: int = 0,
+        config: OracleConfig | None = None,
+    ) -> GlimpsePolicy: ...
+
+
+@dataclass(frozen=True)
+class PolicyEntry:
+    """What a policy's name stands for."""
+
+    factory: PolicyFactory
+    peeks: bool = False
+    """Whether it may see more of an image than glimpses and locations."""
+    seeded: bool = True
+    """Whether its choices may depend on the seed: such a policy is made anew for every part of the demonstrations."""
+    unavailable: Callable[[DataSource], str | None] = lambda source: None
+    """Says in a sentence what keeps it from images of a data set; None where nothing does."""
+    settings: Callable[[DataSource, Judge, OracleConfig | None], dict[str, Any] | None] = lambda *_: None
+    """What its choices depend on beside data set, judge and seed, as JSON values; see :func:`policy_settings`."""
+
+
+def _random(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> GlimpsePolicy:
+    return RandomPolicy(judge.grid, seed)
+
+
+def _centre(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return FixedPolicy(judge.grid, centre_out(judge.grid, source.geometry.num_glimpses))
+
+
+def _saliency(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return SaliencyPolicy(judge.grid, source.geometry.num_glimpses)
+
+
+def _fixed(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return FixedPolicy(judge.grid, best_fixed(source.load("train"), judge, source.geometry.num_glimpses))
+
+
+def _fixed_settings(source: DataSource, judge: Judge, _: OracleConfig | None) -> dict[str, Any] | None:
+    images = len(fitted_images(source.load("train"), judge))
+    return None if images == source.size("train") else {"random_part": images}
+
+
+def _hand_crafted(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> GlimpsePolicy:
+    return HandCraftedPolicy(judge.grid, source.geometry.num_glimpses, seed)
+
+
+def _boed(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: OracleConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    return BOEDOracle(source.load("train"), judge, config or preset_of(source).boed, network=network)
+
+
+def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
+    """Returns the configuration, and whether banks hold a random part of the images: once it was their first part."""
+    folds, size = source.load("train").folds, config.completion.bank_size
+    is_part = any(len(rows_for_network(k, folds)) > size for k in range(len(judge.networks)))
+    return {**asdict(config), **({"random_part": size} if is_part else {})}
+
+
+def _boed_paper(source: DataSource, judge: Judge, *, network: int | None = None, **_: Any) -> GlimpsePolicy:
+    return BOEDOracle(source.load("train"), judge, preset_of(source).paper, network=network)
+
+
+def _amortised(horizon: Horizon) -> PolicyEntry:
+    def make(source: DataSource, judge: Judge, *, network: int | None = None, **_: Any) -> GlimpsePolicy:
+        return ensure_oracle(source, judge, horizon, network=network)
+
+    return PolicyEntry(
+        make,
+        seeded=False,
+        settings=lambda source, judge, _: {"weights": find_oracle(source, judge, horizon).identity},
+    )
+
+
+def _oracle(source: DataSource, judge: Judge, *, config: OracleConfig | None = None, **further: Any) -> GlimpsePolicy:
+    return make_policy(resolved("oracle", source, config), source, judge, config=config, **further)
+
+
+def _clairvoyant(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return ClairvoyantPolicy(judge, source.geometry.num_glimpses)
+
+
+POLICIES: Registry[PolicyEntry] = Registry(
+    "policy",
+    {
+        "random": PolicyEntry(_random),
+        "centre": PolicyEntry(_centre, seeded=False),
+        "saliency": PolicyEntry(
+            _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
+        ),
+        "fixed": PolicyEntry(_fixed, seeded=False, settings=_fixed_settings),
+        "hgs": PolicyEntry(
+            _hand_crafted,
+            peeks=True,
+            unavailable=lambda source: (
+                None
+                if source.part_names
+                else f"data set {source.name!r} has no parts: hand-crafted glimpses need them."
+            ),
+        ),
+        "boed-paper": PolicyEntry(
+            _boed_paper,
+            seeded=False,
+            settings=lambda source, judge, _: _boed_settings(source, judge, preset_of(source).paper),
+        ),
+        "boed": PolicyEntry(
+            _boed,
+            seeded=False,
+            settings=lambda source, judge, config: _boed_settings(source, judge, config or preset_of(source).boed),
+        ),
+        **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
+        "oracle": PolicyEntry(_oracle, seeded=False),
+        "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
+    },
 )
-"""Harvey et al.: the posterior's expected entropy over 100 of the 500 nearest images by their pixels. The effective
-sample size and the bank, training images in place of a GAN's, are this project's."""
+"""All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
+it, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in :data:`HORIZONS`; ``oracle`` is the policy
+that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its part annotations, ``clairvoyant`` its
+pixels and its label."""
 
 
-FINE_GRID = 1000
-"""Locations above which a grid is fine: the embeddings of an image at all of them are many."""
-FINE_BANK = 2000
-"""Images in a bank on a fine grid, 0.6 GB at 2500 locations."""
-
-
-def has_fine_grid(source: DataSource) -> bool:
-    """Whether a data set has so many locations that judges are narrow and banks small by default."""
-    return len(source.geometry.grid) > FINE_GRID
-
-
-def default_oracle_config(source: DataSource) -> OracleConfig:
-    """The configuration for a data set: glimpses compared as the judge embeds them, completions weighted by their
-    labels' posterior as well. A cluttered digit may lie anywhere: all the images there are, and the completions' labels
-    in place of the judge's entropy. Of photographs there are few, and none shows what was seen: many completions,
-    weighted by their match alone and looked at themselves where the history looked, and their labels, for the judge is
-    often sure and wrong. On a fine grid the bank is small. scripts/tune_oracle.py compares configurations on validation
-    images."""
-    completion = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
-    if has_fine_grid(source):
-        completion = replace(completion, bank_size=FINE_BANK)
-    if source.name in ("cub", "cub-full", "folder", "celeba-hq"):
-        wide = replace(completion, effective_samples=100.0, samples=100, label_weight=0.0)
-        return OracleConfig("log_loss", wide, history="completion")
-    if source.name == "mnist":
-        return OracleConfig("log_loss", replace(completion, bank_size=30_000, label_weight=0.5))
-    return OracleConfig(completion=completion)
-
-
-def default_oracle(source: DataSource) -> str:
-    """The policy that ``oracle`` is another name of: the best on a data set's validation images. On a fine grid no
-    other than ``boed`` was tried."""
-    return "boed" if has_fine_grid(source) else _DEFAULT_ORACLES.get(source.name, "boed")
-
-
-def horizon_of(name: str, source: DataSource, config: OracleConfig | None = None) -> Horizon | None:
-    """How far the policy called ``name`` looks ahead, where it is an amortised oracle; else None."""
-    return HORIZONS.get(_resolved(name, source, config))
-
-
-def policy_settings(
-    name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None
-) -> dict[str, Any] | None:
-    """What the choices of the policy called ``name`` depend on beside data set, judge and seed, as JSON values.
+def register_policy(
+    name: str,
+    factory: PolicyFactory,
+    peeks: bool = False,
+    *,
+    seeded: bool = True,
+    unavailable: Callable[[DataSource], str | None] = lambda source: None,
+    settings: Callable[[DataSource, Judge, OracleConfig | None], dict[str, Any] | None] = lambda *_: None,
+) -> None:
+    """Adds a policy, which :func:`make_policy`, demonstrations and comparisons then take.
 
     Args:
-        name, source, judge, config: see :func:`make_policy`.
+        name: a word. Other processes, as workers that make demonstrations, know it as ``"module:name"`` where importing
+            ``module`` adds it.
+        factory, peeks, seeded, unavailable, settings: see :class:`PolicyEntry`.
 
-    Returns:
-        None for a policy that is no oracle.
+    Raises:
+        ConfigurationError: if the name is taken.
     """
-    name = _resolved(name, source, config)
-    if name in HORIZONS:
-        return {"policy": name, "weights": ensure_oracle(source, judge, HORIZONS[name]).identity}
-    if name not in ("boed", "boed-paper"):
-        return None
-    return {"policy": name, **asdict(_config(name, source, config))}
-
-
-def _resolved(name: str, source: DataSource, config: OracleConfig | None = None) -> str:
-    """``name``, that of the default oracle in its place; a configuration asks for BOED."""
-    if name != "oracle":
-        return name
-    return default_oracle(source) if config is None else "boed"
-
-
-def paper_config(source: DataSource) -> OracleConfig:
-    """:data:`PAPER_CONFIG`, its bank small on a fine grid."""
-    if not has_fine_grid(source):
-        return PAPER_CONFIG
-    return replace(PAPER_CONFIG, completion=replace(PAPER_CONFIG.completion, bank_size=FINE_BANK))
-
-
-def _config(name: str, source: DataSource, config: OracleConfig | None) -> OracleConfig:
-    return paper_config(source) if name == "boed-paper" else config or default_oracle_config(source)
-
-
-def why_not(name: str, source: DataSource) -> str | None:
-    """What keeps the policy called ``name`` from images of a data set, as a sentence; None where nothing does."""
-    if name not in POLICIES:
-        return f"policy {name!r} must be one of {', '.join(POLICIES)}."
-    if name == "hgs" and not source.part_names:
-        return f"data set {source.name!r} has no parts: hand-crafted glimpses need them."
-    if name == "saliency" and not saliency_installed():
-        return MISSING
-    return None
+    POLICIES.add(name, PolicyEntry(factory, peeks, seeded, unavailable, settings))
 
 
 def make_policy(
@@ -151,10 +192,10 @@ def make_policy(
     seed: int = 0,
     config: OracleConfig | None = None,
 ) -> GlimpsePolicy:
-    """The policy called ``name`` for images of a data set.
+    """Returns the policy called ``name`` for images of a data set; an amortised oracle that is missing is trained.
 
     Args:
-        name: one of :data:`POLICIES`.
+        name: one of :data:`POLICIES`; ``"module:name"`` imports the module first.
         source: the data set.
         judge: of that data set.
         network: the fold whose images the oracle is to look at; None for images no network was trained on.
@@ -162,25 +203,63 @@ def make_policy(
         config: of ``boed``, which ``oracle`` then is; None for the data set's default.
 
     Raises:
-        ConfigurationError: if there is no such policy, or :func:`why_not` tells what it lacks.
+        ConfigurationError: if there is no such policy, or :func:`unavailable_reason` says what it lacks.
     """
-    reason = why_not(name, source)
+    reason = unavailable_reason(name, source)
     if reason is not None:
         raise ConfigurationError(reason)
-    name = _resolved(name, source, config)
-    num_glimpses = source.geometry.num_glimpses
-    if name == "random":
-        return RandomPolicy(judge.grid, seed)
-    if name == "centre":
-        return FixedPolicy(judge.grid, centre_out(judge.grid, num_glimpses))
-    if name == "saliency":
-        return SaliencyPolicy(judge.grid, num_glimpses)
-    if name == "fixed":
-        return FixedPolicy(judge.grid, best_fixed(source.load("train"), judge, num_glimpses))
-    if name == "hgs":
-        return HandCraftedPolicy(judge.grid, num_glimpses, seed)
-    if name in ("boed", "boed-paper"):
-        return BOEDOracle(source.load("train"), judge, _config(name, source, config), network=network)
-    if name in HORIZONS:
-        return ensure_oracle(source, judge, HORIZONS[name], network=network)
-    return ClairvoyantPolicy(judge, num_glimpses)
+    return POLICIES[name].factory(source, judge, network=network, seed=seed, config=config)
+
+
+def unavailable_reason(name: str, source: DataSource) -> str | None:
+    """Returns what keeps the policy called ``name`` from images of a data set, as a sentence; None where nothing does.
+
+    Raises:
+        ConfigurationError: if there is no such policy.
+    """
+    return POLICIES[name].unavailable(source)
+
+
+def peeks(name: str) -> bool:
+    """Returns whether the policy called ``name`` may see more of an image than glimpses and locations; False where
+    there is no such policy."""
+    name = name.rpartition(":")[2]
+    return name in POLICIES and POLICIES[name].peeks
+
+
+def resolved(name: str, source: DataSource, config: OracleConfig | None = None) -> str:
+    """Returns ``name``, or the preset's policy where it is ``oracle``; a configuration asks for ``boed``."""
+    if name != "oracle":
+        return name
+    return preset_of(source).oracle if config is None else "boed"
+
+
+def horizon_of(name: str, source: DataSource, config: OracleConfig | None = None) -> Horizon | None:
+    """Returns how far the policy called ``name`` looks ahead, where it is an amortised oracle; else None."""
+    return HORIZONS.get(resolved(name, source, config))
+
+
+def ensure_policy(name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None) -> None:
+    """Trains the amortised oracle that the policy called ``name`` is, where there is none: tens of minutes."""
+    horizon = horizon_of(name, source, config)
+    if horizon is not None:
+        ensure_oracle(source, judge, horizon)
+
+
+def policy_settings(
+    name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None
+) -> dict[str, Any] | None:
+    """Returns what the choices of the policy called ``name`` depend on beside data set, judge and seed, as JSON values.
+
+    Args:
+        name, source, judge, config: see :func:`make_policy`.
+
+    Returns:
+        None where the choices depend on nothing else.
+
+    Raises:
+        OracleNotFoundError: if it is an amortised oracle that is not trained; :func:`ensure_policy` trains it.
+    """
+    name = resolved(name, source, config)
+    settings = POLICIES[name].settings(source, judge, config)
+    return None if settings is None else {"policy": name, **settings}

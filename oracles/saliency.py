@@ -15,7 +15,7 @@ MISSING = (
 
 
 def saliency_installed() -> bool:
-    """Whether there is an OpenCV with the saliency module, which not every build of it has."""
+    """Returns whether OpenCV is installed with its saliency module, which some builds lack."""
     try:
         import cv2
     except ImportError:
@@ -24,13 +24,13 @@ def saliency_installed() -> bool:
 
 
 def saliency_map(image: np.ndarray) -> np.ndarray:
-    """The spectral residual of an image (Hou and Zhang, CVPR 2007), as OpenCV computes it.
+    """Returns the spectral residual of an image (Hou and Zhang, CVPR 2007), as OpenCV computes it.
 
     Args:
         image: (H, W, C) uint8, C 1 or 3 (RGB).
 
     Returns:
-        (H, W) float32, not negative; only ratios mean anything.
+        (H, W) float32, not negative; only ratios are meaningful.
 
     Raises:
         ConfigurationError: if OpenCV or its saliency module is missing.
@@ -61,12 +61,12 @@ class SaliencyPolicy(PlannedPolicy):
         self.grid, self.num_glimpses = grid, num_glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The sequences (B, T), all planned at once, and the maps they were chosen by (B, T, L)."""
+        """Returns the sequences (B, T), planned whole, and the maps (B, T, L) that they are the minima of."""
         plans = [self.plan(saliency_map(np.asarray(dataset.images[index]))) for index in indices]
         return np.stack([sequence for sequence, _ in plans]), np.stack([maps for _, maps in plans])
 
     def plan(self, salient: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where to look in an image.
+        """Plans where to look in an image.
 
         Args:
             salient: (H, W), not negative.

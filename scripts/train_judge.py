@@ -27,11 +27,12 @@ def main(args: Args) -> None:
 
     from glimpse_env.files import write_json
     from glimpse_env.judge.judge import judge_path
-    from oracles.training.judge import plan_for, train_judge
+    from oracles.presets import preset_of
+    from oracles.training.judge import train_judge
 
     source = args.source()
     changes = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
-    plan = replace(plan_for(source), **changes)
+    plan = replace(preset_of(source).judge, **changes)
     command = cli.command_line("train_judge", args)
     judge = train_judge(source, plan, seed=args.seed, command=command)
     out = args.out or judge_path(source)

@@ -13,8 +13,8 @@ class Args(cli.DatasetFlags):
 
     horizon: Literal["next", "last"] = "next"
     """next: the criterion after the next glimpse, greedy; last: after the last one, looking ahead."""
-    criterion: Literal["entropy", "log_loss", "error"] | None = None
-    """Criterion whose expectation is learned; default the data set's own."""
+    criterion: str | None = None
+    """Criterion whose expectation is learned: entropy, log_loss, error or a registered one; default the data set's."""
     images: int | None = None
     """Number of images that each network sees, counted with repetition; default the data set's own."""
     val_images: int = 1000
@@ -31,19 +31,20 @@ class Args(cli.DatasetFlags):
 def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images, evaluate
     from oracles.amortised.oracle import oracle_path
+    from oracles.presets import preset_of
     from oracles.training.judge import ensure_judge
-    from oracles.training.scorer import criterion_for, plan_for, train_oracle
+    from oracles.training.scorer import train_oracle
 
     source = args.source()
     judge = ensure_judge(source)
-    plan = plan_for(source, args.horizon)
+    plan = preset_of(source).scorer(args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)
     oracle = train_oracle(
         source,
         judge,
         plan,
-        criterion=args.criterion or criterion_for(source),
+        criterion=args.criterion or preset_of(source).criterion,
         horizon=args.horizon,
         seed=args.seed,
         command=cli.command_line("train_oracle", args),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from oracles.training.scorer import PLANS, ScorerPlan
+from oracles.presets import PRESETS, Preset
+from oracles.training.plans import ScorerPlan
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 
@@ -28,9 +29,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GLIMPSE_CACHE", str(base / "shared-cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.delenv("GLIMPSE_DATA", raising=False)
-        patch.setitem(
-            PLANS, "toy", ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, relative=3, chunk=32)
-        )
+        quick = ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, relative=3, chunk=32)
+        patch.setitem(PRESETS, "toy", Preset(greedy=quick))
         yield
     torch.set_num_threads(threads)
 

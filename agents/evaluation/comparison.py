@@ -15,7 +15,7 @@ from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import manifest_of
-from oracles.registry import PEEKING, make_policy
+from oracles.registry import ensure_policy, make_policy, peeks
 
 
 def kept_evaluation(
@@ -41,6 +41,7 @@ def kept_evaluation(
     Raises:
         ArtifactError: if the file in the folder is damaged.
     """
+    ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, len(indices), config=config)
     key = digest(manifest, dataset.split, indices, BATCH)
     folder = cache_folder() / "evaluations" if folder is None else folder
@@ -101,7 +102,7 @@ def standing(differences: Mapping[str, Comparison]) -> dict[str, dict[str, list[
     standings: dict[str, dict[str, list[str]]] = {}
     for measure, better in (("success", 1), ("log_loss", -1)):
         places: dict[str, list[str]] = {"above": [], "beside": [], "below": []}
-        for name in (name for name in differences if name not in PEEKING):
+        for name in (name for name in differences if not peeks(name)):
             estimate: Estimate = getattr(differences[name], measure)
             if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
                 places["beside"].append(name)

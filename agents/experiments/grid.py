@@ -137,7 +137,7 @@ class GridRunner(ABC, Generic[C]):
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
         with _Bar(self, cells):
             for wave in self.waves(todo):
-                for _ in make_shards(self, wave, workers=workers, ray=ray, alone=self.fresh_process):
+                for _ in make_shards(self, wave, workers=workers, ray=ray, fresh_process=self.fresh_process):
                     pass
 
     def waves(self, cells: Sequence[C]) -> Iterator[list[C]]:

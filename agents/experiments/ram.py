@@ -30,7 +30,7 @@ from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from oracles.demonstrations import demonstrate
 from oracles.training.judge import ensure_judge
-from oracles.training.posterior import one_cycle
+from oracles.training.loop import one_cycle
 
 TOLERANCE = 0.01
 """Distance from the best validation at which a run counts as converged: of accuracy, or nats of cross-entropy."""

@@ -66,7 +66,7 @@ class Sequences:
         Raises:
             ConfigurationError: if the data set has no parts.
         """
-        return cls(indices, HandCraftedPolicy(grid, num_glimpses, seed).start(dataset, indices))
+        return cls(indices, HandCraftedPolicy(grid, num_glimpses, seed).start(dataset, indices)[0])
 
     @classmethod
     def recorded(cls, model: Any, dataset: GlimpseDataset, indices: np.ndarray) -> "Sequences":

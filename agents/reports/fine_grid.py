@@ -14,8 +14,10 @@ from agents.reports.tables import markdown_table, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.judge.judge import Judge
 from oracles.boed.oracle import BOEDOracle
-from oracles.registry import default_oracle_config, make_policy
-from oracles.training.posterior import JudgePlan, NetworkTrainer
+from oracles.presets import preset_of
+from oracles.registry import make_policy
+from oracles.training.plans import JudgePlan
+from oracles.training.posterior import NetworkTrainer
 
 
 def training_cost(source: DataSource, plan: JudgePlan, seed: int) -> dict[str, float]:
@@ -53,7 +55,7 @@ def policy_cost(name: str, source: DataSource, judge: Judge, images: int, seed: 
     val = source.load("val")
     with Memory() as preparing:
         start = time.perf_counter()
-        policy = make_policy(name, source, judge, seed=seed, config=default_oracle_config(source))
+        policy = make_policy(name, source, judge, seed=seed, config=preset_of(source).boed)
         tables = 0
         if isinstance(policy, BOEDOracle):
             policy.first_map()

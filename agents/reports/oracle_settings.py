@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, get_args
+from typing import Any
 
 from agents.evaluation.comparison import difference
 from agents.evaluation.evaluate import BATCH, Evaluation
 from agents.evaluation.statistics import mean_of
 from agents.reports.policies import means_of
 from agents.reports.tables import format_estimate, markdown_table, percent
-from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.versions import versions
-from oracles.boed.criteria import Criterion
 from oracles.boed.oracle import OracleConfig
-from oracles.registry import default_oracle_config, paper_config
+from oracles.presets import preset_of
 
 DEFAULT, PAPER = "default", "the paper's form"
 
@@ -35,12 +33,10 @@ def configurations(
     Raises:
         ConfigurationError: if a value is out of range.
     """
-    base = default_oracle_config(source)
+    base = preset_of(source).boed
     configs = {DEFAULT: base}
     for field, values in settings.items():
         for value in values:
-            if field == "criterion":  # which the configuration does not check
-                one_of(field, value, get_args(Criterion))
             configs[f"{field}: {value}"] = replace(base, **{field: value})
     for field, values in completions.items():
         for value in values if field != "mirrored" or source.mirror_symmetric else ():
@@ -48,7 +44,7 @@ def configurations(
             completion = replace(base.completion, **{field: value})
             configs[f"{field.replace('_', ' ')}: {text}"] = replace(base, completion=completion)
     kept = {name: config for name, config in configs.items() if name == DEFAULT or config != base}
-    return kept | {PAPER: paper_config(source)}
+    return kept | {PAPER: preset_of(source).paper}
 
 
 def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) -> str:
@@ -63,7 +59,7 @@ def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) ->
         less = difference(one, base)
         rows.append(
             [
-                _description(default_oracle_config(source)) if name == DEFAULT else name,
+                _description(preset_of(source).boed) if name == DEFAULT else name,
                 f"**{success}**" if one.success_rate == most else success,
                 "" if name == DEFAULT else format_estimate(less.success, 1, scale=100, signed=True),
                 f"**{loss}**" if one.log_loss[-1] == least else loss,

@@ -16,7 +16,8 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.versions import versions
-from oracles.registry import PEEKING, POLICIES, default_oracle, policy_settings, why_not
+from oracles.presets import preset_of
+from oracles.registry import POLICIES, peeks, policy_settings, unavailable_reason
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,9 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
     """
     names = []
     for name in POLICIES if wanted is None else wanted:
-        reason = why_not(name, source)
+        reason = unavailable_reason(name, source)
         if reason is None:
-            names.append(default_oracle(source) if name == "oracle" else name)
+            names.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))
         elif wanted is not None:
             raise ConfigurationError(reason)
         else:
@@ -62,7 +63,7 @@ class PolicyComparison:
     @property
     def oracle(self) -> str:
         """Name of the data set's default oracle."""
-        return default_oracle(self.source)
+        return preset_of(self.source).oracle
 
     @cached_property
     def log_loss(self) -> dict[str, Estimate]:
@@ -130,7 +131,7 @@ class PolicyComparison:
             closed = self.closed.get(name)
             policies[name] = {
                 "title": TITLES.get(name, name),
-                "peeks": name in PEEKING,
+                "peeks": peeks(name),
                 "settings": policy_settings(name, self.source, self.judge),
                 **means_of(one),
                 "final_log_loss": self.log_loss[name].to_json(),
@@ -159,7 +160,7 @@ class PolicyComparison:
         title = TITLES.get(name, name)
         if name == self.oracle:
             return f"**{title}** (default oracle)"
-        return f"{title} †" if name in PEEKING else title
+        return f"{title} †" if peeks(name) else title
 
     def _verdict(self) -> str:
         """Returns a sentence on where the oracle stands among the policies that do not peek."""

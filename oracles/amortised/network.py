@@ -1,4 +1,4 @@
-"""The network of an amortised oracle: it reads a criterion's expectation at every location off the glimpses seen."""
+"""The network of an amortised oracle: it predicts the expected criterion at every location from the glimpses seen."""
 
 import math
 from dataclasses import replace
@@ -9,22 +9,22 @@ from torch.nn import functional as F
 
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
-HIDDEN = 256
+HEAD_WIDTH = 256
 """Width of the head's hidden layers."""
-LOCAL = 64
-"""Width of the hidden layers that every location shares."""
+LOCAL_WIDTH = 64
+"""Width of the hidden layers that all locations share."""
 
 
 class LocationScorer(GlimpsePosterior):
     """scores(l) = gain_t (base_t(l) + head(s)(l) + local(sum_i c(y_i) k(l - l_i), s, t, l)), for each grid location l,
     with s = sum_i phi(y_i, l_i).
 
-    Its convolutions are those of one of the judge's networks and stay so; the rest of phi starts as that network's and
-    is trained for the scores: what tells *where to look* is more than what tells the class.
+    Its convolutions are those of one of the judge's networks and stay so. The rest of phi starts as that network's and
+    is trained for the scores, since where to look depends on more than the class does.
 
-    The last term is there with ``relative`` channels only. It knows what a shift is: where the object may lie anywhere,
-    what a glimpse says of a place depends on how far off the place is. k is a large kernel a channel, c(y) how strongly
-    a glimpse speaks in it, and ``local`` a network that reads all channels at a location, the same for each location.
+    The last term exists with ``relative`` channels only, and makes scores equivariant to shifts: where the object may
+    lie anywhere, what a glimpse says about a place depends on the offset between them. k is a large kernel per channel,
+    c(y) the glimpse's coefficient in it, and ``local`` a network of all channels at a location, shared by locations.
     """
 
     def __init__(self, config: PosteriorConfig, num_glimpses: int, relative: int = 0):
@@ -52,11 +52,13 @@ class LocationScorer(GlimpsePosterior):
                 nn.Linear(self.feature_width, 2 * relative), nn.ReLU(), nn.Linear(2 * relative, relative)
             )
             self.kernels = nn.Parameter(0.2 * torch.randn(2 * side - 1, 2 * side - 1, relative))
-            self.context = nn.Linear(config.embedding, LOCAL)
-            self.places = nn.Parameter(torch.zeros(num_glimpses, config.num_classes, LOCAL))
-            self.local = nn.Linear(relative, LOCAL)
-            last = nn.Linear(LOCAL, 1)
-            self.local_head = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(LOCAL, LOCAL), nn.ReLU(inplace=True), last)
+            self.context = nn.Linear(config.embedding, LOCAL_WIDTH)
+            self.places = nn.Parameter(torch.zeros(num_glimpses, config.num_classes, LOCAL_WIDTH))
+            self.local = nn.Linear(relative, LOCAL_WIDTH)
+            last = nn.Linear(LOCAL_WIDTH, 1)
+            self.local_head = nn.Sequential(
+                nn.ReLU(inplace=True), nn.Linear(LOCAL_WIDTH, LOCAL_WIDTH), nn.ReLU(inplace=True), last
+            )
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
@@ -64,8 +66,15 @@ class LocationScorer(GlimpsePosterior):
     def like(
         cls, judged: GlimpsePosterior, num_locations: int, num_glimpses: int, relative: int = 0
     ) -> "LocationScorer":
-        """One whose phi is that of a judge's network."""
-        config = replace(judged.config, num_classes=num_locations, num_parts=0, hidden=HIDDEN)
+        """Returns a scorer whose phi is that of a judge's network.
+
+        Args:
+            judged: the network.
+            num_locations: L.
+            num_glimpses: T.
+            relative: see :class:`LocationScorer`.
+        """
+        config = replace(judged.config, num_classes=num_locations, num_parts=0, hidden=HEAD_WIDTH)
         scorer = cls(config, num_glimpses, relative)
         skipped = ("head.", "part_head.")
         shared = {name: value for name, value in judged.state_dict().items() if not name.startswith(skipped)}
@@ -74,27 +83,31 @@ class LocationScorer(GlimpsePosterior):
 
     @property
     def state_width(self) -> int:
-        """S = D + L E, numbers that stand for a history; E is ``relative``."""
+        """S = D + L E, the width of a history's state; E is ``relative``."""
         return self.config.embedding + self.config.num_classes * self.relative
 
-    def words(self, features: Tensor, locations: Tensor) -> Tensor:
-        """What each glimpse says, wherever it is put: features (..., F) of glimpses at normalised ``locations``
-        (..., 2) to (phi, c), (..., D + E)."""
+    def glimpse_features(self, features: Tensor, locations: Tensor) -> Tensor:
+        """Returns (phi, c), (..., D + E), of glimpses with features (..., F) at normalised ``locations`` (..., 2)."""
         phi = self.embed(features, locations)
         return torch.cat([phi, self.coefficients(features)], dim=-1) if self.relative else phi
 
-    def summands(self, words: Tensor, index: Tensor, kernels: Tensor | None = None) -> Tensor:
-        """(phi, c k(. - l_i)): ``words`` (..., D + E) of glimpses at grid locations ``index`` (...,) int64 to what they
-        add to the state, (..., S). ``kernels`` is what :meth:`kernels_from` gives, for who has it already."""
+    def state_contribution(self, encoded: Tensor, index: Tensor, kernels: Tensor | None = None) -> Tensor:
+        """Returns (phi, c k(. - l_i)), (..., S): what glimpses add to the state of a history.
+
+        Args:
+            encoded: (..., D + E), see :meth:`glimpse_features`.
+            index: (...,) int64, the glimpses' grid locations.
+            kernels: what :meth:`kernels_from` returns, where it is at hand; None computes it.
+        """
         if not self.relative:
-            return words
-        phi, coefficients = words.split([self.config.embedding, self.relative], dim=-1)
+            return encoded
+        phi, coefficients = encoded.split([self.config.embedding, self.relative], dim=-1)
         kernels = self._all_kernels() if kernels is None else kernels
         maps = F.embedding(index, kernels).unflatten(-1, (-1, self.relative)) * coefficients[..., None, :]
         return torch.cat([phi, maps.flatten(-2)], dim=-1)
 
     def kernels_from(self) -> Tensor | None:
-        """(L, L E): k(l - l_i) for each l_i and then each l; None without ``relative`` channels."""
+        """Returns k(l - l_i) for each l_i and then each l, (L, L E); None without ``relative`` channels."""
         return self._all_kernels() if self.relative else None
 
     def _all_kernels(self) -> Tensor:
@@ -102,17 +115,17 @@ class LocationScorer(GlimpsePosterior):
         return self._kernels(every[:, None], every).flatten(1)
 
     def _kernels(self, index: Tensor, at: Tensor) -> Tensor:
-        """k(l - l_i), (..., E), for l_i of ``index`` and l of ``at``, int64 of shapes that broadcast to (...)."""
+        """Returns k(l - l_i), (..., E), for l_i in ``index`` and l in ``at``, int64, which broadcast to (...)."""
         side, width = math.isqrt(self.config.num_classes), len(self.kernels)
         down, right = at // side - index // side + side - 1, at % side - index % side + side - 1
         # embedding: indexing, but with a backward pass that is much faster
         return F.embedding(down * width + right, self.kernels.flatten(0, 1))
 
     def scores(self, summed: Tensor, counts: Tensor | int) -> Tensor:
-        """The criterion expected at every location.
+        """Returns the criterion expected at every location.
 
         Args:
-            summed: (..., S) sums of :meth:`summands`.
+            summed: (..., S) sums of :meth:`state_contribution`.
             counts: t, the number of glimpses summed; an int or (...,) int64.
 
         Returns:
@@ -125,11 +138,11 @@ class LocationScorer(GlimpsePosterior):
             scores = scores + self._local(phi, maps.unflatten(-1, (-1, self.relative)), self.places[counts])
         return self._scaled(scores, counts)
 
-    def scores_at(self, words: Tensor, index: Tensor, at: Tensor) -> Tensor:
-        """Of :meth:`scores` those at some locations, without the maps of the others: for training.
+    def scores_at(self, encoded: Tensor, index: Tensor, at: Tensor) -> Tensor:
+        """Returns :meth:`scores` at some locations, without computing the others: for training.
 
         Args:
-            words: (..., t, D + E) of the glimpses, see :meth:`words`.
+            encoded: (..., t, D + E) of the glimpses, see :meth:`glimpse_features`.
             index: (..., t) int64, their grid locations.
             at: (..., n) int64 grid locations.
 
@@ -137,7 +150,7 @@ class LocationScorer(GlimpsePosterior):
             (..., n) float32.
         """
         count = index.shape[-1]
-        phi, coefficients = words.split([self.config.embedding, words.shape[-1] - self.config.embedding], dim=-1)
+        phi, coefficients = encoded.split([self.config.embedding, encoded.shape[-1] - self.config.embedding], dim=-1)
         summed = phi.sum(-2)
         scores = (self.base[count] + self.head(summed)).gather(-1, at)
         if self.relative:
@@ -147,9 +160,14 @@ class LocationScorer(GlimpsePosterior):
         return self._scaled(scores, count)
 
     def _local(self, phi: Tensor, maps: Tensor, places: Tensor) -> Tensor:
-        """What ``local`` makes (..., n) of sums ``phi`` (..., D) and of the maps (..., n, E) and the share of the
-        places themselves (..., n, H) at n locations."""
-        # in place, and the bias where it is small: these arrays are what takes the time
+        """Returns the term ``local`` (..., n) at n locations.
+
+        Args:
+            phi: (..., D), sums.
+            maps: (..., n, E), sum_i c k.
+            places: (..., n, H), learnt for each location and step.
+        """
+        # in place, and the bias added where the array is small: these arrays take most of the time
         context = self.context(torch.relu(phi)) + self.local.bias
         hidden = F.linear(maps, self.local.weight).add_(places).add_(context[..., None, :])
         return self.local_head(hidden).squeeze(-1)

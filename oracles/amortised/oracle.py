@@ -1,75 +1,82 @@
 """Amortised oracles: networks that score every location at once, without a bank of images."""
 
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ArtifactError, ConfigurationError, OracleNotFoundError
-from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge.judge import Judge, card_content, command_for
+from glimpse_env.errors import ConfigurationError, OracleNotFoundError
+from glimpse_env.judge.artifacts import ArtifactKind, identity_of
+from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.posterior import PosteriorConfig
 from glimpse_env.sensing.geometry import Geometry
-from glimpse_env.sensing.observations import Histories, unpack_history
+from glimpse_env.sensing.observations import Histories
 from oracles.amortised.network import LocationScorer
-from oracles.base import GlimpsePolicy, Observations, actions_for
-from oracles.boed.criteria import Criterion, Horizon, map_title
+from oracles.base import GlimpsePolicy, check_room, masked_argmin
+from oracles.boed.criteria import Horizon, map_title
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class OracleCard:
-    """What an amortised oracle was made from and how well it does; kept as JSON beside the weights."""
+    """What an amortised oracle was made from; kept as JSON beside the weights."""
 
     dataset: str
+    """Name of the data set."""
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the data set."""
     judge: str
-    """Identity of the judge whose criterion it expects."""
+    """Identity of the judge that gives the criterion."""
     horizon: Horizon
-    criterion: Criterion
+    """Glimpse after which the criterion counts."""
+    criterion: str
+    """What the scores expect, one of :data:`oracles.boed.criteria.CRITERIA`."""
     config: PosteriorConfig
-    """Of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
+    """Shape of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
     image_size: int
     """Side of the images in pixels."""
     scales: int
+    """Concentric windows of a glimpse."""
     num_glimpses: int
     """T."""
     num_networks: int
     """K: network k never saw the images of fold k."""
     seed: int
+    """Seed of training."""
     plan: dict[str, Any]
-    """How it was trained."""
+    """Fields of the :class:`oracles.training.plans.ScorerPlan` it was trained by."""
     command: str
-    """What makes it again."""
+    """Command line that makes it again."""
     relative: int = 0
     """Channels of the networks' maps over relative offsets."""
     format: int = FORMAT
 
 
+ORACLES = ArtifactKind(
+    "amortised oracle", OracleCard, FORMAT, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
+)
+
+
 @dataclass
 class AmortisedState:
-    """What the oracle keeps of B running episodes, so that no glimpse is encoded twice."""
+    """State of B running episodes, so that no glimpse is encoded twice."""
 
     counts: np.ndarray
-    """(B,) int64: glimpses taken in so far."""
+    """(B,) int64, glimpses in the state."""
     summed: list[Tensor]
-    """Per network: (B, S) sum of what the glimpses say."""
+    """(B, S) per network, sums of the glimpses' contributions."""
 
 
 class AmortisedOracle(GlimpsePolicy):
     """l_t = argmin_l scores(l) among the locations not yet seen.
 
-    With ``network=k`` it asks that network alone, which never saw the images of fold k; without, the scores are the
-    mean over the networks: for images of other splits.
+    With ``network=k`` it uses that network alone, which never saw the images of fold k. Without, the scores are the
+    mean over the networks, for images of other splits.
     """
 
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
@@ -80,59 +87,50 @@ class AmortisedOracle(GlimpsePolicy):
         )
         self.grid = self.geometry.grid
         self.network = network
-        self._kernels = [scorer.kernels_from() for scorer in self._asked]
+        self._kernels = [scorer.kernels_from() for scorer in self._used]
         self.map_title = map_title(card.criterion, card.horizon)
 
     @property
     def identity(self) -> str:
         """A fingerprint of the weights and the card."""
-        weights = [value.numpy() for scorer in self.networks for value in scorer.state_dict().values()]
-        return digest(asdict(self.card), *weights)
+        return identity_of(self.networks, self.card)
 
     def for_fold(self, network: int | None) -> "AmortisedOracle":
-        """The same oracle asking another of its networks."""
+        """Returns the same oracle with another of its networks, or all for None."""
         return AmortisedOracle(self.networks, self.card, network=network)
 
-    def predict(
-        self,
-        observation: Observations,
-        state: AmortisedState | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
+    def choose(
+        self, histories: Histories, state: AmortisedState | None, episode_start: np.ndarray | None
     ) -> tuple[np.ndarray, AmortisedState]:
-        """The locations of lowest score; ``deterministic=False`` changes nothing, the oracle does not sample."""
-        histories = unpack_history(observation, self.grid)
+        """Returns the locations of lowest score, see :meth:`GlimpsePolicy.choose`."""
+        check_room(histories.counts, self.card.num_glimpses)
         batch = len(histories.counts)
         if state is None:
             state = AmortisedState(
-                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._asked]
+                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._used]
             )
         elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
             rows = np.flatnonzero(episode_start)
             state.counts[rows] = 0
             for summed in state.summed:
                 summed[rows] = 0.0
-        self._take_in(histories, state)
+        self._add_new(histories, state)
         with torch.inference_mode():
-            counts = torch.from_numpy(np.minimum(state.counts, self.card.num_glimpses - 1))
-            scores = [s.scores(summed, counts) for s, summed in zip(self._asked, state.summed, strict=True)]
+            counts = torch.from_numpy(state.counts)
+            scores = [s.scores(summed, counts) for s, summed in zip(self._used, state.summed, strict=True)]
             self.last_maps = torch.stack(scores).mean(0).numpy()
-        masked = self.last_maps.copy()
-        for t in range(histories.corners.shape[1]):
-            rows = np.flatnonzero(histories.counts > t)
-            masked[rows, self.grid.nearest(histories.corners[rows, t])] = np.inf
-        return actions_for(masked.argmin(axis=1), observation), state
+        return masked_argmin(self.last_maps, histories, self.grid), state
 
     @property
-    def _asked(self) -> list[LocationScorer]:
+    def _used(self) -> list[LocationScorer]:
         return self.networks if self.network is None else [self.networks[self.network]]
 
     @torch.inference_mode()
-    def _take_in(self, histories: Histories, state: AmortisedState) -> None:
-        """Brings the state up to the glimpses of the observation."""
+    def _add_new(self, histories: Histories, state: AmortisedState) -> None:
+        """Adds the glimpses of the histories that are new to the state."""
         if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
             raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None to start afresh."
+                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
             )
         new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
         if new.any():
@@ -140,87 +138,48 @@ class AmortisedOracle(GlimpsePolicy):
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
             index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
             owner = torch.from_numpy(np.nonzero(new)[0])
-            for scorer, kernels, summed in zip(self._asked, self._kernels, state.summed, strict=True):
-                words = scorer.words(scorer.encode_glimpses(glimpses), places)
-                summed.index_add_(0, owner, scorer.summands(words, index, kernels))
+            for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
+                encoded = scorer.glimpse_features(scorer.encode_glimpses(glimpses), places)
+                summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
         state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:
         """Writes ``path`` (safetensors, half precision) and the card beside it as ``.json``."""
-        path = Path(path)
-        tensors = {
-            f"{k}.{name}": value.half().contiguous() if value.is_floating_point() else value.contiguous()
-            for k, scorer in enumerate(self.networks)
-            for name, value in scorer.state_dict().items()
-        }
-        with whole_file(path) as temporary:
-            save_file(tensors, temporary)
-        write_json(path.with_suffix(".json"), asdict(self.card))
+        ORACLES.save(path, self.networks, self.card, half=True)
 
     @classmethod
     def load(cls, path: str | Path, *, network: int | None = None) -> "AmortisedOracle":
-        """Reads what :meth:`save` wrote.
+        """Returns what :meth:`save` wrote, asking one ``network`` or all.
 
         Raises:
             OracleNotFoundError: if a file is missing.
             ArtifactError: if it is damaged or of another format.
         """
-        path = Path(path)
-        try:
-            card = load_card(path)
-            tensors = load_file(path)
-            networks = []
-            for k in range(card.num_networks):
-                scorer, prefix = LocationScorer(card.config, card.num_glimpses, card.relative), f"{k}."
-                scorer.load_state_dict(
-                    {
-                        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
-                        for name, value in tensors.items()
-                        if name.startswith(prefix)
-                    }
-                )
-                networks.append(scorer)
-        except FileNotFoundError as error:
-            raise OracleNotFoundError(
-                f"no amortised oracle at {path} ({error}); train one with scripts/train_oracle.py."
-            ) from error
-        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError) as error:
-            raise ArtifactError(f"the amortised oracle at {path} cannot be read ({error}); train it again.") from error
+        networks, card = ORACLES.load(path, lambda card: LocationScorer(card.config, card.num_glimpses, card.relative))
         return cls(networks, card, network=network)
 
 
-def load_card(path: Path) -> OracleCard:
-    """The card beside the weights at ``path``.
-
-    Raises:
-        ArtifactError: if it is damaged or of another format.
-    """
-    return OracleCard(**card_content(path, "oracle", FORMAT))
-
-
 def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
-    """Where the amortised oracle of a judge is kept in the cache."""
-    name = f"{source.name}-{judge.identity}-x{judge.card.scales}-{horizon}.safetensors"
-    return cache_folder() / "oracles" / name
+    """Returns where the amortised oracle of a judge is kept in the cache."""
+    return ORACLES.cached_path(f"{source.name}-{judge.identity}-x{judge.card.scales}-{horizon}")
 
 
 def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
-    """The command line that makes the amortised oracle of a judge."""
-    return command_for("train_oracle.py", source, "--horizon", horizon)
+    """Returns the command line that makes the amortised oracle of a judge."""
+    return ORACLES.command(source, "--horizon", horizon)
 
 
 def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
-    """The amortised oracle that fits a judge: from the cache, else the one shipped with the package.
+    """Returns the amortised oracle that fits a judge: from the cache, else the one shipped with the package.
 
     Raises:
         OracleNotFoundError: if there is none; the message says which command makes one.
     """
-    shipped = resources.files("oracles") / "weights" / f"{source.name}-x{judge.card.scales}-{horizon}.safetensors"
-    for path in (oracle_path(source, judge, horizon), Path(str(shipped))):
-        if path.is_file() and load_card(path).judge == judge.identity:
-            return AmortisedOracle.load(path, network=network)
-    command = oracle_command(source, judge, horizon)
+    identity, name = judge.identity, f"{source.name}-x{judge.card.scales}-{horizon}"
+    path = ORACLES.find(oracle_path(source, judge, horizon), name, lambda card: card.judge == identity)
+    if path is not None:
+        return AmortisedOracle.load(path, network=network)
     raise OracleNotFoundError(
-        f"no amortised oracle of horizon {horizon!r} fits the judge {judge.identity} of {source.name!r}; "
-        f"train one with `{command}`."
+        f"no amortised oracle of horizon {horizon!r} fits the judge {identity} of {source.name!r}; "
+        f"train one with `{oracle_command(source, judge, horizon)}`."
     )

@@ -23,6 +23,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.judge.tables import EmbeddingTable, fill_table
+from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
@@ -31,30 +32,34 @@ LARGE_BANK = 10_000
 """Entries up to which a bank is by default searched exactly."""
 COARSE_DIMENSIONS = 64
 """Principal components of the coarse search by default; docs/oracle_cost.md has its recall."""
-EXACT_CHUNK = 16_384
-"""Entries compared exactly at a time: their windows are held as floats."""
-LISTED_CHUNK = 256
+ENTRIES_PER_COMPARISON = 16_384
+"""Entries compared exactly at a time, whose windows are in memory as floats."""
+LISTED_PER_COMPARISON = 256
 """Entries of a shortlist compared exactly at a time, so that their windows stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class CompletionConfig:
-    """How completions are found and weighted."""
+    """How completions are found and weighted.
+
+    Raises:
+        ConfigurationError: if a value is out of range.
+    """
 
     match: Match = "pixels"
-    """Distance of two glimpses: Euclidean between their pixels (the paper's) or between the judge's embeddings."""
+    """What glimpses are compared by: the Euclidean distance of their pixels (the paper's) or of their embeddings."""
     effective_samples: float = 25.0
     """Effective sample size that the bandwidth is set for."""
     bandwidth: float | None = None
     """A fixed sigma, in units of the distance, instead of the bisection."""
     label_weight: float = 0.0
-    """Exponent of the judge's posterior of a completion's label, multiplied to its weight; 0 leaves it out."""
+    """Exponent of the judge's posterior of a completion's label, a factor of its weight; 0 leaves it out."""
     samples: int = 40
     """Completions kept, the heaviest ones."""
     short_list: int = 500
     """Nearest images that the bandwidth is set on."""
     bank_size: int = 10_000
-    """Images of the training split in the bank at most; their copies come on top."""
+    """Images of the training split in the bank, at most, drawn at random where there are more; copies come on top."""
     mirrored: bool = False
     """Whether the bank also holds the images' mirror images: for data whose mirror images are of the same class."""
     shifts: int = 0
@@ -63,7 +68,7 @@ class CompletionConfig:
     """Principal components that a first, coarse search is done by; 0 searches exactly throughout. None is exact for
     up to 10 000 entries and takes 64 components for more."""
     coarse_keep: int = 2
-    """Entries that the coarse search leaves to be compared exactly, in multiples of ``short_list``."""
+    """Entries that are compared exactly after the coarse search, in multiples of ``short_list``."""
 
     def __post_init__(self) -> None:
         whole_number("bank_size", self.bank_size, 1)
@@ -77,9 +82,9 @@ class CompletionConfig:
             raise ConfigurationError(f"samples={self.samples} must lie in 1..short_list={self.short_list}.")
 
     def dimensions(self, entries: int) -> int:
-        """Components of the coarse search of a bank with so many entries; 0 where the search is exact."""
+        """Returns the components of the coarse search of a bank with so many entries; 0 where the search is exact."""
         if self.coarse_keep * self.short_list >= entries:
-            return 0  # nothing would be left out
+            return 0  # the coarse search would leave nothing out
         if self.coarse is None:
             return COARSE_DIMENSIONS if entries > LARGE_BANK else 0
         return self.coarse
@@ -110,14 +115,17 @@ class ImageBank:
         """
         Args:
             dataset: the training split.
-            judge: whose bank.
-            network: k, which of its networks.
-            size: images at most, copies not counted.
+            judge: gives the embeddings.
+            network: index k of its network.
+            size: images at most, copies not counted; of more, :func:`oracles.base.random_part` takes a part.
             cached: whether embeddings are kept in the cache, or in memory.
-            mirrored, shifts: which copies there are, as in :class:`CompletionConfig`.
+            mirrored, shifts: copies in the bank, as in :class:`CompletionConfig`.
+
+        Raises:
+            ConfigurationError: if the network has seen all images, or ``shifts`` is out of range.
         """
         self.dataset, self.judge, self.network, self.cached = dataset, judge, network, cached
-        sources = rows_for_network(network, dataset.folds)[:size]
+        sources = random_part(rows_for_network(network, dataset.folds), size)
         if len(sources) == 0:
             raise ConfigurationError(
                 f"no image of {dataset.name}/{dataset.split} is unseen by network {network}: the bank would be empty."
@@ -138,7 +146,7 @@ class ImageBank:
         return len(self.rows)
 
     def features(self, entries: np.ndarray, corner: np.ndarray, match: Match) -> Tensor:
-        """The numbers (n, F) float32 by which the glimpses of entries (n,) at ``corner`` (2,) pixels are compared:
+        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) pixels are compared:
         pixels in [0, 1], or embeddings at the nearest grid location."""
         if match == "embedding":
             return self.embeddings[torch.from_numpy(entries), int(self.judge.grid.nearest(corner))].float()
@@ -147,11 +155,11 @@ class ImageBank:
         return torch.from_numpy(windows).flatten(1) / 255.0
 
     def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: Match) -> Tensor:
-        """Squared distance of each glimpse to every bank image's glimpse at the same place.
+        """Returns the squared distance of each glimpse to every entry's glimpse at the same place.
 
         Args:
             glimpses: (B, g, g, C * scales) uint8.
-            embedded: (B, D) float32, the judge's embeddings of them.
+            embedded: (B, D) float32, their embeddings.
             corners: (B, 2) int pixels; the embeddings are compared at the nearest grid location.
             match: as in :class:`CompletionConfig`.
 
@@ -163,8 +171,8 @@ class ImageBank:
         for rows, corner in _by_place(corners):
             ours = queries[rows]
             energy = ours.square().sum(1)[:, None]
-            for start in range(0, len(self), EXACT_CHUNK):
-                entries = np.arange(start, min(start + EXACT_CHUNK, len(self)))
+            for start in range(0, len(self), ENTRIES_PER_COMPARISON):
+                entries = np.arange(start, min(start + ENTRIES_PER_COMPARISON, len(self)))
                 # the window of these images is read once for all episodes that look there
                 theirs = self.features(entries, corner, match)
                 squares = energy + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
@@ -172,7 +180,7 @@ class ImageBank:
         return distances
 
     def coarse_distances(self, queries: Tensor, corners: np.ndarray, match: Match, dimensions: int) -> Tensor:
-        """Estimates (B, N) of what :meth:`squared_distances` gives, at the grid locations nearest to ``corners``.
+        """Returns estimates (B, N) of :meth:`squared_distances` at the grid locations nearest to ``corners``.
 
         Args:
             queries: (B, F) float32, see :func:`queries_of`.
@@ -187,22 +195,22 @@ class ImageBank:
         return distances
 
     def listed_distances(self, entries: Tensor, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
-        """Exact squared distances (n,) of one history to some entries (n,) of the bank, summed over its glimpses.
+        """Returns the squared distances (n,) of one history to some entries (n,), summed over its glimpses.
 
         Args:
             entries: (n,) int64.
-            queries: (t, F) float32, of the glimpses.
+            queries: (t, F) float32, see :func:`queries_of`.
             corners: (t, 2) int pixels.
             match: as in :class:`CompletionConfig`.
         """
         total = torch.zeros(len(entries))
         for query, corner in zip(queries, corners, strict=True):
-            for some, out in zip(entries.split(LISTED_CHUNK), total.split(LISTED_CHUNK), strict=True):
+            for some, out in zip(entries.split(LISTED_PER_COMPARISON), total.split(LISTED_PER_COMPARISON), strict=True):
                 out += self.features(some.numpy(), corner, match).sub_(query).square_().sum(1)
         return total
 
     def coarse_table(self, match: Match, dimensions: int) -> CoarseTable:
-        """The table of the coarse search; computed now where it is not in the cache, which may take minutes."""
+        """Returns the table of the coarse search, computed now where the cache lacks it, which may take minutes."""
         if (match, dimensions) not in self._coarse:
             data, judge, corners = self.dataset, self.judge, self.judge.grid.corners
             key = f"{data.name}-" + digest(
@@ -220,7 +228,7 @@ class ImageBank:
 
     @cached_property
     def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images (M, H, W, C), and which of them each entry is (N,)."""
+        """Images (M, H, W, C) of the entries, and the index of each entry's image (N,)."""
         if self.copies == (ORIGINAL,):
             return self.dataset.images, self.rows
         sources = self.rows[: len(self.rows) // len(self.copies)]
@@ -228,29 +236,30 @@ class ImageBank:
 
 
 def queries_of(glimpses: np.ndarray, embedded: Tensor, match: Match) -> Tensor:
-    """What of glimpses (B, g, g, C * scales) uint8 or their embeddings (B, D) is compared: (B, F) float32."""
+    """Returns the numbers (B, F) float32 by which glimpses (B, g, g, C * scales) uint8 with embeddings (B, D) are
+    compared: pixels in [0, 1], or the embeddings."""
     return torch.from_numpy(glimpses).flatten(1) / 255.0 if match == "pixels" else embedded
 
 
 def _by_place(corners: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Each different corner (2,) among (B, 2), with the rows (b,) that have it."""
+    """Yields each different corner (2,) in ``corners`` (B, 2), after the rows (b,) that have it."""
     places, owner = np.unique(corners, axis=0, return_inverse=True)
     for place, corner in enumerate(places):
         yield torch.from_numpy(np.flatnonzero(owner.reshape(-1) == place)), corner
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
-    """1 / sum_n w_n^2 of weights (..., N) that sum to one: (...)."""
+    """Returns 1 / sum_n w_n^2, (...), of weights (..., N) that sum to one."""
     return 1.0 / weights.square().sum(-1)
 
 
 def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionConfig) -> Tensor:
-    """softmax_n(log_prior_n - d_n / (2 sigma^2)), sigma by bisection on the effective sample size.
+    """Returns softmax_n(log_prior_n - d_n / (2 sigma^2)), sigma by bisection on the effective sample size.
 
     Args:
         distances: (B, N) squared distances summed over the glimpses seen; +inf leaves an image out.
-        log_prior: (B, N) log-weights beside the match.
-        config: says the effective sample size, or the bandwidth.
+        log_prior: (B, N) log-weights that the match is added to.
+        config: gives the effective sample size, or the bandwidth.
 
     Returns:
         (B, N) float32, rows sum to one.

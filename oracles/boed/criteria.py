@@ -1,47 +1,79 @@
-"""Expected posterior entropy, the score that Bayesian experimental design minimises, and its relatives."""
+"""Expected posterior entropy, the score that Bayesian experimental design minimises, and other criteria."""
 
-from typing import Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
+from glimpse_env.registry import Registry
 
-Criterion = Literal["entropy", "log_loss", "error"]
-"""``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of it against the completions' labels."""
+CriterionFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``criterion(log_probabilities (..., classes), labels (...) int64)`` gives (...) float32, lower is better."""
+
+
+@dataclass(frozen=True)
+class CriterionEntry:
+    """What a criterion's name stands for."""
+
+    function: CriterionFunction
+    title: str
+    """What it is called in pictures, with its unit."""
+
 
 Horizon = Literal["next", "last"]
-"""When the criterion counts: after the ``next`` glimpse, as greedy BOED has it, or after the ``last`` one, the glimpses
-between them chosen well: then looking for what only pays later pays."""
+"""Glimpse after which the criterion counts: the ``next``, which is greedy BOED, or the ``last``, with those in between
+chosen well, so that a glimpse may pay only later."""
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:
-    """-sum_c p_c log p_c in nats of (..., classes): (...)."""
+    """Returns -sum_c p_c log p_c in nats, (...), of log p (..., classes)."""
     p = log_probabilities.exp()
     # 0 log 0 is 0; a product is a third of the time of torch.special.entr, which takes a logarithm
     return -p.mul_(log_probabilities.clamp_min(torch.finfo(p.dtype).min)).sum(-1)
 
 
-def map_title(criterion: Criterion, horizon: Horizon) -> str:
-    """What a map of the expected criterion is called in pictures, with its unit."""
-    named = {"entropy": "entropy", "log_loss": "log-loss", "error": "error"}[criterion]
-    return f"{'Final' if horizon == 'last' else 'Expected'} {named}{'' if criterion == 'error' else ', nats'}"
+def log_loss(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Returns -log p_label in nats, (...), of log p (..., classes) and labels (...)."""
+    return -log_probabilities.gather(-1, labels[..., None])[..., 0]
 
 
-def criterion_of(log_probabilities: Tensor, labels: Tensor, criterion: Criterion) -> Tensor:
-    """The criterion of posteriors (..., classes), against ``labels`` (...,) int64 except for the entropy: (...).
+def error(log_probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Returns 1 where the likeliest class of log p (..., classes) is not the label (...), else 0: (...)."""
+    return (log_probabilities.argmax(-1) != labels).float()
+
+
+CRITERIA: Registry[CriterionEntry] = Registry(
+    "criterion",
+    {
+        "entropy": CriterionEntry(lambda log_probabilities, _labels: entropy(log_probabilities), "entropy, nats"),
+        "log_loss": CriterionEntry(log_loss, "log-loss, nats"),
+        "error": CriterionEntry(error, "error"),
+    },
+)
+"""Criteria by name. ``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of the posterior against the
+completions' labels."""
+
+
+def register_criterion(name: str, function: CriterionFunction, title: str | None = None) -> None:
+    """Adds a criterion for :class:`oracles.boed.oracle.OracleConfig` and the training of amortised oracles.
+
+    Args:
+        name: a word.
+        function: see :data:`CriterionFunction`.
+        title: what it is called in pictures, with its unit; default the name.
 
     Raises:
-        ConfigurationError: if there is no such criterion.
+        ConfigurationError: if the name is taken.
     """
-    if criterion == "entropy":
-        return entropy(log_probabilities)
-    if criterion == "log_loss":
-        return -log_probabilities.gather(-1, labels[..., None])[..., 0]
-    if criterion == "error":
-        return (log_probabilities.argmax(-1) != labels).float()
-    raise ConfigurationError(f"criterion={criterion!r} must be one of {', '.join(get_args(Criterion))}.")
+    CRITERIA.add(name, CriterionEntry(function, title or name))
+
+
+def map_title(criterion: str, horizon: Horizon) -> str:
+    """Returns what a map of the expected criterion is called in pictures, with its unit."""
+    return f"{'Final' if horizon == 'last' else 'Expected'} {CRITERIA[criterion].title}"
 
 
 @torch.inference_mode()
@@ -53,14 +85,14 @@ def expected_criterion(
     embeddings: Tensor,
     labels: Tensor,
     weights: Tensor,
-    criterion: Criterion = "entropy",
+    criterion: str = "entropy",
 ) -> Tensor:
-    """EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
+    """Returns EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
 
-    The history keeps the glimpses really seen; from the completions x_n comes the candidate's glimpse only.
+    The history keeps the glimpses that were seen; the completions x_n give the candidate's glimpse only.
 
     Args:
-        judge: whose network ``network`` is asked.
+        judge: its network ``network`` gives the posterior.
         summed: (D,) sum of the embeddings of the t glimpses seen, or (S, 1, D), one for each completion.
         count: t.
         embeddings: (S, L, D) of the completions' glimpses at every location.
@@ -72,4 +104,4 @@ def expected_criterion(
         (L,) float32, nats (or a probability, for ``error``); lower is better.
     """
     log_probabilities = judge.class_log_probabilities(network, embeddings + summed, count + 1)  # (S, L, classes)
-    return weights @ criterion_of(log_probabilities, labels[:, None].expand(embeddings.shape[:2]), criterion)
+    return weights @ CRITERIA[criterion].function(log_probabilities, labels[:, None].expand(embeddings.shape[:2]))

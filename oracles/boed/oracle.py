@@ -1,4 +1,4 @@
-"""The BOED oracle: looks where the posterior is expected to be surest, seeing glimpses and locations only."""
+"""The BOED oracle: looks where the expected posterior entropy is lowest, from glimpses and locations only."""
 
 import logging
 import warnings
@@ -13,20 +13,20 @@ from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.observations import Histories, unpack_history
-from oracles.base import GlimpsePolicy, Observations, actions_for
+from glimpse_env.sensing.observations import Histories
+from oracles.base import GlimpsePolicy, masked_argmin
 from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
-from oracles.boed.criteria import Criterion, Horizon, entropy, expected_criterion, map_title
+from oracles.boed.criteria import CRITERIA, Horizon, entropy, expected_criterion, map_title
 from oracles.boed.planning import Completions, planned_map
 
 logger = logging.getLogger(__name__)
 
 GLIMPSES_AT_ONCE = 2048
-"""Completed glimpses judged at a time, so that what is computed of them stays in the processor's cache."""
-TOLERANCE = 1e-4
-"""Nats that an expected entropy may be above the present one by rounding."""
-JUDGED_FROM = 100
-"""Predictions from which on the share of violations may be worth a warning."""
+"""Completed glimpses judged at a time, so that the arrays stay in the processor's cache."""
+ROUNDING_NATS = 1e-4
+"""Nats by which an expected entropy may be above the present one through rounding."""
+MIN_PREDICTIONS = 100
+"""Predictions before which no share of violations gives a warning."""
 
 
 History = Literal["seen", "completion"]
@@ -37,33 +37,34 @@ class OracleConfig:
     """What the oracle minimises and how it completes images.
 
     Raises:
-        ConfigurationError: if there is no such ``history`` or ``horizon``.
+        ConfigurationError: if there is no such ``criterion``, ``history`` or ``horizon``.
     """
 
-    criterion: Criterion = "entropy"
+    criterion: str = "entropy"
+    """One of :data:`oracles.boed.criteria.CRITERIA`; ``"module:name"`` imports the module first."""
     completion: CompletionConfig = field(default_factory=CompletionConfig)
     first_samples: int = 1000
     """Bank images that the first location, the same for every image, is computed from."""
     history: History = "seen"
-    """Whose glimpses at the places looked at the candidate's is added to: those ``seen``, or the ``completion``'s own.
-    Where no bank image shows what was seen, a window that overlaps a seen one looks new to the first: part of it is
-    another image's. The second counts it as what it is, a second look, but conditions by the weights alone."""
-
+    """Glimpses at the places looked at that the candidate's glimpse is added to: those ``seen``, or the
+    ``completion``'s own. Where no bank image resembles what was seen, a candidate that overlaps a seen window counts as
+    new with ``seen``, since part of it is another image's. With ``completion`` it counts as a second look, but then the
+    weights alone condition on what was seen."""
     horizon: Horizon = "next"
-    """When the criterion counts: after the ``next`` glimpse, or after the ``last`` one; see
-    :func:`oracles.boed.planning.planned_map`."""
+    """Glimpse after which the criterion counts; for ``last`` see :func:`oracles.boed.planning.planned_map`."""
 
     def __post_init__(self) -> None:
+        CRITERIA.name_of(self.criterion)
         one_of("horizon", self.horizon, get_args(Horizon))
         one_of("history", self.history, get_args(History))
 
 
 @dataclass
 class OracleCounters:
-    """How often expected entropies break the law: under an exact posterior none is above the present entropy.
+    """How often expected entropies are above the present entropy, which under an exact posterior none is.
 
-    Both are of the calibrated judge, each at its own number of glimpses, and where several networks are asked both are
-    their means. Histories without a glimpse are left out: their map is the same for every image.
+    Both are the calibrated judge's, each at its own number of glimpses, means over the networks used. Histories without
+    a glimpse are left out, since their map is the same for every image.
     """
 
     predictions: int = 0
@@ -78,32 +79,32 @@ class OracleCounters:
 
 @dataclass
 class OracleState:
-    """What the oracle keeps of B running episodes, so that no glimpse is matched twice."""
+    """State of B running episodes, so that no glimpse is matched twice."""
 
     counts: np.ndarray
-    """(B,) int64: glimpses taken in so far."""
+    """(B,) int64, glimpses in the state."""
     summed: list[Tensor]
-    """Per network: (B, D) sum of the glimpses' embeddings."""
+    """(B, D) per network, sums of the glimpses' embeddings."""
     distances: list[Tensor]
-    """Per network: (B, N) squared distances to its bank, summed over the glimpses; +inf for images left out. Estimates
+    """(B, N) per network, squared distances to its bank, summed over the glimpses; +inf for images left out. Estimates
     where the bank is searched coarsely."""
     queries: list[Tensor]
-    """Per network: (B, T, F) what is compared of the glimpses taken in; T is 0 where the bank is searched exactly."""
+    """(B, T, F) per network, the numbers the glimpses are compared by; T is 0 where the bank is searched exactly."""
     corners: np.ndarray
-    """(B, T, 2) int pixels: where these glimpses were."""
+    """(B, T, 2) int pixels, the glimpses' places."""
 
 
 class BOEDOracle(GlimpsePolicy):
     """Greedy Bayesian experimental design: l_t = argmin_l EPE(l) among the locations not yet seen.
 
-    It belongs to one judge. With ``network=k`` it asks that network alone, its bank being the images of fold k; it
-    then serves the images of fold k. Without, the EPE is the mean over the judge's networks, each with its own bank:
-    for images that no network was trained on.
+    It belongs to one judge. With ``network=k`` it uses that network alone, with the images of fold k as its bank, for
+    images of fold k. Without, the EPE is the mean over the judge's networks, each with its own bank, for images that no
+    network was trained on.
 
     Attributes:
-        counters: see :class:`OracleCounters`; they stay at zero where the criterion is not the entropy. Once the law
-            is broken in more than half of at least 100 predictions an :class:`IncoherentPosteriorWarning` says so, or
-            the log where the judge is still in training.
+        counters: see :class:`OracleCounters`; they stay at zero where the criterion is not the entropy. After
+            violations in more than half of at least :data:`MIN_PREDICTIONS` predictions it warns with an
+            :class:`IncoherentPosteriorWarning`, or in the log where the judge is still in training.
     """
 
     def __init__(
@@ -117,14 +118,13 @@ class BOEDOracle(GlimpsePolicy):
     ):
         """
         Args:
-            dataset: the training split, the banks' source.
-            judge: whose posterior is asked.
+            dataset: the training split, which the banks are taken from.
+            judge: gives the posterior.
             config: see :class:`OracleConfig`.
-            network: the one to ask; None for all.
-            banks: made already, one a network asked, whatever ``config`` says of their size and copies; None makes
-                them.
+            network: index of the network to use; None for all.
+            banks: one per network used, whatever ``config`` says of their size and copies; None makes them.
         """
-        self.dataset, self.judge = dataset, judge
+        self.dataset, self.judge, self.grid = dataset, judge, judge.grid
         self.config = config or OracleConfig()
         networks = range(len(judge.networks)) if network is None else [network]
         asked = self.config.completion
@@ -134,43 +134,34 @@ class BOEDOracle(GlimpsePolicy):
         ]
         self.map_title = map_title(self.config.criterion, self.config.horizon)
         self.counters = OracleCounters()
-        self._told = False
+        self._warned = False
         self._first_map: np.ndarray | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
-        """A state whose banks leave out the images to be looked at, where they are of the same split."""
+        """Returns a state whose banks leave out the images to be looked at, where these are the banks' own."""
         state = self._fresh_state(len(indices))
-        if dataset.split == self.dataset.split:
+        if (dataset.fingerprint, dataset.split) == (self.dataset.fingerprint, self.dataset.split):
             for bank, distances in zip(self.banks, state.distances, strict=True):
                 distances[torch.from_numpy(np.asarray(indices)[:, None] == bank.rows)] = torch.inf
         return state
 
-    def predict(
-        self,
-        observation: Observations,
-        state: OracleState | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = True,
+    def choose(
+        self, histories: Histories, state: OracleState | None, episode_start: np.ndarray | None
     ) -> tuple[np.ndarray, OracleState]:
-        """The locations of lowest EPE; ``deterministic=False`` changes nothing, the oracle does not sample."""
-        histories = unpack_history(observation, self.judge.grid)
+        """Returns the locations of lowest EPE, see :meth:`GlimpsePolicy.choose`."""
         batch = len(histories.counts)
         if state is None:
             state = self._fresh_state(batch)
         elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
             self._restart(state, np.flatnonzero(episode_start))
-        self._take_in(histories, state)
+        self._add_new(histories, state)
         self.last_maps = self.expected_maps(state)
         if self.config.criterion == "entropy":
             self._compare_with_present(self.last_maps, state)
-        scores = self.last_maps.copy()
-        for t in range(histories.corners.shape[1]):
-            rows = np.flatnonzero(histories.counts > t)
-            scores[rows, self.judge.grid.nearest(histories.corners[rows, t])] = np.inf
-        return actions_for(scores.argmin(axis=1), observation), state
+        return masked_argmin(self.last_maps, histories, self.grid), state
 
     def expected_maps(self, state: OracleState) -> np.ndarray:
-        """The criterion expected at every location, (B, L) float32."""
+        """Returns the criterion expected at every location, (B, L) float32."""
         maps = np.zeros((len(state.counts), len(self.judge.grid)), dtype=np.float32)
         for b, count in enumerate(state.counts):
             if count == 0:
@@ -184,7 +175,7 @@ class BOEDOracle(GlimpsePolicy):
         return maps
 
     def first_map(self) -> np.ndarray:
-        """(L,) float32: the criterion before any glimpse, the same for every image and computed once."""
+        """Returns the criterion (L,) float32 before any glimpse, the same for every image and computed once."""
         if self._first_map is None:
             found = []
             for bank in self.banks:
@@ -196,8 +187,8 @@ class BOEDOracle(GlimpsePolicy):
         return self._first_map
 
     def _nearest(self, k: int, state: OracleState, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The exact squared distances of histories ``rows`` (b,) to the nearest entries of bank k, and which these
-        are: (b, n) each."""
+        """Returns the exact squared distances (b, n) of histories ``rows`` (b,) to the nearest entries of bank k, and
+        the indices (b, n) of these entries."""
         config, bank = self.config.completion, self.banks[k]
         short = min(config.short_list, len(bank))
         distances = state.distances[k][torch.from_numpy(rows)]
@@ -214,7 +205,7 @@ class BOEDOracle(GlimpsePolicy):
         return nearest, listed.gather(1, places)
 
     def _completions(self, k: int, state: OracleState, rows: np.ndarray) -> list[Completions]:
-        """Under network k, of histories ``rows`` (b,) with a glimpse at least."""
+        """Returns the completions under network k of histories ``rows`` (b,), which have a glimpse at least."""
         config, bank, counts = self.config.completion, self.banks[k], state.counts[rows]
         nearest, candidates = self._nearest(k, state, rows)
         summed = state.summed[k][rows]
@@ -235,20 +226,21 @@ class BOEDOracle(GlimpsePolicy):
             found.append(Completions(bank, history, samples[i], kept[i]))
         return found
 
-    def _map(self, found: list[Completions], places: np.ndarray) -> np.ndarray:
-        """The criterion (L,) of one history, completed under each network, that looked at ``places`` (t,)."""
+    def _map(self, completions: list[Completions], places: np.ndarray) -> np.ndarray:
+        """Returns the criterion (L,) of one history that looked at ``places`` (t,), from its completions under each
+        network."""
         if self.config.horizon == "last":
-            return planned_map(self.judge, found, places, self.judge.card.num_glimpses, self.config.criterion)
-        maps = [self.expected_over(one.bank, one.summed, len(places), one.samples, one.weights) for one in found]
+            return planned_map(self.judge, completions, places, self.judge.card.num_glimpses, self.config.criterion)
+        maps = [self.expected_over(one.bank, one.summed, len(places), one.samples, one.weights) for one in completions]
         return torch.stack(maps).mean(0).numpy()
 
     def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
-        """The criterion of one history over chosen completions, a bounded number of them at a time.
+        """Returns the criterion of one history over completions, a bounded number of them at a time.
 
         Args:
-            bank: whose images complete.
-            summed: (D,), (1, D) or (S, D): sum of the embeddings of the glimpses of the history.
-            count: how many these are.
+            bank: holds the completions.
+            summed: (D,), (1, D) or (S, D), sum of the embeddings of the history's glimpses.
+            count: t, the number of these glimpses.
             samples: (S,) entries of the bank.
             weights: (S,) that sum to one.
 
@@ -288,14 +280,14 @@ class BOEDOracle(GlimpsePolicy):
             ],
             axis=0,
         )
-        above = maps[rows] > present[:, None] + TOLERANCE  # (b, L)
+        above = maps[rows] > present[:, None] + ROUNDING_NATS  # (b, L)
         seen = self.counters
         seen.predictions += len(rows)
         seen.violations += int(above.all(axis=1).sum())
         seen.locations += above.size
         seen.locations_above += int(above.sum())
-        if not self._told and seen.predictions >= JUDGED_FROM and seen.violations > seen.predictions / 2:
-            self._told = True
+        if not self._warned and seen.predictions >= MIN_PREDICTIONS and seen.violations > seen.predictions / 2:
+            self._warned = True
             message = (
                 f"in {seen.violations} of {seen.predictions} predictions every location's expected entropy is above "
                 "the present one, which no exact posterior allows: this judge is a poor guide; train it for longer, "
@@ -316,17 +308,17 @@ class BOEDOracle(GlimpsePolicy):
         )
 
     def _restart(self, state: OracleState, rows: np.ndarray) -> None:
-        """New episodes begin in ``rows``: of which image nobody knows, so none is left out."""
+        """Begins new episodes in ``rows``; as their images are unknown, none is left out of the banks."""
         state.counts[rows] = 0
         for summed, distances in zip(state.summed, state.distances, strict=True):
             summed[rows] = 0.0
             distances[rows] = 0.0
 
-    def _take_in(self, histories: Histories, state: OracleState) -> None:
-        """Brings the state up to the glimpses of the observation."""
+    def _add_new(self, histories: Histories, state: OracleState) -> None:
+        """Adds the glimpses of the histories that are new to the state."""
         if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
             raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None to start afresh."
+                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
             )
         config = self.config.completion
         state.corners = histories.corners

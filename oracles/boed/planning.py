@@ -8,12 +8,12 @@ from torch import Tensor
 
 from glimpse_env.judge.judge import Judge
 from oracles.boed.completion import ImageBank
-from oracles.boed.criteria import Criterion, expected_criterion
+from oracles.boed.criteria import expected_criterion
 
-SHORT_LIST = 48
-"""Locations tried beyond the first pass: those that were best in it."""
+TRIED_LOCATIONS = 48
+"""Locations tried after the first pass: those that were best in it."""
 SWEEPS = 1
-"""How often each planned glimpse is chosen again given the others."""
+"""Times that each planned glimpse is chosen again given the others."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Completions:
 
     bank: ImageBank
     summed: Tensor
-    """(1, D), or one for each completion (S, D): sum of the embeddings of the glimpses of the history."""
+    """(1, D), or (S, D) with one for each completion: sum of the embeddings of the history's glimpses."""
     samples: Tensor
     """(S,) int64, entries of the bank."""
     weights: Tensor
@@ -30,31 +30,31 @@ class Completions:
 
 
 def planned_map(
-    judge: Judge, completions: list[Completions], seen: np.ndarray, num_glimpses: int, criterion: Criterion
+    judge: Judge, completions: list[Completions], seen: np.ndarray, num_glimpses: int, criterion: str
 ) -> np.ndarray:
-    """The criterion expected after the last glimpse for each location that could come next, the others as planned.
+    """Returns the criterion expected after the last glimpse, for each location that could come next.
 
-    An open-loop plan: locations are chosen one after another, each the best given those before, then each again given
-    all others, as the best fixed sequence is, but for the weighted completions of one history instead of all images.
-    Of the plan the location that tells most by itself comes next; the map is that of its choice given the others, and
-    where it is planned anew after each glimpse the policy is never worse than the plan it began with.
+    The plan is open-loop: locations are chosen one after another, each the best given those before, then each again
+    given all others, as for the best fixed sequence, but on the weighted completions of one history instead of all
+    images. The next location is the one of the plan with the lowest criterion by itself, and the map is that of its
+    choice given the others. Planned anew after each glimpse, the policy is never worse than its first plan.
 
     Args:
-        judge: whose criterion.
-        completions: one a network asked; the criterion is their mean.
+        judge: gives the criterion.
+        completions: one per network; the criterion is their mean.
         seen: (t,) int64, locations looked at.
         num_glimpses: T > t.
-        criterion: what is expected.
+        criterion: one of :data:`oracles.boed.criteria.CRITERIA`.
 
     Returns:
-        (L,) float32; where a location was not worth a try, the highest value found.
+        (L,) float32; for locations that were not tried, the highest value of those that were.
     """
     count, places = len(seen), len(judge.grid)
     tried = torch.arange(places)
     tables = [part.bank.embeddings[part.samples].float() for part in completions]
 
     def expected(plan: list[int], glimpses: int) -> Tensor:
-        """The criterion (L,) after the plan and one more glimpse at each location, ``glimpses`` in all."""
+        """Returns the criterion (L,) after the plan and one more glimpse at each location, ``glimpses`` in all."""
         total = torch.full((places,), torch.inf)
         scores = torch.zeros(len(tried))
         for part, table in zip(completions, tables, strict=True):
@@ -74,7 +74,7 @@ def planned_map(
         return total
 
     first = expected([], count + 1)
-    tried = first.topk(min(SHORT_LIST, places), largest=False).indices
+    tried = first.topk(min(TRIED_LOCATIONS, places), largest=False).indices
     plan = [int(first.argmin())]
     while count + len(plan) < num_glimpses:
         plan.append(int(expected(plan, count + len(plan) + 1).argmin()))
@@ -83,5 +83,5 @@ def planned_map(
             others = plan[:i] + plan[i + 1 :]
             plan[i] = int(expected(others, num_glimpses).argmin())
     following = min(plan, key=lambda location: float(first[location]))
-    found = expected([location for location in plan if location != following], num_glimpses)
-    return found.where(found.isfinite(), found[found.isfinite()].max()).numpy()
+    planned = expected([location for location in plan if location != following], num_glimpses)
+    return planned.where(planned.isfinite(), planned[planned.isfinite()].max()).numpy()

@@ -82,7 +82,10 @@ def read_published(path: str | Path, source: DataSource, judge: Judge) -> Demons
         ],
         axis=1,
     )
-    manifest = manifest_of(NAME, source, judge, len(known)) | {"sequences": digest(indices, locations)}
+    manifest = manifest_of("random", source, judge, len(known)) | {
+        "policy": NAME,
+        "sequences": digest(indices, locations),
+    }
     return Demonstrations(indices, locations, entropies.astype(np.float32), None, manifest)
 
 

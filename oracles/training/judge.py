@@ -3,6 +3,7 @@
 import logging
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, find_judge, judge_path, rows_for_network
 from glimpse_env.rollout import play
+from oracles.base import random_part
 from oracles.boed.completion import ImageBank
 from oracles.boed.oracle import BOEDOracle
-from oracles.registry import default_oracle_config, has_fine_grid
+from oracles.presets import preset_of
+from oracles.training.plans import JudgePlan
 from oracles.training.posterior import (
-    JudgePlan,
     NetworkTrainer,
     VisitedHistories,
     calibration_error,
@@ -26,31 +28,6 @@ from oracles.training.posterior import (
 
 logger = logging.getLogger(__name__)
 
-_PHOTOGRAPHS = JudgePlan(passes=150, features=144, embedding=160, visited_images=400, weight_decay=0.1, start="birds")
-PLANS: dict[str, JudgePlan] = {
-    "birds": JudgePlan(passes=24, visited_images=2000, features=144, embedding=160),
-    "mnist": JudgePlan(passes=6, visited_images=700, features=96, embedding=128),
-    "digits": JudgePlan(passes=30, features=96, embedding=128, visited_images=500),
-    "cub": _PHOTOGRAPHS,
-    "cub-full": replace(_PHOTOGRAPHS, histories=4, visited_images=200),
-    "folder": _PHOTOGRAPHS,
-    "celeba-hq": JudgePlan(passes=30, visited_images=300, weight_decay=0.1),
-}
-"""How the judge of each data set is trained by default, see :func:`plan_for`."""
-_NARROW = {"features": 96, "embedding": 64, "hidden": 64}
-
-
-def plan_for(source: DataSource) -> JudgePlan:
-    """How the judge of a data set is trained by default.
-
-    On a fine grid its networks are narrow, so that the embeddings of an image at all locations fit into a bank, 0.3 MB
-    at 2500 locations, and few images are looked at by the oracle.
-    """
-    plan = PLANS.get(source.name, JudgePlan())
-    if not has_fine_grid(source):
-        return plan
-    return replace(plan, **_NARROW, visited_images=min(plan.visited_images, 300), start=None)
-
 
 def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Judge:
     """The judge that fits a data set, trained and kept in the cache where there is none."""
@@ -58,7 +35,7 @@ def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Jud
         return find_judge(source)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        judge = train_judge(source, plan_for(source), seed=seed, command=command)
+        judge = train_judge(source, preset_of(source).judge, seed=seed, command=command)
         judge.save(judge_path(source))
         return judge
 
@@ -72,17 +49,13 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str 
         seed: of all that is random.
         command: what makes this judge again; kept in its card.
     """
-    work = (
-        cache_folder()
-        / "judge-training"
-        / digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
-    )
+    key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
+    work = cache_folder() / "judge-training" / key
+    visit = partial(visited_histories, source, plan)
     trainers = []
     for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed)
-        trainer.run(
-            visit=lambda judge, k, rng: visited_histories(source, judge, k, plan, rng), checkpoint=work / f"{fold}.pt"
-        )
+        trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit)
+        trainer.run(work / f"{fold}.pt")
         trainers.append(trainer)
     judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
     shutil.rmtree(work, ignore_errors=True)
@@ -90,7 +63,7 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str 
 
 
 def visited_histories(
-    source: DataSource, judge: Judge, fold: int, plan: JudgePlan, rng: np.random.Generator
+    source: DataSource, plan: JudgePlan, judge: Judge, fold: int, rng: np.random.Generator
 ) -> VisitedHistories:
     """Where the oracle looks, under a judge of one network, on images that this network is trained on."""
     fresh = source.judge_images(fold, rng)
@@ -113,7 +86,7 @@ def _oracle_locations(
     train = source.load("train")
     # as that network's own fold, since it is the only one of this judge
     bank = replace(train, folds=np.where(np.isin(train.folds, (fold, -1)), 0, 1))
-    config = default_oracle_config(source)
+    config = preset_of(source).boed
     size = min(4000, config.completion.bank_size)
     oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, size, cached=False)])
     looked_at = replace(dataset, folds=np.full(len(dataset), -1))
@@ -137,7 +110,7 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
     temperatures: list[list[float]] = []
     scores: dict[str, list[np.ndarray]] = {}
     for k, part in enumerate(parts):
-        rows = rows_for_network(k, train.folds)[: plan.heldout_images]
+        rows = random_part(rows_for_network(k, train.folds), plan.heldout_images)
         rng = np.random.default_rng([seed, k, 2**31])
         random = rng.random((len(rows), len(part.grid))).argsort(axis=-1)[:, : part.card.num_glimpses]
         visited = _oracle_locations(source, part, k, train, rows)

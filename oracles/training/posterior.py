@@ -1,8 +1,8 @@
 """Training of the judge: cross-entropy over random and visited glimpse histories, then calibration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,40 +13,12 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ArtifactError
-from glimpse_env.files import whole_file
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.sensing.geometry import LocationGrid
-
-
-@dataclass(frozen=True)
-class JudgePlan:
-    """How a judge is trained."""
-
-    passes: int = 12
-    """Passes over a fold's training images (freshly augmented or composed each time)."""
-    rounds: int = 2
-    """How often, evenly spread over the passes, histories of the oracle under the present judge are collected."""
-    visited_images: int = 1500
-    """Images a round whose histories are collected."""
-    visited_share: float = 0.25
-    """Images of each minibatch that carry visited histories instead of random ones."""
-    batch_size: int = 64
-    """Images a minibatch."""
-    histories: int = 8
-    """Random histories an image; each is scored after every number of glimpses 0..T."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    part_weight: float = 0.5
-    """Weight of the auxiliary regression of the parts' places, where a data set has parts."""
-    features: int = 192
-    embedding: int = 192
-    hidden: int = 128
-    start: str | None = None
-    """Data set whose judge the glimpse encoder starts from, where its shape fits; None starts afresh."""
-    heldout_images: int = 2000
-    """Held-out images at most for calibration and the scores."""
+from oracles.training.loop import TrainingLoop
+from oracles.training.plans import JudgePlan
 
 
 @dataclass(frozen=True)
@@ -67,61 +39,58 @@ Visit = Callable[[Judge, int, np.random.Generator], VisitedHistories]
 """``visit(judge of one network, fold, rng)``: runs the oracle on training images of network ``fold``."""
 
 
-class NetworkTrainer:
-    """Trains network ``fold`` of a judge; the state after every pass can be saved and gone on from.
+class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
+    """Trains network ``fold`` of a judge; a stage is a pass over the training images."""
 
-    The random numbers of a pass depend on (seed, fold, pass) only, so a resumed run ends like one that was not.
-    """
+    unit = "passes"
 
-    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int):
-        self.source, self.fold, self.plan, self.seed = source, fold, plan, seed
+    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int, visit: Visit | None = None):
+        """
+        Args:
+            source: the data set.
+            fold: whose images the network will not see.
+            plan: how to train.
+            seed: of all that is random.
+            visit: collects the histories that an oracle visits; None trains on random ones only.
+
+        Raises:
+            ConfigurationError: if ``plan.start`` cannot be followed, as the encoders' shapes differ.
+        """
+        self.source, self.visit = source, visit
         self.geometry = geometry = source.geometry
         self.num_glimpses = geometry.num_glimpses
         self.grid = geometry.grid
         torch.manual_seed(seed * 1000 + fold)
-        config = PosteriorConfig(
-            glimpse_size=geometry.glimpse_size,
-            stride=geometry.stride,
-            channels=source.image_shape[2] * geometry.scales,
-            num_classes=len(source.class_names),
-            num_parts=len(source.part_names),
-            features=plan.features,
-            embedding=plan.embedding,
-            hidden=plan.hidden,
-        )
-        self.network = GlimpsePosterior(config)
+        network = GlimpsePosterior(network_config(source, plan))
         if plan.start is not None:
-            _start_from(self.network, find_judge(make_source(plan.start)).networks[0])
-        self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=plan.learning_rate,
-        )
-        self.passes_done = 0
+            _start_from(network, find_judge(make_source(plan.start)).networks[0], plan.start)
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(network, plan, total=plan.passes, fold=fold, seed=seed)
+        self.visits = {round(plan.passes * (r + 1) / (plan.rounds + 1)) for r in range(plan.rounds)}
         self.visited: VisitedHistories | None = None
 
-    def run(self, visit: Visit | None = None, checkpoint: Path | None = None) -> None:
-        """Trains to the plan's end, collecting visited histories on the way, saving ``checkpoint`` each pass."""
-        if checkpoint is not None and checkpoint.is_file():
-            self._restore(checkpoint)
-        visits = {round(self.plan.passes * (r + 1) / (self.plan.rounds + 1)) for r in range(self.plan.rounds)}
-        passes = tqdm(
-            range(self.passes_done, self.plan.passes),
-            initial=self.passes_done,
-            total=self.plan.passes,
-            desc=f"judge of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}",
-            unit="pass",
-        )
-        for index in passes:
-            rng = np.random.default_rng([self.seed, self.fold, index])
-            if visit is not None and index in visits:
-                self.visited = visit(self.provisional_judge(), self.fold, rng)
-            passes.set_postfix(self._one_pass(rng))
-            self.passes_done = index + 1
-            if checkpoint is not None:
-                self._save(checkpoint)
+    @property
+    def title(self) -> str:
+        return f"judge of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
+
+    @property
+    def identity(self) -> str:
+        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
+        return f"{trained} seed {self.seed} {self.plan}"
+
+    def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
+        if self.visit is not None and self.done in self.visits:
+            self.visited = self.visit(self.provisional_judge(), self.fold, rng)
+        yield 1, self._one_pass(rng)
+
+    def further_state(self) -> dict[str, Any]:
+        if self.visited is None:
+            return {"visited": None}
+        return {"visited": {name: torch.from_numpy(array) for name, array in vars(self.visited).items()}}
+
+    def restore_further(self, state: dict[str, Any]) -> None:
+        if state["visited"] is not None:
+            self.visited = VisitedHistories(**{name: tensor.numpy() for name, tensor in state["visited"].items()})
 
     def provisional_judge(self) -> Judge:
         """The present network as a judge of its own, uncalibrated."""
@@ -151,10 +120,7 @@ class NetworkTrainer:
             fresh = round(size * (1 - self.plan.visited_share))
         steps = len(data.labels) // fresh
         losses, right = [], []
-        for step in tqdm(range(steps), desc=f"pass {self.passes_done + 1}", unit="batch", leave=False):
-            progress = (self.passes_done + step / steps) / self.plan.passes
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.plan.learning_rate * one_cycle(progress)
+        for step in tqdm(range(steps), desc=f"pass {self.done + 1}", unit="batch", leave=False):
             rows = np.arange(step * fresh, (step + 1) * fresh)
             images, labels, parts = data.images[rows], data.labels[rows], data.parts[rows]
             locations = self._random_locations(parts, rng)  # (b, h, T)
@@ -169,10 +135,7 @@ class NetworkTrainer:
                 chosen[:, half:] = rng.permuted(chosen[:, half:], axis=-1)
                 locations = np.concatenate([locations, chosen])
             loss, accuracy = self._loss(images, labels, parts, locations)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-            self.optimiser.step()
+            self.descend(loss, (self.done + step / steps) / self.plan.passes)
             losses.append(loss.item())
             right.append(accuracy)
         return {"loss": f"{np.mean(losses):.3f}", "accuracy": f"{np.mean(right):.3f}"}
@@ -211,54 +174,36 @@ class NetworkTrainer:
         accuracy = (logits[:, :, -1].argmax(-1) == target[:, :, -1]).float().mean().item()
         return loss, accuracy
 
-    def _save(self, path: Path) -> None:
-        with whole_file(path) as temporary:
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "passes_done": self.passes_done,
-                    "identity": self._identity(),
-                    "visited": None
-                    if self.visited is None
-                    else {name: torch.from_numpy(array) for name, array in vars(self.visited).items()},
-                },
-                temporary,
-            )
 
-    def _restore(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        if state["identity"] != self._identity():
-            raise ArtifactError(
-                f"the checkpoint {path} belongs to another data set or plan; delete it to start afresh."
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.passes_done = state["passes_done"]
-        if state["visited"] is not None:
-            self.visited = VisitedHistories(**{name: tensor.numpy() for name, tensor in state["visited"].items()})
-
-    def _identity(self) -> str:
-        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
-        return f"{trained} seed {self.seed} {self.plan}"
+def network_config(source: DataSource, plan: JudgePlan) -> PosteriorConfig:
+    """Returns the shape of the networks of a data set's judge."""
+    return PosteriorConfig(
+        glimpse_size=source.geometry.glimpse_size,
+        stride=source.geometry.stride,
+        channels=source.image_shape[2] * source.geometry.scales,
+        num_classes=len(source.class_names),
+        num_parts=len(source.part_names),
+        features=plan.features,
+        embedding=plan.embedding,
+        hidden=plan.hidden,
+    )
 
 
-def _start_from(network: GlimpsePosterior, other: GlimpsePosterior) -> None:
-    """Gives ``network`` the glimpse encoder and the location embedding of another, unless their shapes differ."""
+def _start_from(network: GlimpsePosterior, other: GlimpsePosterior, name: str) -> None:
+    """Gives ``network`` the glimpse encoder and the location embedding of the judge called ``name``.
+
+    Raises:
+        ConfigurationError: if their shapes differ.
+    """
     own = network.state_dict()
-    shared = {name: value for name, value in other.state_dict().items() if not name.startswith(("head.", "part_head."))}
-    if (
-        all(own[name].shape == value.shape for name, value in shared.items() if name in own)
-        and shared.keys() <= own.keys()
-    ):
-        network.load_state_dict({**own, **shared})
-
-
-def one_cycle(progress: float, warm_up: float = 0.05) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down to zero; ``progress`` in [0, 1]."""
-    if progress < warm_up:
-        return (progress + 1e-3) / (warm_up + 1e-3)
-    return 0.5 * (1.0 + float(np.cos(np.pi * (progress - warm_up) / (1.0 - warm_up))))
+    shared = {key: value for key, value in other.state_dict().items() if not key.startswith(("head.", "part_head."))}
+    for key, value in shared.items():
+        if key not in own or own[key].shape != value.shape:
+            raise ConfigurationError(
+                f"start={name!r} cannot be followed: {key} has the shape {tuple(value.shape)} there and "
+                f"{tuple(own[key].shape) if key in own else 'no place'} here; plan with start=None."
+            )
+    network.load_state_dict({**own, **shared})
 
 
 def prefix_sums(

@@ -1,4 +1,4 @@
-"""Training of an amortised oracle's networks: regression on what the judge says of the images themselves.
+"""Training of an amortised oracle's networks: regression on the judge's criterion for the images themselves.
 
 A history h of glimpses at an image gives, for each location l, one sample of what a look at l leads to. With c the
 criterion under the judge, of the image's label where it counts:
@@ -11,11 +11,13 @@ The optimum of a mean squared error is the conditional expectation given h, so t
     next:  EPE(l) (for the entropy)                      greedy Bayesian experimental design, without a bank
     last:  Q(h, l) of the greedy policy                  one step of policy iteration: argmin Q is never worse than it
 
-For ``last`` scores and samples are compared less their means over the locations tried. That leaves the order of the
-locations as it is and takes most of the noise out: how hard the image is. The network starts as the greedy one.
+For ``last``, scores and samples are compared after subtracting their means over the locations tried. That keeps the
+order of the locations and removes most of the noise, which is how hard the image is. The network starts as the greedy
+one.
 
-No image bank and no image completion is needed, only images that the judge's network was not trained on; their labels
-are seen in training, never by the oracle. Histories are those that the present scores visit, with some exploration.
+Training needs no image bank and no image completion, only images that the judge's network was not trained on; their
+labels are used in training, never by the oracle. Histories are those that the present scores visit, with some
+exploration.
 """
 
 import logging
@@ -32,91 +34,38 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource, UnseenImages
-from glimpse_env.errors import ArtifactError, OracleNotFoundError
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.errors import OracleNotFoundError
+from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, grid_features
+from glimpse_env.threads import at_most_threads
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
-from oracles.boed.criteria import Criterion, Horizon, criterion_of
-from oracles.parallel import one_thread
-from oracles.training.posterior import one_cycle
+from oracles.boed.criteria import CRITERIA, Horizon
+from oracles.presets import preset_of
+from oracles.training.loop import TrainingLoop
+from oracles.training.plans import ScorerPlan
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ScorerPlan:
-    """How the networks of an amortised oracle are trained."""
-
-    images: int = 96_000
-    """Images that each network sees, counted with repetition."""
-    histories: int = 8
-    """Histories an image."""
-    batch_size: int = 32
-    """Images a minibatch."""
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    exploration: float = 0.25
-    """Share of the glimpses of training histories that are random."""
-    locations: int = 15
-    """Locations a history whose targets are computed: the best third by the present scores, the others random."""
-    ahead: int = 9
-    """As many locations, where the target needs a rollout."""
-    relative: int = 0
-    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere. A
-    network that looks ahead has those of the greedy one."""
-    chunk: int = 9600
-    """Images between two checkpoints."""
-
-
-QUICK = 10.0
-"""By which ``base`` and ``gain`` learn faster than the other parameters: every history has a say in them."""
-AT_ONCE = 2**18
-"""Numbers of the states of histories played at a time, so that they stay in the processor's cache."""
+STATE_NUMBERS_AT_ONCE = 2**18
+"""Numbers in the states of histories played at a time, at most, so that they stay in the processor's cache."""
 START_GAIN = 0.3
-"""Of the greedy scores, with which a network that looks ahead starts: later glimpses make up for much of a bad one."""
-
-
-PLANS: dict[str, ScorerPlan] = {
-    "mnist": ScorerPlan(images=57_600, relative=64),
-    "digits": ScorerPlan(images=38_400, relative=64),
-    "cub": ScorerPlan(images=8000),
-    "folder": ScorerPlan(images=8000),
-}
-"""How the amortised oracles of each data set are trained, where it is not by the default plan."""
-AHEAD: dict[str, ScorerPlan] = {
-    "mnist": ScorerPlan(images=25_600, histories=4, ahead=6),
-    "digits": ScorerPlan(images=19_200, histories=4, ahead=6),
-}
-"""How those are trained that look ahead, where it is otherwise."""
-CRITERIA: dict[str, Criterion] = {"birds": "entropy"}
-"""What they expect, where it is not the log-loss."""
-
-
-def plan_for(source: DataSource, horizon: Horizon) -> ScorerPlan:
-    """The default plan of a data set's oracle of this horizon."""
-    plan = PLANS.get(source.name, ScorerPlan())
-    return AHEAD.get(source.name, plan) if horizon == "last" else plan
-
-
-def criterion_for(source: DataSource) -> Criterion:
-    """The default criterion of a data set's amortised oracles."""
-    return CRITERIA.get(source.name, "log_loss")
+"""Gain on the greedy scores with which a network that looks ahead starts: later glimpses make up for a bad one."""
 
 
 def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
-    """The amortised oracle that fits a judge, trained and kept in the cache where there is none."""
+    """Returns the amortised oracle that fits a judge; where there is none it is trained, which takes tens of minutes,
+    and kept in the cache."""
     try:
         return find_oracle(source, judge, horizon, network=network)
     except OracleNotFoundError as missing:
         logger.info("%s Training one.", missing)
-        criterion = criterion_for(source)
-        command = oracle_command(source, judge, horizon)
-        plan = plan_for(source, horizon)
+        preset, command = preset_of(source), oracle_command(source, judge, horizon)
+        plan, criterion = preset.scorer(horizon), preset.criterion
         oracle = train_oracle(source, judge, plan, criterion=criterion, horizon=horizon, seed=0, command=command)
         oracle.save(oracle_path(source, judge, horizon))
         return find_oracle(source, judge, horizon, network=network)
@@ -127,21 +76,24 @@ def train_oracle(
     judge: Judge,
     plan: ScorerPlan,
     *,
-    criterion: Criterion,
+    criterion: str,
     horizon: Horizon,
     seed: int,
     command: str = "",
 ) -> AmortisedOracle:
     """Trains the networks of an amortised oracle; a run that was stopped goes on from its last checkpoint.
 
+    PyTorch has one thread per network: the arrays are too small to share.
+
     Args:
         source: the data set.
         judge: of that data set.
         plan: how to train.
         criterion: what the scores expect.
-        horizon: after which glimpse. For ``last`` the greedy oracle is found first, or trained.
+        horizon: glimpse after which the criterion counts. For ``last`` the greedy oracle is trained first if it is
+            missing.
         seed: of all that is random.
-        command: what makes this oracle again; kept in its card.
+        command: command line that makes this oracle again; kept in its card.
 
     Raises:
         ConfigurationError: if there is no such criterion or horizon.
@@ -177,12 +129,9 @@ def train_oracle(
 
 
 def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
-    """Runs trainers to their ends, each in a thread with one of torch's: their arrays are too small to share."""
-    if len(trainers) == 1:
-        trainers[0].run(work / "0.pt")
-        return
+    """Runs trainers to their ends, each in a thread of its own with one thread of PyTorch."""
     stop = Event()
-    with one_thread(), ThreadPoolExecutor(len(trainers)) as pool:
+    with at_most_threads(1), ThreadPoolExecutor(len(trainers)) as pool:
         running = [pool.submit(trainer.run, work / f"{trainer.fold}.pt", stop=stop) for trainer in trainers]
         try:
             for one in as_completed(running):
@@ -191,11 +140,10 @@ def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
             stop.set()  # the others, where one failed or somebody interrupts
 
 
-class ScorerTrainer:
-    """Trains network ``fold`` of an amortised oracle; the state after every chunk can be saved and gone on from.
+class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
+    """Trains network ``fold`` of an amortised oracle; a stage is ``plan.chunk`` images."""
 
-    The random numbers of a chunk depend on (seed, fold, chunk) only, so a resumed run ends like one that was not.
-    """
+    unit = "images"
 
     def __init__(
         self,
@@ -204,7 +152,7 @@ class ScorerTrainer:
         fold: int,
         plan: ScorerPlan,
         *,
-        criterion: Criterion,
+        criterion: str,
         guide: LocationScorer | None = None,
         seed: int,
     ):
@@ -214,58 +162,39 @@ class ScorerTrainer:
             fold: whose images it will not see.
             guide: the greedy network, for horizon ``last``; None for ``next``.
         """
-        self.source, self.judge, self.fold, self.plan = source, judge, fold, plan
-        self.criterion: Criterion = criterion
-        self.guide = guide
-        self.seed, self.num_glimpses = seed, source.geometry.num_glimpses
+        self.source, self.judge, self.guide = source, judge, guide
+        self.criterion = criterion
+        self.num_glimpses = source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
         relative = plan.relative if guide is None else guide.relative
-        self.network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
+        network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
         if guide is not None:
-            self.network.load_state_dict(guide.state_dict())
-            self.network.gain.data[:-1] = START_GAIN
-        self.network.eval().requires_grad_(True).encoder.requires_grad_(False)
-        self.network.gain.requires_grad_(guide is not None)
-        quick = [p for p in (self.network.base, self.network.gain) if p.requires_grad]
-        trained = [p for p in self.network.parameters() if p.requires_grad and all(p is not other for other in quick)]
-        decayed = [p for p in trained if p.ndim > 1]
-        others = [p for p in trained if p.ndim <= 1]
-        self.optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": plan.weight_decay, "factor": 1.0},
-                {"params": others, "weight_decay": 0.0, "factor": 1.0},
-                {"params": quick, "weight_decay": 0.0, "factor": QUICK},
-            ],
-            lr=plan.learning_rate,
-        )
-        self.images_done = 0
+            network.load_state_dict(guide.state_dict())
+            network.gain.data[:-1] = START_GAIN
+        network.eval().requires_grad_(True).encoder.requires_grad_(False)
+        network.gain.requires_grad_(guide is not None)
+        # every history has a say in base and gain, so they may learn faster
+        fast = [p for p in (network.base, network.gain) if p.requires_grad]
+        super().__init__(network, plan, total=plan.images, fold=fold, seed=seed, fast=fast)
 
-    def run(self, checkpoint: Path | None = None, *, stop: Event | None = None) -> None:
-        """Trains to the plan's end, or until ``stop`` is set, saving ``checkpoint`` after every chunk."""
-        if checkpoint is not None and checkpoint.is_file():
-            self._restore(checkpoint)
-        title = f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
-        with tqdm(total=self.plan.images, initial=self.images_done, desc=title, unit="img", position=self.fold) as bar:
-            while self.images_done < self.plan.images:
-                rng = np.random.default_rng([self.seed, self.fold, self.images_done])
-                data = self.source.unseen_images(self.fold, rng)
-                for rows in self._batches(data.folds, rng):
-                    if stop is not None and stop.is_set():
-                        return
-                    loss = self._step(data, rows, rng)
-                    self.images_done += len(rows)
-                    bar.update(len(rows))
-                    bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                    if self.images_done >= self.plan.images:
-                        break
-                if checkpoint is not None:
-                    self._save(checkpoint)
-        self.network.eval().requires_grad_(False)
+    @property
+    def title(self) -> str:
+        return f"oracle of {self.source.name}, network {self.fold + 1}/{self.source.num_folds}"
+
+    @property
+    def identity(self) -> str:
+        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
+        return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
+
+    def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
+        data = self.source.unseen_images(self.fold, rng)
+        for rows in self._batches(data.folds, rng):
+            yield len(rows), {"loss": f"{self._step(data, rows, rng):.3f}"}
 
     def _batches(self, folds: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-        """Rows of the minibatches of one chunk, each of one fold, so that one network of the judge is asked."""
+        """Returns the rows of the minibatches of one chunk, each of one fold, which one network of the judge judges."""
         size = min(self.plan.batch_size, *np.unique(folds, return_counts=True)[1])
         batches = []
         for fold in np.unique(folds):
@@ -274,193 +203,166 @@ class ScorerTrainer:
         return [batches[i] for i in rng.permutation(len(batches))][: max(1, self.plan.chunk // size)]
 
     def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["factor"] * self.plan.learning_rate * one_cycle(self.images_done / self.plan.images)
-        features, played = self._played(data, rows)
-        if self.images_done == 0 and self.guide is None:
-            self._begin_at_means(played, rng)
-        chosen, candidates, targets = self._histories(played, rng)
-        index = chosen[..., :-1]  # the last glimpse has no successor
+        """Trains on one minibatch and returns its loss."""
+        features, player = self._player(data, rows)
+        if self.done == 0 and self.guide is None:
+            self._begin_at_means(player, rng)
+        looked_at, candidates, targets = self._play_histories(player, rng)
+        index = looked_at[..., :-1]  # the last glimpse has no successor
         seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
         places = torch.from_numpy(self.judge.grid.normalised)[index]
-        words = self.network.words(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
+        encoded = self.network.glimpse_features(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
         losses = [
-            self._error(self.network.scores_at(words[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
+            self._error(self.network.scores_at(encoded[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
             for t in range(self.num_glimpses)
         ]
         loss = torch.stack(losses).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimiser.step()
+        self.descend(loss, self.done / self.plan.images)
         return loss.item()
 
     @torch.no_grad()
-    def _played(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Played"]:
-        """The encoder's features (b, L, F) of all glimpses of some images of one fold, and what is played on them."""
+    def _player(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Player"]:
+        """Returns the encoder's features (b, L, F) of all glimpses of some images of one fold, and a player on them."""
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
         features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
         scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
-        words = [scorer.words(features, places) for scorer in scorers]
-        return features, _Played(scorers, self.judge, network, words, self.judge.embed_grid(network, images), labels)
+        encoded = [scorer.glimpse_features(features, places) for scorer in scorers]
+        return features, _Player(scorers, self.judge, network, encoded, self.judge.embed_grid(network, images), labels)
 
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error of scores (b, H, n), as the module's docstring has it."""
+        """Returns the mean squared error of scores (b, H, n), see the module's docstring."""
         if self.guide is None:
             return F.mse_loss(scores, targets)
         scores, targets = (x - x.mean(-1, keepdim=True) for x in (scores, targets))
-        # what is left to gain gets small towards the first glimpse, and counts as much
+        # differences between locations are small at the first glimpses, and shall count as much
         return F.mse_loss(scores, targets) / targets.square().mean().clamp_min(1e-8)
 
     @torch.no_grad()
-    def _begin_at_means(self, played: "_Played", rng: np.random.Generator) -> None:
-        """Sets the scores without glimpses to what random histories of some images lead to."""
-        state = played.begin(self.plan.histories)
+    def _begin_at_means(self, player: "_Player", rng: np.random.Generator) -> None:
+        """Sets ``base`` to the mean criterion after random histories of some images."""
+        state = player.begin(self.plan.histories)
         everywhere = torch.arange(len(self.judge.grid)).expand(*state.seen.shape)
         for t in range(self.num_glimpses):
-            self.network.base[t] = played.outcome(state, everywhere, self.criterion).mean((0, 1))
+            self.network.base[t] = player.outcome(state, everywhere, self.criterion).mean((0, 1))
             locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
-            state = played.look(state, torch.from_numpy(locations))
+            state = player.look(state, torch.from_numpy(locations))
 
-    def _histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Plays histories and finds the targets of some locations at each of their steps.
+    def _play_histories(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Plays histories and computes the targets of some locations at each of their steps.
 
         Returns:
-            (b, H, T) the locations looked at; for each t (b, H, n) locations and their targets.
+            Locations looked at (b, H, T); for each t, locations (b, H, n) and their targets (b, H, n).
         """
         rollouts = 1 if self.guide is None else self.plan.ahead
-        images = max(1, AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
-        chosen, candidates, targets = zip(*(self._few_histories(few, rng) for few in played.split(images)), strict=True)
+        images = max(1, STATE_NUMBERS_AT_ONCE // (self.plan.histories * rollouts * self.network.state_width))
+        looked_at, candidates, targets = zip(*(self._play_few(few, rng) for few in player.split(images)), strict=True)
         return (
-            torch.cat(chosen),
+            torch.cat(looked_at),
             [torch.cat(step) for step in zip(*candidates, strict=True)],
             [torch.cat(step) for step in zip(*targets, strict=True)],
         )
 
     @torch.no_grad()
-    def _few_histories(self, played: "_Played", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Those of a few images."""
-        state = played.begin(self.plan.histories)
-        chosen, candidates, targets = [], [], []
+    def _play_few(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Does the work of :meth:`_play_histories` for a few images."""
+        state = player.begin(self.plan.histories)
+        looked_at, candidates, targets = [], [], []
         for t in range(self.num_glimpses):
-            scores = played.scores(state)
+            scores = player.scores(state)
             choice = scores.argmin(-1)
             rollout = self.guide is not None and t < self.num_glimpses - 1
             some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
             if self.guide is not None:
-                greedy = played.scores(state, guide=True).argmin(-1)
+                greedy = player.scores(state, guide=True).argmin(-1)
                 some[..., -1] = greedy
                 choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
             random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
             anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
             candidates.append(some)
-            targets.append(played.outcome(state, some, self.criterion, to_the_end=rollout))
-            chosen.append(torch.where(random, anywhere, choice))
-            state = played.look(state, chosen[-1])
-        return torch.stack(chosen, dim=-1), candidates, targets
-
-    def _save(self, path: Path) -> None:
-        with whole_file(path) as temporary:
-            torch.save(
-                {
-                    "network": self.network.state_dict(),
-                    "optimiser": self.optimiser.state_dict(),
-                    "images_done": self.images_done,
-                    "identity": self._identity(),
-                },
-                temporary,
-            )
-
-    def _restore(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        if state["identity"] != self._identity():
-            raise ArtifactError(f"the checkpoint {path} belongs to another oracle or plan; delete it to start afresh.")
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.images_done = state["images_done"]
-
-    def _identity(self) -> str:
-        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
-        return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
+            targets.append(player.outcome(state, some, self.criterion, to_the_end=rollout))
+            looked_at.append(torch.where(random, anywhere, choice))
+            state = player.look(state, looked_at[-1])
+        return torch.stack(looked_at, dim=-1), candidates, targets
 
 
 @dataclass(frozen=True)
-class _State:
-    """Histories of equal length t of b images, n each."""
+class _Histories:
+    """n histories of equal length of each of b images."""
 
     count: int
+    """t, glimpses in each."""
     sums: tuple[Tensor, ...]
-    """(b, n, S) of what the glimpses say to each scorer, then (b, n, D) of the judge's embeddings."""
+    """(b, n, S) states for each scorer, then (b, n, D) sums of the judge's embeddings."""
     seen: Tensor
-    """(b, n, L) bool."""
+    """(b, n, L) bool, locations looked at."""
 
 
-class _Played:
-    """A batch of images at which histories look, everything there is to see embedded beforehand."""
+class _Player:
+    """Plays histories on a batch of images, whose glimpses are all encoded beforehand."""
 
     def __init__(
         self,
         scorers: list[LocationScorer],
         judge: Judge,
         network: int,
-        words: list[Tensor],
+        encoded: list[Tensor],
         judged: Tensor,
         labels: Tensor,
     ):
         """
         Args:
-            scorers: the one that is trained, and the one that rollouts follow if there is one.
-            judge, network: who judges.
-            words: (b, L, D + E) what all glimpses say, to each scorer.
-            judged: (b, L, D) the judge's embeddings of them.
+            scorers: the one that is trained, then the guide of rollouts where there is one.
+            judge, network: network k of the judge gives the criterion.
+            encoded: (b, L, D + E) per scorer, see :meth:`LocationScorer.glimpse_features`.
+            judged: (b, L, D), the judge's embeddings.
             labels: (b,) int64.
         """
         self.scorers, self.judge, self.network = scorers, judge, network
-        self.words, self.judged, self.labels = words, judged, labels
+        self.encoded, self.judged, self.labels = encoded, judged, labels
         self.kernels = [scorer.kernels_from() for scorer in scorers]
         self.images = torch.arange(len(labels))[:, None]
 
-    def split(self, images: int) -> Iterator["_Played"]:
-        """The same, so many images at a time."""
+    def split(self, images: int) -> Iterator["_Player"]:
+        """Yields players of at most ``images`` images each."""
         for start in range(0, len(self.labels), images):
             rows = slice(start, start + images)
             part = copy(self)
-            part.words, part.judged = [words[rows] for words in self.words], self.judged[rows]
+            part.encoded, part.judged = [encoded[rows] for encoded in self.encoded], self.judged[rows]
             part.labels, part.images = self.labels[rows], self.images[: len(self.labels[rows])]
             yield part
 
-    def guided(self) -> "_Played":
-        """The same for the last of the scorers alone."""
+    def guided(self) -> "_Player":
+        """Returns a player for the last of the scorers alone."""
         part = copy(self)
-        part.scorers, part.words, part.kernels = self.scorers[-1:], self.words[-1:], self.kernels[-1:]
+        part.scorers, part.encoded, part.kernels = self.scorers[-1:], self.encoded[-1:], self.kernels[-1:]
         return part
 
-    def begin(self, histories: int) -> _State:
+    def begin(self, histories: int) -> _Histories:
         count, places, width = self.judged.shape
         widths = [*(scorer.state_width for scorer in self.scorers), width]
         sums = tuple(self.judged.new_zeros(count, histories, width) for width in widths)
-        return _State(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
+        return _Histories(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
 
-    def scores(self, state: _State, *, guide: bool = False) -> Tensor:
-        """(b, n, L), +inf where a history has looked."""
+    def scores(self, state: _Histories, *, guide: bool = False) -> Tensor:
+        """Returns the scores (b, n, L) of the trained scorer or the guide, +inf where a history has looked."""
         k = len(self.scorers) - 1 if guide else 0
         return self.scorers[k].scores(state.sums[k], state.count).masked_fill(state.seen, torch.inf)
 
-    def look(self, state: _State, locations: Tensor) -> _State:
-        """One glimpse more, at ``locations`` (b, n)."""
+    def look(self, state: _Histories, locations: Tensor) -> _Histories:
+        """Returns the histories with one glimpse more, at ``locations`` (b, n)."""
         added = [
-            scorer.summands(words[self.images, locations], locations, kernels)
-            for scorer, words, kernels in zip(self.scorers, self.words, self.kernels, strict=True)
+            scorer.state_contribution(encoded[self.images, locations], locations, kernels)
+            for scorer, encoded, kernels in zip(self.scorers, self.encoded, self.kernels, strict=True)
         ]
         added.append(self.judged[self.images, locations])
         sums = tuple(summed + more for summed, more in zip(state.sums, added, strict=True))
-        return _State(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
+        return _Histories(state.count + 1, sums, state.seen.scatter(-1, locations[..., None], True))
 
-    def outcome(self, state: _State, locations: Tensor, criterion: Criterion, *, to_the_end: bool = False) -> Tensor:
-        """(b, n, m): the criterion after a look at each of ``locations`` (b, n, m), or after the last glimpse where the
-        guide chooses the rest."""
+    def outcome(self, state: _Histories, locations: Tensor, criterion: str, *, to_the_end: bool = False) -> Tensor:
+        """Returns the criterion (b, n, m) after a look at each of ``locations`` (b, n, m), or ``to_the_end`` after the
+        last glimpse, where the guide chooses the others."""
         b, n, m = locations.shape
         if not to_the_end:
             judged = state.sums[-1][:, :, None] + self.judged[self.images[..., None], locations]
@@ -468,20 +370,20 @@ class _Played:
         guided = self.guided()
         sums = tuple(summed[:, :, None].expand(b, n, m, -1).flatten(1, 2) for summed in state.sums[-2:])
         seen = state.seen[:, :, None].expand(b, n, m, -1).flatten(1, 2)
-        branched = guided.look(_State(state.count, sums, seen), locations.flatten(1))
+        branched = guided.look(_Histories(state.count, sums, seen), locations.flatten(1))
         steps = len(self.scorers[0].base)
         while branched.count < steps:
             branched = guided.look(branched, guided.scores(branched).argmin(-1))
         return self._criterion(branched.sums[-1], steps, criterion).unflatten(1, (n, m))
 
-    def _criterion(self, judged: Tensor, count: int, criterion: Criterion) -> Tensor:
+    def _criterion(self, judged: Tensor, count: int, criterion: str) -> Tensor:
         log_probabilities = self.judge.class_log_probabilities(self.network, judged, count)
         labels = self.labels.view(-1, *[1] * (judged.ndim - 2)).expand(judged.shape[:-1])
-        return criterion_of(log_probabilities, labels, criterion)
+        return CRITERIA[criterion].function(log_probabilities, labels)
 
 
 def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    """(b, n, min(count, L)) different locations: a third with the lowest ``scores`` (b, n, L), the others random."""
+    """Returns different locations (b, n, min(count, L)): a third of lowest ``scores`` (b, n, L), others random."""
     count = min(count, scores.shape[-1])
     key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32))
     best = scores.topk(max(1, count // 3), dim=-1, largest=False).indices

@@ -13,7 +13,6 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior
 from glimpse_env.sensing.geometry import Geometry
-from oracles.boed.criteria import Criterion
 
 IMPOSSIBLE = -60.0
 """Log-likelihood of a pixel that a cause never shows."""
@@ -88,11 +87,11 @@ class ToyWorld:
             p = p * self.likelihood[:, place, value]
         return p / p.sum()
 
-    def present(self, history: History, criterion: Criterion) -> float:
+    def present(self, history: History, criterion: str) -> float:
         """The criterion of the posterior as it is, its expectation over labels where it depends on them."""
         return _value(self._classes(self.causes(history)), criterion)
 
-    def expected(self, history: History, criterion: Criterion) -> np.ndarray:
+    def expected(self, history: History, criterion: str) -> np.ndarray:
         """(L,) float64: the criterion expected after one more glimpse at each place,
 
             EPE(l) = sum_v p(y_l = v | history) H[ p(theta | history, y_l = v) ]
@@ -187,7 +186,7 @@ class ExactJudge:
         return torch.from_numpy(np.abs(pixels[..., None].astype(np.int64) - self.world.pixels).argmin(-1))
 
 
-def _value(p: np.ndarray, criterion: Criterion) -> float:
+def _value(p: np.ndarray, criterion: str) -> float:
     """The criterion of an exact posterior p (classes,)."""
     if criterion == "error":
         return float(1.0 - p.max())

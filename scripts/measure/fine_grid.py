@@ -55,7 +55,8 @@ def main(args: Args) -> None:
     from glimpse_env.files import write_json
     from glimpse_env.judge.judge import judge_path
     from glimpse_env.versions import versions
-    from oracles.training.judge import plan_for, train_judge
+    from oracles.presets import preset_of
+    from oracles.training.judge import train_judge
 
     torch.set_num_threads(args.threads)
     source = Birds(
@@ -69,7 +70,7 @@ def main(args: Args) -> None:
     )
     for split in ("train", "val", "judge"):
         source.load(split)  # painted before anything is timed
-    plan = replace(plan_for(source), passes=args.passes, rounds=args.rounds)
+    plan = replace(preset_of(source).judge, passes=args.passes, rounds=args.rounds)
     command = cli.command_line("measure/fine_grid", args)
     report: dict[str, Any] = {
         "command": command,

@@ -12,20 +12,27 @@ from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import Rollouts, play
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles import baselines
 from oracles.base import GlimpsePolicy
-from oracles.baselines import ClairvoyantPolicy, HandCraftedPolicy, RandomPolicy, best_fixed, centre_out
+from oracles.baselines import (
+    ClairvoyantPolicy,
+    HandCraftedPolicy,
+    RandomPolicy,
+    best_fixed,
+    centre_out,
+    fitted_images,
+)
+from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.presets import PAPER_CONFIG, preset_of
 from oracles.registry import (
     HORIZONS,
-    PAPER_CONFIG,
-    PEEKING,
     POLICIES,
     REFERENCES,
-    default_oracle,
-    default_oracle_config,
     make_policy,
+    peeks,
     policy_settings,
-    why_not,
+    unavailable_reason,
 )
 from tests.support import toy
 from tests.support.toy_problem import GEOMETRY, IMAGES, ToyJudge, ToySource, toy_dataset
@@ -138,15 +145,15 @@ def test_only_those_that_may_peek_do(name: str) -> None:
             scrambled[image, row, col] = world.images[image, row, col]
     changed = replace(world, images=scrambled, labels=(np.asarray(world.labels) + 1) % 4)
     same = (played(name, changed).locations == first.locations).all()
-    assert same == (name not in PEEKING)
+    assert same == (not peeks(name))
 
 
 def test_oracles_by_name_are_configured_as_told() -> None:
     source, judge = ToySource(), ToyJudge()
     configs = {name: policy_config(make_policy(name, source, judge)) for name in ("boed", "boed-paper", "oracle")}
-    assert configs["boed"] == default_oracle_config(source)
+    assert configs["boed"] == preset_of(source).boed
     assert configs["boed-paper"] == PAPER_CONFIG
-    assert default_oracle(source) == "boed", "where nothing better was measured"
+    assert preset_of(source).oracle == "boed", "where nothing better was measured"
     assert configs["oracle"] == configs["boed"]
     for name in ("boed", "boed-paper", "oracle"):
         resolved = "boed" if name == "oracle" else name
@@ -164,8 +171,8 @@ def policy_config(policy: GlimpsePolicy) -> OracleConfig:
 
 
 def test_names_agree() -> None:
-    defaults = {default_oracle(make_source(name)) for name in ("birds", "digits")}
-    assert {*PEEKING, *REFERENCES, *HORIZONS, *defaults} <= set(POLICIES)
+    defaults = {preset_of(make_source(name)).oracle for name in ("birds", "digits")}
+    assert {*REFERENCES, *HORIZONS, *defaults} <= set(POLICIES)
     assert set(POLICIES) <= set(TITLES)
 
 
@@ -174,4 +181,22 @@ def test_unknown_policies_are_named() -> None:
         make_policy("psychic", ToySource(), ToyJudge())
     with pytest.raises(ConfigurationError, match="no parts"):
         make_policy("hgs", ToySource(), ToyJudge())
-    assert why_not("boed", ToySource()) is None
+    assert unavailable_reason("boed", ToySource()) is None
+
+
+def test_the_best_fixed_sequence_is_fitted_to_images_of_all_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = toy.toy_dataset(300, labels=np.repeat(np.arange(3), 100))
+    judge = toy.toy_judge()
+    assert np.array_equal(fitted_images(data, judge), np.arange(300))
+    monkeypatch.setattr(baselines, "FITTED_IMAGES", 60)
+    assert np.bincount(data.labels[fitted_images(data, judge)], minlength=3).min() >= 10
+
+
+def test_settings_say_where_a_part_of_the_images_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then what was cached when it was their first part is not taken for it."""
+    source, judge = ToySource(), ToyJudge()
+    small = OracleConfig(completion=CompletionConfig(bank_size=5))
+    assert policy_settings("fixed", source, judge) is None
+    assert policy_settings("boed", source, judge, small) == {"policy": "boed", **asdict(small), "random_part": 5}
+    monkeypatch.setattr(baselines, "FITTED_IMAGES", 10)
+    assert policy_settings("fixed", source, judge) == {"policy": "fixed", "random_part": 10}

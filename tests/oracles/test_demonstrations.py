@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", SHARD)
+    monkeypatch.setattr(module, "SEQUENCES_PER_SHARD", SHARD)
 
 
 def make(out: Path, name: str = "oracle", num: int = 20, seed: int = 0) -> Demonstrations:
@@ -85,7 +85,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     played: list[object] = []
     play = module._play
 
-    def dies_at_the_third(*arguments):  # type: ignore[no-untyped-def]
+    def dies_at_the_third(*arguments):
         if len(played) == 2:
             raise KeyboardInterrupt
         played.append(arguments)
@@ -107,18 +107,18 @@ def test_shards_that_were_cut_otherwise_are_made_anew(tmp_path: Path, monkeypatc
     out, play = tmp_path / "demos.npz", module._play
     played: list[int] = []
 
-    def dies_at_the_second(*arguments):  # type: ignore[no-untyped-def]
+    def dies_at_the_second(*arguments):
         if played:
             raise KeyboardInterrupt
         played.append(1)
         return play(*arguments)
 
     monkeypatch.setattr(module, "_play", dies_at_the_second)
-    monkeypatch.setattr(module, "CHUNK", SHARD + 1)
+    monkeypatch.setattr(module, "SEQUENCES_PER_SHARD", SHARD + 1)
     with pytest.raises(KeyboardInterrupt):
         make(out)
     monkeypatch.setattr(module, "_play", play)
-    monkeypatch.setattr(module, "CHUNK", SHARD)
+    monkeypatch.setattr(module, "SEQUENCES_PER_SHARD", SHARD)
     make(out)
     assert_as_made_in_one_go(out)
 
@@ -196,7 +196,7 @@ def test_contradictions_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         make_shards(refuse, shards, workers=2, ray="local")
     with pytest.raises(ConfigurationError, match="workers=0"):
         make_shards(refuse, shards, workers=0)
-    with pytest.raises(ConfigurationError, match="contradict"):
+    with pytest.raises(SystemExit, match="contradict"):
         call("generate_demos", "--out", str(tmp_path / "demos.npz"), "--workers", "2", "--ray", "local")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install .*\.\[ray\]"):

@@ -20,8 +20,7 @@ from glimpse_env.sensing.geometry import LocationGrid
 from oracles.baselines import ClairvoyantPolicy, best_fixed, centre_out
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
-from oracles.registry import FINE_BANK, PAPER_CONFIG, default_oracle, default_oracle_config, paper_config
-from oracles.training.judge import PLANS, plan_for
+from oracles.presets import FINE_BANK_SIZE, PAPER_CONFIG, PRESETS, preset_of
 from tests.scripts.test_scripts import call
 from tests.support.toy import SMALL_BIRDS, toy_dataset, toy_judge
 from tests.support.toy_agents import demonstrations
@@ -46,7 +45,7 @@ def test_environments_and_agents_take_it() -> None:
 @pytest.mark.parametrize("match", ["pixels", "embedding"])
 def test_the_oracle_looks_where_its_map_is_lowest(match: str) -> None:
     judge, dataset, rows = toy_judge(GEOMETRY), toy_dataset(geometry=GEOMETRY), np.arange(4)
-    completion = CompletionConfig(match, effective_samples=4, samples=8, short_list=12)  # type: ignore[arg-type]
+    completion = CompletionConfig(match, effective_samples=4, samples=8, short_list=12)
     oracle = BOEDOracle(dataset, judge, OracleConfig(completion=completion))
     maps: list[np.ndarray] = []
     found = play(
@@ -98,14 +97,14 @@ def test_each_cell_of_a_map_lies_around_its_glimpses_centre(stride: float) -> No
 
 
 def test_judges_are_narrow_and_banks_small_on_a_fine_grid_only() -> None:
-    plan = plan_for(FINE)
+    plan = preset_of(FINE).judge
     assert (plan.features, plan.embedding, plan.start) == (96, 64, None)
-    assert plan.passes == PLANS["birds"].passes
-    assert plan_for(Birds()) == PLANS["birds"]
-    assert default_oracle(FINE) == "boed"
-    assert default_oracle_config(FINE).completion.bank_size == paper_config(FINE).completion.bank_size == FINE_BANK
-    assert default_oracle_config(Birds()).completion.bank_size == CompletionConfig().bank_size
-    assert paper_config(Birds()) is PAPER_CONFIG
+    assert plan.passes == PRESETS["birds"].judge.passes
+    assert preset_of(Birds()) == PRESETS["birds"]
+    assert preset_of(FINE).oracle == "boed"
+    assert preset_of(FINE).boed.completion.bank_size == preset_of(FINE).paper.completion.bank_size == FINE_BANK_SIZE
+    assert preset_of(Birds()).boed.completion.bank_size == CompletionConfig().bank_size
+    assert preset_of(Birds()).paper is PAPER_CONFIG
 
 
 def test_the_benchmark_trains_a_judge_and_tells_what_it_costs(tmp_path: Path, fresh_cache: Path) -> None:

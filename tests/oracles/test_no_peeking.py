@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
+from glimpse_env.sensing.observations import Histories, HistoryObserver
 from glimpse_env.sensing.sensor import Sensor
-from oracles import registry as policies
-from oracles.registry import POLICIES, make_policy
+from oracles.registry import POLICIES, make_policy, peeks, unavailable_reason
 from tests.support.toy import GEOMETRY, NUM_CLASSES, SIZE, toy_dataset, toy_judge
 
-PEEKING = frozenset(getattr(policies, "PEEKING", ("hgs", "clairvoyant")))
+PEEKING = frozenset(name for name in POLICIES if peeks(name))
 """Policies that may look at more than glimpses, by their own word."""
 HONEST = [name for name in POLICIES if name not in PEEKING]
 IMAGES = 3
@@ -137,3 +138,19 @@ def test_windows_copied_are_what_the_sensor_cuts() -> None:
     corner = np.array([[8, 20]])
     seen = Sensor(GEOMETRY.glimpse_size)(dataset.images, np.array([3]), corner)[0]
     np.testing.assert_array_equal(seen, dataset.images[3][8 : 8 + 12, 20 : 20 + 12])
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_refuses_a_full_history(name: str) -> None:
+    source, judge = NoiseSource(), toy_judge(GEOMETRY)
+    reason = unavailable_reason(name, source)
+    if reason is not None:
+        pytest.skip(reason)
+    policy, steps = make_policy(name, source, judge), GEOMETRY.num_glimpses
+    histories = Histories.empty(2, steps, GEOMETRY.glimpse_size, 1)
+    observe = HistoryObserver(judge.grid, steps, 1)
+    histories.counts[:] = steps - 1
+    policy.predict(observe(histories), policy.start(source.load("test"), np.arange(2)))
+    histories.counts[1] = steps
+    with pytest.raises(ConfigurationError, match=f"history of {steps} glimpses is full"):
+        policy.predict(observe(histories), policy.start(source.load("test"), np.arange(2)))

@@ -9,7 +9,7 @@ import pytest
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.registry import make_policy, why_not
+from oracles.registry import make_policy, unavailable_reason
 from oracles.saliency import SaliencyPolicy, saliency_map
 from tests.support import toy
 from tests.support.toy_problem import ToyJudge, ToySource
@@ -94,4 +94,4 @@ def test_without_opencv_the_remedy_is_told(found: types.ModuleType | None, monke
         SaliencyPolicy(GRID, T)
     with pytest.raises(ConfigurationError, match="pip install opencv-contrib-python-headless"):
         saliency_map(np.zeros((8, 8, 1), dtype=np.uint8))
-    assert "OpenCV" in (why_not("saliency", ToySource()) or "")
+    assert "OpenCV" in (unavailable_reason("saliency", ToySource()) or "")

@@ -67,7 +67,7 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
     assert not Path("page.md").exists()
     with pytest.raises(SystemExit, match="has no parts"):
         call("compare_policies", *folder, "--policies", "random", "hgs")
-    with pytest.raises(SystemExit, match="policy 'psychic' must be one of random"):
+    with pytest.raises(SystemExit, match="policy='psychic' must be one of random"):
         call("compare_policies", *folder, "--policies", "psychic")
 
 

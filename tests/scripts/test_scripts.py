@@ -24,8 +24,8 @@ from glimpse_env.datasets import make_source
 from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.judge.judge import Judge, judge_path
 from oracles.demonstrations import Demonstrations
-from oracles.training.judge import PLANS
-from oracles.training.posterior import JudgePlan
+from oracles.presets import PRESETS, Preset
+from oracles.training.plans import JudgePlan
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
@@ -233,7 +233,7 @@ def test_generate_demos_writes_what_can_be_loaded(tmp_path, capsys):
 def test_train_judge_writes_a_judge_that_fits(tmp_path, capsys, monkeypatch):
     out = tmp_path / "judge.safetensors"
     small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=64, part_weight=0.0)
-    monkeypatch.setitem(PLANS, "digits", small)
+    monkeypatch.setitem(PRESETS, "digits", Preset(judge=small))
     call("train_judge", "--env", "GlimpseDigits-v0", "--passes", "1", "--rounds", "0", "--out", str(out))
     assert Judge.load(out).card.fingerprint == make_source("digits").fingerprint
     assert "accuracy" in capsys.readouterr().out
@@ -260,7 +260,7 @@ def test_a_folder_of_images_in_every_script(folder, tmp_path, capsys):
 
 def test_the_judge_of_a_folder_is_found_by_the_environment(folder, tmp_path, monkeypatch):
     small = JudgePlan(features=16, embedding=16, hidden=16, histories=2, visited_images=4)
-    monkeypatch.setitem(PLANS, "folder", small)
+    monkeypatch.setitem(PRESETS, "folder", Preset(judge=small))
     path = judge_path(make_source("folder", root="photos", **SMALL_FOLDER))
     path.unlink()
     call("train_judge", *folder, "--passes", "2", "--rounds", "1")
@@ -272,7 +272,7 @@ def test_the_judge_of_a_folder_is_found_by_the_environment(folder, tmp_path, mon
 def test_a_judge_of_two_scales_is_what_whole_photographs_get(tmp_path, monkeypatch):
     root = str(write_tiny_cub(tmp_path))
     small = JudgePlan(features=16, embedding=16, hidden=16, histories=1, heldout_images=4)
-    monkeypatch.setitem(PLANS, "cub-full", small)
+    monkeypatch.setitem(PRESETS, "cub-full", Preset(judge=small))
     call("train_judge", "--env", "GlimpseCUBFull-v0", "--root", root, "--passes", "1", "--rounds", "0")
     env = gym.make("GlimpseCUBFull-v0", root=root)
     assert env.unwrapped.batch.sensor.scales == 2  # type: ignore[attr-defined]

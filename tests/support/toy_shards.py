@@ -52,7 +52,7 @@ def loaded(folder: Path, bullets: int) -> Path:
 
 
 def main(out: str, name: str, bullets: str, lasts: str, workers: str, ray: str) -> None:
-    demonstrations.CHUNK = SHARD
+    demonstrations.SEQUENCES_PER_SHARD = SHARD
     judge = TroubledJudge(Path(bullets), int(lasts))
     source = ToySource()
     demonstrations.generate(name, source, judge, 20, out=out, config=CONFIG, workers=int(workers), ray=ray or None)

@@ -10,7 +10,7 @@ from agents.evaluation.comparison import Comparison, difference, kept_evaluation
 from agents.evaluation.evaluate import Evaluation
 from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
-from oracles.registry import PAPER_CONFIG
+from oracles.presets import PAPER_CONFIG
 from tests.support.toy_problem import ToyJudge, ToySource
 
 SOURCE, JUDGE, IMAGES = ToySource(), ToyJudge(), np.arange(12)

@@ -24,10 +24,10 @@ from agents.reports.training import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.observations import HistoryObserver
-from oracles import registry as policies
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
+from oracles.presets import PRESETS
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
@@ -64,7 +64,8 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
-        patch.setattr(policies, "default_oracle_config", lambda _: OracleConfig(completion=few, first_samples=20))
+        config = OracleConfig(completion=few, first_samples=20)
+        patch.setitem(PRESETS, "digits", replace(PRESETS["digits"], boed=config))
         write_toy_judge(make_source("digits"))
         yield
 

@@ -63,12 +63,12 @@ def test_the_script_draws_glimpses_and_operations(tmp_path: Path, monkeypatch: p
     run.train()
     monkeypatch.chdir(tmp_path)
     stopping.main(stopping.Args(env="GlimpseDigitsClassify-v0", network=run.best_path, images=40, split="val"))
-    figures = json.loads(Path("docs/stopping_network_digits.json").read_text(encoding="utf-8"))
+    figures = json.loads(Path("runs/stopping_network_digits.json").read_text(encoding="utf-8"))
     rules, whole = figures["rules"], figures["flops_by_glimpses"]
     assert len(whole["fixed"]) == 6
     assert all(small < large for small, large in zip(whole["fixed"], whole["gain"], strict=True))
     assert rules["fixed"]["mean_flops"] == whole["fixed"]
     assert rules["gain"]["mean_flops"][0] == whole["gain"][0]  # the earliest rule stops after one glimpse
     assert rules["gain"]["mean_flops"][-1] == whole["gain"][-1]
-    with Image.open("docs/images/stopping_network_digits.png") as shown:
-        assert shown.size[0] > 1500
+    with Image.open("runs/stopping_network_digits.png") as picture:
+        assert picture.size[0] > 1500

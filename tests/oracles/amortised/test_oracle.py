@@ -15,7 +15,11 @@ from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.amortised.oracle import AmortisedOracle, find_oracle, oracle_path
 from oracles.base import Observations
 from oracles.boed.criteria import Horizon
-from oracles.training.scorer import AHEAD, PLANS, ScorerPlan, ScorerTrainer, ensure_oracle
+from oracles.demonstrations import manifest_of
+from oracles.presets import PRESETS, Preset
+from oracles.registry import ensure_policy, policy_settings
+from oracles.training.plans import ScorerPlan
+from oracles.training.scorer import ScorerTrainer, ensure_oracle
 from tests.support import toy
 
 T = toy.GEOMETRY.num_glimpses
@@ -42,9 +46,9 @@ def test_scores_are_those_of_the_summed_embeddings_of_the_dense_pass(relative: i
     expected = []
     for scorer in oracle.networks:
         features = scorer.encode_dense(torch.from_numpy(toy.toy_dataset().images[rows]))
-        words = scorer.words(features, torch.from_numpy(judge.grid.normalised))
+        encoded = scorer.glimpse_features(features, torch.from_numpy(judge.grid.normalised))
         index = torch.from_numpy(locations)
-        summands = scorer.summands(words[torch.arange(4)[:, None], index], index)
+        summands = scorer.state_contribution(encoded[torch.arange(4)[:, None], index], index)
         expected.append(scorer.scores(summands.sum(1), 2))
     np.testing.assert_allclose(oracle.last_maps, torch.stack(expected).mean(0).detach(), atol=1e-5)
     alone = oracle.for_fold(1)
@@ -110,8 +114,7 @@ def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path, rela
 def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
     fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for plans in (PLANS, AHEAD):
-        monkeypatch.setitem(plans, "digits", PLAN)
+    monkeypatch.setitem(PRESETS, "digits", Preset(greedy=PLAN))
     source = Digits()
     judges = [
         toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint, seed=seed) for seed in (0, 1)
@@ -151,3 +154,19 @@ def test_shipped_oracles_fit_the_shipped_judges(name: str, horizon: Horizon, fre
     assert (oracle.card.horizon, oracle.card.fingerprint) == (horizon, source.fingerprint)
     assert oracle.card.command.startswith("python scripts/train_oracle.py --env Glimpse")
     assert not fresh_cache.exists(), "from the package"
+
+
+def test_settings_are_told_without_training(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "digits", Preset(oracle="amortised", greedy=PLAN))
+    source = Digits()
+    judge = toy.toy_judge(source.geometry, num_classes=10, fingerprint=source.fingerprint)
+    with monkeypatch.context() as patch:
+        patch.setattr(ScorerTrainer, "run", lambda *_, **__: pytest.fail("trained"))
+        for name in ("amortised", "oracle"):
+            with pytest.raises(OracleNotFoundError, match="train_oracle"):
+                policy_settings(name, source, judge)
+            with pytest.raises(OracleNotFoundError, match="train_oracle"):
+                manifest_of(name, source, judge, 3)
+    ensure_policy("oracle", source, judge)
+    settings = policy_settings("oracle", source, judge)
+    assert settings == {"policy": "amortised", "weights": find_oracle(source, judge, "next").identity}

@@ -49,7 +49,7 @@ def test_all_components_give_the_distances() -> None:
 
 
 def test_estimates_are_those_of_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarse, "SEARCH_CHUNK", 7)
+    monkeypatch.setattr(coarse, "ENTRIES_PER_SEARCH", 7)
     values, dimensions = numbers(), 3
     queries = values[5:9, 1] + 0.3
     centred = values[:, 1] - values[:, 1].mean(0)

@@ -126,5 +126,18 @@ def test_an_exact_search_is_one_product_to_the_bit(
         squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
         expected[rows] = squares.clamp_min(0.0)
     assert torch.equal(bank.squared_distances(glimpses, embedded, corners, match), expected)
-    monkeypatch.setattr(completion, "EXACT_CHUNK", 5)
+    monkeypatch.setattr(completion, "ENTRIES_PER_COMPARISON", 5)
     np.testing.assert_allclose(bank.squared_distances(glimpses, embedded, corners, match), expected, rtol=1e-3)
+
+
+def test_a_part_of_sorted_images_stands_for_all_classes() -> None:
+    """CUB's files are sorted by class, as here: the first images would be of one class."""
+    labels = np.repeat(np.arange(3), 100)
+    data = toy.toy_dataset(300, labels=labels, folds=np.zeros(300, dtype=np.int64))
+    judge = toy.toy_judge(num_networks=1)
+    bank = ImageBank(data, judge, 0, 60, cached=False)
+    assert np.bincount(bank.labels, minlength=3).min() >= 10
+    assert (np.diff(bank.rows) > 0).all()
+    assert np.array_equal(ImageBank(data, judge, 0, 60, cached=False).rows, bank.rows)
+    assert set(ImageBank(data, judge, 0, 30, cached=False).rows) < set(bank.rows)
+    assert np.array_equal(ImageBank(data, judge, 0, 300, cached=False).rows, np.arange(300))

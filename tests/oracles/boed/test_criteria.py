@@ -21,12 +21,13 @@ SHARP = CompletionConfig(bandwidth=1e-2, samples=len(IMAGES), short_list=len(IMA
 def observation_of(image: int, places: list[int]) -> dict[str, np.ndarray]:
     """What an agent sees of an image of the world after looking at some pixels."""
     judge = ToyJudge()
-    histories = Histories.empty(1, GEOMETRY.num_glimpses, 1, 1)
+    steps = len(places) + 1  # room for the next
+    histories = Histories.empty(1, steps, 1, 1)
     for t, place in enumerate(places):
         histories.corners[0, t] = judge.grid.corners[place]
         histories.glimpses[0, t] = IMAGES[image, place // 3, place % 3]
     histories.counts[0] = len(places)
-    return HistoryObserver(judge.grid, GEOMETRY.num_glimpses, 1)(histories)
+    return HistoryObserver(judge.grid, steps, 1)(histories)
 
 
 def seen_pixels(image: int, places: list[int]) -> list[tuple[int, int]]:
@@ -91,7 +92,7 @@ def test_criteria_by_hand() -> None:
     """Two completions of labels 0 and 1, one location, one class probability pair each."""
 
     class Handed(ToyJudge):
-        def class_log_probabilities(self, network, summed, counts):  # type: ignore[no-untyped-def]
+        def class_log_probabilities(self, network, summed, counts):
             return summed.log_softmax(-1)
 
     embeddings = torch.tensor([[[0.9, 0.1]], [[0.6, 0.4]]]).log()  # (S, L, D = classes)
@@ -103,7 +104,7 @@ def test_criteria_by_hand() -> None:
     )
     assert expected_criterion(*arguments, "error").item() == pytest.approx(0.25)
     with pytest.raises(ConfigurationError, match="criterion='surprise'"):
-        expected_criterion(*arguments, "surprise")  # type: ignore[arg-type]
+        expected_criterion(*arguments, "surprise")
 
 
 def test_entropy_of_known_distributions() -> None:

@@ -12,7 +12,7 @@ from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.base import Observations
 from oracles.boed.completion import CompletionConfig, ImageBank
-from oracles.boed.oracle import JUDGED_FROM, BOEDOracle, OracleConfig
+from oracles.boed.oracle import MIN_PREDICTIONS, BOEDOracle, OracleConfig
 from tests.support import toy
 
 CONFIG = OracleConfig(completion=CompletionConfig(effective_samples=4, samples=12, short_list=12))
@@ -94,7 +94,8 @@ def test_banks_hold_what_their_network_never_saw_and_leave_the_image_itself_out(
     member = int(oracle.banks[0].rows[3])
     state = oracle.start(dataset, np.array([member, 0]))
     assert torch.isinf(state.distances[0]).nonzero().tolist() == [[0, 3]]
-    assert not torch.isinf(oracle.start(toy.toy_dataset(split="test"), np.array([member])).distances[0]).any()
+    for others in (toy.toy_dataset(split="test"), toy.toy_dataset(fingerprint="another data set")):
+        assert not torch.isinf(oracle.start(others, np.array([member])).distances[0]).any()
 
 
 def test_leaving_an_image_out_equals_a_bank_without_it() -> None:
@@ -169,7 +170,7 @@ def test_oracle_lowers_the_entropy_more_than_chance_would() -> None:
     rng = np.random.default_rng(0)
 
     class Chance:
-        def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
             return rng.integers(len(judge.grid), size=len(observation["step"])), state
 
     random = play(Chance(), dataset, judge, np.arange(48), progress=False)
@@ -193,7 +194,7 @@ def test_expected_entropies_above_the_present_one_are_counted_and_told_once() ->
     begun = observe(dataset, judge, np.arange(6), np.empty((6, 0), dtype=np.int64))
     oracle.predict(begun)
     assert oracle.counters.predictions == 0, "before a glimpse the map is the same for all"
-    while oracle.counters.predictions + 6 < JUDGED_FROM:
+    while oracle.counters.predictions + 6 < MIN_PREDICTIONS:
         oracle.predict(few)
     with pytest.warns(IncoherentPosteriorWarning, match="in 102 of 102 predictions"):
         oracle.predict(few)
@@ -211,7 +212,7 @@ def test_a_judge_in_training_is_only_logged(caplog: pytest.LogCaptureFixture) ->
     judge = Forgetful(plain.networks, plain.card)  # no scores yet
     oracle = BOEDOracle(dataset, judge, CONFIG)
     with caplog.at_level("INFO", "oracles.boed.oracle"):
-        oracle.predict(observe(dataset, judge, np.arange(JUDGED_FROM) % 24, np.array([[3]] * JUDGED_FROM)))
+        oracle.predict(observe(dataset, judge, np.arange(MIN_PREDICTIONS) % 24, np.array([[3]] * MIN_PREDICTIONS)))
     assert [record.message for record in caplog.records if "100 of 100" in record.message]
 
 
@@ -235,7 +236,7 @@ def test_violations_are_of_the_mean_over_networks() -> None:
     """One network is surer with every glimpse, by more than the other gets less sure."""
 
     class Divided(Judge):
-        def class_log_probabilities(self, network, summed, counts):  # type: ignore[no-untyped-def]
+        def class_log_probabilities(self, network, summed, counts):
             t = torch.as_tensor(counts).float()[..., None]
             sharpness = 3.0 * t if network else (-0.1 * t).exp()
             logits = torch.arange(self.num_classes) * sharpness

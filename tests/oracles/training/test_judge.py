@@ -10,17 +10,20 @@ import torch
 
 from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
 from glimpse_env.datasets.birds.source import Birds
-from glimpse_env.errors import ArtifactError, JudgeNotFoundError
+from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
 from glimpse_env.files import digest
-from glimpse_env.judge.judge import find_judge
+from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.sensing.sensor import Sensor
-from oracles.training.judge import PLANS, ensure_judge, train_judge
+from glimpse_env.threads import at_most_threads
+from oracles.presets import PRESETS, Preset
+from oracles.training.judge import ensure_judge, train_judge
+from oracles.training.loop import one_cycle
+from oracles.training.plans import JudgePlan
 from oracles.training.posterior import (
-    JudgePlan,
     NetworkTrainer,
+    VisitedHistories,
     calibration_error,
     fit_temperatures,
-    one_cycle,
     prefix_sums,
 )
 from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
@@ -44,7 +47,7 @@ class Stripes(DataSource):
     def size(self, split: Split) -> int:
         return 128
 
-    def fill(self, split, images, labels, folds, parts, progress):  # type: ignore[no-untyped-def]
+    def fill(self, split, images, labels, folds, parts, progress):
         rng = np.random.default_rng(["train", "val", "test"].index(split))
         labels[:] = np.arange(len(labels)) % 2
         images[:] = rng.integers(0, 60, images.shape)
@@ -72,26 +75,24 @@ def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
 
 
 def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PLANS, "stripes", PLAN)
+    monkeypatch.setitem(PRESETS, "stripes", Preset(judge=PLAN))
     first = ensure_judge(Stripes())
     monkeypatch.setattr("oracles.training.judge.train_judge", lambda *a, **k: pytest.fail("trained again"))
     assert ensure_judge(Stripes()).identity == first.identity
 
 
 def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
-    def visit(judge, fold, rng):  # type: ignore[no-untyped-def]
-        from oracles.training.posterior import VisitedHistories
-
+    def visit(judge, fold, rng):
         images = Stripes().judge_images(fold, rng)
         return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
 
     def trained(checkpoint: Path) -> dict[str, torch.Tensor]:
-        trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
-        trainer.run(visit, checkpoint)
+        trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
+        trainer.run(checkpoint)
         return trainer.network.state_dict()
 
     whole = trained(tmp_path / "whole.pt")
-    stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5)
+    stopped = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
     one_pass = stopped._one_pass
     passes: list[int] = []
 
@@ -103,7 +104,7 @@ def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
 
     stopped._one_pass = dies  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        stopped.run(visit, tmp_path / "stopped.pt")
+        stopped.run(tmp_path / "stopped.pt")
     torch.manual_seed(123)
     resumed = trained(tmp_path / "stopped.pt")
     for name, value in whole.items():
@@ -191,3 +192,23 @@ def test_one_cycle_rises_and_falls_to_zero() -> None:
     assert int(np.argmax(rates)) in (5, 6)
     assert rates[-1] == pytest.approx(0, abs=1e-6)
     assert rates[0] < 0.1
+
+
+def test_a_start_of_other_shapes_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"start='birds' cannot be followed: .* has the shape \(\d+"):
+        NetworkTrainer(Stripes(), 0, replace(PLAN, start="birds"), seed=0)
+
+
+def test_weights_are_those_of_version_0_1() -> None:
+    """Sums of absolute weights that the same plan and seed gave before judges and oracles shared a loop."""
+
+    def visit(judge: Judge, fold: int, rng: np.random.Generator) -> VisitedHistories:
+        images = Stripes().judge_images(fold, rng)
+        return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
+
+    trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
+    with at_most_threads(1):
+        trainer.run()
+    weights = trainer.network.state_dict()
+    assert weights["summand.weight"].abs().sum().item() == pytest.approx(32.310382, rel=1e-4)
+    assert weights["head.1.weight"].abs().sum().item() == pytest.approx(31.497579, rel=1e-4)

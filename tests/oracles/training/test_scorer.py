@@ -10,10 +10,11 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import AmortisedOracle
 from oracles.boed.criteria import Horizon
-from oracles.parallel import one_thread
-from oracles.training.scorer import ScorerPlan, ScorerTrainer, train_oracle
+from oracles.training.plans import ScorerPlan
+from oracles.training.scorer import ScorerTrainer, train_oracle
 from tests.support.toy_problem import ToyJudge, ToySource
 
 # Pixel 0 is a sign that says which of pixels 1 and 2 shows the class; the other one shows nothing to the point, and the
@@ -65,9 +66,9 @@ def achieved(trainer: ScorerTrainer) -> tuple[float, list[int]]:
     """Mean exact entropy after the two glimpses that the scores choose, and the first location of each image."""
     network, judge = trainer.network, trainer.judge
     features = network.encode_dense(torch.from_numpy(IMAGES))
-    words = network.words(features, torch.from_numpy(judge.grid.normalised))
+    encoded = network.glimpse_features(features, torch.from_numpy(judge.grid.normalised))
     first = network.scores(torch.zeros(len(IMAGES), network.state_width), 0).argmin(-1)
-    after = network.scores(network.summands(words[torch.arange(len(IMAGES)), first], first), 1)
+    after = network.scores(network.state_contribution(encoded[torch.arange(len(IMAGES)), first], first), 1)
     after[torch.arange(len(IMAGES)), first] = torch.inf
     second = after.argmin(-1)
     found = [entropy_after((int(a), int(b)), i) for i, (a, b) in enumerate(zip(first, second, strict=True))]
@@ -110,26 +111,28 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     monkeypatch: pytest.MonkeyPatch, at_once: int, horizon: Horizon
 ) -> None:
     """Whether one image is played at a time or all are."""
-    monkeypatch.setattr("oracles.training.scorer.AT_ONCE", at_once)
+    monkeypatch.setattr("oracles.training.scorer.STATE_NUMBERS_AT_ONCE", at_once)
     guide = new_trainer("next", relative=4).network
     trainer = ScorerTrainer(
-        *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),  # type: ignore[arg-type]
+        *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),
         criterion="entropy",
         guide=guide if horizon == "last" else None,
         seed=0,
     )
     rows = np.array([6, 1, 3])
     data = UnseenImages(IMAGES, LABELS, np.full(len(IMAGES), -1))
-    chosen, candidates, targets = trainer._histories(trainer._played(data, rows)[1], np.random.default_rng(0))
+    chosen, candidates, targets = trainer._play_histories(trainer._player(data, rows)[1], np.random.default_rng(0))
     assert chosen.shape == (3, PLAN.histories, 2)
-    words = guide.words(guide.encode_dense(torch.from_numpy(IMAGES)), torch.from_numpy(trainer.judge.grid.normalised))
+    encoded = guide.glimpse_features(
+        guide.encode_dense(torch.from_numpy(IMAGES)), torch.from_numpy(trainer.judge.grid.normalised)
+    )
     for image, (histories, first_tried, second_tried) in enumerate(zip(chosen, *candidates, strict=True)):
         for h, (first, _) in enumerate(histories.tolist()):
             for place, target in zip(first_tried[h].tolist(), targets[0][image, h].tolist(), strict=True):
                 places: tuple[int, ...] = (place,)
                 if horizon == "last":  # and where the guide looks next
                     at = torch.tensor(place)
-                    scores = guide.scores(guide.summands(words[rows[image], place], at), 1)
+                    scores = guide.scores(guide.state_contribution(encoded[rows[image], place], at), 1)
                     places = (place, int(scores.index_fill(0, at, torch.inf).argmin()))
                 assert target == pytest.approx(entropy_after(places, rows[image]), abs=1e-6)
             for place, target in zip(second_tried[h].tolist(), targets[1][image, h].tolist(), strict=True):
@@ -139,21 +142,21 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, checkpoint = trained("last"), tmp_path / "0.pt"
     stopped = new_trainer("last")
-    save = stopped._save
+    save = stopped.save
 
     def save_and_die(path: Path) -> None:
         save(path)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stopped, "_save", save_and_die)
+    monkeypatch.setattr(stopped, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         stopped.run(checkpoint)
-    assert stopped.images_done == PLAN.chunk
+    assert stopped.done == PLAN.chunk
     resumed = new_trainer("last")
     resumed.run(checkpoint)
     for name, value in whole.network.state_dict().items():
         torch.testing.assert_close(resumed.network.state_dict()[name], value, rtol=0, atol=0, msg=name)
-    with pytest.raises(ArtifactError, match="another oracle or plan"):
+    with pytest.raises(ArtifactError, match="belongs to another"):
         new_trainer("next").run(checkpoint)
 
 
@@ -171,7 +174,7 @@ def test_networks_trained_side_by_side_are_those_trained_alone() -> None:
     for fold in range(2):
         judge: Any = ToyJudge(IMAGES, LABELS)
         alone = ScorerTrainer(TwoFolds(), judge, fold, PLAN, criterion="entropy", seed=0)
-        with one_thread():
+        with at_most_threads(1):
             alone.run()
         for name, value in alone.network.state_dict().items():
             torch.testing.assert_close(oracle.networks[fold].state_dict()[name], value, rtol=0, atol=0, msg=name)
@@ -190,10 +193,19 @@ def test_where_one_network_fails_the_others_stop(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(ScorerTrainer, "_step", fail)
     with pytest.raises(ArithmeticError, match="the second network"):
         train_two()
-    assert all(trainer.images_done < PLAN.images for trainer in begun)
+    assert all(trainer.done < PLAN.images for trainer in begun)
 
 
 def test_the_horizon_is_checked() -> None:
     judge: Any = ToyJudge(IMAGES, LABELS)
     with pytest.raises(ConfigurationError, match="horizon='far' must be one of next, last"):
-        train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)  # type: ignore[arg-type]
+        train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)
+
+
+@pytest.mark.parametrize(("horizon", "base", "head"), [("next", 11.204727, 769.96993), ("last", 15.750398, 778.32695)])
+def test_weights_are_those_of_version_0_1(horizon: Horizon, base: float, head: float) -> None:
+    """Sums of absolute weights that the same plan and seed gave before judges and oracles shared a loop."""
+    with at_most_threads(1):
+        weights = trained(horizon, relative=4).network.state_dict()
+    assert weights["base"].abs().sum().item() == pytest.approx(base, rel=1e-3)
+    assert weights["head.1.weight"].abs().sum().item() == pytest.approx(head, rel=1e-3)

@@ -1,0 +1,154 @@
+"""Trained networks in files: cards, saving, loading and finding, for judges and amortised oracles alike.
+
+An artefact is a safetensors file with the networks' weights, named ``k.parameter``, and a card beside it as ``.json``.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ArtifactError, GlimpseError
+from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.judge.posterior import PosteriorConfig
+from glimpse_env.presets import env_of
+
+
+class ArtifactCard(Protocol):
+    """What an artefact was made from and how well it does: a dataclass of JSON values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def config(self) -> PosteriorConfig: ...
+    @property
+    def num_networks(self) -> int: ...
+
+
+Card = TypeVar("Card", bound=ArtifactCard)
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class ArtifactKind(Generic[Card]):
+    """One kind of artefact, and where its files are."""
+
+    name: str
+    """What it is called in messages."""
+    card: type[Card]
+    """Its card's class."""
+    format: int
+    """Format of the files that this version reads and writes."""
+    script: str
+    """Script that trains one."""
+    missing: type[GlimpseError]
+    """Error raised where there is none."""
+    cache: str
+    """Folder of the cache that holds those of this machine."""
+    shipped: tuple[str, str]
+    """Package, and folder in it, of those that come with the package."""
+
+    def cached_path(self, name: str) -> Path:
+        """Returns where the weights called ``name`` are kept in the cache."""
+        return cache_folder() / self.cache / f"{name}.safetensors"
+
+    def find(self, cached: Path, shipped: str, fits: Callable[[Card], bool]) -> Path | None:
+        """Returns the path of an artefact whose card fits: in the cache, else shipped; None where there is none.
+
+        Args:
+            cached: its path in the cache.
+            shipped: its name among those that come with the package.
+            fits: says whether a card is the right one.
+
+        Raises:
+            ArtifactError: if a card is damaged or of another format.
+        """
+        package, folder = self.shipped
+        for path in (cached, Path(str(resources.files(package) / folder / f"{shipped}.safetensors"))):
+            if path.is_file() and fits(self.read_card(path)):
+                return path
+        return None
+
+    def read_card(self, path: Path) -> Card:
+        """Returns the card beside the weights at ``path``.
+
+        Raises:
+            ArtifactError: if it is damaged or of another format.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ArtifactError(
+                f"the card of the {self.name} at {path} is no JSON ({error}); train the {self.name} again."
+            ) from error
+        if content.get("format") != self.format:
+            raise ArtifactError(
+                f"the {self.name} at {path} has format {content.get('format')}, not {self.format}; train it again."
+            )
+        return self.card(**{**content, "config": PosteriorConfig(**content["config"])})
+
+    def save(self, path: str | Path, networks: Sequence[nn.Module], card: Card, *, half: bool = False) -> None:
+        """Writes the weights to ``path``, in half precision where ``half``, and the card beside it as ``.json``."""
+        path = Path(path)
+        tensors = {
+            f"{k}.{name}": (value.half() if half and value.is_floating_point() else value).contiguous()
+            for k, network in enumerate(networks)
+            for name, value in network.state_dict().items()
+        }
+        with whole_file(path) as temporary:
+            save_file(tensors, temporary)
+        write_json(path.with_suffix(".json"), asdict(card))
+
+    def load(self, path: str | Path, make: Callable[[Card], Network]) -> tuple[list[Network], Card]:
+        """Returns the networks and the card that :meth:`save` wrote.
+
+        Args:
+            path: of the weights.
+            make: makes one network of the card's shape.
+
+        Raises:
+            GlimpseError: of the class :attr:`missing`, if a file is missing.
+            ArtifactError: if a file is damaged or of another format.
+        """
+        path = Path(path)
+        try:
+            card = self.read_card(path)
+            tensors = load_file(path)
+            networks = []
+            for k in range(card.num_networks):
+                network, prefix = make(card), f"{k}."
+                network.load_state_dict(
+                    {
+                        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+                        for name, value in tensors.items()
+                        if name.startswith(prefix)
+                    }
+                )
+                networks.append(network)
+        except FileNotFoundError as error:
+            raise self.missing(f"no {self.name} at {path} ({error}); train one with scripts/{self.script}.") from error
+        except (SafetensorError, RuntimeError, KeyError, TypeError, OSError) as error:
+            raise ArtifactError(f"the {self.name} at {path} cannot be read ({error}); train it again.") from error
+        return networks, card
+
+    def command(self, source: DataSource, *words: str) -> str:
+        """Returns the command line that trains one for a data set, with further ``words``."""
+        options = source.chosen_options
+        root = options.pop("root", None)
+        command = ["python", f"scripts/{self.script}", "--env", env_of(source.name)]
+        command += ["--root", root] if root else []
+        command += ["--dataset-options", json.dumps(options)] if options else []
+        return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
+
+
+def identity_of(networks: Sequence[nn.Module], card: Any) -> str:
+    """Returns a fingerprint of the weights and the card."""
+    return digest(asdict(card), *(value.numpy() for network in networks for value in network.state_dict().values()))

@@ -1,0 +1,148 @@
+"""What oracles and judges depend on a data set's name for: one table, with a default for names it does not know."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from glimpse_env.datasets import make_source
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.posterior import encoder_plan
+from oracles.boed.completion import CompletionConfig
+from oracles.boed.criteria import Horizon
+from oracles.boed.oracle import OracleConfig
+from oracles.training.plans import JudgePlan, ScorerPlan
+
+MIN_FINE_LOCATIONS = 1001
+"""Locations from which on a grid is fine: the embeddings of an image at all of them are many."""
+FINE_BANK_SIZE = 2000
+"""Images in a bank on a fine grid, at most: 0.6 GB at 2500 locations."""
+FINE_VISITED_IMAGES = 300
+"""Images per round that the oracle looks at in training a judge on a fine grid, at most."""
+
+PAPER_CONFIG = OracleConfig(
+    criterion="entropy",
+    completion=CompletionConfig(
+        match="pixels", effective_samples=25.0, label_weight=0.0, samples=100, short_list=500, coarse=64
+    ),
+)
+"""Harvey et al.: the posterior's expected entropy over 100 of the 500 nearest images by their pixels. The effective
+sample size and the bank, training images in place of a GAN's, are this project's."""
+
+_BY_EMBEDDING = CompletionConfig(match="embedding", effective_samples=10.0, label_weight=1.0)
+"""Glimpses compared as the judge embeds them, completions weighted by their labels' posterior as well."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults for one data set; scripts/tune_oracle.py compares configurations on validation images."""
+
+    judge: JudgePlan = field(default_factory=JudgePlan)
+    """How its judge is trained."""
+    boed: OracleConfig = field(default_factory=lambda: OracleConfig(completion=_BY_EMBEDDING))
+    """Configuration of the policy ``boed``."""
+    paper: OracleConfig = PAPER_CONFIG
+    """Configuration of the policy ``boed-paper``."""
+    oracle: str = "boed"
+    """The policy that ``oracle`` is another name of: the best on validation images."""
+    greedy: ScorerPlan = field(default_factory=ScorerPlan)
+    """How its amortised oracle of horizon ``next`` is trained."""
+    ahead: ScorerPlan | None = None
+    """How its amortised oracle of horizon ``last`` is trained; None for the plan ``greedy``."""
+    criterion: str = "log_loss"
+    """What its amortised oracles expect."""
+
+    def scorer(self, horizon: Horizon) -> ScorerPlan:
+        """Returns how the amortised oracle of a horizon is trained."""
+        return self.ahead if horizon == "last" and self.ahead is not None else self.greedy
+
+
+# Of photographs there are few, and none shows what was seen: many completions, weighted by their match alone and looked
+# at themselves where the history looked, and their labels, for the judge is often sure and wrong.
+_PHOTOGRAPHS = Preset(
+    judge=JudgePlan(passes=150, features=144, embedding=160, visited_images=400, weight_decay=0.1, start="birds"),
+    boed=OracleConfig(
+        "log_loss", replace(_BY_EMBEDDING, effective_samples=100.0, samples=100, label_weight=0.0), history="completion"
+    ),
+)
+
+PRESETS: dict[str, Preset] = {
+    "birds": Preset(
+        judge=JudgePlan(passes=24, visited_images=2000, features=144, embedding=160),
+        oracle="lookahead",
+        criterion="entropy",
+    ),
+    "digits": Preset(
+        judge=JudgePlan(passes=30, features=96, embedding=128, visited_images=500),
+        oracle="lookahead",
+        greedy=ScorerPlan(images=38_400, relative=64),
+        ahead=ScorerPlan(images=19_200, histories=4, ahead=6),
+    ),
+    "mnist": Preset(
+        judge=JudgePlan(passes=6, visited_images=700, features=96, embedding=128),
+        # a cluttered digit may lie anywhere: all the images there are, and the completions' labels in place of the
+        # judge's entropy
+        boed=OracleConfig("log_loss", replace(_BY_EMBEDDING, bank_size=30_000, label_weight=0.5)),
+        oracle="lookahead",
+        greedy=ScorerPlan(images=57_600, relative=64),
+        ahead=ScorerPlan(images=25_600, histories=4, ahead=6),
+    ),
+    "cub": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
+    "cub-full": replace(_PHOTOGRAPHS, judge=replace(_PHOTOGRAPHS.judge, histories=4, visited_images=200)),
+    "folder": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
+    "celeba-hq": replace(_PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1)),
+}
+"""By the data set's name; ask :func:`preset_of`, which adapts them to what a data set is like."""
+
+
+def register_preset(name: str, preset: Preset) -> None:
+    """Adds the defaults for a data set of another package.
+
+    Raises:
+        ConfigurationError: if the data set has other ones.
+    """
+    if PRESETS.get(name, preset) != preset:
+        raise ConfigurationError(f"preset={name!r} is taken; choose another name for the data set.")
+    PRESETS[name] = preset
+
+
+def preset_of(source: DataSource) -> Preset:
+    """Returns the defaults for a data set, those of :class:`Preset` where its name is unknown.
+
+    On a fine grid judges are narrow, so that the embeddings of an image at all locations fit into a bank, 0.3 MB at
+    2500 locations; banks are small, the oracle looks at few images in training, and no policy but ``boed`` was tried as
+    ``oracle``. Where the judge that ``judge.start`` names has an encoder of other shapes, as with more scales,
+    ``start`` is None.
+    """
+    preset = PRESETS.get(source.name, Preset())
+    if has_fine_grid(source):
+        judge = preset.judge
+        visited = min(judge.visited_images, FINE_VISITED_IMAGES)
+        return replace(
+            preset,
+            judge=replace(judge, features=96, embedding=64, hidden=64, visited_images=visited, start=None),
+            boed=_with_small_bank(preset.boed),
+            paper=_with_small_bank(preset.paper),
+            oracle="boed",
+        )
+    if preset.judge.start is not None:
+        other = make_source(preset.judge.start)
+        if _encoder_shapes(source, preset.judge) != _encoder_shapes(other, preset_of(other).judge):
+            return replace(preset, judge=replace(preset.judge, start=None))
+    return preset
+
+
+def has_fine_grid(source: DataSource) -> bool:
+    """Returns whether a data set has so many locations that judges are narrow and banks small by default."""
+    return len(source.geometry.grid) >= MIN_FINE_LOCATIONS
+
+
+def _with_small_bank(config: OracleConfig) -> OracleConfig:
+    size = min(config.completion.bank_size, FINE_BANK_SIZE)
+    return replace(config, completion=replace(config.completion, bank_size=size))
+
+
+def _encoder_shapes(source: DataSource, plan: JudgePlan) -> tuple[Any, ...]:
+    """Returns what the shapes of a judge's glimpse encoder depend on."""
+    geometry = source.geometry
+    kernels = [(kernel, share) for kernel, _, share in encoder_plan(geometry.glimpse_size, geometry.stride)]
+    return kernels, source.image_shape[2] * geometry.scales, plan.features, plan.embedding

@@ -1,0 +1,64 @@
+"""How judges and amortised oracles are trained: the numbers, without what uses them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class JudgePlan:
+    """How a judge is trained."""
+
+    passes: int = 12
+    """Passes over a fold's training images (freshly augmented or composed each time)."""
+    rounds: int = 2
+    """How often, evenly spread over the passes, histories of the oracle under the present judge are collected."""
+    visited_images: int = 1500
+    """Images per round whose histories are collected, at most."""
+    visited_share: float = 0.25
+    """Share of each minibatch whose images carry visited histories instead of random ones."""
+    batch_size: int = 64
+    """Images per minibatch."""
+    histories: int = 8
+    """Random histories per image; each is scored after every number of glimpses 0..T."""
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 0.01
+    """AdamW's, for weights with more than one dimension."""
+    part_weight: float = 0.5
+    """Weight of the auxiliary regression of the parts' places, where a data set has parts."""
+    features: int = 192
+    """F, see :class:`glimpse_env.judge.posterior.PosteriorConfig`, as are ``embedding`` and ``hidden``."""
+    embedding: int = 192
+    """D."""
+    hidden: int = 128
+    """Width of the head's hidden layer."""
+    start: str | None = None
+    """Data set whose judge the glimpse encoder starts from, which must have the same shapes; None starts afresh."""
+    heldout_images: int = 2000
+    """Held-out images for calibration and the scores, at most."""
+
+
+@dataclass(frozen=True)
+class ScorerPlan:
+    """How the networks of an amortised oracle are trained."""
+
+    images: int = 96_000
+    """Images that each network sees, counted with repetition."""
+    histories: int = 8
+    """Histories per image."""
+    batch_size: int = 32
+    """Images per minibatch."""
+    learning_rate: float = 2e-3
+    """Peak of the one-cycle schedule."""
+    weight_decay: float = 0.01
+    """AdamW's, for weights with more than one dimension."""
+    exploration: float = 0.25
+    """Share of the glimpses of training histories that are random."""
+    locations: int = 15
+    """Locations per history whose targets are computed: a third has the best present scores, the others are random."""
+    ahead: int = 9
+    """Locations per history whose targets are computed, where a target needs a rollout."""
+    relative: int = 0
+    """Channels of the network's maps over relative offsets; 0 for none. They pay where an object may lie anywhere. A
+    network that looks ahead has those of the greedy one."""
+    chunk: int = 9600
+    """Images between two checkpoints."""
