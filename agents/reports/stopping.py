@@ -86,7 +86,6 @@ def rules_entry(
     """Returns thresholds, mean glimpses, mean operations and success of every rule as JSON values.
 
     Args:
-        played: the episodes.
         rules: see :func:`rules_of`.
         flops: by rule the operations (T,) of an episode that stops after 1..T glimpses.
     """
