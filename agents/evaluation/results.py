@@ -134,16 +134,11 @@ def checked(results: DataFrame) -> DataFrame:
     return results.sort_values([*cell, "split", "env_steps"], kind="stable", ignore_index=True)
 
 
-def _method(row: Sequence[Any]) -> Method:
-    algo, architecture, demos, num_demos, variant = row
-    return Method(str(algo), str(architecture), str(demos), int(num_demos), str(variant))
-
-
 def by_env_and_method(rows: DataFrame) -> dict[tuple[str, Method], DataFrame]:
     """Returns the rows of each method on each environment, sorted by environment and rank of the method."""
     groups = {
-        (str(env), _method(method)): group
-        for (env, *method), group in rows.groupby(["env", *METHOD_COLUMNS], sort=True)
+        (str(env), Method(str(algo), str(architecture), str(demos), int(num_demos), str(variant))): group
+        for (env, algo, architecture, demos, num_demos, variant), group in rows.groupby(["env", *METHOD_COLUMNS])
     }
     return dict(sorted(groups.items(), key=lambda entry: (entry[0][0], entry[0][1].rank)))
 

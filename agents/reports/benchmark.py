@@ -13,7 +13,7 @@ from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals,
 from agents.evaluation.statistics import Estimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
 from agents.reports.pages import PLOTS, Picture, ReportContext, Section, Table, html_template, to_html, to_markdown
-from agents.reports.tables import MISSING, format_estimate, markdown_table
+from agents.reports.tables import MISSING, count_seeds, format_estimate, markdown_table
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -135,7 +135,7 @@ def _summary(numbers: Statistics) -> list[str]:
         gains = [gain for gain in numbers.speed_ups["total_steps"].itertuples() if gain.env == env]
         sentences.append(
             f"{env}: the best is {final.method.label}, with {_percent(final.success)} judged right over "
-            f"{_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
+            f"{count_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
             f"{_share(final.oracle, 1)}: it closes {_share(share)} of that gap.{_gains(gains)}"
         )
     if len(numbers.aggregates) > 1:
@@ -185,10 +185,6 @@ def _gains(gains: Sequence[Any]) -> str:
 def _share(value: float, digits: int = 0) -> str:
     """Returns a share as ``90 %``."""
     return f"{100 * value:.{digits}f} %"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" + ("" if count == 1 else "s")
 
 
 def _percent(estimate: Estimate) -> str:

@@ -326,9 +326,13 @@ def steps_to_threshold(
     seeds = by_env_and_method(times)
     for each, env in zip(axes.flat, envs, strict=False):
         for row in medians[medians["env"] == env].itertuples():
+            height, style = heights[row.method], drawn[row.method]
             for time in seeds[env, row.method].itertuples():
-                _seed_mark(each, time.value, time.budget, heights[row.method], drawn[row.method])
-            _median_mark(each, row.median, heights[row.method], drawn[row.method])
+                if math.isfinite(time.value):
+                    _mark(each, time.value, height, style, "o", 4, alpha=0.45, zorder=3)
+                else:
+                    _mark(each, time.budget, height, style, ">", 4, alpha=0.45, zorder=3, markerfacecolor="none")
+            _median_mark(each, row.median, height, style)
         each.set_xscale("log")
         each.set_xlim(low, high)
         _set_ticks(each, _round_steps(low, high, 6))
@@ -339,38 +343,21 @@ def steps_to_threshold(
     return save_both(figure, stem)
 
 
-def _seed_mark(axes: Axes, value: float, budget: float, height: float, style: Style) -> None:
-    """Draws a small mark where one seed reaches the threshold, a hollow triangle where its budget ends before."""
-    never = not math.isfinite(value)
-    axes.plot(
-        [max(budget if never else value, 1.0)],
-        [height],
-        marker=">" if never else "o",
-        markersize=4,
-        markerfacecolor="none" if never else style.colour,
-        markeredgecolor=style.colour,
-        alpha=0.45,
-        zorder=3,
-    )
+def _mark(axes: Axes, x: float, height: float, style: Style, marker: str, size: float, **settings: Any) -> None:
+    """Draws a mark in a method's colour."""
+    colours = {"markerfacecolor": style.colour, "markeredgecolor": style.colour}
+    axes.plot([max(x, 1.0)], [height], marker=marker, markersize=size, **colours | settings)
 
 
 def _median_mark(axes: Axes, median: BoundedEstimate, height: float, style: Style) -> None:
     """Draws a large mark at the median with its interval; hollow, and with an arrow, where it is a lower bound."""
     assert median.value is not None
-    x = max(median.value, 1.0)
+    x, hollow = max(median.value, 1.0), {}
     if median.low is not None and median.high is not None:
         axes.plot([max(median.low, 1.0), max(median.high, 1.0)], [height, height], color=style.colour, linewidth=2)
     if median.at_least:
         arrow = {"arrowstyle": "-|>", "color": style.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
         tip = offset_copy(axes.transData, axes.get_figure(root=True), x=22, units="points")
         axes.annotate("", (x, height), (x, height), xycoords=tip, textcoords="data", arrowprops=arrow, zorder=4)
-    axes.plot(
-        [x],
-        [height],
-        marker=style.marker,
-        markersize=7.5,
-        markerfacecolor="white" if median.at_least else style.colour,
-        markeredgecolor=style.colour,
-        markeredgewidth=1.5,
-        zorder=5,
-    )
+        hollow = {"markerfacecolor": "white"}
+    _mark(axes, x, height, style, style.marker, 7.5, markeredgewidth=1.5, zorder=5, **hollow)

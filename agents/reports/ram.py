@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.tables import format_estimate, markdown_table
+from agents.reports.tables import count_seeds, format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -137,7 +137,7 @@ def error_beside(data: str, one: Summary) -> str:
         return ""
     error = format_estimate(bootstrap(np.mean, 1 - one.accuracy), 2, scale=100)
     title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
-    return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
+    return f"{title}: test error {error} %; published for RAM: {published} %. ({count_seeds(one.seeds)}.)"
 
 
 def arrival(one: Summary, score: float) -> str:
@@ -173,12 +173,8 @@ def verdict_sentence(verdict: Mapping[str, Any]) -> str:
     return (
         f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
         f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
-        f"{spreads} ({_seeds(verdict['seeds'])}.)"
+        f"{spreads} ({count_seeds(verdict['seeds'])}.)"
     )
-
-
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:
