@@ -3,7 +3,7 @@
 python scripts/benchmark.py --envs GlimpseBirds-v0 --algos ppo a2c --demos none oracle --out runs/benchmark
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from agents.experiments.benchmark_grid import BenchmarkGrid
@@ -32,7 +32,8 @@ def main(args: Args) -> None:
     from agents.reports.benchmark_run import report_benchmark
     from agents.reports.tables import replace_section
 
-    benchmark = Benchmark(args, args.out)
+    grid = BenchmarkGrid(**{item.name: getattr(args, item.name) for item in fields(BenchmarkGrid)})
+    benchmark = Benchmark(grid, args.out)
     benchmark.run(args.workers, args.ray)
     command = cli.command_line("benchmark", args)
     paths, sentences = report_benchmark(benchmark, command, args.against)
