@@ -146,8 +146,7 @@ def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
     """
     if count < 1:
         raise ConfigurationError(f"{count} images of {dataset.name}/{dataset.split} were asked for; need at least 1.")
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:count]
-    return np.sort(chosen).astype(np.int64)
+    return np.sort(np.random.default_rng(0).permutation(len(dataset))[:count]).astype(np.int64)
 
 
 def evaluate(

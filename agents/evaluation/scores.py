@@ -105,14 +105,13 @@ def standard_deviation(sample: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def final_scores(
-    results: DataFrame, method: Method, envs: Sequence[str] | None = None, column: str = "normalised"
+    results: DataFrame, method: Method, envs: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns a method's scores on test images as rliable's (runs, tasks) matrix.
+    """Returns a method's normalised scores on test images as rliable's (runs, tasks) matrix.
 
     Args:
         method: one of :func:`methods_of`.
         envs: tasks; None takes all environments on which the method has test rows.
-        column: ``normalised`` or ``success``.
 
     Returns:
         The environments, and (R, T) scores: row r holds the r-th seed of each environment, and R is the smallest
@@ -125,7 +124,7 @@ def final_scores(
     for name in METHOD_COLUMNS:
         test = test[test[name] == getattr(method, name)]
     tasks = tuple(envs_of(test)) if envs is None else tuple(envs)
-    samples = [test[test["env"] == env].sort_values("seed")[column].to_numpy(dtype=np.float64) for env in tasks]
+    samples = [test[test["env"] == env].sort_values("seed")["normalised"].to_numpy(dtype=np.float64) for env in tasks]
     runs = min((len(sample) for sample in samples), default=0)
     if runs == 0:
         raise ConfigurationError(f"{method.label} has no score on test images of {list(tasks) or 'any environment'}.")

@@ -227,7 +227,7 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     rows = rng.integers(len(images), size=(64, num_envs))
     corners = batch.grid.corners[rng.integers(len(batch.grid), size=(64, num_envs))]
     blank = batch.observer.blank(num_envs)
-    shown = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
+    parts = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
     state: dict[str, Any] = {"gathers": 0, "copies": 0}
 
     def gather() -> None:
@@ -236,9 +236,9 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
 
     def write() -> None:
         state["copies"] += 1
-        state["observation"] = [array.copy() for array in shown]
+        state["observation"] = [array.copy() for array in parts]
         if state["copies"] % steps == 0:
-            state["first"] = [array.copy() for array in shown]
+            state["first"] = [array.copy() for array in parts]
 
     return {GATHER: partial(measure, gather), COPY: partial(measure, write)}
 

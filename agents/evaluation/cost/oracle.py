@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,47 +125,40 @@ def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
     locations = setting.locations(match)[: args.recall_sequences, :-1]
     places = np.unique(locations)
     corners = judge.grid.corners[places]
-    exact = np.zeros((*locations.shape, len(bank)), dtype=np.float32)
-    queries_at: dict[int, tuple[np.ndarray, np.ndarray, Tensor]] = {}
-    for i, place in enumerate(places):
-        rows, steps = np.nonzero(locations == place)
-        at = np.broadcast_to(corners[i], (len(rows), 2))
+    looks = [np.nonzero(locations == place) for place in places]
+    seen = []
+    for (rows, _), corner in zip(looks, corners, strict=True):
+        at = np.broadcast_to(corner, (len(rows), 2))
         glimpses = bank.sensor(setting.test.images, rows, at)
-        embedded = judge.embed_glimpses(0, glimpses, at)
-        queries_at[i] = rows, steps, queries_of(glimpses, embedded, match)
-        exact_here = bank.squared_distances(glimpses, embedded, at, match).numpy()
-        for row, step, distances in zip(rows, steps, exact_here, strict=True):
-            exact[row, step:] += distances
+        seen.append((glimpses, judge.embed_glimpses(0, glimpses, at), at))
+    queries = [queries_of(glimpses, embedded, match) for glimpses, embedded, _ in seen]
+
+    def of_histories(distances: Iterable[Tensor]) -> np.ndarray:
+        """Returns the sums over histories (n, T - 1, entries) of the distances at each place."""
+        summands = np.empty((*locations.shape, len(bank)), dtype=np.float32)
+        for (rows, steps), at_place in zip(looks, distances, strict=True):
+            summands[rows, steps] = at_place.numpy()
+        return summands.cumsum(axis=1)
+
+    exact = of_histories(bank.squared_distances(*glimpse, match) for glimpse in seen)
     short = min(args.short_list, len(bank))
     wanted = {count: _lowest(exact, count) for count in sorted({short, min(args.samples, len(bank))})}
     table: list[dict[str, Any]] = []
     variants = [(dimensions, RESIDUAL) for dimensions in args.recall_dimensions]
-    variants += [(args.coarse, 0.0), (args.coarse, 1.0)]
-    for dimensions, residual in variants:
+    for dimensions, residual in [*variants, (args.coarse, 0.0), (args.coarse, 1.0)]:
         coarse = CoarseTable.made(
             lambda entries, i: bank.features(entries, corners[i], match),
             *(len(bank), len(places), dimensions, None, residual),
         )
-        estimates = np.zeros_like(exact)
-        for i, (rows, steps, queries) in queries_at.items():
-            for row, step, distances in zip(rows, steps, coarse.squared_distances(queries, i).numpy(), strict=True):
-                estimates[row, step:] += distances
-        for keep in args.recall_keep:
-            if keep * short >= len(bank):
-                continue
+        estimates = of_histories(coarse.squared_distances(query, i) for i, query in enumerate(queries))
+        for keep in (keep * short for keep in args.recall_keep if keep * short < len(bank)):
             kept = np.zeros(exact.shape, dtype=bool)
-            np.put_along_axis(kept, _lowest(estimates, keep * short), True, axis=-1)
+            np.put_along_axis(kept, _lowest(estimates, keep), True, axis=-1)
             for count, nearest in wanted.items():
                 share = np.take_along_axis(kept, nearest, axis=-1).mean(-1)  # (histories, steps)
+                figures = {"mean": float(share.mean()), "worst": float(share.min())}
                 table.append(
-                    {
-                        "dimensions": dimensions,
-                        "residual": residual,
-                        "kept": keep * short,
-                        "nearest": count,
-                        "mean": float(share.mean()),
-                        "worst": float(share.min()),
-                    }
+                    {"dimensions": dimensions, "residual": residual, "kept": keep, "nearest": count, **figures}
                 )
     return {"histories": int(locations.size), "recall": table}
 
