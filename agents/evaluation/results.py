@@ -90,6 +90,8 @@ def checked(results: DataFrame) -> DataFrame:
             is not above random, a normalised score that disagrees with its parts, a cell with two test rows, or two
             validation rows of one cell after the same number of steps.
     """
+    import pandas  # of the extra "benchmark"
+
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise ConfigurationError(
@@ -99,11 +101,7 @@ def checked(results: DataFrame) -> DataFrame:
         raise ConfigurationError("the results hold no evaluation; run at least one cell of the benchmark first.")
     numbers = list(COLUMNS[COLUMNS.index("env_steps") :])
     for name in ("num_demos", "seed", *numbers):
-        try:
-            finite = bool(np.isfinite(results[name].to_numpy(dtype=np.float64)).all())
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
+        if not np.isfinite(pandas.to_numeric(results[name], errors="coerce")).all():
             raise ConfigurationError(f"the results' column {name!r} holds a value that is no finite number; drop it.")
     words = ("env", "algo", "architecture", "demos", "variant", "split")
     results = results.astype({**dict.fromkeys(words, str), **dict.fromkeys(numbers, np.float64)})

@@ -90,9 +90,13 @@ def learning_curve(
         near_the_first = 0 < selected - steps[0] < 0.2 * right
         _remark(axes, f"{kept}; on test images {tested:.1f}%", place, (8, -46 if near_the_first else -24))
     axes.set_xlim(-0.03 * right, 1.02 * right)
-    bottom = min([float(success.min()), *(entry[0] for entry in labels)])
-    axes.set_ylim(max(0.0, bottom - 8), 101.5)
-    _label_right(axes, labels)
+    labels.sort()
+    bottom, top = max(0.0, min(float(success.min()), labels[0][0]) - 8), 101.5
+    axes.set_ylim(bottom, top)
+    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
+    for (_, text, colour), height in zip(labels, heights, strict=True):
+        style = {"color": colour, "fontsize": 9.5, "va": "center", "annotation_clip": False}
+        axes.annotate(text, (1.015, height), xycoords=("axes fraction", "data"), **style)
     dress(axes, title=title)
     thousands(axes)
     axes.set(xlabel="environment steps (glimpses) of training", ylabel="judged right after the last glimpse (%)")
@@ -109,23 +113,6 @@ def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int
     axes.annotate(
         text, place, xytext=offset, textcoords="offset points", color=POLICY_COLOURS["agent"], fontsize=9, zorder=6
     )
-
-
-def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Writes labels (height, text, colour) to the right of the axes, moved apart where they would overlap."""
-    bottom, top = axes.get_ylim()
-    labels = sorted(labels)
-    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
-    for (_, text, colour), height in zip(labels, heights, strict=True):
-        axes.annotate(
-            text,
-            (1.015, height),
-            xycoords=("axes fraction", "data"),
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-        )
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:

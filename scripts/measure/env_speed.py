@@ -6,6 +6,7 @@ python scripts/measure/env_speed.py --num-envs 256 --observations glimpse --imag
 
 import copy
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -121,14 +122,14 @@ def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[s
         processes = AsyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
         stack.callback(processes.close)
         turns[ASYNC] = stepper(processes)
-    if find_spec("ap_gym") is not None and hasattr(signal, "SIGSTOP"):
-        rival = SideBySide([(_RIVAL, str(num_envs))])
-        stack.callback(rival.close)
-        turns[AP_GYM] = rival
+    programs: dict[str, list[tuple[str, ...]]] = {}
     if hasattr(signal, "SIGSTOP"):
-        pair = SideBySide([(_OURS, args.env, str(num_envs), mode)] * 2)
+        programs[BESIDE] = [(_OURS, args.env, str(num_envs), mode)] * 2
+        if find_spec("ap_gym") is not None:
+            programs[AP_GYM] = [(_RIVAL, str(num_envs))]
+    for name, lines in programs.items():
+        turns[name] = pair = SideBySide(lines)
         stack.callback(pair.close)
-        turns[BESIDE] = pair
     return turns
 
 
@@ -226,36 +227,35 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side, images.shape[3]), axis=(1, 2, 3))
     rows = rng.integers(len(images), size=(64, num_envs))
     corners = batch.grid.corners[rng.integers(len(batch.grid), size=(64, num_envs))]
+    places = itertools.cycle(zip(rows, corners[..., 0], corners[..., 1], strict=True))
     blank = batch.observer.blank(num_envs)
     parts = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
-    state: dict[str, Any] = {"gathers": 0, "copies": 0}
+    held: dict[str, Any] = {}  # as whoever learns from observations holds them
+    counts = itertools.count(1)
 
     def gather() -> None:
-        turn = state["gathers"] = (state["gathers"] + 1) % len(rows)
-        state["glimpses"] = windows[rows[turn], corners[turn, :, 0], corners[turn, :, 1], 0]
+        held["glimpses"] = windows[(*next(places), 0)]
 
     def write() -> None:
-        state["copies"] += 1
-        state["observation"] = [array.copy() for array in parts]
-        if state["copies"] % steps == 0:
-            state["first"] = [array.copy() for array in parts]
+        held["observation"] = [array.copy() for array in parts]
+        if next(counts) % steps == 0:
+            held["first"] = [array.copy() for array in parts]
 
     return {GATHER: partial(measure, gather), COPY: partial(measure, write)}
 
 
 def stepper(env: Any) -> Turn:
-    """Steps an environment of any kind with random actions, all drawn beforehand, and resets it where that is due."""
+    """Returns a turn of an environment of any kind: random actions, all drawn beforehand, and resets where due."""
     env.reset()
     env.action_space.seed(0)
     single, adapter = isinstance(env, gym.Env), not isinstance(env, gym.Env | gym.vector.VectorEnv)
     draws = [env.action_space.sample() for _ in range(64 * (env.num_envs if adapter else 1))]
-    actions = np.reshape(draws, (64, env.num_envs)) if adapter else draws
-    state: dict[str, Any] = {"turn": 0}
+    actions = itertools.cycle(np.reshape(draws, (64, env.num_envs)) if adapter else draws)
+    held: list[Any] = [None]  # as whoever learns from transitions holds them
 
     def step() -> None:
-        turn = state["turn"] = (state["turn"] + 1) % 64
-        state["held"] = env.step(actions[turn])  # as whoever learns from it holds it
-        if single and (state["held"][2] or state["held"][3]):
+        held[0] = env.step(next(actions))
+        if single and (held[0][2] or held[0][3]):
             env.reset()
 
     return partial(measure, step)
