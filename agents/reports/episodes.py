@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -95,7 +96,7 @@ def learning_curve(
     axes.set_ylim(bottom, top)
     heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
     for (_, text, colour), height in zip(labels, heights, strict=True):
-        style = {"color": colour, "fontsize": 9.5, "va": "center", "annotation_clip": False}
+        style: dict[str, Any] = {"color": colour, "fontsize": 9.5, "va": "center", "annotation_clip": False}
         axes.annotate(text, (1.015, height), xycoords=("axes fraction", "data"), **style)
     dress(axes, title=title)
     thousands(axes)

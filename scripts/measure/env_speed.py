@@ -234,7 +234,8 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     counts = itertools.count(1)
 
     def gather() -> None:
-        held["glimpses"] = windows[(*next(places), 0)]
+        images_at, down, right = next(places)
+        held["glimpses"] = windows[images_at, down, right, 0]
 
     def write() -> None:
         held["observation"] = [array.copy() for array in parts]
