@@ -1,8 +1,8 @@
 """The network of "Recurrent Models of Visual Attention" (RAM, Mnih et al. 2014), which looks and classifies."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,6 @@ from agents.networks.extractors import AttentionBlock
 from glimpse_env.checks import one_of
 from glimpse_env.judge.posterior import Plan, PosteriorConfig, encoder_plan
 
-Memory = TypeVar("Memory")
 ENCODERS = ("conv", "spatial", "linear")
 
 
@@ -83,15 +82,15 @@ def spatial_plan(glimpse_size: int) -> Plan:
     return tuple((kernel, stride, 0.5 ** (len(shapes) - 1 - i)) for i, (kernel, stride) in enumerate(shapes))
 
 
-class Core(nn.Module, ABC, Generic[Memory]):
+class Core(nn.Module, ABC):
     """Recurrent core: reads tokens one by one."""
 
     @abstractmethod
-    def begin(self, batch: int) -> tuple[Tensor, Memory]:
+    def begin(self, batch: int) -> tuple[Tensor, Any]:
         """Returns h_0 (B, H) of ``batch`` episodes and the initial memory."""
 
     @abstractmethod
-    def step(self, token: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def step(self, token: Tensor, memory: Any) -> tuple[Tensor, Any]:
         """Returns h_t (B, H) and the memory after reading one more token (B, tokens)."""
 
     def states(self, tokens: Tensor) -> Tensor:
@@ -104,7 +103,7 @@ class Core(nn.Module, ABC, Generic[Memory]):
         return torch.stack(states, dim=1)
 
 
-class GRUCore(Core[Tensor]):
+class GRUCore(Core):
     """h_t = GRU(h_t-1, token_t), with a learned h_0."""
 
     def __init__(self, tokens: int, hidden: int):
@@ -121,7 +120,7 @@ class GRUCore(Core[Tensor]):
         return state, state
 
 
-class TransformerCore(Core[tuple[Tensor, ...]]):
+class TransformerCore(Core):
     """Causal self-attention over the tokens so far, behind a learned first one; the only positions are the locations.
 
     The memory holds the tokens' keys and values in each layer, (B, t, 2 H), so that no token is read twice.
@@ -131,7 +130,7 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
         super().__init__()
         self.start = nn.Parameter(0.1 * torch.randn(hidden))
         self.project = nn.Linear(tokens, hidden)
-        self.blocks = nn.ModuleList(AttentionBlock(hidden, heads) for _ in range(layers))
+        self.blocks: Any = nn.ModuleList(AttentionBlock(hidden, heads) for _ in range(layers))
 
     def begin(self, batch: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         empty = tuple(self.start.new_zeros(batch, 0, 2 * len(self.start)) for _ in self.blocks)
@@ -144,19 +143,19 @@ class TransformerCore(Core[tuple[Tensor, ...]]):
         """Returns h_0 .. h_t (B, t + 1, H) of tokens (B, t, tokens), computed in one pass with a causal mask."""
         x = torch.cat([self.start.expand(len(tokens), 1, -1), self.project(tokens)], dim=1)  # (B, t + 1, H)
         earlier = torch.ones(1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
-        for block in cast(Iterable[AttentionBlock], self.blocks):
+        for block in self.blocks:
             x = block(x, x, earlier)
         return x
 
     def _read(self, newest: Tensor, memory: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         kept, x = [], newest[:, None]  # (B, 1, H)
-        for block, before in zip(cast(Iterable[AttentionBlock], self.blocks), memory, strict=True):
+        for block, before in zip(self.blocks, memory, strict=True):
             kept.append(torch.cat([before, block.keys_and_values(x)], dim=1))  # (B, t + 1, 2 H)
             x = block.attend(x, kept[-1], torch.ones(kept[-1].shape[:2], dtype=torch.bool, device=x.device))
         return x[:, 0], tuple(kept)
 
 
-CORES: dict[str, type[Core[Any]]] = {"gru": GRUCore, "transformer": TransformerCore}
+CORES: dict[str, Any] = {"gru": GRUCore, "transformer": TransformerCore}
 """Cores by name."""
 
 
