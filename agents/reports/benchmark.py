@@ -12,7 +12,7 @@ from agents.evaluation.results import checked
 from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
 from agents.evaluation.statistics import BoundedEstimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
-from agents.reports.pages import PLOTS, Picture, ReportContext, Section, Table, html_template, to_html, to_markdown
+from agents.reports.pages import NOTHING_YET, PLOTS, Picture, ReportContext, Section, Table, html_template, to_markdown
 from agents.reports.tables import (
     MISSING,
     count_seeds,
@@ -99,7 +99,8 @@ def write_report(
     with whole_file(tables) as temporary:
         temporary.write_text(to_markdown(context, summary, sections), encoding="utf-8")
     with whole_file(page) as temporary:
-        temporary.write_text(to_html(template, context, summary, sections), encoding="utf-8")
+        text = template.render(context=context, summary=summary, sections=sections, nothing=NOTHING_YET)
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return [page, tables, *(path for paths in drawn.values() for path in paths), *(each.path for each in examples)]
 
 
