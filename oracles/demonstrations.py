@@ -16,10 +16,11 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
+from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
 from oracles.boed.oracle import OracleConfig
-from oracles.parallel import Arrays, Shard, check_means, make_shards, one_thread
+from oracles.parallel import Arrays, Shard, check_means, make_shards
 from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
@@ -177,7 +178,7 @@ def generate(
     missing = [shard for shard in shards if shard not in made]
     player = _Player(name, source, judge, seed, config)
     if workers > 1:
-        with one_thread():  # what policies put into the cache is computed once, not by every worker
+        with at_most_threads(1):  # what policies put into the cache is computed once, not by every worker
             for shard in missing:
                 player.policy(shard)
     with tqdm(

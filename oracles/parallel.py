@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.threads import at_most_threads
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,10 @@ Make: TypeAlias = Callable[[T], Result]
 def make_shards(
     make: Make[T], shards: Iterable[T], *, workers: int = 1, ray: str | None = None, fresh_process: bool = False
 ) -> Iterator[tuple[T, Result]]:
-    """Yields each task with the result of ``make``, as they get finished; PyTorch has one thread in each.
+    """Yields each task with the result of ``make``, as they get finished.
+
+    PyTorch has one thread in each: the last digits of sums depend on the number of threads, and two processes with two
+    threads each, side by side on two cores, are several times slower than with one thread each.
 
     Args:
         make: called once for each task; more often only where a process died.
@@ -110,24 +114,9 @@ def check_means(workers: int, ray: str | None) -> None:
         )
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Gives PyTorch one thread inside the block.
-
-    The last digits of sums depend on the number of threads. And two processes with two threads each, side by side on
-    two cores, are several times slower than with one thread each.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _here(make: Make[T], shards: Iterable[T]) -> Iterator[tuple[T, Result]]:
     for shard in shards:
-        with one_thread():
+        with at_most_threads(1):
             arrays = make(shard)
         yield shard, arrays
 

@@ -30,8 +30,8 @@ from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, whole_file
+from glimpse_env.threads import at_most_threads
 from oracles.base import GlimpsePolicy
-from oracles.parallel import one_thread
 from oracles.registry import make_policy
 
 logger = logging.getLogger(__name__)
@@ -355,7 +355,7 @@ class RunTraining(RunInputs):
         """Adds the time that the block takes to the wall time of a stage. Torch has one thread in it, but for a judge's
         training: two runs side by side, each with two threads on two cores, take several times as long as one alone."""
         began = time.perf_counter()
-        with nullcontext() if name == "judge" else one_thread():
+        with nullcontext() if name == "judge" else at_most_threads(1):
             yield
         self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
 

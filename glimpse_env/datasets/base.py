@@ -6,7 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,7 +33,21 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 @dataclass(frozen=True)
-class GlimpseDataset:
+class SplitArrays:
+    """What is known of the N images of a split."""
+
+    images: np.ndarray
+    """(N, H, W, C) uint8, memory-mapped."""
+    labels: np.ndarray
+    """(N,) int64 in 0..len(class_names) - 1."""
+    folds: np.ndarray
+    """(N,) int64: index of the judge's network that may judge an image, as it was not trained on it; -1 for all."""
+    parts: np.ndarray
+    """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlimpseDataset(SplitArrays):
     """One split of a data set.
 
     Raises:
@@ -43,17 +57,9 @@ class GlimpseDataset:
     name: str
     """Name of the data set, e.g. ``"birds"``."""
     split: Split
-    images: np.ndarray
-    """(N, H, W, C) uint8, memory-mapped."""
-    labels: np.ndarray
-    """(N,) int64 in 0..len(class_names) - 1."""
-    folds: np.ndarray
-    """(N,) int64: index of the judge's network that may judge an image, as it was not trained on it; -1 for all."""
     class_names: tuple[str, ...]
     part_names: tuple[str, ...]
     """Names of the P parts; empty where the data set has none."""
-    parts: np.ndarray
-    """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
     fingerprint: str
     """Fingerprint of the data set, the same for all its splits."""
     geometry: Geometry
@@ -140,6 +146,9 @@ class DataSource(ABC):
     geometry: Geometry
     image_shape: tuple[int, int, int]
     """(H, W, C), square."""
+    class_names: tuple[str, ...]
+    part_names: tuple[str, ...] = ()
+    """Names of the P parts that are annotated."""
     mirror_symmetric: bool = False
     """Whether a mirror image is as likely as the image, and of the same class."""
     num_folds: int
@@ -154,14 +163,6 @@ class DataSource(ABC):
         changed = copy.copy(self)
         changed.geometry = replace(self.geometry, scales=scales)
         return changed
-
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return ()
 
     @cached_property
     @abstractmethod
@@ -184,16 +185,8 @@ class DataSource(ABC):
         """Returns the number of images in a split."""
 
     @abstractmethod
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        """Writes a split into zeroed arrays of :class:`GlimpseDataset`'s shapes; ``folds`` arrive as -1.
+    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+        """Writes a split into its arrays, which arrive zeroed, and ``folds`` as -1.
 
         ``progress(n)`` is called after every ``n`` further images.
         """
@@ -225,18 +218,17 @@ class DataSource(ABC):
         folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"
         if not folder.is_dir():
             self._build(split, count, folder)
-        arrays = {
-            field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False)
-            for field in ("images", "labels", "folds", "parts")
-        }
         return GlimpseDataset(
+            **{
+                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
+                for field in fields(SplitArrays)
+            },
             name=self.name,
             split=split,
             class_names=self.class_names,
             part_names=self.part_names,
             fingerprint=self.fingerprint,
             geometry=self.geometry,
-            **arrays,
         )
 
     def _build(self, split: Split, count: int, folder: Path) -> None:
@@ -253,7 +245,7 @@ class DataSource(ABC):
             }
             arrays["folds"][:] = -1
             with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
-                self.fill(split, progress=bar.update, **arrays)
+                self.fill(split, SplitArrays(**arrays), bar.update)
             for array in arrays.values():
                 array.flush()
             write_json(

@@ -69,13 +69,9 @@ class CelebAHQ(PhotographSource):
         self.folder = _find_folder(data_root(self.root))
         table = _AttributeFile(self.folder / ATTRIBUTE_FILE)
         one_of("attribute", attribute, table.names)
-        self.attribute = attribute
+        self.attribute, self.class_names = attribute, (f"not {attribute}", attribute)
         self._labels = table.labels(attribute, self.num_images)
         self._bytes = self._sizes_in_bytes()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return f"not {self.attribute}", self.attribute
 
     @property
     def options(self) -> dict[str, Any]:

@@ -99,18 +99,10 @@ class CUB200(PhotographSource):
         classes = _read_table(self.folder / "classes.txt", _text)
         self.species = _choose(species, classes, self.folder)
         self._has_all_species = len(self.species) == len(classes)
-        self._class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
+        self.class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
         part_names = _read_table(self.folder / "parts" / "parts.txt", _text)
-        self._part_names = tuple(part_names[identity].value for identity in sorted(part_names))
+        self.part_names = tuple(part_names[identity].value for identity in sorted(part_names))
         self._entries = self._read_entries(classes, sorted(part_names))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self._class_names
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return self._part_names
 
     @property
     def options(self) -> dict[str, Any]:

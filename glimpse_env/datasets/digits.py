@@ -24,6 +24,7 @@ from glimpse_env.datasets.base import (
     DataSource,
     LabelledImages,
     Split,
+    SplitArrays,
     UnseenImages,
     data_root,
     folds_by_class,
@@ -89,6 +90,7 @@ class ClutteredDigits(DataSource):
     geometry = Geometry(image_size=CANVAS, glimpse_size=12, stride=4, num_glimpses=6)
     image_shape = (CANVAS, CANVAS, 1)
     num_folds = 2
+    class_names = tuple("0123456789")
     placements: dict[Split, int]
     """Number of images made of each digit of a split, each with a place and clutter of its own."""
     _defaults: ClassVar[dict[str, Any]] = {"num_glimpses": geometry.num_glimpses}
@@ -110,10 +112,6 @@ class ClutteredDigits(DataSource):
             DatasetFormatError: if a file cannot be read as digits.
         """
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(str(digit) for digit in range(10))
-
     @cached_property
     def fingerprint(self) -> str:
         pools = (self.pools[split] for split in SEEDED_SPLITS)
@@ -133,25 +131,16 @@ class ClutteredDigits(DataSource):
     def size(self, split: Split) -> int:
         return len(self.pools[split]) * self.placements[split]
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
         pool = self.pools[split]
-        digits = np.arange(len(labels)) % len(pool)
-        labels[:] = pool.labels[digits]
-        folds[:] = pool.folds[digits]
+        digits = np.arange(len(arrays.labels)) % len(pool)
+        arrays.labels[:], arrays.folds[:] = pool.labels[digits], pool.folds[digits]
         for fold in np.unique(pool.folds):
             members = np.flatnonzero(pool.folds == fold)
-            positions = np.flatnonzero(folds == fold)
+            positions = np.flatnonzero(arrays.folds == fold)
             for chunk, block in enumerate(_chunks(positions)):
                 rng = np.random.default_rng([self.seed, SEEDED_SPLITS.index(split), int(fold) + 1, chunk])
-                images[block] = compose(pool.images, digits[block], members, rng)
+                arrays.images[block] = compose(pool.images, digits[block], members, rng)
                 progress(len(block))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:

@@ -10,7 +10,15 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, UnseenImages, folds_by_class
+from glimpse_env.datasets.base import (
+    DataSource,
+    GlimpseDataset,
+    LabelledImages,
+    Split,
+    SplitArrays,
+    UnseenImages,
+    folds_by_class,
+)
 from glimpse_env.errors import DatasetFormatError
 
 Box = tuple[float, float, float, float]
@@ -72,20 +80,12 @@ class PhotographSource(DataSource):
     def size(self, split: Split) -> int:
         return len(self.labels_of(split))
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        labels[:] = self.labels_of(split)
+    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+        arrays.labels[:] = self.labels_of(split)
         if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index in range(len(labels)):
-            images[index], parts[index] = self.square_of(split, index)
+            arrays.folds[:] = folds_by_class(arrays.labels, self.num_folds)
+        for index in range(len(arrays.labels)):
+            arrays.images[index], arrays.parts[index] = self.square_of(split, index)
             progress(1)
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:

@@ -5,15 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copied_chunks, named
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge.judge import Judge, rows_for_network
-
-IMAGES_PER_CHUNK = 64
-"""Images embedded at a time."""
 
 
 class EmbeddingTable:
@@ -116,12 +112,8 @@ def fill_table(
     copies: tuple[ImageCopy, ...] = (ORIGINAL,),
 ) -> None:
     """Fills ``table`` (copies * n, L, D) with the embeddings of the copies of the images ``rows`` (n,)."""
-    with tqdm(total=len(table), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
-        for c, copy in enumerate(copies):
-            for start in range(0, len(rows), IMAGES_PER_CHUNK):
-                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]]))
-                table[c * len(rows) + start :][: len(part)] = part.numpy()
-                bar.update(len(part))
+    for entries, images in copied_chunks(dataset, rows, copies, "embeddings"):
+        table[entries] = judge.embed_grid(network, images).numpy()
 
 
 def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:

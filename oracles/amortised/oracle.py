@@ -10,55 +10,35 @@ from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError, OracleNotFoundError
-from glimpse_env.judge.artifacts import ArtifactKind, identity_of
+from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.judge import Judge
-from glimpse_env.judge.posterior import PosteriorConfig
-from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import Histories
 from oracles.amortised.network import LocationScorer
 from oracles.base import GlimpsePolicy, check_room, masked_argmin
 from oracles.boed.criteria import Horizon, map_title
 
-FORMAT = 1
 
+@dataclass(frozen=True, kw_only=True)
+class OracleCard(ArtifactCard):
+    """What an amortised oracle was made from; kept as JSON beside the weights.
 
-@dataclass(frozen=True)
-class OracleCard:
-    """What an amortised oracle was made from; kept as JSON beside the weights."""
+    ``config`` is as :class:`oracles.amortised.network.LocationScorer` takes it.
+    """
 
-    dataset: str
-    """Name of the data set."""
-    fingerprint: str
-    """Fingerprint of the data set."""
     judge: str
     """Identity of the judge that gives the criterion."""
     horizon: Horizon
     """Glimpse after which the criterion counts."""
     criterion: str
     """What the scores expect, one of :data:`oracles.boed.criteria.CRITERIA`."""
-    config: PosteriorConfig
-    """Shape of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
-    image_size: int
-    """Side of the images in pixels."""
-    scales: int
-    """Concentric windows of a glimpse."""
-    num_glimpses: int
-    """T."""
-    num_networks: int
-    """K: network k never saw the images of fold k."""
-    seed: int
-    """Seed of training."""
     plan: dict[str, Any]
     """Fields of the :class:`oracles.training.plans.ScorerPlan` it was trained by."""
-    command: str
-    """Command line that makes it again."""
     relative: int = 0
     """Channels of the networks' maps over relative offsets."""
-    format: int = FORMAT
 
 
 ORACLES = ArtifactKind(
-    "amortised oracle", OracleCard, FORMAT, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
+    "amortised oracle", OracleCard, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
 )
 
 
@@ -72,7 +52,7 @@ class AmortisedState:
     """(B, S) per network, sums of the glimpses' contributions."""
 
 
-class AmortisedOracle(GlimpsePolicy):
+class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], GlimpsePolicy):
     """l_t = argmin_l scores(l) among the locations not yet seen.
 
     With ``network=k`` it uses that network alone, which never saw the images of fold k. Without, the scores are the
@@ -80,20 +60,10 @@ class AmortisedOracle(GlimpsePolicy):
     """
 
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
-        self.networks = [scorer.eval().requires_grad_(False) for scorer in networks]
-        self.card = card
-        self.geometry = Geometry(
-            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
-        )
-        self.grid = self.geometry.grid
+        super().__init__(networks, card)
         self.network = network
         self._kernels = [scorer.kernels_from() for scorer in self._used]
         self.map_title = map_title(card.criterion, card.horizon)
-
-    @property
-    def identity(self) -> str:
-        """A fingerprint of the weights and the card."""
-        return identity_of(self.networks, self.card)
 
     def for_fold(self, network: int | None) -> "AmortisedOracle":
         """Returns the same oracle with another of its networks, or all for None."""

@@ -40,10 +40,10 @@ from glimpse_env.datasets.base import DataSource, UnseenImages
 from glimpse_env.errors import OracleNotFoundError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, grid_features
+from glimpse_env.threads import at_most_threads
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.boed.criteria import CRITERIA, Horizon
-from oracles.parallel import one_thread
 from oracles.presets import preset_of
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import ScorerPlan
@@ -131,7 +131,7 @@ def train_oracle(
 def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
     """Runs trainers to their ends, each in a thread of its own with one thread of PyTorch."""
     stop = Event()
-    with one_thread(), ThreadPoolExecutor(len(trainers)) as pool:
+    with at_most_threads(1), ThreadPoolExecutor(len(trainers)) as pool:
         running = [pool.submit(trainer.run, work / f"{trainer.fold}.pt", stop=stop) for trainer in trainers]
         try:
             for one in as_completed(running):

@@ -88,10 +88,10 @@ class ToySource(DataSource):
     def size(self, split: Split) -> int:
         return 24
 
-    def fill(self, split, images, labels, folds, parts, progress):
-        rows = np.arange(len(labels)) % len(IMAGES)
-        images[:], labels[:] = IMAGES[rows], LABELS[rows]
-        folds[:] = 0 if split == "train" else -1
+    def fill(self, split, arrays, progress):
+        rows = np.arange(len(arrays.labels)) % len(IMAGES)
+        arrays.images[:], arrays.labels[:] = IMAGES[rows], LABELS[rows]
+        arrays.folds[:] = 0 if split == "train" else -1
 
     def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
         rows = rng.integers(len(IMAGES), size=64)

@@ -56,18 +56,18 @@ class Palette:
     tail: Colour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Marks:
     """The name of a mark for each part that can tell species apart; an empty name leaves the part plain."""
 
     beak: str
-    crown: str
-    wing: str
-    tail: str
+    crown: str = ""
+    wing: str = ""
+    tail: str = ""
     feet: str
-    breast: str
-    eye: str
-    vent: str
+    breast: str = ""
+    eye: str = ""
+    vent: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):

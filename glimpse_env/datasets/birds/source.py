@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import DataSource, LabelledImages, Split, UnseenImages
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split, SplitArrays, UnseenImages
 from glimpse_env.datasets.birds.anatomy import PART_NAMES, Pose, extent
 from glimpse_env.datasets.birds.drawing import Scene, paint
 from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
@@ -193,6 +193,8 @@ class Birds(DataSource):
     mirror_symmetric = True
     name = "birds"
     num_folds = 1
+    class_names = tuple(species.name for species in SPECIES)
+    part_names = PART_NAMES
 
     def __init__(
         self,
@@ -206,32 +208,19 @@ class Birds(DataSource):
         attribute: str | None = None,
     ) -> None:
         self.seed = whole_number("seed", seed, 0)
-        sizes: dict[Split, int] = {
-            "train": num_train,
-            "val": num_val,
-            "test": num_test,
-            "judge": num_judge,
-            "oracle": num_oracle,
+        sizes, most = (num_train, num_val, num_test, num_judge, num_oracle), SPLIT_STARTS["val"]
+        self._sizes = {
+            split: whole_number(f"num_{split}", number, 1, most)
+            for split, number in zip(SPLIT_STARTS, sizes, strict=True)
         }
-        most = SPLIT_STARTS["val"]
-        self._sizes = {split: whole_number(f"num_{split}", number, 1, most) for split, number in sizes.items()}
         side = whole_number("size", size, 1)
         if side not in GEOMETRIES:
             raise ConfigurationError(f"size={size} must be one of {', '.join(map(str, GEOMETRIES))} pixels.")
         self.geometry, self.image_shape = GEOMETRIES[side], (side, side, 3)
         if attribute is not None:
             one_of("attribute", attribute, ATTRIBUTES)
+            self.class_names = f"no {attribute}", attribute
         self.attribute = attribute
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        if self.attribute is not None:
-            return f"no {self.attribute}", self.attribute
-        return tuple(species.name for species in SPECIES)
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return PART_NAMES
 
     @cached_property
     def fingerprint(self) -> str:
@@ -251,21 +240,13 @@ class Birds(DataSource):
     def size(self, split: Split) -> int:
         return self._sizes[split]
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
         done = 0
         classes = np.arange(len(SPECIES)) if self.attribute is None else ATTRIBUTES[self.attribute]
-        chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(labels), size=self.image_shape[0])
-        for some_images, species, some_parts in chunks:
+        chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(arrays.labels), size=self.image_shape[0])
+        for images, species, parts in chunks:
             here = slice(done, done + len(species))
-            images[here], labels[here], parts[here] = some_images, classes[species], some_parts
+            arrays.images[here], arrays.labels[here], arrays.parts[here] = images, classes[species], parts
             done = here.stop
             progress(len(species))
 

@@ -14,7 +14,7 @@ from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundE
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.sensing.sensor import Sensor
-from oracles.parallel import one_thread
+from glimpse_env.threads import at_most_threads
 from oracles.presets import PRESETS, Preset
 from oracles.training.judge import ensure_judge, train_judge
 from oracles.training.loop import one_cycle
@@ -47,13 +47,13 @@ class Stripes(DataSource):
     def size(self, split: Split) -> int:
         return 128
 
-    def fill(self, split, images, labels, folds, parts, progress):  # type: ignore[no-untyped-def]
+    def fill(self, split, arrays, progress):  # type: ignore[no-untyped-def]
         rng = np.random.default_rng(["train", "val", "test"].index(split))
-        labels[:] = np.arange(len(labels)) % 2
-        images[:] = rng.integers(0, 60, images.shape)
-        for image, label in zip(images, labels, strict=True):
+        arrays.labels[:] = np.arange(len(arrays.labels)) % 2
+        arrays.images[:] = rng.integers(0, 60, arrays.images.shape)
+        for image, label in zip(arrays.images, arrays.labels, strict=True):
             image[:, 4 + 16 * label : 8 + 16 * label] = 255
-        folds[:] = np.arange(len(labels)) // 2 % 2 if split == "train" else -1
+        arrays.folds[:] = np.arange(len(arrays.labels)) // 2 % 2 if split == "train" else -1
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         train = self.load("train")
@@ -207,7 +207,7 @@ def test_weights_are_those_of_version_0_1() -> None:
         return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
 
     trainer = NetworkTrainer(Stripes(), 0, PLAN, seed=5, visit=visit)
-    with one_thread():
+    with at_most_threads(1):
         trainer.run()
     weights = trainer.network.state_dict()
     assert weights["summand.weight"].abs().sum().item() == pytest.approx(32.310382, rel=1e-4)

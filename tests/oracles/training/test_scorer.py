@@ -10,9 +10,9 @@ import torch
 
 from glimpse_env.datasets.base import UnseenImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import AmortisedOracle
 from oracles.boed.criteria import Horizon
-from oracles.parallel import one_thread
 from oracles.training.plans import ScorerPlan
 from oracles.training.scorer import ScorerTrainer, train_oracle
 from tests.support.toy_problem import ToyJudge, ToySource
@@ -174,7 +174,7 @@ def test_networks_trained_side_by_side_are_those_trained_alone() -> None:
     for fold in range(2):
         judge: Any = ToyJudge(IMAGES, LABELS)
         alone = ScorerTrainer(TwoFolds(), judge, fold, PLAN, criterion="entropy", seed=0)
-        with one_thread():
+        with at_most_threads(1):
             alone.run()
         for name, value in alone.network.state_dict().items():
             torch.testing.assert_close(oracle.networks[fold].state_dict()[name], value, rtol=0, atol=0, msg=name)
@@ -205,7 +205,7 @@ def test_the_horizon_is_checked() -> None:
 @pytest.mark.parametrize(("horizon", "base", "head"), [("next", 11.204727, 769.96993), ("last", 15.750398, 778.32695)])
 def test_weights_are_those_of_version_0_1(horizon: Horizon, base: float, head: float) -> None:
     """Sums of absolute weights that the same plan and seed gave before judges and oracles shared a loop."""
-    with one_thread():
+    with at_most_threads(1):
         weights = trained(horizon, relative=4).network.state_dict()
     assert weights["base"].abs().sum().item() == pytest.approx(base, rel=1e-3)
     assert weights["head.1.weight"].abs().sum().item() == pytest.approx(head, rel=1e-3)
