@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,12 @@ class DatasetFlags:
 
 
 def run(
-    main: Callable[[Args], None], kind: type[Args], words: Sequence[str] | None = None, *, goes_on: bool = False
+    main: Callable[[Args], None],
+    kind: type[Args],
+    words: Sequence[str] | None = None,
+    *,
+    goes_on: bool = False,
+    one_thread: bool = True,
 ) -> None:
     """Reads a command's flags and runs it, with logging to standard output.
 
@@ -63,10 +69,14 @@ def run(
         kind: the dataclass of its flags, each with a docstring.
         words: what stands behind the command's name; default the process's own.
         goes_on: the command continues its work when called again, which Ctrl-C tells.
+        one_thread: PyTorch gets one thread where ``OMP_NUM_THREADS`` does not say how many. More gain a single process
+            little, and processes beside each other lose most of their speed to threads that wait for each other.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where the encoding is ASCII titles have signs outside it
+    if one_thread:  # before torch is imported
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         main(tyro.cli(kind, args=words))

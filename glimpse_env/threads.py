@@ -1,4 +1,4 @@
-"""How many of PyTorch's threads environments use while they step."""
+"""How many of PyTorch's threads a piece of work uses."""
 
 import os
 from collections.abc import Iterator

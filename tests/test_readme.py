@@ -78,9 +78,18 @@ def test_every_script_is_in_the_table_of_commands() -> None:
         assert f"| `{script.relative_to(ROOT)}` |" in README
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
-)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_pages_name_are_there(page: Path) -> None:
+    for name in re.findall(
+        r"`((?:glimpse_env|oracles|agents|tests|docs)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8")
+    ):
+        assert (ROOT / name).is_file(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pictures_and_linked_files_are_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert links

@@ -7,7 +7,7 @@ been stopped: what is random in a stage, and in each chunk of fine-tuning, depen
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -352,10 +352,10 @@ class RunTraining(RunInputs):
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        """Adds the time that the block takes to the wall time of a stage. Torch has one thread in it, but for a judge's
-        training: two runs side by side, each with two threads on two cores, take several times as long as one alone."""
+        """Adds the time that the block takes to the wall time of a stage. PyTorch has one thread in it: two runs beside
+        each other, each with two threads on two cores, take several times as long as one alone."""
         began = time.perf_counter()
-        with nullcontext() if name == "judge" else at_most_threads(1):
+        with at_most_threads(1):
             yield
         self.state.wall_time[name] = self.state.wall_time.get(name, 0.0) + time.perf_counter() - began
 

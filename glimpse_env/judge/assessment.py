@@ -46,7 +46,12 @@ class Assessment:
     @cached_property
     def entropy(self) -> np.ndarray:
         """(B,) float64 nats."""
-        return -(self.probabilities * _log(self.probabilities)).sum(axis=1)
+        return entropy_of(self.probabilities)
+
+
+def entropy_of(probabilities: np.ndarray) -> np.ndarray:
+    """Computes the entropies (...) float64 in nats of probabilities (..., classes)."""
+    return -(probabilities * _log(probabilities)).sum(axis=-1)
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.assessment import Posterior
 
 IMAGES_PER_CHUNK = 256
 """Images judged at a time."""
@@ -11,7 +11,7 @@ IMAGES_PER_CHUNK = 256
 
 def judge_sequences(
     dataset: GlimpseDataset,
-    judge: Judge,
+    judge: Posterior,
     indices: np.ndarray,
     corners: np.ndarray,
     folds: np.ndarray | None = None,
@@ -20,7 +20,7 @@ def judge_sequences(
 
     Args:
         dataset: the split that the glimpses are taken of.
-        judge: a judge of this data set.
+        judge: the judge of this data set.
         indices: (N,) int, images of the split.
         corners: (N, T, 2) int pixels: top-left corners (row, col) of the glimpses, in order.
         folds: (N,) int: the network to ask, or -1 for the mean of all; default the images' folds, as in episodes.
@@ -28,16 +28,16 @@ def judge_sequences(
     Returns:
         (N, T, classes) float32, summing to one over classes.
     """
-    indices = np.asarray(indices)
+    indices, sensor = np.asarray(indices), dataset.geometry.sensor
     folds = np.asarray(dataset.folds[indices] if folds is None else folds)
     count, steps = corners.shape[:2]
     probabilities = np.empty((count, steps, judge.num_classes), dtype=np.float32)
     for start in range(0, count, IMAGES_PER_CHUNK):
         rows = slice(start, start + IMAGES_PER_CHUNK)
-        embed_sum: np.ndarray | float = 0.0
-        for t in range(steps):
-            places = corners[rows, t]
-            glimpses = judge.geometry.sensor(dataset.images, indices[rows], places)  # (b, g, g, C * scales)
-            embed_sum = embed_sum + judge.embed_sum(glimpses[:, None], places[:, None], folds[rows])
-            probabilities[rows, t] = judge.predict_from_sum(embed_sum, t + 1, folds[rows])
+        places = corners[rows]
+        glimpses = sensor(dataset.images, np.repeat(indices[rows], steps), places.reshape(-1, 2))
+        glimpses = glimpses.reshape(len(places), steps, *glimpses.shape[1:])  # (b, T, g, g, C * scales)
+        for t in range(1, steps + 1):
+            answers = judge.probabilities(glimpses[:, :t], places[:, :t], np.full(len(places), t), folds[rows])
+            probabilities[rows, t - 1] = answers
     return probabilities

@@ -13,9 +13,10 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.assessment import entropy_of
 from glimpse_env.judge.judge import Judge
+from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from oracles.boed.oracle import BOEDOracle
 
@@ -115,23 +116,19 @@ def _play_chunk(
         on_step=lambda _rows, _t, _policy: maps.append(np.array(oracle.last_maps)),
     )
     count, steps = rollouts.locations.shape
-    glimpses = dataset.geometry.sensor(dataset.images, np.repeat(indices, steps), rollouts.corners.reshape(-1, 2))
-    glimpses = glimpses.reshape(count, steps, *glimpses.shape[1:])
     folds = np.asarray(dataset.folds[indices])
-    success = np.empty((count, steps), dtype=bool)
-    gain = np.empty((count, steps - 1))
-    seen = np.zeros((count, len(judge.grid)), dtype=bool)
-    for t in range(1, steps + 1):
-        # network by network, as the EPE is a mean over networks and the entropy of their mean would be larger
-        answers = [
-            judge.probabilities(
-                glimpses[:, :t], rollouts.corners[:, :t], np.full(count, t), np.where(folds < 0, k, folds)
-            )
+    # network by network, as the EPE is a mean over networks and the entropy of their mean would be larger
+    answers = np.stack(
+        [
+            judge_sequences(dataset, judge, indices, rollouts.corners, np.where(folds < 0, k, folds))
             for k in range(len(judge.networks))
         ]
-        success[:, t - 1] = np.mean(answers, axis=0).argmax(axis=1) == rollouts.labels
-        if t < steps:
-            seen[np.arange(count), rollouts.locations[:, t - 1]] = True
-            present = np.mean([Assessment.of(answer, rollouts.labels).entropy for answer in answers], axis=0)
-            gain[:, t - 1] = expected_information_gain(present, maps[t], seen)
+    )  # (K, N, T, classes)
+    success = answers.mean(axis=0).argmax(axis=-1) == rollouts.labels[:, None]
+    present = entropy_of(answers).mean(axis=0)  # (N, T)
+    gain = np.empty((count, steps - 1))
+    seen = np.zeros((count, len(judge.grid)), dtype=bool)
+    for t in range(1, steps):
+        seen[np.arange(count), rollouts.locations[:, t - 1]] = True
+        gain[:, t - 1] = expected_information_gain(present[:, t - 1], maps[t], seen)
     return PlayedOut(success, rollouts.entropy.astype(np.float64), gain)

@@ -423,4 +423,4 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args)
+    cli.run(main, Args, one_thread=False)  # the threads that steps use are what is measured

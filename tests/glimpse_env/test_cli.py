@@ -1,7 +1,9 @@
 """The entry of all commands: errors become a sentence and an exit code, commands are written as they were given."""
 
 import io
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import tyro
 
 from glimpse_env import cli
 from glimpse_env.errors import ConfigurationError
+from tests.support.commands import ROOT
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,20 @@ def test_an_error_is_one_sentence(error: Exception, sentence: str) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(raising(error), Args, [])
     assert ended.value.code == sentence
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, "1"), ("2", "2")])
+def test_a_command_has_one_thread_unless_more_are_asked_for(asked: str | None, threads: str) -> None:
+    """In a process of its own, as torch reads the variable when it is imported."""
+    code = (
+        "from tests.glimpse_env.test_cli import Args, cli\n"
+        "def main(args):\n    import torch\n    print(torch.get_num_threads())\n"
+        "cli.run(main, Args)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": asked} if asked else {}
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment, text=True)
+    assert printed.strip() == threads
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:

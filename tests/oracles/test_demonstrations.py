@@ -85,7 +85,7 @@ def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     played: list[object] = []
     play = module._play
 
-    def dies_at_the_third(*arguments):  # type: ignore[no-untyped-def]
+    def dies_at_the_third(*arguments):
         if len(played) == 2:
             raise KeyboardInterrupt
         played.append(arguments)
@@ -107,7 +107,7 @@ def test_shards_that_were_cut_otherwise_are_made_anew(tmp_path: Path, monkeypatc
     out, play = tmp_path / "demos.npz", module._play
     played: list[int] = []
 
-    def dies_at_the_second(*arguments):  # type: ignore[no-untyped-def]
+    def dies_at_the_second(*arguments):
         if played:
             raise KeyboardInterrupt
         played.append(1)

@@ -45,7 +45,7 @@ def test_environments_and_agents_take_it() -> None:
 @pytest.mark.parametrize("match", ["pixels", "embedding"])
 def test_the_oracle_looks_where_its_map_is_lowest(match: str) -> None:
     judge, dataset, rows = toy_judge(GEOMETRY), toy_dataset(geometry=GEOMETRY), np.arange(4)
-    completion = CompletionConfig(match, effective_samples=4, samples=8, short_list=12)  # type: ignore[arg-type]
+    completion = CompletionConfig(match, effective_samples=4, samples=8, short_list=12)
     oracle = BOEDOracle(dataset, judge, OracleConfig(completion=completion))
     maps: list[np.ndarray] = []
     found = play(

@@ -57,7 +57,7 @@ def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.syspath_prepend(str(folder))
         yield
     for registry, name in ((POLICIES, "diagonal"), (CRITERIA, "brier")):
-        registry._entries.pop(name, None)  # type: ignore[attr-defined]
+        registry._entries.pop(name, None)
 
 
 def test_a_policy_is_made_played_and_described_by_name() -> None:
@@ -93,7 +93,7 @@ def test_a_criterion_is_what_the_oracle_minimises_and_what_training_expects() ->
     np.testing.assert_allclose(found, exact, atol=1e-5)
     assert map_title("brier", "next") == "Expected Brier score"
     plan = ScorerPlan(images=64, histories=2, batch_size=16, locations=4, chunk=64)
-    oracle = train_oracle(source, judge, plan, criterion="brier", horizon="next", seed=0)  # type: ignore[arg-type]
+    oracle = train_oracle(source, judge, plan, criterion="brier", horizon="next", seed=0)
     scores = oracle.networks[0].scores(torch.zeros(32), 0).numpy()
     np.testing.assert_allclose(scores, exact, atol=0.2)
     with pytest.raises(ConfigurationError, match="criterion='surprise' must be one of entropy"):

@@ -92,7 +92,7 @@ def test_criteria_by_hand() -> None:
     """Two completions of labels 0 and 1, one location, one class probability pair each."""
 
     class Handed(ToyJudge):
-        def class_log_probabilities(self, network, summed, counts):  # type: ignore[no-untyped-def]
+        def class_log_probabilities(self, network, summed, counts):
             return summed.log_softmax(-1)
 
     embeddings = torch.tensor([[[0.9, 0.1]], [[0.6, 0.4]]]).log()  # (S, L, D = classes)
@@ -104,7 +104,7 @@ def test_criteria_by_hand() -> None:
     )
     assert expected_criterion(*arguments, "error").item() == pytest.approx(0.25)
     with pytest.raises(ConfigurationError, match="criterion='surprise'"):
-        expected_criterion(*arguments, "surprise")  # type: ignore[arg-type]
+        expected_criterion(*arguments, "surprise")
 
 
 def test_entropy_of_known_distributions() -> None:

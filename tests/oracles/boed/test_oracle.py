@@ -170,7 +170,7 @@ def test_oracle_lowers_the_entropy_more_than_chance_would() -> None:
     rng = np.random.default_rng(0)
 
     class Chance:
-        def predict(self, observation, state=None, episode_start=None, deterministic=True):  # type: ignore[no-untyped-def]
+        def predict(self, observation, state=None, episode_start=None, deterministic=True):
             return rng.integers(len(judge.grid), size=len(observation["step"])), state
 
     random = play(Chance(), dataset, judge, np.arange(48), progress=False)
@@ -236,7 +236,7 @@ def test_violations_are_of_the_mean_over_networks() -> None:
     """One network is surer with every glimpse, by more than the other gets less sure."""
 
     class Divided(Judge):
-        def class_log_probabilities(self, network, summed, counts):  # type: ignore[no-untyped-def]
+        def class_log_probabilities(self, network, summed, counts):
             t = torch.as_tensor(counts).float()[..., None]
             sharpness = 3.0 * t if network else (-0.1 * t).exp()
             logits = torch.arange(self.num_classes) * sharpness

@@ -47,7 +47,7 @@ class Stripes(DataSource):
     def size(self, split: Split) -> int:
         return 128
 
-    def fill(self, split, arrays, progress):  # type: ignore[no-untyped-def]
+    def fill(self, split, arrays, progress):
         rng = np.random.default_rng(["train", "val", "test"].index(split))
         arrays.labels[:] = np.arange(len(arrays.labels)) % 2
         arrays.images[:] = rng.integers(0, 60, arrays.images.shape)
@@ -82,7 +82,7 @@ def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
-    def visit(judge, fold, rng):  # type: ignore[no-untyped-def]
+    def visit(judge, fold, rng):
         images = Stripes().judge_images(fold, rng)
         return VisitedHistories(images.images[:8], images.labels[:8], images.parts[:8], rng.integers(25, size=(8, 3)))
 

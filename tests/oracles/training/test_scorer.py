@@ -114,7 +114,7 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
     monkeypatch.setattr("oracles.training.scorer.STATE_NUMBERS_AT_ONCE", at_once)
     guide = new_trainer("next", relative=4).network
     trainer = ScorerTrainer(
-        *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),  # type: ignore[arg-type]
+        *(SignSource(), ToyJudge(IMAGES, LABELS), 0, replace(PLAN, relative=4)),
         criterion="entropy",
         guide=guide if horizon == "last" else None,
         seed=0,
@@ -199,7 +199,7 @@ def test_where_one_network_fails_the_others_stop(monkeypatch: pytest.MonkeyPatch
 def test_the_horizon_is_checked() -> None:
     judge: Any = ToyJudge(IMAGES, LABELS)
     with pytest.raises(ConfigurationError, match="horizon='far' must be one of next, last"):
-        train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)  # type: ignore[arg-type]
+        train_oracle(SignSource(), judge, PLAN, criterion="entropy", horizon="far", seed=0)
 
 
 @pytest.mark.parametrize(("horizon", "base", "head"), [("next", 11.204727, 769.96993), ("last", 15.750398, 778.32695)])

@@ -144,7 +144,7 @@ def test_no_criterion_is_expected_to_rise_under_an_exact_posterior(problem: tupl
     p = judge.class_log_probabilities(0, summed, len(history))
     for criterion in CRITERIA:
         found = expected_criterion(
-            judge,  # type: ignore[arg-type]
+            judge,
             0,
             summed,
             len(history),
