@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, OracleNotFoundError
+from glimpse_env.errors import OracleNotFoundError
 from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories
 from oracles.amortised.network import LocationScorer
-from oracles.base import GlimpsePolicy, check_room, masked_argmin
+from oracles.base import MappingPolicy
 from oracles.boed.criteria import Horizon, map_title
 
 
@@ -52,7 +52,7 @@ class AmortisedState:
     """(B, S) per network, sums of the glimpses' contributions."""
 
 
-class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], GlimpsePolicy):
+class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy[AmortisedState]):
     """l_t = argmin_l scores(l) among the locations not yet seen.
 
     With ``network=k`` it uses that network alone, which never saw the images of fold k. Without, the scores are the
@@ -69,39 +69,26 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], GlimpsePolicy
         """Returns the same oracle with another of its networks, or all for None."""
         return AmortisedOracle(self.networks, self.card, network=network)
 
-    def choose(
-        self, histories: Histories, state: AmortisedState | None, episode_start: np.ndarray | None
-    ) -> tuple[np.ndarray, AmortisedState]:
-        """Returns the locations of lowest score, see :meth:`GlimpsePolicy.choose`."""
-        check_room(histories.counts, self.card.num_glimpses)
-        batch = len(histories.counts)
-        if state is None:
-            state = AmortisedState(
-                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._used]
-            )
-        elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
-            rows = np.flatnonzero(episode_start)
-            state.counts[rows] = 0
-            for summed in state.summed:
-                summed[rows] = 0.0
-        self._add_new(histories, state)
-        with torch.inference_mode():
-            counts = torch.from_numpy(state.counts)
-            scores = [s.scores(summed, counts) for s, summed in zip(self._used, state.summed, strict=True)]
-            self.last_maps = torch.stack(scores).mean(0).numpy()
-        return masked_argmin(self.last_maps, histories, self.grid), state
+    def fresh_state(self, batch: int) -> AmortisedState:
+        sums = [torch.zeros(batch, scorer.state_width) for scorer in self._used]
+        return AmortisedState(np.zeros(batch, dtype=np.int64), sums)
+
+    def restart(self, state: AmortisedState, rows: np.ndarray) -> None:
+        for summed in state.summed:
+            summed[rows] = 0.0
+
+    @torch.inference_mode()
+    def expected_maps(self, state: AmortisedState) -> np.ndarray:
+        counts = torch.from_numpy(state.counts)
+        scores = [scorer.scores(summed, counts) for scorer, summed in zip(self._used, state.summed, strict=True)]
+        return torch.stack(scores).mean(0).numpy()
 
     @property
     def _used(self) -> list[LocationScorer]:
         return self.networks if self.network is None else [self.networks[self.network]]
 
     @torch.inference_mode()
-    def _add_new(self, histories: Histories, state: AmortisedState) -> None:
-        """Adds the glimpses of the histories that are new to the state."""
-        if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
-            raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
-            )
+    def add_new(self, histories: Histories, state: AmortisedState) -> None:
         new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
         if new.any():
             glimpses = torch.from_numpy(histories.glimpses[new])
@@ -111,7 +98,6 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], GlimpsePolicy
             for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
                 encoded = scorer.glimpse_features(scorer.encode_glimpses(glimpses), places)
                 summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
-        state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:
         """Writes ``path`` (safetensors, half precision) and the card beside it as ``.json``."""
