@@ -37,11 +37,6 @@ def _probabilities(numbers: np.ndarray) -> np.ndarray:
 ActionSpace: TypeAlias = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
 
 
-def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> Any:
-    """Returns how many values each number of an action can have."""
-    return space.n if isinstance(space, spaces.Discrete) else space.nvec
-
-
 def _check_without_judge(action: str, observation: str, reward: str, tabulated: bool) -> None:
     """Refuses settings that need a judge, where agents classify themselves."""
     if observation == "embedding" or tabulated:
@@ -342,7 +337,7 @@ class EpisodeBatch:
         space, classify = self.action_space, self.task == "classify"
         shape = (len(self), *space.shape)  # type: ignore[misc]
         kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
-        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, _sizes(space) - 1)
+        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, getattr(space, "nvec", len(self.grid)) - 1)
         if not classify:
             members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
         elif self.action == "discrete":

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
-from glimpse_env.files import cache_folder, whole_folder, write_json
+from glimpse_env.files import cache_folder, new_arrays, whole_folder, write_json
 from glimpse_env.sensing.geometry import Geometry
 
 logger = logging.getLogger(__name__)
@@ -177,8 +177,12 @@ class DataSource(ABC):
     @property
     def chosen_options(self) -> dict[str, Any]:
         """The entries of :attr:`options` that differ from the defaults."""
+        return self.unless_default(self.options)
+
+    def unless_default(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Returns those of some options that the class takes and that differ from its defaults."""
         defaults = inspect.signature(type(self)).parameters
-        return {name: value for name, value in self.options.items() if value != defaults[name].default}
+        return {name: value for name, value in options.items() if name in defaults and value != defaults[name].default}
 
     @abstractmethod
     def size(self, split: Split) -> int:
@@ -239,10 +243,7 @@ class DataSource(ABC):
             "parts": ((count, len(self.part_names), 3), np.float32),
         }
         with whole_folder(folder) as temporary:
-            arrays = {
-                field: np.lib.format.open_memmap(temporary / f"{field}.npy", mode="w+", dtype=dtype, shape=shape)
-                for field, (shape, dtype) in shapes.items()
-            }
+            arrays = new_arrays(temporary, shapes)
             arrays["folds"][:] = -1
             with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
                 self.fill(split, SplitArrays(**arrays), bar.update)

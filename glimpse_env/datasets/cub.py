@@ -96,11 +96,11 @@ class CUB200(PhotographSource):
         self.root = path_or_none("root", root)
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
         self.folder = _find_folder(data_root(self.root))
-        classes = _read_table(self.folder / "classes.txt", _text)
+        classes = _read_table(self.folder / "classes.txt", str)
         self.species = _choose(species, classes, self.folder)
         self._has_all_species = len(self.species) == len(classes)
         self.class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
-        part_names = _read_table(self.folder / "parts" / "parts.txt", _text)
+        part_names = _read_table(self.folder / "parts" / "parts.txt", str)
         self.part_names = tuple(part_names[identity].value for identity in sorted(part_names))
         self._entries = self._read_entries(classes, sorted(part_names))
 
@@ -163,7 +163,7 @@ class CUB200(PhotographSource):
     def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
         """Reads the images of :attr:`species` by split, in the order of their ids."""
         folder = self.folder
-        files = _read_table(folder / "images.txt", _text)
+        files = _read_table(folder / "images.txt", str)
         labels = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
         official = _read_table(folder / "train_test_split.txt", _flag, files)
         boxes = _read_table(folder / "bounding_boxes.txt", _box, files)
@@ -336,10 +336,6 @@ def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dic
                 f"{path}: image {image} of images.txt has not all {len(part_ids)} parts; {_REMEDY}."
             )
     return parts
-
-
-def _text(value: str) -> str:
-    return value
 
 
 def _number(value: str) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -93,9 +93,6 @@ class ClutteredDigits(DataSource):
     class_names = tuple("0123456789")
     placements: dict[Split, int]
     """Number of images made of each digit of a split, each with a place and clutter of its own."""
-    _defaults: ClassVar[dict[str, Any]] = {"num_glimpses": geometry.num_glimpses}
-    """Defaults of the options that enter fingerprint and :attr:`options` only where they differ from these: data sets
-    made before there were such options keep their fingerprints."""
 
     def __init__(self, seed: int, num_glimpses: int) -> None:
         self.seed = whole_number("seed", seed, 0)
@@ -116,17 +113,16 @@ class ClutteredDigits(DataSource):
     def fingerprint(self) -> str:
         pools = (self.pools[split] for split in SEEDED_SPLITS)
         arrays = (array for pool in pools for array in (pool.images, pool.labels))
-        return digest([self.name, PROTOCOL, self.seed, self.num_folds, *self._chosen.items()], *arrays)
+        return digest([self.name, PROTOCOL, self.seed, self.num_folds, *self._variant.items()], *arrays)
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self._chosen}
+        return {"seed": self.seed, **self._variant}
 
     @property
-    def _chosen(self) -> dict[str, Any]:
-        """The options that differ from :attr:`_defaults`."""
-        own = {"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]}
-        return {name: own[name] for name, usual in self._defaults.items() if own[name] != usual}
+    def _variant(self) -> dict[str, Any]:
+        """Options younger than the data set where they are not the defaults: without them it keeps its fingerprint."""
+        return self.unless_default({"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]})
 
     def size(self, split: Split) -> int:
         return len(self.pools[split]) * self.placements[split]
@@ -185,7 +181,6 @@ class ClutteredMNIST(ClutteredDigits):
     """
 
     name = "mnist"
-    _defaults: ClassVar[dict[str, Any]] = {**ClutteredDigits._defaults, "placements": 1}
 
     def __init__(
         self, root: str | Path | None = None, seed: int = 0, num_glimpses: int = 6, placements: int = 1

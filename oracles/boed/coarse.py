@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glimpse_env.files import cache_folder, whole_folder
+from glimpse_env.files import cache_folder, new_arrays, whole_folder
 
 RESIDUAL = 0.35
 """Share of the energies outside the components that adds to the distance: 1 if these parts of two glimpses were
@@ -88,10 +88,7 @@ class CoarseTable:
         folder = cache_folder() / "coarse" / key
         if not folder.is_dir():
             with whole_folder(folder) as temporary:
-                files = {
-                    name: np.lib.format.open_memmap(temporary / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-                    for name, (shape, dtype) in shapes.items()
-                }
+                files = new_arrays(temporary, shapes)
                 _fill(features, residual, **files)
                 for file in files.values():
                     file.flush()
@@ -135,10 +132,10 @@ def _fill(
     locations, count, kept = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
     for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
-        found = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
+        components_of_place = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
             features(sample, place).numpy()
         )
-        means[place], components[place] = found.mean_, found.components_
+        means[place], components[place] = components_of_place.mean_, components_of_place.components_
     # by images first, since an image's glimpses lie together
     for start in tqdm(range(0, count, ENTRIES_PER_PROJECTION), desc="coarse search: projections", unit="chunk"):
         entries = np.arange(start, min(start + ENTRIES_PER_PROJECTION, count))

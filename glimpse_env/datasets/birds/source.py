@@ -17,7 +17,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 from glimpse_env.checks import one_of, whole_number
 from glimpse_env.datasets.base import DataSource, LabelledImages, Split, SplitArrays, UnseenImages
 from glimpse_env.datasets.birds.anatomy import PART_NAMES, Pose, extent
-from glimpse_env.datasets.birds.drawing import Scene, paint
+from glimpse_env.datasets.birds.drawing import Drawing, Scene, paint
 from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
 from glimpse_env.datasets.birds.species import ATTRIBUTES, SPECIES
 from glimpse_env.errors import ConfigurationError
@@ -61,19 +61,6 @@ SPLIT_STARTS: dict[Split, int] = {
     "oracle": 40_000_000,
 }
 """Index of each split's first image, so far apart that no two splits share one."""
-
-
-@dataclass(frozen=True)
-class Bird:
-    """One labelled picture."""
-
-    image: np.ndarray
-    """(size, size, 3) uint8."""
-    label: int
-    """Index into `SPECIES`."""
-    parts: np.ndarray
-    """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of
-    the image, and 1 where visible."""
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -124,12 +111,15 @@ def label_of(seed: int, index: int) -> int:
     return int(rng.permutation(len(SPECIES))[place])
 
 
-def draw(seed: int, index: int, size: int = SIZE) -> Bird:
-    """Paints picture number `index` of the data set with this seed, `size` pixels high; nothing else affects it."""
+def draw(seed: int, index: int, size: int = SIZE) -> tuple[Drawing, int]:
+    """Paints picture number `index` of the data set with this seed, `size` pixels high; nothing else affects it.
+
+    Returns:
+        The picture and its label, an index into `SPECIES`.
+    """
     label = label_of(seed, index)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
-    drawing = paint(sample_scene(rng), SPECIES[label].plumage, size)
-    return Bird(drawing.image, label, drawing.parts)
+    return paint(sample_scene(rng), SPECIES[label].plumage, size), label
 
 
 def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,12 +128,9 @@ def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.n
     Returns:
         images (N, size, size, 3) uint8, labels (N,) int64 and parts (N, P, 3) float32.
     """
-    birds = [draw(seed, index, size) for index in range(start, start + count)]
-    return (
-        np.stack([bird.image for bird in birds]),
-        np.array([bird.label for bird in birds], dtype=np.int64),
-        np.stack([bird.parts for bird in birds]),
-    )
+    drawings, labels = zip(*(draw(seed, index, size) for index in range(start, start + count)), strict=True)
+    images, parts = ([getattr(drawing, field) for drawing in drawings] for field in ("image", "parts"))
+    return np.stack(images), np.array(labels, dtype=np.int64), np.stack(parts)
 
 
 def draw_chunks(
@@ -233,9 +220,8 @@ class Birds(DataSource):
 
     @property
     def _variant(self) -> dict[str, Any]:
-        """Size and attribute where they are not the defaults: older data sets keep their fingerprints."""
-        size = {"size": self.image_shape[0]} if self.image_shape[0] != SIZE else {}
-        return size | ({"attribute": self.attribute} if self.attribute is not None else {})
+        """Options younger than the data set where they are not the defaults: without them it keeps its fingerprint."""
+        return self.unless_default({"size": self.image_shape[0], "attribute": self.attribute})
 
     def size(self, split: Split) -> int:
         return self._sizes[split]
