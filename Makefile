@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 COMMA := ,
 # A stamp for each set of extras: another set is installed besides those that are there.
 READY := $(VENV)/.installed-$(subst $() ,+,$(sort $(subst $(COMMA), ,$(EXTRAS))))
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: train test check format hooks clean
 
@@ -14,14 +13,14 @@ train: $(READY)
 	$(BIN)/python scripts/train_agent.py --demos oracle
 
 test: $(READY)
-	$(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_FLAGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-		$(PYTEST) --cov --cov-report=term:skip-covered
+		$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term:skip-covered"
 
 format: $(READY)
 	$(BIN)/ruff format .

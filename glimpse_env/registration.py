@@ -59,6 +59,8 @@ def make_vector_env(num_envs: int, *, max_episode_steps: int | None = None, **ar
 
 # gymnasium.make reads the render modes off what it calls.
 make_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
+# Specs that version 0.1 stored, as in Minari data sets, have these entry points.
+make_flat_env, make_flat_vector_env = make_env, make_vector_env
 
 
 def source_of(env: str, root: str | None = None, dataset_options: str = "{}", scales: int | None = None) -> DataSource:

@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 from glimpse_env import ENV_IDS, GlimpseEnv
 from glimpse_env.datasets import make_source
@@ -14,8 +16,8 @@ from glimpse_env.errors import (
     JudgeNotFoundError,
 )
 from glimpse_env.registration import make_vector_env
-from tests.support.tiny_data import write_tiny_cub
-from tests.support.toy import SMALL_BIRDS, write_toy_judge
+from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
+from tests.support.toy import SMALL_BIRDS, SMALL_FOLDER, write_toy_judge
 
 BIRDS = {"dataset_options": SMALL_BIRDS}
 
@@ -33,6 +35,15 @@ def test_importing_the_package_registers_the_ids(env_id: str) -> None:
     scales = {"scales": 2} if env_id == "GlimpseCUBFull-v0" else {}
     assert spec.kwargs == {"dataset": ENV_IDS[env_id], **scales}
     assert spec.max_episode_steps is None  # the environment itself ends an episode
+
+
+def test_a_spec_that_version_0_1_stored_makes_the_environment(tmp_path: Path) -> None:
+    photos = str(write_tiny_folder(tmp_path / "photos"))
+    write_toy_judge(make_source("folder", root=photos, **SMALL_FOLDER))
+    stored = json.loads(gym.spec("GlimpseFolder-v0").to_json())
+    stored["entry_point"] = "glimpse_env.registration:make_flat_env"
+    env = gym.make(EnvSpec.from_json(json.dumps(stored)), root=photos, **SMALL_FOLDER)
+    assert env.unwrapped.dataset.name == "folder"  # type: ignore[attr-defined]
 
 
 def test_without_cub_the_birds_take_its_place_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

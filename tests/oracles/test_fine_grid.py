@@ -123,7 +123,7 @@ def test_the_benchmark_trains_a_judge_and_tells_what_it_costs(tmp_path: Path, fr
         "--rounds",
         "0",
     ]
-    call("measure/fine_grid", *sizes, "--out", str(out), "--page", str(page))
+    call("measure/fine_grid", *sizes, "--out", str(out), "--into", str(page))
     figures = json.loads(out.read_text())
     assert figures["policies"]["boed"]["tables_mb"] == 16 * 2500 * 64 * 2 / 1e6
     assert figures["policies"]["boed"]["ms"] > 0
