@@ -33,11 +33,11 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 @dataclass(frozen=True)
-class SplitArrays:
-    """What is known of the N images of a split."""
+class LabelledImages:
+    """N images of a split, or for one pass of training, and what is known of them."""
 
     images: np.ndarray
-    """(N, H, W, C) uint8, memory-mapped."""
+    """(N, H, W, C) uint8; those of a split are memory-mapped."""
     labels: np.ndarray
     """(N,) int64 in 0..len(class_names) - 1."""
     folds: np.ndarray
@@ -45,9 +45,16 @@ class SplitArrays:
     parts: np.ndarray
     """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
 
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray) -> "LabelledImages":
+        """Returns copies of the images ``rows`` (n,)."""
+        return LabelledImages(*(np.asarray(getattr(self, field.name)[rows]) for field in fields(LabelledImages)))
+
 
 @dataclass(frozen=True, kw_only=True)
-class GlimpseDataset(SplitArrays):
+class GlimpseDataset(LabelledImages):
     """One split of a data set.
 
     Raises:
@@ -87,9 +94,6 @@ class GlimpseDataset(SplitArrays):
                 f"{self.name}: class {empty!r} has no training image; add images or leave the class out."
             )
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __getstate__(self) -> dict[str, Any]:
         """Pickles memory-mapped arrays as the paths of their files."""
         return {name: Path(str(v.filename)) if _is_mapped(v) else v for name, v in self.__dict__.items()}
@@ -113,30 +117,6 @@ def _is_mapped(value: Any) -> bool:
         and value.filename is not None
         and value.offset + value.nbytes == os.path.getsize(value.filename)
     )
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images for one pass of training a judge, in random order, already augmented."""
-
-    images: np.ndarray
-    """(N, H, W, C) uint8."""
-    labels: np.ndarray
-    """(N,) int64."""
-    parts: np.ndarray
-    """(N, P, 3) float32, as in :class:`GlimpseDataset`."""
-
-
-@dataclass(frozen=True)
-class UnseenImages:
-    """Images that a judge's network was not trained on, for training an amortised oracle."""
-
-    images: np.ndarray
-    """(N, H, W, C) uint8."""
-    labels: np.ndarray
-    """(N,) int64."""
-    folds: np.ndarray
-    """(N,) int64: index of the judge's network that may judge an image; -1 for all."""
 
 
 class DataSource(ABC):
@@ -189,7 +169,7 @@ class DataSource(ABC):
         """Returns the number of images in a split."""
 
     @abstractmethod
-    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         """Writes a split into its arrays, which arrive zeroed, and ``folds`` as -1.
 
         ``progress(n)`` is called after every ``n`` further images.
@@ -197,17 +177,19 @@ class DataSource(ABC):
 
     @abstractmethod
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """Draws the images of one pass of training network ``fold``, augmented; none is in the fold that it judges."""
+        """Draws the images of one pass of training network ``fold``, in random order and augmented.
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        None is in the fold that the network judges.
+        """
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         """Draws the images of one pass of training network ``fold`` of an amortised oracle.
 
         None is in that fold, so that the network may be asked about those images afterwards; each comes with the
         index of the judge's network that was not trained on it.
         """
         train = self.load("train")
-        rows = rng.permutation(np.flatnonzero(train.folds != fold))
-        return UnseenImages(train.images[rows], np.asarray(train.labels[rows]), np.asarray(train.folds[rows]))
+        return train.take(rng.permutation(np.flatnonzero(train.folds != fold)))
 
     def load(self, split: Split) -> GlimpseDataset:
         """Returns a split, built into the cache on first use and memory-mapped from there.
@@ -225,7 +207,7 @@ class DataSource(ABC):
         return GlimpseDataset(
             **{
                 field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
-                for field in fields(SplitArrays)
+                for field in fields(LabelledImages)
             },
             name=self.name,
             split=split,
@@ -246,7 +228,7 @@ class DataSource(ABC):
             arrays = new_arrays(temporary, shapes)
             arrays["folds"][:] = -1
             with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
-                self.fill(split, SplitArrays(**arrays), bar.update)
+                self.fill(split, LabelledImages(**arrays), bar.update)
             for array in arrays.values():
                 array.flush()
             write_json(

@@ -20,15 +20,7 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
-from glimpse_env.datasets.base import (
-    DataSource,
-    LabelledImages,
-    Split,
-    SplitArrays,
-    UnseenImages,
-    data_root,
-    folds_by_class,
-)
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split, data_root, folds_by_class
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -127,7 +119,7 @@ class ClutteredDigits(DataSource):
     def size(self, split: Split) -> int:
         return len(self.pools[split]) * self.placements[split]
 
-    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         pool = self.pools[split]
         digits = np.arange(len(arrays.labels)) % len(pool)
         arrays.labels[:], arrays.folds[:] = pool.labels[digits], pool.folds[digits]
@@ -140,22 +132,22 @@ class ClutteredDigits(DataSource):
                 progress(len(block))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        pool = self.pools["train"]
-        members = np.flatnonzero(pool.folds != fold)
-        digits = rng.permutation(np.tile(members, self.placements["train"]))
-        images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-        return LabelledImages(images, pool.labels[digits], np.zeros((len(digits), 0, 3), dtype=np.float32))
+        return self._composed(np.flatnonzero(self.pools["train"].folds != fold), rng)
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        folds = self.pools["train"].folds
+        others = [other for other in range(self.num_folds) if other != fold]
+        by_fold = [self._composed(np.flatnonzero(folds == other), rng, IMAGES_PER_PASS) for other in others]
+        arrays = (vars(images).values() for images in by_fold)
+        return LabelledImages(*(np.concatenate(parts) for parts in zip(*arrays, strict=True)))
+
+    def _composed(self, members: np.ndarray, rng: np.random.Generator, most: int | None = None) -> LabelledImages:
+        """Composes as many fresh images of the digits ``members`` (K,) as ``train`` has, or ``most``."""
         pool = self.pools["train"]
-        by_fold = []
-        for other in range(self.num_folds):
-            if other != fold:
-                members = np.flatnonzero(pool.folds == other)
-                digits = rng.permutation(np.tile(members, self.placements["train"]))[:IMAGES_PER_PASS]
-                images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-                by_fold.append((images, pool.labels[digits], pool.folds[digits]))
-        return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*by_fold, strict=True)))
+        digits = rng.permutation(np.tile(members, self.placements["train"]))[:most]
+        images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
+        no_parts = np.zeros((len(digits), 0, 3), dtype=np.float32)
+        return LabelledImages(images, pool.labels[digits], pool.folds[digits], no_parts)
 
     def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
         return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)

@@ -22,6 +22,8 @@ from glimpse_env.judge.posterior import PosteriorConfig
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
 
+Card = TypeVar("Card", bound="ArtifactCard")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArtifactCard:
@@ -48,13 +50,27 @@ class ArtifactCard:
     format: int = 1
     """Format of the files that this version reads and writes."""
 
+    @classmethod
+    def of(cls: type[Card], source: DataSource, networks: Sequence[Any], **further: Any) -> Card:
+        """Returns the card of ``networks`` (each with a ``config``) for a data set, with ``further`` fields."""
+        geometry = source.geometry
+        return cls(
+            dataset=source.name,
+            fingerprint=source.fingerprint,
+            config=networks[0].config,
+            image_size=geometry.image_size,
+            scales=geometry.scales,
+            num_glimpses=geometry.num_glimpses,
+            num_networks=len(networks),
+            **further,
+        )
+
     @property
     def geometry(self) -> Geometry:
         """The glimpses that the networks take."""
         return Geometry(self.image_size, self.config.glimpse_size, self.config.stride, self.num_glimpses, self.scales)
 
 
-Card = TypeVar("Card", bound=ArtifactCard)
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -22,7 +22,7 @@ from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, name
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
-from glimpse_env.judge.tables import EmbeddingTable, fill_table
+from glimpse_env.judge.tables import EmbeddingTable
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
@@ -134,12 +134,8 @@ class ImageBank:
         self.rows = np.tile(sources, len(self.copies))
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
         self.sensor = judge.geometry.sensor
-        if cached:
-            self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, sources, self.copies).array)
-        else:
-            width = judge.embed_grid(network, dataset.images[sources[:1]]).shape[2]
-            self.embeddings = torch.empty((len(self), len(judge.grid), width), dtype=torch.float16)
-            fill_table(self.embeddings.numpy(), dataset, judge, network, sources, self.copies)
+        table = EmbeddingTable(dataset, judge, network, sources, self.copies, cached)
+        self.embeddings = torch.from_numpy(table.array)
         self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:

@@ -95,19 +95,9 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
     def provisional_judge(self) -> Judge:
         """The present network as a judge of its own, uncalibrated."""
         self.network.eval()
-        card = JudgeCard(
-            dataset=self.source.name,
-            fingerprint=self.source.fingerprint,
-            config=self.network.config,
-            image_size=self.grid.image_size,
-            scales=self.geometry.scales,
-            num_glimpses=self.num_glimpses,
-            num_networks=1,
-            temperatures=[[1.0] * (self.num_glimpses + 1)],
-            seed=self.seed,
-            splits={},
-            scores={},
-            command="",
+        temperatures = [[1.0] * (self.num_glimpses + 1)]
+        card = JudgeCard.of(
+            self.source, [self.network], temperatures=temperatures, seed=self.seed, splits={}, scores={}, command=""
         )
         return Judge([self.network], card)
 

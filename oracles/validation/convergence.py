@@ -1,7 +1,7 @@
 """How fast the oracle's estimate of the EPE nears the exact one, as samples grow, where the exact one is known."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def estimated_maps(
     histories.counts[:] = len(history)
     for t, (place, value) in enumerate(history):
         histories.corners[:, t], histories.glimpses[:, t] = judge.grid.corners[place], world.pixels[value]
-    observation = HistoryObserver(judge.grid, len(history) + 1, 1)(histories)
+    observation = HistoryObserver(replace(world.geometry, num_glimpses=len(history) + 1), 1)(histories)
     looked_at = world.dataset(*world.draw(1, rng), split="test")
     maps = {}
     for name, config in configs.items():

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import DataSource, LabelledImages, Split, SplitArrays, UnseenImages
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split
 from glimpse_env.datasets.birds.anatomy import PART_NAMES, Pose, extent
 from glimpse_env.datasets.birds.drawing import Drawing, Scene, paint
 from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
@@ -226,7 +226,7 @@ class Birds(DataSource):
     def size(self, split: Split) -> int:
         return self._sizes[split]
 
-    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         done = 0
         classes = np.arange(len(SPECIES)) if self.attribute is None else ATTRIBUTES[self.attribute]
         chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(arrays.labels), size=self.image_shape[0])
@@ -239,16 +239,14 @@ class Birds(DataSource):
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         return self._mirrored("judge", rng)
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        fresh = self._mirrored("oracle", rng)
-        return UnseenImages(fresh.images, fresh.labels, np.full(len(fresh.labels), -1))
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        return self._mirrored("oracle", rng)
 
     def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
         """Draws images of a split in random order, half of them mirrored."""
         dataset, side = self.load(split), self.image_shape[0]
-        rows = rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2]
-        images, parts = dataset.images[rows], dataset.parts[rows]
-        mirrored = rng.random(len(rows)) < 0.5
-        images[mirrored] = images[mirrored, :, ::-1]
-        parts[mirrored, :, 1] = side - parts[mirrored, :, 1]
-        return LabelledImages(images, dataset.labels[rows], parts)
+        drawn = dataset.take(rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2])
+        mirrored = rng.random(len(drawn)) < 0.5
+        drawn.images[mirrored] = drawn.images[mirrored, :, ::-1]
+        drawn.parts[mirrored, :, 1] = side - drawn.parts[mirrored, :, 1]
+        return drawn

@@ -24,7 +24,7 @@ from glimpse_env.datasets import (
     data_root,
     make_source,
 )
-from glimpse_env.datasets.base import SplitArrays, folds_by_class
+from glimpse_env.datasets.base import folds_by_class
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 
 pytestmark = pytest.mark.usefixtures("fresh_cache")
@@ -54,7 +54,7 @@ class Counted(DataSource):
     def size(self, split: Split) -> int:
         return 4
 
-    def fill(self, split: Split, arrays: SplitArrays, progress: Callable[[int], object]) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         self.fills += 1
         for index in range(4):
             if index == self.fails_after:

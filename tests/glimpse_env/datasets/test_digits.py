@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glimpse_env.datasets.base import SplitArrays
+from glimpse_env.datasets.base import LabelledImages
 from glimpse_env.datasets.digits import ClutteredDigits, ClutteredMNIST, Digits, compose, read_idx
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from tests.support.tiny_data import write_idx, write_tiny_mnist
@@ -59,7 +59,7 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others(mnist: Path
 def load_fresh(source: ClutteredDigits) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the training split, not from the cache."""
     count = source.size("train")
-    arrays = SplitArrays(
+    arrays = LabelledImages(
         images=np.zeros((count, 60, 60, 1), np.uint8),
         labels=np.zeros(count, np.int64),
         folds=np.full(count, -1),

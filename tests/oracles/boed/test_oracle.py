@@ -28,7 +28,7 @@ def observe(dataset, judge, rows: np.ndarray, locations: np.ndarray) -> Observat
             histories.corners[b, t] = r, c
             histories.glimpses[b, t] = dataset.images[row, r : r + 12, c : c + 12]
         histories.counts[b] = count
-    return HistoryObserver(judge.grid, GEOMETRY.num_glimpses, 1)(histories)
+    return HistoryObserver(GEOMETRY, 1)(histories)
 
 
 @pytest.mark.parametrize("match", ["pixels", "embedding"])

@@ -57,8 +57,7 @@ class Stripes(DataSource):
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         train = self.load("train")
-        rows = rng.permutation(np.flatnonzero(train.folds != fold))
-        return LabelledImages(train.images[rows], train.labels[rows], train.parts[rows])
+        return train.take(rng.permutation(np.flatnonzero(train.folds != fold)))
 
 
 def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:
