@@ -26,7 +26,7 @@ class EmbeddingTable:
         cached: whether it is kept in the cache, or in memory.
 
     Attributes:
-        array: (copies * n, L, D) float16, memory-mapped where ``cached``; entry c * n + i is copy c of image ``rows[i]``.
+        array: (copies * n, L, D) float16, mapped where ``cached``; entry c * n + i is copy c of image ``rows[i]``.
     """
 
     def __init__(
