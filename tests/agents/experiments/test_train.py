@@ -267,7 +267,7 @@ def test_agents_learn_in_one_thread(tmp_path):
     experiment, before = Experiment(TOY, tmp_path, make_source("digits"), ""), torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        for stage, threads in (("cloning", 1), ("fine-tuning", 1), ("judge", 2)):
+        for stage, threads in (("cloning", 1), ("fine-tuning", 1), ("judge", 1)):
             with experiment._stage(stage):
                 assert torch.get_num_threads() == threads
             assert torch.get_num_threads() == 2
