@@ -144,11 +144,7 @@ class GlimpseEnv(gym.Env):
         return take(transition.observations, 0), reward, transition.ended, False, _single(transition.info)
 
     def action_masks(self) -> np.ndarray:
-        """Returns which actions MaskablePPO may take.
-
-        Returns:
-            (L,) bool: True at the locations not yet looked at. With ``task="classify"`` (L + classes,): the locations,
-            then the classes, which are all True; the answer's location is ignored, but keeps its mask.
+        """Returns which actions MaskablePPO may take, (L,) or (L + classes,), see :meth:`EpisodeBatch.action_masks`.
 
         Raises:
             ConfigurationError: if actions are continuous.

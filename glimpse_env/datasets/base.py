@@ -74,12 +74,8 @@ class GlimpseDataset(LabelledImages):
 
     def __post_init__(self) -> None:
         count = len(self.images)
-        for field, array, dtype, shape in (
-            ("images", self.images, np.uint8, (count, *self.images.shape[1:])),
-            ("labels", self.labels, np.int64, (count,)),
-            ("folds", self.folds, np.int64, (count,)),
-            ("parts", self.parts, np.float32, (count, len(self.part_names), 3)),
-        ):
+        for field, (shape, dtype) in _layout(count, self.images.shape[1:], len(self.part_names)).items():
+            array = getattr(self, field)
             if array.dtype != dtype or array.shape != shape:
                 raise DatasetFormatError(
                     f"{self.name}/{self.split}: {field} is {array.dtype} {array.shape}, "
@@ -108,6 +104,16 @@ class GlimpseDataset(LabelledImages):
                         f"{value}, which a pickled environment of {state['name']} reads, is gone; make it anew."
                     ) from error
             object.__setattr__(self, name, value)  # the class is frozen
+
+
+def _layout(count: int, image_shape: tuple[int, ...], num_parts: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Returns shape and dtype of each array of a split with ``count`` images."""
+    return {
+        "images": ((count, *image_shape), np.uint8),
+        "labels": ((count,), np.int64),
+        "folds": ((count,), np.int64),
+        "parts": ((count, num_parts, 3), np.float32),
+    }
 
 
 def _is_mapped(value: Any) -> bool:
@@ -218,14 +224,8 @@ class DataSource(ABC):
         )
 
     def _build(self, split: Split, count: int, folder: Path) -> None:
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            "images": ((count, *self.image_shape), np.uint8),
-            "labels": ((count,), np.int64),
-            "folds": ((count,), np.int64),
-            "parts": ((count, len(self.part_names), 3), np.float32),
-        }
         with whole_folder(folder) as temporary:
-            arrays = new_arrays(temporary, shapes)
+            arrays = new_arrays(temporary, _layout(count, self.image_shape, len(self.part_names)))
             arrays["folds"][:] = -1
             with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
                 self.fill(split, LabelledImages(**arrays), bar.update)

@@ -11,7 +11,7 @@ import struct
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,31 +46,6 @@ SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """Splits whose position in here is part of the seed of their images."""
 
 
-@dataclass(frozen=True)
-class DigitPool:
-    """The digits that one split is made of.
-
-    Raises:
-        DatasetFormatError: if a fold holds fewer than two digits: clutter is cut from another one.
-    """
-
-    images: np.ndarray
-    """(M, 28, 28) uint8."""
-    labels: np.ndarray
-    """(M,) int64 in 0..9."""
-    folds: np.ndarray
-    """(M,) int64; -1 outside the training split."""
-
-    def __post_init__(self) -> None:
-        if len(self.folds) == 0 or np.unique(self.folds, return_counts=True)[1].min() < 2:
-            raise DatasetFormatError(
-                f"{len(self.images)} digits are too few for a split with clutter; use the whole data set."
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
 class ClutteredDigits(DataSource):
     """Digits at a random place of a 60 x 60 canvas with four 8 x 8 pieces of other digits.
 
@@ -94,11 +69,11 @@ class ClutteredDigits(DataSource):
 
     @cached_property
     @abstractmethod
-    def pools(self) -> dict[Split, DigitPool]:
-        """The digits of each split.
+    def pools(self) -> dict[Split, LabelledImages]:
+        """The M digits of each split, images (M, 28, 28) uint8.
 
         Raises:
-            DatasetFormatError: if a file cannot be read as digits.
+            DatasetFormatError: if a file cannot be read as digits, or a fold holds fewer than two digits.
         """
 
     @cached_property
@@ -146,11 +121,20 @@ class ClutteredDigits(DataSource):
         pool = self.pools["train"]
         digits = rng.permutation(np.tile(members, self.placements["train"]))[:most]
         images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-        no_parts = np.zeros((len(digits), 0, 3), dtype=np.float32)
-        return LabelledImages(images, pool.labels[digits], pool.folds[digits], no_parts)
+        return LabelledImages(images, pool.labels[digits], pool.folds[digits], pool.parts[digits])
 
-    def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
-        return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
+    def _pool(self, split: Split, images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+        """Returns the digits that a split is made of, in ``train`` with folds.
+
+        Raises:
+            DatasetFormatError: if a fold holds fewer than two digits: clutter is cut from another one.
+        """
+        folds = folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
+        if len(folds) == 0 or np.unique(folds, return_counts=True)[1].min() < 2:
+            raise DatasetFormatError(
+                f"{len(images)} digits are too few for a split with clutter; use the whole data set."
+            )
+        return LabelledImages(images, labels, folds, np.zeros((len(labels), 0, 3), dtype=np.float32))
 
 
 class ClutteredMNIST(ClutteredDigits):
@@ -187,7 +171,7 @@ class ClutteredMNIST(ClutteredDigits):
         return {"root": self.root, **super().options}
 
     @cached_property
-    def pools(self) -> dict[Split, DigitPool]:
+    def pools(self) -> dict[Split, LabelledImages]:
         images, labels = self._read("train")
         end = len(images) - len(images) // 12
         digits: dict[Split, tuple[np.ndarray, np.ndarray]] = {
@@ -195,9 +179,7 @@ class ClutteredMNIST(ClutteredDigits):
             "val": (images[end:], labels[end:]),
             "test": self._read("t10k"),
         }
-        return {
-            split: DigitPool(images, labels, self._folds(split, labels)) for split, (images, labels) in digits.items()
-        }
+        return {split: self._pool(split, images, labels) for split, (images, labels) in digits.items()}
 
     def size(self, split: Split) -> int:
         count = super().size(split)
@@ -241,7 +223,7 @@ class Digits(ClutteredDigits):
         super().__init__(seed, num_glimpses)
 
     @cached_property
-    def pools(self) -> dict[Split, DigitPool]:
+    def pools(self) -> dict[Split, LabelledImages]:
         from sklearn.datasets import load_digits  # slow to import and needed by this data set alone
 
         small, labels = load_digits(return_X_y=True)
@@ -249,11 +231,10 @@ class Digits(ClutteredDigits):
         small, labels = small[order].reshape(-1, 8, 8), labels[order].astype(np.int64)
         tenth = folds_by_class(labels, 10)
         shares: dict[Split, np.ndarray] = {"train": tenth < 6, "val": tenth == 6, "test": tenth > 6}
-        pools: dict[Split, DigitPool] = {}
+        pools: dict[Split, LabelledImages] = {}
         for split, members in shares.items():
             images = np.stack([_enlarge(digit) for digit in small[members]])
-            folds = self._folds(split, labels[members])
-            pools[split] = DigitPool(images, labels[members], folds)
+            pools[split] = self._pool(split, images, labels[members])
         return pools
 
 

@@ -77,17 +77,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """Returns class probabilities after the first ``counts`` glimpses of each history.
-
-        Args:
-            glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int pixels; any pixel position, not only the grid's.
-            counts: (B,) int in 0..T; later glimpses are ignored.
-            folds: (B,) int, the network to use, or -1 for the mean of all.
-
-        Returns:
-            (B, classes) float32, rows sum to one.
-        """
+        """Returns class probabilities, see :class:`glimpse_env.judge.assessment.Posterior`."""
         seen = torch.from_numpy(np.arange(glimpses.shape[1]) < counts[:, None])  # (B, T)
         locations = torch.from_numpy(self.grid.normalise(corners))
         steps = torch.from_numpy(counts.astype(np.int64))

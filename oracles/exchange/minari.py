@@ -1,4 +1,4 @@
-"""Writes demonstrations as a data set of Minari, the exchange format of offline reinforcement learning, and reads one."""
+"""Writes and reads demonstrations as a data set of Minari, the exchange format of offline reinforcement learning."""
 
 import copy
 import importlib.util
@@ -85,7 +85,7 @@ def export_demonstrations(
     demonstrations.check_fits(source, judge)
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
-    batch = _episodes(1, source, judge, observation)
+    batch = EpisodeBatch(source.load("train"), judge, 1, observation=observation)
     with whole_folder(folder) as temporary:
         storage = MinariStorage.new(
             temporary / "data",
@@ -168,10 +168,6 @@ def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
     return spec
 
 
-def _episodes(size: int, source: DataSource, judge: Judge, observation: str) -> EpisodeBatch:
-    return EpisodeBatch(source.load("train"), judge, size, observation=observation)
-
-
 def _played(
     demonstrations: Demonstrations, rows: np.ndarray, source: DataSource, judge: Judge, observation: str
 ) -> Iterator[Any]:
@@ -179,7 +175,7 @@ def _played(
     from minari.data_collector import EpisodeBuffer
 
     indices, locations = demonstrations.indices[rows], demonstrations.locations[rows]
-    batch = _episodes(len(rows), source, judge, observation)
+    batch = EpisodeBatch(source.load("train"), judge, len(rows), observation=observation)
     first, info = batch.begin(indices)
     observations, rewards = [first], np.zeros(locations.shape)
     for t in range(locations.shape[1]):

@@ -98,7 +98,7 @@ def cropped_cub(source: DataSource) -> CUB200:
 
 
 def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> dict[int, list[int]]:
-    """Returns the grid locations of each sequence in a text file, or in all ``.txt`` files of a folder, by CUB image id.
+    """Returns the grid locations of each sequence in a text file, or in a folder's ``.txt`` files, by CUB image id.
 
     Raises:
         ArtifactError: as :func:`read_published`.

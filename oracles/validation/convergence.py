@@ -1,7 +1,8 @@
 """Measures how fast the oracle's estimate of the EPE nears the exact one as samples grow, where that is known."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,37 +16,35 @@ SHARP, FLAT = 1e-2, 1e6
 """Bandwidths with which only completions that show the very glimpses seen count, and with which all count the same."""
 
 
-@dataclass(frozen=True)
-class Estimator:
-    """One way to estimate the criterion from N images drawn from p(theta, x), all of which are weighted.
+def estimator(criterion: str, weights: str, samples: int) -> OracleConfig:
+    """Returns the oracle's configuration that estimates a criterion from images of p(theta, x), all of them weighted.
 
-    Both ways are importance sampling. ``pixels``: an image counts if it shows the glimpses seen. ``labels``: it counts
-    by the posterior of its label, which is right where classes are equally frequent and glimpses independent given
-    the class, as in :meth:`ToyWorld.random`.
+    Both ways to weight them are importance sampling. ``pixels``: an image counts if it shows the glimpses seen.
+    ``labels``: it counts by the posterior of its label, which is right where classes are equally frequent and glimpses
+    independent given the class, as in :meth:`ToyWorld.random`.
+
+    Args:
+        criterion: one of :data:`oracles.boed.criteria.CRITERIA`.
+        weights: ``pixels`` or ``labels``.
+        samples: N, the number of images.
     """
-
-    criterion: str
-    weights: str
-    """``pixels`` or ``labels``."""
-
-    def config(self, samples: int) -> OracleConfig:
-        """Returns the oracle's configuration that is this estimator over ``samples`` images."""
-        by_label = self.weights == "labels"
-        completion = CompletionConfig(
-            bandwidth=FLAT if by_label else SHARP,
-            label_weight=float(by_label),
-            samples=samples,
-            short_list=samples,
-            bank_size=samples,
-        )
-        return OracleConfig(self.criterion, completion)
+    by_label = weights == "labels"
+    completion = CompletionConfig(
+        bandwidth=FLAT if by_label else SHARP,
+        label_weight=float(by_label),
+        samples=samples,
+        short_list=samples,
+        bank_size=samples,
+    )
+    return OracleConfig(criterion, completion)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    f"{criterion}, {weights}": Estimator(criterion, weights)
+ESTIMATORS = {
+    f"{criterion}, {weights}": partial(estimator, criterion, weights)
     for weights in ("pixels", "labels")
     for criterion in ("entropy", "log_loss", "error")
 }
+"""Estimators by name: each makes a configuration for a number of samples."""
 
 
 def estimated_maps(
@@ -119,7 +118,7 @@ def squared_errors(
     for world, history, rng in problems(worlds, seed):
         unseen = np.setdiff1d(np.arange(world.num_places), [place for place, _ in history])
         for s, samples in enumerate(sizes):
-            configs = {name: estimator.config(samples) for name, estimator in ESTIMATORS.items()} | dict(extra or {})
+            configs = {name: make(samples) for name, make in ESTIMATORS.items()} | dict(extra or {})
             for name, maps in estimated_maps(world, history, configs, samples, repetitions, rng).items():
                 exact = world.expected(history, configs[name].criterion)
                 errors[name][s] += np.square(maps - exact)[:, unseen].mean(axis=1) / worlds
