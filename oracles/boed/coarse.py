@@ -7,7 +7,7 @@ Squared distances are estimated from the components, P the projection onto them,
 which orders a bank well enough to choose the few images whose distances are computed exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -83,13 +83,13 @@ class CoarseTable:
         }
         if key is None:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
-            _fill(features, residual, **arrays)
+            _fill(features, residual, arrays)
             return cls(**arrays, residual=residual)
         folder = cache_folder() / "coarse" / key
         if not folder.is_dir():
             with whole_folder(folder) as temporary:
                 files = new_arrays(temporary, shapes)
-                _fill(features, residual, **files)
+                _fill(features, residual, files)
                 for file in files.values():
                     file.flush()
         # copy-on-write, as torch has no read-only tensors
@@ -118,17 +118,13 @@ def _energy(centred: Tensor, projected: Tensor, residual: float) -> Tensor:
     return inside + residual * (centred.square().sum(1) - inside)
 
 
-def _fill(
-    features: Features,
-    residual: float,
-    means: np.ndarray,
-    components: np.ndarray,
-    projections: np.ndarray,
-    energies: np.ndarray,
-) -> None:
-    """Fills the arrays of a :class:`CoarseTable`."""
+def _fill(features: Features, residual: float, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fills the arrays of a :class:`CoarseTable`, by name."""
     from sklearn.decomposition import PCA  # half of the time of importing the package
 
+    means, components, projections, energies = (
+        arrays[name] for name in ("means", "components", "projections", "energies")
+    )
     locations, count, kept = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
     for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):

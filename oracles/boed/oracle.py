@@ -306,10 +306,10 @@ class BOEDOracle(MappingPolicy[OracleState]):
                 embedded = self.judge.embed_glimpses(bank.network, glimpses, corners)
                 state.summed[k][rows] += embedded
                 dimensions = config.dimensions(len(bank))
-                if not dimensions:
-                    state.distances[k][rows] += bank.squared_distances(glimpses, embedded, corners, config.match)
-                    continue
                 queries = queries_of(glimpses, embedded, config.match)
+                if not dimensions:
+                    state.distances[k][rows] += bank.squared_distances(queries, corners, config.match)
+                    continue
                 if state.queries[k].shape[1] == 0:
                     state.queries[k] = torch.zeros(*histories.corners.shape[:2], queries.shape[1])
                 state.queries[k][rows, t] = queries

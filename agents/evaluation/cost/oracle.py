@@ -131,8 +131,9 @@ def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
         at = np.broadcast_to(corners[i], (len(rows), 2))
         glimpses = bank.sensor(setting.test.images, rows, at)
         embedded = judge.embed_glimpses(0, glimpses, at)
-        queries_at[i] = rows, steps, queries_of(glimpses, embedded, match)
-        exact_here = bank.squared_distances(glimpses, embedded, at, match).numpy()
+        queries = queries_of(glimpses, embedded, match)
+        queries_at[i] = rows, steps, queries
+        exact_here = bank.squared_distances(queries, at, match).numpy()
         for row, step, distances in zip(rows, steps, exact_here, strict=True):
             exact[row, step:] += distances
     short = min(args.short_list, len(bank))
