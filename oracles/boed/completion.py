@@ -93,9 +93,9 @@ class CompletionConfig:
 class ImageBank:
     """Training images that one network of a judge never saw, with their embeddings at every grid location.
 
-    Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods that
-    compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`, the glimpses' ``corners`` (B, 2) int pixels,
-    at which entries are cut (embeddings are those of the nearest grid location), and ``match`` as in
+    Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods
+    that compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`; the glimpses' ``corners`` (B, 2) int
+    pixels, at which entries are compared (embeddings at the nearest grid location); and ``match`` as in
     :class:`CompletionConfig`.
 
     Attributes:
@@ -175,7 +175,7 @@ class ImageBank:
         return distances
 
     def listed_distances(self, entries: Tensor, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
-        """Returns the squared distances (n,) of one history's t glimpses to entries (n,) int64, summed over glimpses."""
+        """Returns squared distances (n,) of one history's glimpses to entries (n,) int64, summed over glimpses."""
         total = torch.zeros(len(entries))
         for query, corner in zip(queries, corners, strict=True):
             for some, out in zip(entries.split(LISTED_PER_COMPARISON), total.split(LISTED_PER_COMPARISON), strict=True):
