@@ -5,43 +5,15 @@ python scripts/benchmark.py --envs GlimpseBirds-v0 --algos ppo a2c --demos none 
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
 
+from agents.experiments.benchmark_grid import BenchmarkGrid
 from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args:
-    """One training run for each combination of the axes below; called again it goes on where it was stopped."""
+class Args(BenchmarkGrid):
+    """One training run for each combination of the grid's axes; called again it goes on where it was stopped."""
 
-    envs: tuple[str, ...] = ("GlimpseBirds-v0",)
-    """Environment ids."""
-    algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
-    """Algorithms of scripts/train_agent.py, or Python files that set ALGORITHM (docs/benchmark.md)."""
-    demos: tuple[str, ...] = ("none", "oracle")
-    """Demonstrators: none, oracle, hgs, fixed, random, or ps-ram: the agent that was trained without."""
-    architectures: tuple[str, ...] = ("gru",)
-    """Networks that read the history: gru, attention, canvas, mlp."""
-    seeds: int = 5
-    """Number of seeds, from 0."""
-    timesteps: int = 500_000
-    """Environment steps of each run, without those of its demonstrations."""
-    num_demos: tuple[int, ...] = (1000,)
-    """Numbers of demonstrations."""
-    variants: tuple[str, ...] = ("default",)
-    """Ablations: default, no_warm_up, no_kept_loss, neither, argmax, sparse_reward."""
-    observation: Literal["history", "embedding"] = "embedding"
-    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
-    validations: int = 16
-    """Number of points of each learning curve."""
-    val_images: int = 2000
-    """Maximum number of validation images behind each point."""
-    eval_images: int = 4000
-    """Maximum number of test images."""
-    root: str | None = None
-    """Folder of the data sets; default GLIMPSE_DATA."""
-    options: str = "{}"
-    """Further settings of scripts/train_agent.py for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
     workers: int | None = None
     """Number of runs side by side, each a process with one thread; default 2."""
     ray: str | None = None
@@ -56,14 +28,12 @@ class Args:
 
 def main(args: Args) -> None:
     from agents.experiments.benchmark import Benchmark
-    from agents.experiments.benchmark_grid import BenchmarkGrid
     from agents.reports.benchmark import summary_table
     from agents.reports.benchmark_run import report_benchmark
     from agents.reports.tables import replace_section
 
-    benchmark = Benchmark(
-        BenchmarkGrid(**{item.name: getattr(args, item.name) for item in fields(BenchmarkGrid)}), args.out
-    )
+    grid = BenchmarkGrid(**{item.name: getattr(args, item.name) for item in fields(BenchmarkGrid)})
+    benchmark = Benchmark(grid, args.out)
     benchmark.run(args.workers, args.ray)
     command = cli.command_line("benchmark", args)
     paths, sentences = report_benchmark(benchmark, command, args.against)

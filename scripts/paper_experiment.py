@@ -6,35 +6,14 @@ python scripts/paper_experiment.py --data birds mnist --methods ram ps-nogs --ou
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from agents.experiments.ram_tasks import RamAxes
 from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args:
-    """One training run for each combination of the axes below; called again it goes on where it was stopped."""
+class Args(RamAxes):
+    """One training run for each combination of the grid's axes; called again it goes on where it was stopped."""
 
-    data: tuple[str, ...] = ("birds", "mnist")
-    """Data sets: birds, birds-19200 with four times the images, mnist, digits, cub; birds-eye-ring and celeba-hq with a
-    binary attribute; mnist-4, mnist-6 and mnist-8 in RAM's published setting."""
-    methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
-    """Methods: ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/measure/stopping.py can stop
-    early."""
-    architectures: tuple[str, ...] = ("gru",)
-    """Networks: gru, wide and narrow (other widths of its glimpse CNN), transformer."""
-    seeds: int = 5
-    """Number of seeds, from 0."""
-    iterations: int | None = None
-    """Training iterations of each run; default the data set's own."""
-    num_sequences: int | None = None
-    """Number of training images with a sequence, where a method is supervised; default the data set's own."""
-    val_images: int = 2000
-    """Maximum number of validation images behind each point of the curves."""
-    eval_images: int = 10_000
-    """Maximum number of test images."""
-    root: str | None = None
-    """Folder of the data sets; default GLIMPSE_DATA."""
-    device: str = "cpu"
-    """Device that networks are trained on: cpu, cuda, ... Runs side by side can share a GPU."""
     workers: int | None = None
     """Number of runs side by side, each a process with one thread; default 2."""
     ray: str | None = None
@@ -53,7 +32,7 @@ def main(args: Args) -> None:
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
 
-    grid = RamGrid(**{item.name: getattr(args, item.name) for item in fields(RamGrid)})
+    grid = RamGrid(**{item.name: getattr(args, item.name) for item in fields(RamAxes)})
     experiment = PaperExperiment(grid, args.out)
     experiment.run(args.workers, args.ray)
     cells, command = list(experiment.finished_results().values()), cli.command_line("paper_experiment", args)

@@ -46,6 +46,7 @@ def main(args: Args) -> None:
     from PIL import Image
 
     from agents.evaluation.recordings import episode_frames, record
+    from agents.registry import algorithm_of
     from agents.reports.episodes import animate, tile
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
@@ -62,11 +63,13 @@ def main(args: Args) -> None:
     image, fold = np.array([args.index]), int(dataset.folds[args.index])
     columns = []
     for name in args.policies:
-        title, policy = name, None
+        title = name
         if name in POLICIES:
-            policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
+            policy: Any = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
+        elif Path(name).is_file():
+            title, policy = Path(name).parent.name or name, algorithm_of(args.algo).model.load(name, device="cpu")
         else:
-            title, policy = Path(name).parent.name or name, saved_model(Path(name), args.algo)
+            raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         recording = record(policy, dataset, judge, image)
         columns.append(episode_frames(recording, 0, dataset, name=title))
     if len(columns) == 1:
@@ -79,21 +82,6 @@ def main(args: Args) -> None:
         else:
             animate(temporary, pictures, width=args.width, seconds=args.seconds)
     logging.info("Wrote %s: image %d of %s/%s.", args.out, args.index, source.name, args.split)
-
-
-def saved_model(path: Path, algo: str) -> Any:
-    """Returns the model in the file ``path``.
-
-    Raises:
-        ConfigurationError: if there is no such file or algorithm.
-    """
-    from agents.registry import algorithm_of
-    from glimpse_env.errors import ConfigurationError
-    from oracles.registry import POLICIES
-
-    if not path.is_file():
-        raise ConfigurationError(f"policy {path} is no file and none of {', '.join(POLICIES)}.")
-    return algorithm_of(algo).model.load(path, device="cpu")
 
 
 if __name__ == "__main__":

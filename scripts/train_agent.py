@@ -14,7 +14,7 @@ from glimpse_env import cli
 
 def main(args: Args) -> None:
     from agents.experiments.train import run
-    from agents.reports.training import draw_run
+    from agents.reports.episodes import draw_run
 
     pictures = draw_run(run(args))
     logging.info("Pictures: %s", ", ".join(map(str, pictures)))

@@ -49,14 +49,8 @@ def main(args: Args) -> None:
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
 
-    base = TrainArgs(
-        env=args.env,
-        architecture=args.architecture,
-        observation=args.observation,
-        demos=args.demos,
-        num_demos=args.num_demos,
-        timesteps=args.timesteps,
-    )
+    shared = ("env", "architecture", "observation", "demos", "num_demos", "timesteps")
+    base = TrainArgs(**{name: getattr(args, name) for name in shared})
     results: dict[str, Any] = {"command": cli.command_line("tune_agents", args), "versions": versions()}
     for algo in args.algos:
         for start in STARTS:

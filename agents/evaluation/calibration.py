@@ -45,17 +45,12 @@ class Calibration:
 
         Low and high are Wilson's 95 % interval of the accuracy.
         """
-        order = np.argsort(self.confidence, kind="stable")
-        rows = [rows for rows in np.array_split(order, BINS) if len(rows)]
-        return [
-            (
-                float(self.confidence[chosen].mean()),
-                float(self.right[chosen].mean()),
-                *wilson_interval(int(self.right[chosen].sum()), len(chosen)),
-                len(chosen),
-            )
-            for chosen in rows
-        ]
+        order, bins = np.argsort(self.confidence, kind="stable"), []
+        for rows in np.array_split(order, min(BINS, len(order))):
+            confidence, right = self.confidence[rows], self.right[rows]
+            interval = wilson_interval(int(right.sum()), len(rows))
+            bins.append((float(confidence.mean()), float(right.mean()), *interval, len(rows)))
+        return bins
 
     def to_json(self) -> dict[str, Any]:
         """Returns the figures without those of each image."""
@@ -104,5 +99,5 @@ def _errors(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     count = right.shape[-1]
     order = np.argsort(confidence, axis=-1, kind="stable")
     gaps = np.take_along_axis(confidence - right, order, axis=-1)
-    starts = [rows[0] for rows in np.array_split(np.arange(count), BINS) if len(rows)]
+    starts = [rows[0] for rows in np.array_split(np.arange(count), min(BINS, count))]
     return np.abs(np.add.reduceat(gaps, starts, axis=-1)).sum(axis=-1) / count

@@ -54,52 +54,42 @@ def kept_evaluation(
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One policy less another, image by image, with 95 % bootstrap intervals over images."""
+class Comparison:
+    """A policy beside others image by image, with 95 % bootstrap intervals over images."""
 
     success: Estimate
-    """Difference of the success rates, as shares; more is better."""
+    """Comparison of the success rates, as shares."""
     log_loss: Estimate
-    """Difference of the mean log-losses after the last glimpse in nats; less is better."""
-
-    @classmethod
-    def of(cls, ours: Evaluation, theirs: Evaluation) -> "Difference":
-        """Compares two evaluations; raises ArtifactError unless both are of the same images and judge."""
-        for field in ("fingerprint", "split", "judge", "images"):
-            if getattr(ours, field) != getattr(theirs, field):
-                raise ArtifactError(
-                    f"{ours.policy} and {theirs.policy} differ in {field} ({getattr(ours, field)}, "
-                    f"{getattr(theirs, field)}) and cannot be compared image by image; evaluate both again."
-                )
-        return cls(
-            mean_difference(ours.outcomes, theirs.outcomes),
-            mean_difference(ours.final_log_loss, theirs.final_log_loss),
-        )
+    """Comparison of the mean log-losses after the last glimpse, nats where it is a difference."""
 
     def to_json(self) -> dict[str, Any]:
         return {"success": self.success.to_json(), "log_loss": self.log_loss.to_json()}
 
 
-@dataclass(frozen=True)
-class Closed:
-    """Share of the gap between the best fixed sequence and the clairvoyant policy that a policy closes."""
+def difference(ours: Evaluation, theirs: Evaluation) -> Comparison:
+    """Returns one policy's results less another's; of success more is better, of log-loss less.
 
-    success: Estimate
-    log_loss: Estimate
-
-    @classmethod
-    def of(cls, policy: Evaluation, fixed: Evaluation, clairvoyant: Evaluation) -> "Closed":
-        three = (policy, fixed, clairvoyant)
-        return cls(
-            gap_closed(*(evaluation.outcomes for evaluation in three)),
-            gap_closed(*(-evaluation.final_log_loss for evaluation in three)),
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        return {"success": self.success.to_json(), "log_loss": self.log_loss.to_json()}
+    Raises:
+        ArtifactError: unless both are of the same images and judge.
+    """
+    for field in ("fingerprint", "split", "judge", "images"):
+        if getattr(ours, field) != getattr(theirs, field):
+            raise ArtifactError(
+                f"{ours.policy} and {theirs.policy} differ in {field} ({getattr(ours, field)}, "
+                f"{getattr(theirs, field)}) and cannot be compared image by image; evaluate both again."
+            )
+    return Comparison(
+        mean_difference(ours.outcomes, theirs.outcomes), mean_difference(ours.final_log_loss, theirs.final_log_loss)
+    )
 
 
-def standing(differences: Mapping[str, Difference]) -> dict[str, dict[str, list[str]]]:
+def shares_closed(policy: Evaluation, fixed: Evaluation, clairvoyant: Evaluation) -> Comparison:
+    """Returns the shares of the gap between the best fixed sequence and the clairvoyant policy that a policy closes."""
+    three = (policy, fixed, clairvoyant)
+    return Comparison(gap_closed(*(one.outcomes for one in three)), gap_closed(*(-one.final_log_loss for one in three)))
+
+
+def standing(differences: Mapping[str, Comparison]) -> dict[str, dict[str, list[str]]]:
     """Ranks a policy among those that do not peek.
 
     Args:
@@ -112,14 +102,11 @@ def standing(differences: Mapping[str, Difference]) -> dict[str, dict[str, list[
     standings: dict[str, dict[str, list[str]]] = {}
     for measure, better in (("success", 1), ("log_loss", -1)):
         places: dict[str, list[str]] = {"above": [], "beside": [], "below": []}
-        for name, difference in differences.items():
-            if not peeks(name):
-                places[_place(getattr(difference, measure), better)].append(name)
+        for name in (name for name in differences if not peeks(name)):
+            estimate: Estimate = getattr(differences[name], measure)
+            if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
+                places["beside"].append(name)
+            else:
+                places["above" if better * estimate.low > 0 else "below"].append(name)
         standings[measure] = places
     return standings
-
-
-def _place(estimate: Estimate, better: int) -> str:
-    if estimate.low is None or estimate.high is None or estimate.low <= 0 <= estimate.high:
-        return "beside"
-    return "above" if better * estimate.low > 0 else "below"

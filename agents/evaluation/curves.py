@@ -1,4 +1,7 @@
-"""Learning curves of a benchmark: their means, what methods take to reach a score, and how much seeds differ in it."""
+"""Learning curves of a benchmark: their means, what methods take to reach a score, and how much seeds differ in it.
+
+For ``results``, ``resamples`` and ``seed`` see :mod:`agents.evaluation.scores`.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from agents.evaluation.results import (
     by_env_and_method,
     checked,
     envs_of,
+    frame,
     methods_of,
     with_baselines,
 )
-from agents.evaluation.scores import RESAMPLES, over_seeds, rliable_modules, seeded, standard_deviation
+from agents.evaluation.scores import RESAMPLES, over_seeds, standard_deviation, stratified
 from agents.evaluation.statistics import Estimate, percentile_interval, resampled_rows, resampling_weights
 from glimpse_env.errors import ConfigurationError
 
@@ -46,6 +50,13 @@ class BoundedEstimate(Estimate):
     """Whether the value is a lower bound."""
     open_above: bool
     """Whether the interval's upper end is a lower bound."""
+
+    def resampled(self, bounded: np.ndarray, unbounded: np.ndarray) -> BoundedEstimate:
+        """Returns the estimate with its interval, from values (R,) on resamples: where what is never reached counts
+        with its budget, and where it is infinite."""
+        low, high = percentile_interval(bounded, method="outward")
+        open_above = percentile_interval(unbounded, method="outward")[1] != high
+        return BoundedEstimate(self.value, low, high, self.at_least, open_above)
 
 
 def curves_of(results: DataFrame) -> dict[tuple[str, Method], list[DataFrame]]:
@@ -102,8 +113,6 @@ def mean_curve(
     Args:
         curves: of its seeds, see :func:`curves_of`.
         column: ``success`` or ``normalised``.
-        resamples: of the seeds.
-        seed: of the resampling.
 
     Returns:
         (G,) total steps: all those at which a seed was evaluated and every seed has begun; and (3, G) the mean over
@@ -125,16 +134,12 @@ def efficiency(
     """Computes the IQM over environments and seeds of normalised validation scores against total steps (rliable).
 
     Args:
-        results: see :data:`COLUMNS`.
         points: of the grid, from 0 and then in equal ratios to the last evaluation of any cell.
-        resamples: of the stratified bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         (G,) total steps, and by method (3, G): the IQM of each cell's last score, and the ends of its pointwise 95 %
         interval. NaN where a cell of the method has not begun or all have ended; the ends are NaN with one seed.
     """
-    library, _ = rliable_modules()
     curves = curves_of(results)
     if not curves:
         raise ConfigurationError("the results hold no evaluation on validation images; a curve needs some.")
@@ -163,11 +168,7 @@ def efficiency(
         inside = np.isfinite(scores).all(axis=(0, 1)) & (grid <= end)
         lines[method] = np.full((3, len(grid)), np.nan)
         if inside.any():
-            with seeded(seed):
-                values, ends = library.get_interval_estimates({"": scores[..., inside]}, iqms, reps=resamples)
-            lines[method][0, inside] = values[""]
-            if runs > 1:
-                lines[method][1:, inside] = ends[""]
+            lines[method][:, inside] = stratified(scores[..., inside], iqms, resamples=resamples, seed=seed)
     return grid, lines
 
 
@@ -175,7 +176,7 @@ def to_threshold(results: DataFrame, threshold: float, measure: str = "total_ste
     """Finds what each cell takes to reach a normalised validation score.
 
     Args:
-        results: see :data:`agents.evaluation.results.COLUMNS`; cells without validation rows are left out.
+        results: cells without validation rows are left out.
         threshold: in (0, 1].
         measure: one of :data:`MEASURES`.
 
@@ -186,19 +187,14 @@ def to_threshold(results: DataFrame, threshold: float, measure: str = "total_ste
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or the threshold or measure unknown.
     """
-    import pandas
-
     if measure not in MEASURES:
         raise ConfigurationError(f"measure={measure!r}; need one of {list(MEASURES)}.")
-    rows = []
-    for cells in curves_of(results).values():
-        for curve in cells:
-            first = first_crossing(curve[measure], curve["normalised"], threshold)
-            rows.append(
-                {name: curve[name].iloc[0] for name in ("env", *METHOD_COLUMNS, "seed")}
-                | {"value": np.inf if first is None else first, "budget": float(curve[measure].iloc[-1])}
-            )
-    return pandas.DataFrame(rows, columns=["env", *METHOD_COLUMNS, "seed", "value", "budget"])
+    rows, cell = [], ("env", *METHOD_COLUMNS, "seed")
+    for curve in (curve for cells in curves_of(results).values() for curve in cells):
+        first = first_crossing(curve[measure], curve["normalised"], threshold)
+        value = np.inf if first is None else first
+        rows.append((*(curve[name].iloc[0] for name in cell), value, float(curve[measure].iloc[-1])))
+    return frame(rows, *cell, "value", "budget")
 
 
 def times_to_threshold(
@@ -213,36 +209,24 @@ def times_to_threshold(
 
     Args:
         results, threshold, measure: see :func:`to_threshold`.
-        resamples: of the seeds.
-        seed: of the resampling.
 
     Returns:
         A row an environment and method, in this order: ``env``, ``method``, ``seeds``, how many of them have
         ``reached`` the score, and the BoundedEstimate ``median`` over seeds; seeds that never reach it count with
         their budget.
     """
-    import pandas
-
     rows = []
     for (env, method), cells in by_env_and_method(to_threshold(results, threshold, measure)).items():
         values = cells["value"].to_numpy()
         bounded = np.minimum(values, cells["budget"].to_numpy())
-        median, low, high = float(np.median(bounded)), None, None
-        at_least = open_above = bool(np.median(values) != median)
+        median = float(np.median(bounded))
+        at_least = bool(np.median(values) != median)
+        estimate = BoundedEstimate(median, None, None, at_least, at_least)
         if len(cells) > 1:
             [drawn] = resampled_rows(len(cells), resamples=resamples, seed=seed)
-            low, high = percentile_interval(np.median(bounded[drawn], axis=-1), method="outward")
-            open_above = percentile_interval(np.median(values[drawn], axis=-1), method="outward")[1] != high
-        rows.append(
-            {
-                "env": env,
-                "method": method,
-                "seeds": len(cells),
-                "reached": int(np.isfinite(values).sum()),
-                "median": BoundedEstimate(median, low, high, at_least, open_above),
-            }
-        )
-    return pandas.DataFrame(rows, columns=["env", "method", "seeds", "reached", "median"])
+            estimate = estimate.resampled(*(np.median(each[drawn], axis=-1) for each in (bounded, values)))
+        rows.append((env, method, len(cells), int(np.isfinite(values).sum()), estimate))
+    return frame(rows, "env", "method", "seeds", "reached", "median")
 
 
 def speed_up(
@@ -261,8 +245,6 @@ def speed_up(
 
     Args:
         results, threshold, measure: see :func:`to_threshold`.
-        resamples: of the seeds of both, each by themselves.
-        seed: of the resampling.
 
     Returns:
         A row an environment and method wherever both were run: ``env``, ``method``, ``baseline``, their numbers of
@@ -272,8 +254,6 @@ def speed_up(
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or the threshold or measure unknown.
     """
-    import pandas
-
     times = by_env_and_method(to_threshold(results, threshold, measure))
     rows = []
     for env in sorted({env for env, _ in times}):
@@ -282,7 +262,7 @@ def speed_up(
             values, budgets = theirs["value"].to_numpy(), theirs["budget"].to_numpy()
             ratio = _ratio(ours["value"].to_numpy(), values, budgets, resamples, seed)
             rows.append((env, method, baseline, len(ours), len(theirs), ratio))
-    return pandas.DataFrame(rows, columns=["env", "method", "baseline", "seeds", "baseline_seeds", "ratio"])
+    return frame(rows, "env", "method", "baseline", "seeds", "baseline_seeds", "ratio")
 
 
 def _ratio(ours: np.ndarray, theirs: np.ndarray, budgets: np.ndarray, resamples: int, seed: int) -> BoundedEstimate:
@@ -292,22 +272,19 @@ def _ratio(ours: np.ndarray, theirs: np.ndarray, budgets: np.ndarray, resamples:
         ours: (n,) with demonstrations, infinite where never.
         theirs: (m,) without, infinite where never.
         budgets: (m,) of those without.
-        resamples: of both.
-        seed: of the resampling.
     """
     bounded = np.minimum(theirs, budgets)
     below, above = np.median(ours), np.median(bounded)
     if not np.isfinite(below) or below <= 0:
         return BoundedEstimate(None, None, None, False, False)
-    value, at_least = float(above / below), bool(np.median(theirs) != above)
+    at_least = bool(np.median(theirs) != above)
+    estimate = BoundedEstimate(float(above / below), None, None, at_least, at_least)
     if min(len(ours), len(theirs)) < 2:
-        return BoundedEstimate(value, None, None, at_least, at_least)
+        return estimate
     our_rows, their_rows = resampled_rows(len(ours), len(theirs), resamples=resamples, seed=seed)
     medians = np.maximum(np.median(ours[our_rows], axis=-1), np.finfo(np.float64).tiny)
-    low, high = percentile_interval(np.median(bounded[their_rows], axis=-1) / medians, method="outward")
-    unbounded = np.where(np.isfinite(medians), np.median(theirs[their_rows], axis=-1), 0.0) / medians
-    open_above = percentile_interval(unbounded, method="outward")[1] != high
-    return BoundedEstimate(value, low, high, at_least, open_above)
+    unbounded = np.where(np.isfinite(medians), np.median(theirs[their_rows], axis=-1), 0.0)
+    return estimate.resampled(np.median(bounded[their_rows], axis=-1) / medians, unbounded / medians)
 
 
 def spread(results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAMPLES, seed: int = 0) -> DataFrame:
@@ -315,8 +292,6 @@ def spread(results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAM
 
     Args:
         results, threshold: see :func:`to_threshold`.
-        resamples: of the seeds of both, each by themselves.
-        seed: of the resampling.
 
     Returns:
         A row an environment and method wherever both were run: ``env``, ``method``, ``baseline``, and the estimates of
@@ -326,8 +301,6 @@ def spread(results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAM
         deviation of zero, unless both are; it has no interval where more than 2.5 % of the resamples are like that, as
         with three seeds or fewer.
     """
-    import pandas
-
     results = checked(results)
     samples = {
         "success": {
@@ -358,7 +331,7 @@ def spread(results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAM
                     f"{name}_ratio": estimate(_deviation_ratio, ours, theirs),
                 }
             rows.append(row)
-    return pandas.DataFrame(rows)
+    return frame(rows)
 
 
 def _deviation_ratio(ours: np.ndarray, theirs: np.ndarray, axis: int = -1) -> np.ndarray:

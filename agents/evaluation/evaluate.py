@@ -102,24 +102,16 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values; values of each image are one text, with a character or a number an image."""
+        names = ("policy", "dataset", "fingerprint", "split", "judge", "images", "seconds", "policy_seconds")
         return {
             "success_rate": self.success_rate,
             "interval": list(self.interval()),
             "successes": int(self.outcomes.sum()),
             "num_images": len(self.outcomes),
-            "log_loss": [float(value) for value in self.log_loss],
-            "entropy": [float(value) for value in self.entropy],
-            "policy": self.policy,
-            "dataset": self.dataset,
-            "fingerprint": self.fingerprint,
-            "split": self.split,
-            "judge": self.judge,
-            "images": self.images,
-            "seconds": self.seconds,
-            "policy_seconds": self.policy_seconds,
+            **{name: getattr(self, name).tolist() for name in ("log_loss", "entropy")},
+            **{name: getattr(self, name) for name in names},
             "outcomes": "".join("1" if success else "0" for success in self.outcomes),
-            "final_log_loss": " ".join(str(value) for value in self.final_log_loss),
-            "final_entropy": " ".join(str(value) for value in self.final_entropy),
+            **{name: " ".join(map(str, getattr(self, name))) for name in ("final_log_loss", "final_entropy")},
             "format": FORMAT,
         }
 
@@ -154,8 +146,7 @@ def choose_images(dataset: GlimpseDataset, count: int) -> np.ndarray:
     """
     if count < 1:
         raise ConfigurationError(f"{count} images of {dataset.name}/{dataset.split} were asked for; need at least 1.")
-    chosen = np.random.default_rng(0).permutation(len(dataset))[:count]
-    return np.sort(chosen).astype(np.int64)
+    return np.sort(np.random.default_rng(0).permutation(len(dataset))[:count]).astype(np.int64)
 
 
 def evaluate(
@@ -182,7 +173,7 @@ def evaluate(
         progress: whether to show a bar.
     """
     began = time.perf_counter()
-    timed = _Timed(policy)
+    timed = Timed(policy)
     rollouts = play(
         timed,
         dataset,
@@ -211,12 +202,12 @@ def evaluate(
     )
 
 
-class _Timed:
+class Timed:
     """Measures the time that a policy spends in ``predict``, and in ``start`` where it has one."""
 
     def __init__(self, policy: Any):
         self.policy = policy
-        self.seconds = 0.0
+        self.seconds = self.cpu_seconds = 0.0  # the latter of all threads
         self.predict = self._taking_time(policy.predict)
         self.start = self._taking_time(policy.start) if hasattr(policy, "start") else None
 
@@ -228,9 +219,10 @@ class _Timed:
     def _taking_time(self, method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             result = method(*args, **kwargs)
             self.seconds += time.perf_counter() - began
+            self.cpu_seconds += time.process_time() - cpu_began
             return result
 
         return timed
@@ -238,26 +230,12 @@ class _Timed:
 
 def format_table(evaluations: Mapping[str, Evaluation]) -> str:
     """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy."""
-    rows = [("policy", "success", "95 % interval", "log-loss", "entropy")]
-    for name, evaluation in evaluations.items():
-        low, high = evaluation.interval()
-        rows.append(
-            (
-                TITLES.get(name, name),
-                f"{100 * evaluation.success_rate:.1f} %",
-                f"{100 * low:.1f} to {100 * high:.1f}",
-                f"{evaluation.log_loss[-1]:.3f}",
-                f"{evaluation.entropy[-1]:.3f}",
-            )
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
+    line = "{:<25}  {:>8}  {:>13}  {:>8}  {:>8}".format
+    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy")]
+    for name, one in evaluations.items():
+        low, high = one.interval()
+        cells = (f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}")
+        lines.append(line(TITLES.get(name, name), *cells, f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

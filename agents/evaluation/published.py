@@ -1,6 +1,6 @@
 """Published glimpse sequences beside ours on the same images: the same judge's verdicts, and the oracle's maps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +54,21 @@ class Judged:
 def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Returns (N, T) grid locations of policy ``name`` on training images, by the network that never saw each image."""
     train = source.load("train")
-    folds = np.asarray(train.folds[indices])
     locations = np.empty((len(indices), source.geometry.num_glimpses), dtype=np.int64)
     policy: GlimpsePolicy | None = None
-    for fold in np.unique(folds):
+    for network, rows in rows_by_network(train, indices):
         if policy is None or name != "fixed":  # that one is slow to find and the same for every network
-            policy = make_policy(name, source, judge, network=int(fold), seed=seed * len(judge.networks) + int(fold))
-        locations[folds == fold] = play(
-            policy,
-            train,
-            judge,
-            indices[folds == fold],
-            progress=False,
-            start=start_on(policy, train),
-        ).locations
+            policy = make_policy(name, source, judge, network=network, seed=seed * len(judge.networks) + network)
+        start = start_on(policy, train)
+        locations[rows] = play(policy, train, judge, indices[rows], progress=False, start=start).locations
     return locations
+
+
+def rows_by_network(train: GlimpseDataset, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields each of the judge's networks with the rows (n,) of ``indices`` (N,) whose images it never saw."""
+    folds = np.asarray(train.folds[indices])
+    for fold in np.unique(folds):
+        yield int(fold), np.flatnonzero(folds == fold)
 
 
 def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -82,14 +82,9 @@ def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.
 
 
 class Follower(GlimpsePolicy):
-    """Follows given sequences while the oracle computes its maps before each glimpse."""
+    """Follows given sequences, (T,) grid locations by image, while the oracle computes its maps before each glimpse."""
 
     def __init__(self, oracle: BOEDOracle, sequences: Mapping[int, np.ndarray]):
-        """
-        Args:
-            oracle: the oracle that computes maps.
-            sequences: (T,) grid locations for each image.
-        """
         self.oracle, self.sequences = oracle, sequences
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -115,26 +110,17 @@ def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences:
     The oracle asks the network that never saw the image, and the image is not in its bank.
     """
     train = source.load("train")
-    folds = np.asarray(train.folds[indices])
     maps = np.empty((*sequences.shape, len(judge.grid)), dtype=np.float32)
-    for fold in np.unique(folds):
-        rows = np.flatnonzero(folds == fold)
-        oracle = make_policy(OURS, source, judge, network=int(fold))
+    for network, rows in rows_by_network(train, indices):
+        oracle = make_policy(OURS, source, judge, network=network)
         assert isinstance(oracle, BOEDOracle)
         follower = Follower(oracle, dict(zip(indices[rows].tolist(), sequences[rows], strict=True)))
 
         def keep(batch: np.ndarray, t: int, policy: Any, rows: np.ndarray = rows) -> None:
             maps[rows[batch], t] = policy.last_maps
 
-        play(
-            follower,
-            train,
-            judge,
-            indices[rows],
-            progress=False,
-            start=start_on(follower, train),
-            on_step=keep,
-        )
+        start = start_on(follower, train)
+        play(follower, train, judge, indices[rows], progress=False, start=start, on_step=keep)
     return maps
 
 
@@ -207,6 +193,11 @@ def mean_estimate(values: np.ndarray, seed: int = 0) -> Estimate:
     return mean_of(values, seed=seed)
 
 
+def mean_estimates(values: np.ndarray) -> list[Estimate]:
+    """Returns :func:`mean_estimate` of each column of (N, T) values."""
+    return [mean_estimate(column) for column in values.T]
+
+
 def success_interval(judged: Judged) -> Estimate:
     """Returns the final success with Wilson's interval, or over several draws with the bootstrap's over images."""
     last = judged.success[:, -1]
@@ -217,9 +208,12 @@ def success_interval(judged: Judged) -> Estimate:
 
 def differences(judged: Judged, ours: Judged) -> dict[str, list[Estimate]]:
     """Returns ``judged`` less ``ours`` after each glimpse, paired by image, by measure."""
-    return {
-        name: [mean_estimate(column) for column in (getattr(judged, name) - getattr(ours, name)).T] for name in MEASURES
-    }
+    return {name: mean_estimates(getattr(judged, name) - getattr(ours, name)) for name in MEASURES}
+
+
+def estimates_to_json(by_name: Mapping[str, list[Estimate]]) -> dict[str, list[dict[str, Any]]]:
+    """Returns estimates as JSON values."""
+    return {name: [estimate.to_json() for estimate in estimates] for name, estimates in by_name.items()}
 
 
 def to_json(judged_by_origin: Mapping[str, Judged]) -> dict[str, Any]:
@@ -228,14 +222,8 @@ def to_json(judged_by_origin: Mapping[str, Judged]) -> dict[str, Any]:
         name: {
             "draws": judged.draws,
             "success_after_last": success_interval(judged).to_json(),
-            **{
-                measure: [mean_estimate(column).to_json() for column in getattr(judged, measure).T]
-                for measure in MEASURES
-            },
-            "less_ours": {
-                measure: [estimate.to_json() for estimate in estimates]
-                for measure, estimates in differences(judged, judged_by_origin[OURS]).items()
-            },
+            **estimates_to_json({measure: mean_estimates(getattr(judged, measure)) for measure in MEASURES}),
+            "less_ours": estimates_to_json(differences(judged, judged_by_origin[OURS])),
         }
         for name, judged in judged_by_origin.items()
     }

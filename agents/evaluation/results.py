@@ -90,6 +90,8 @@ def checked(results: DataFrame) -> DataFrame:
             is not above random, a normalised score that disagrees with its parts, a cell with two test rows, or two
             validation rows of one cell after the same number of steps.
     """
+    import pandas  # of the extra "benchmark"
+
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise ConfigurationError(
@@ -99,11 +101,7 @@ def checked(results: DataFrame) -> DataFrame:
         raise ConfigurationError("the results hold no evaluation; run at least one cell of the benchmark first.")
     numbers = list(COLUMNS[COLUMNS.index("env_steps") :])
     for name in ("num_demos", "seed", *numbers):
-        try:
-            finite = bool(np.isfinite(results[name].to_numpy(dtype=np.float64)).all())
-        except (TypeError, ValueError):
-            finite = False
-        if not finite:
+        if not np.isfinite(pandas.to_numeric(results[name], errors="coerce")).all():
             raise ConfigurationError(f"the results' column {name!r} holds a value that is no finite number; drop it.")
     words = ("env", "algo", "architecture", "demos", "variant", "split")
     results = results.astype({**dict.fromkeys(words, str), **dict.fromkeys(numbers, np.float64)})
@@ -134,16 +132,11 @@ def checked(results: DataFrame) -> DataFrame:
     return results.sort_values([*cell, "split", "env_steps"], kind="stable", ignore_index=True)
 
 
-def _method(row: Sequence[Any]) -> Method:
-    algo, architecture, demos, num_demos, variant = row
-    return Method(str(algo), str(architecture), str(demos), int(num_demos), str(variant))
-
-
 def by_env_and_method(rows: DataFrame) -> dict[tuple[str, Method], DataFrame]:
     """Returns the rows of each method on each environment, sorted by environment and rank of the method."""
     groups = {
-        (str(env), _method(method)): group
-        for (env, *method), group in rows.groupby(["env", *METHOD_COLUMNS], sort=True)
+        (str(env), Method(str(algo), str(architecture), str(demos), int(num_demos), str(variant))): group
+        for (env, algo, architecture, demos, num_demos, variant), group in rows.groupby(["env", *METHOD_COLUMNS])
     }
     return dict(sorted(groups.items(), key=lambda entry: (entry[0][0], entry[0][1].rank)))
 
@@ -151,6 +144,13 @@ def by_env_and_method(rows: DataFrame) -> dict[tuple[str, Method], DataFrame]:
 def methods_of(results: DataFrame) -> list[Method]:
     """Returns the methods among ``results``, sorted by rank."""
     return sorted({method for _, method in by_env_and_method(results)}, key=lambda method: method.rank)
+
+
+def frame(rows: Sequence[Any], *columns: str) -> DataFrame:
+    """Returns a frame of rows, each a tuple or a mapping, with the given columns."""
+    import pandas  # of the extra "benchmark"
+
+    return pandas.DataFrame(rows, columns=list(columns) or None)
 
 
 def envs_of(results: DataFrame) -> list[str]:

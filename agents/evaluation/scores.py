@@ -4,6 +4,9 @@ A *method* is an algorithm with its architecture, demonstrations and variant; a 
 with one seed. Scores are normalised, (success - random) / (oracle - random): 0 is random, 1 the oracle. Aggregates over
 environments come from rliable (Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice",
 2021), with intervals from a bootstrap that is stratified: the seeds of each environment are resampled by themselves.
+
+Here and in :mod:`agents.evaluation.curves`, ``results`` has the columns :data:`agents.evaluation.results.COLUMNS`, and
+``resamples`` and ``seed`` are those of the bootstrap.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from agents.evaluation.results import (
     by_env_and_method,
     checked,
     envs_of,
+    frame,
     methods_of,
     with_baselines,
 )
@@ -60,6 +64,34 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
+def stratified(scores: Any, statistics: Any, *, resamples: int, seed: int) -> np.ndarray:
+    """Computes K statistics of scores and the ends of their 95 % intervals, by rliable's stratified bootstrap.
+
+    Args:
+        scores: (R, T, ...) of R runs on T tasks, or a list of such arrays.
+        statistics: returns (K,) for all the scores.
+
+    Returns:
+        (3, K) float64: the statistics, lower ends and upper ends; the ends are NaN where there is a single run.
+
+    Raises:
+        ConfigurationError: if rliable is missing.
+    """
+    library, _ = rliable_modules()
+    samples = scores if isinstance(scores, list) else [scores]
+    if min(map(len, samples)) < 2:
+        values = np.asarray(statistics(*samples))
+        return np.vstack([values, np.full((2, len(values)), np.nan)])
+    with seeded(seed):
+        values, ends = library.get_interval_estimates({"": scores}, statistics, reps=resamples)
+    return np.vstack([values[""], ends[""]])
+
+
+def as_estimates(lines: np.ndarray) -> list[Estimate]:
+    """Returns (3, K) values and ends of their intervals as K estimates, NaN as not defined."""
+    return [Estimate(*(None if np.isnan(number) else float(number) for number in column)) for column in lines.T]
+
+
 def over_seeds(statistic: Any, *samples: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Computes a statistic of samples over seeds, each resampled by itself; see :func:`bootstrap`."""
     return bootstrap(statistic, *samples, resamples=resamples, seed=seed, method="outward")
@@ -73,15 +105,13 @@ def standard_deviation(sample: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def final_scores(
-    results: DataFrame, method: Method, envs: Sequence[str] | None = None, column: str = "normalised"
+    results: DataFrame, method: Method, envs: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns a method's scores on test images as rliable's (runs, tasks) matrix.
+    """Returns a method's normalised scores on test images as rliable's (runs, tasks) matrix.
 
     Args:
-        results: see :data:`COLUMNS`.
         method: one of :func:`methods_of`.
         envs: tasks; None takes all environments on which the method has test rows.
-        column: ``normalised`` or ``success``.
 
     Returns:
         The environments, and (R, T) scores: row r holds the r-th seed of each environment, and R is the smallest
@@ -94,7 +124,7 @@ def final_scores(
     for name in METHOD_COLUMNS:
         test = test[test[name] == getattr(method, name)]
     tasks = tuple(envs_of(test)) if envs is None else tuple(envs)
-    samples = [test[test["env"] == env].sort_values("seed")[column].to_numpy(dtype=np.float64) for env in tasks]
+    samples = [test[test["env"] == env].sort_values("seed")["normalised"].to_numpy(dtype=np.float64) for env in tasks]
     runs = min((len(sample) for sample in samples), default=0)
     if runs == 0:
         raise ConfigurationError(f"{method.label} has no score on test images of {list(tasks) or 'any environment'}.")
@@ -105,32 +135,24 @@ def finals(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> 
     """Computes the test scores of each method's selected weights on each environment.
 
     Args:
-        results: see :data:`agents.evaluation.results.COLUMNS`; cells without a test row are left out.
-        resamples: of the bootstrap over seeds.
-        seed: of the bootstrap.
+        results: cells without a test row are left out.
 
     Returns:
         A row an environment and method, in this order: ``env``, ``method``, ``seeds``; the estimates ``success`` and
         ``normalised``, means over seeds, and ``std``, the standard deviation of success over seeds, not defined with
         one seed; and the success of ``random`` and of the ``oracle``.
     """
-    import pandas
-
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
     rows = [
-        {
-            "env": env,
-            "method": method,
-            "seeds": len(cells),
-            "success": over_seeds(np.mean, cells["success"], **settings),
-            "normalised": over_seeds(np.mean, cells["normalised"], **settings),
-            "std": over_seeds(standard_deviation, cells["success"], **settings),
-            "random": float(cells["random"].mean()),
-            "oracle": float(cells["oracle"].mean()),
-        }
+        (
+            *(env, method, len(cells)),
+            *(over_seeds(np.mean, cells[name], **settings) for name in ("success", "normalised")),
+            over_seeds(standard_deviation, cells["success"], **settings),
+            *(float(cells[name].mean()) for name in ("random", "oracle")),
+        )
         for (env, method), cells in by_env_and_method(results[results["split"] == "test"]).items()
     ]
-    return pandas.DataFrame(rows)
+    return frame(rows, "env", "method", "seeds", "success", "normalised", "std", "random", "oracle")
 
 
 def aggregate(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Estimate, Estimate, Estimate]:
@@ -139,8 +161,6 @@ def aggregate(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) 
     Args:
         scores: of R runs on T tasks. The IQM is over all R x T, the mean a mean over tasks of means over runs, and the
             deviation the square root of the mean over tasks of the variance over runs.
-        resamples: of the runs, in each task by itself.
-        seed: of the resampling.
 
     Returns:
         The three; no intervals, and no deviation, with one run.
@@ -148,7 +168,7 @@ def aggregate(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) 
     Raises:
         ConfigurationError: if there is no score, or rliable is missing.
     """
-    library, metrics = rliable_modules()
+    _, metrics = rliable_modules()
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or scores.size == 0:
         raise ConfigurationError(f"scores have the shape {scores.shape}; need (runs, tasks), at least one of each.")
@@ -157,15 +177,7 @@ def aggregate(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) 
         deviation = np.sqrt(np.mean(standard_deviation(scores.T) ** 2))
         return np.array([metrics.aggregate_iqm(scores), metrics.aggregate_mean(scores), deviation])
 
-    if len(scores) < 2:
-        iqm, mean, _ = together(scores)
-        return Estimate(float(iqm), None, None), Estimate(float(mean), None, None), Estimate(None, None, None)
-    with seeded(seed):
-        points, intervals = library.get_interval_estimates({"": scores}, together, reps=resamples)
-    iqm, mean, deviation = (
-        Estimate(float(value), float(low), float(high))
-        for value, low, high in zip(points[""], *intervals[""], strict=True)
-    )
+    iqm, mean, deviation = as_estimates(stratified(scores, together, resamples=resamples, seed=seed))
     return iqm, mean, deviation
 
 
@@ -176,14 +188,11 @@ def aggregates(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0)
         A row a method, by rank: ``method``, ``envs``, ``seeds`` an environment, and the estimates ``iqm``, ``mean`` and
         ``std`` of :func:`aggregate`.
     """
-    import pandas
-
     results, rows = checked(results), []
     for method in methods_of(results[results["split"] == "test"]):
         envs, scores = final_scores(results, method)
-        iqm, mean, std = aggregate(scores, resamples=resamples, seed=seed)
-        rows.append({"method": method, "envs": envs, "seeds": len(scores), "iqm": iqm, "mean": mean, "std": std})
-    return pandas.DataFrame(rows)
+        rows.append((method, envs, len(scores), *aggregate(scores, resamples=resamples, seed=seed)))
+    return frame(rows, "method", "envs", "seeds", "iqm", "mean", "std")
 
 
 def probability_of_improvement(
@@ -194,8 +203,6 @@ def probability_of_improvement(
     Args:
         ours: (R, T) scores of R runs on T tasks.
         theirs: (S, T) scores of S runs on the same tasks.
-        resamples: of the runs of both, in each task by itself.
-        seed: of the resampling.
 
     Returns:
         The estimate; no interval where one of them has a single run.
@@ -203,7 +210,6 @@ def probability_of_improvement(
     Raises:
         ConfigurationError: if the tasks differ in number, there is no score, or rliable is missing.
     """
-    library, _ = rliable_modules()
     ours, theirs = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if ours.ndim != 2 or theirs.ndim != 2 or not ours.size or not theirs.size or ours.shape[1] != theirs.shape[1]:
         raise ConfigurationError(f"scores have the shapes {ours.shape} and {theirs.shape}; need (runs, same tasks).")
@@ -212,12 +218,8 @@ def probability_of_improvement(
         """rliable's own metric, a hundred times as fast as by its Mann-Whitney tests."""
         return np.array([np.mean((np.sign(ours[:, None] - theirs) + 1) / 2)])  # of (R, S, T)
 
-    if min(len(ours), len(theirs)) < 2:
-        return Estimate(float(probability(ours, theirs)[0]), None, None)
-    with seeded(seed):
-        points, intervals = library.get_interval_estimates({"": [ours, theirs]}, probability, reps=resamples)
-    low, high = intervals[""][:, 0]
-    return Estimate(float(points[""][0]), float(low), float(high))
+    [estimate] = as_estimates(stratified([ours, theirs], probability, resamples=resamples, seed=seed))
+    return estimate
 
 
 def improvements(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> DataFrame:
@@ -227,8 +229,6 @@ def improvements(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 
         A row a method that shares environments with its baseline, by rank: ``method``, ``baseline``, the shared
         ``envs``, and the estimate ``probability``: P(a run with > a run without) + half the probability of a tie.
     """
-    import pandas
-
     results, rows = checked(results), []
     test = results[results["split"] == "test"]
     for method, baseline in with_baselines(methods_of(test)):
@@ -236,8 +236,8 @@ def improvements(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 
         if shared:
             ours, theirs = (final_scores(test, each, shared)[1] for each in (method, baseline))
             probability = probability_of_improvement(ours, theirs, resamples=resamples, seed=seed)
-            rows.append({"method": method, "baseline": baseline, "envs": tuple(shared), "probability": probability})
-    return pandas.DataFrame(rows, columns=["method", "baseline", "envs", "probability"])
+            rows.append((method, baseline, tuple(shared), probability))
+    return frame(rows, "method", "baseline", "envs", "probability")
 
 
 def profiles(
@@ -246,37 +246,26 @@ def profiles(
     """Computes performance profiles: the share of runs whose normalised test score is above each of ``taus`` (rliable).
 
     Args:
-        results: see :data:`COLUMNS`.
         taus: (M,) ascending.
-        resamples: of the stratified bootstrap.
-        seed: of the bootstrap.
 
     Returns:
         By method (3, M): the profile, and the lower and upper ends of its pointwise 95 % interval, NaN with one seed.
     """
-    library, _ = rliable_modules()
     results, taus = checked(results), np.asarray(taus, dtype=np.float64)
 
-    def above(scores: np.ndarray, taus: np.ndarray) -> np.ndarray:
+    def above(scores: np.ndarray) -> np.ndarray:
         return np.mean(scores[..., None] > taus, axis=(0, 1))
 
-    curves = {}
-    for method in methods_of(results[results["split"] == "test"]):
-        _, scores = final_scores(results, method)
-        with seeded(seed):
-            points, intervals = library.create_performance_profile(
-                {"": scores}, taus, custom_profile_func=above, reps=resamples
-            )
-        ends = intervals[""] if len(scores) > 1 else np.full((2, len(taus)), np.nan)
-        curves[method] = np.vstack([points[""], ends])
-    return curves
+    return {
+        method: stratified(final_scores(results, method)[1], above, resamples=resamples, seed=seed)
+        for method in methods_of(results[results["split"] == "test"])
+    }
 
 
 def best_by_env(scored: DataFrame) -> Mapping[str, Any]:
     """Returns by environment the row of :func:`finals` with the highest mean on test images, the first of equals."""
     best: dict[str, Any] = {}
     for row in scored.itertuples():
-        rival = best.get(row.env)
-        if rival is None or row.success.value > rival.success.value:
+        if row.env not in best or row.success.value > best[row.env].success.value:
             best[row.env] = row
     return best

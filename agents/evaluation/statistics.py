@@ -135,28 +135,24 @@ def bootstrap(
     return Estimate(value, low, high) if np.isfinite([low, high]).all() else Estimate(value, None, None)
 
 
-def mean_of(values: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+def mean_of(values: np.ndarray, *, seed: int = 0) -> Estimate:
     """Returns the mean of ``values`` (N,), one an image or a seed, with its bootstrap interval over them."""
-    return bootstrap(np.mean, values, paired=True, confidence=confidence, seed=seed)
+    return bootstrap(np.mean, values, paired=True, seed=seed)
 
 
-def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
     """Returns the mean of ``ours`` - ``theirs`` (N,), on the same images, with its bootstrap interval over images."""
-    differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
-    return mean_of(differences, confidence=confidence, seed=seed)
+    return mean_of(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64), seed=seed)
 
 
-def gap_closed(
-    policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, *, confidence: float = 0.95, seed: int = 0
-) -> Estimate:
+def gap_closed(policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, *, seed: int = 0) -> Estimate:
     """Computes how far a policy has come from one to another: (policy - floor) / (ceiling - floor) of their means.
 
     Args:
         policy: (N,) success of the policy on each image, or another number of which more is better.
         floor: (N,) of the lower policy on the same images, like random.
         ceiling: (N,) of the upper policy on the same images, like the oracle.
-        confidence: of the bootstrap interval over images.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap over images.
 
     Returns:
         The estimate; not defined where the ceiling is not above the floor.
@@ -168,7 +164,7 @@ def gap_closed(
         closed = policy.mean(axis=axis) - lower
         return np.divide(closed, gap, out=np.full_like(closed, np.nan), where=gap > 0)
 
-    return bootstrap(share, policy, floor, ceiling, paired=True, confidence=confidence, seed=seed)
+    return bootstrap(share, policy, floor, ceiling, paired=True, seed=seed)
 
 
 def success_by_budget(
@@ -202,9 +198,7 @@ def success_by_budget(
     return np.stack([np.interp(budgets, xs, ys) for xs, ys in zip(glimpses, rates, strict=True)])
 
 
-def percentile_estimates(samples: np.ndarray, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def percentile_estimates(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns values (M,) and the ends (M,), (M,) of their percentile intervals from ``samples`` (1 + R, M): the values
     themselves, then those of R resamples."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples[1:], [tail, 1 - tail], axis=0)
-    return samples[0], low, high
+    return samples[0], *np.quantile(samples[1:], [0.025, 0.975], axis=0)

@@ -63,28 +63,34 @@ class BenchmarkGrid:
             its settings.
     """
 
-    envs: tuple[str, ...]
-    algos: tuple[str, ...]
-    demos: tuple[str, ...]
-    architectures: tuple[str, ...]
-    """Architectures of algorithms that have no core of their own."""
-    seeds: int
+    envs: tuple[str, ...] = ("GlimpseBirds-v0",)
+    """Environment ids."""
+    algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
+    """Algorithms of scripts/train_agent.py, or Python files that set ALGORITHM (docs/benchmark.md)."""
+    demos: tuple[str, ...] = ("none", "oracle")
+    """Demonstrators: none, oracle, hgs, fixed, random, or ps-ram: the agent that was trained without."""
+    architectures: tuple[str, ...] = ("gru",)
+    """Networks that read the history: gru, attention, canvas, mlp; for algorithms that have no core of their own."""
+    seeds: int = 5
     """Number of seeds, from 0."""
-    timesteps: int
-    """Environment steps of each run."""
+    timesteps: int = 500_000
+    """Environment steps of each run, without those of its demonstrations."""
     num_demos: tuple[int, ...] = (1000,)
+    """Numbers of demonstrations."""
     variants: tuple[str, ...] = ("default",)
+    """Ablations: default, no_warm_up, no_kept_loss, neither, argmax, sparse_reward."""
     observation: Literal["history", "embedding"] = "embedding"
+    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
     validations: int = 16
-    """Points of each learning curve after the first."""
+    """Number of points of each learning curve after the first."""
     val_images: int = 2000
-    """Most validation images behind each point."""
+    """Maximum number of validation images behind each point."""
     eval_images: int = 4000
-    """Most test images."""
+    """Maximum number of test images."""
     root: str | None = None
-    """Folder of the data sets."""
+    """Folder of the data sets; default GLIMPSE_DATA."""
     options: str = "{}"
-    """Further settings of scripts/train_agent.py, the same for all cells, as JSON."""
+    """Further settings of scripts/train_agent.py for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
 
     def __post_init__(self) -> None:
         own = {"env", "algo", "architecture", "demos", "num_demos", "seed", "out", "resume"} | vars(self).keys()

@@ -18,7 +18,7 @@ import torch
 
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.grid import Cell, GridRunner, refuse_other_settings
-from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamCriterion, RamTask
+from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
@@ -51,30 +51,12 @@ class RamCell(Cell):
 
 
 @dataclass(frozen=True)
-class RamGrid:
+class RamGrid(RamAxes):
     """The axes of the grid, and the settings that all cells share.
 
     Raises:
         ConfigurationError: if an axis is empty or has an unknown or repeated member, or a number is not positive.
     """
-
-    data: tuple[str, ...]
-    methods: tuple[str, ...]
-    architectures: tuple[str, ...] = ("gru",)
-    seeds: int = 5
-    """Number of seeds, from 0."""
-    iterations: int | None = None
-    """Most iterations of each run; None for the task's own."""
-    num_sequences: int | None = None
-    """Sequences that supervise; None for the task's own number."""
-    val_images: int = 2000
-    """Most validation images behind each point of the curves."""
-    eval_images: int = 10_000
-    """Most test images."""
-    root: str | None = None
-    """Folder of the data sets."""
-    device: str = "cpu"
-    """PyTorch's name of the device that networks are trained on; as in SB3, the CPU where there is no GPU."""
 
     def __post_init__(self) -> None:
         known: dict[str, Collection[str]] = {

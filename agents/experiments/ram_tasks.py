@@ -194,3 +194,31 @@ NETWORKS: dict[str, RamNetwork] = {
     "transformer": RamNetwork(core="transformer", without_sequences={"learning_rate": 5e-4}),
 }
 """Networks by name."""
+
+
+@dataclass(frozen=True)
+class RamAxes:
+    """The axes of a grid of runs, and the settings that all runs share; flags of scripts/paper_experiment.py."""
+
+    data: tuple[str, ...] = ("birds", "mnist")
+    """Data sets: birds, birds-19200 with four times the images, mnist, digits, cub; birds-eye-ring and celeba-hq with a
+    binary attribute; mnist-4, mnist-6 and mnist-8 in RAM's published setting."""
+    methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
+    """Methods: ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/measure/stopping.py can stop
+    early."""
+    architectures: tuple[str, ...] = ("gru",)
+    """Networks: gru, wide and narrow (other widths of its glimpse CNN), transformer."""
+    seeds: int = 5
+    """Number of seeds, from 0."""
+    iterations: int | None = None
+    """Training iterations of each run; default the data set's own."""
+    num_sequences: int | None = None
+    """Number of training images with a sequence, where a method is supervised; default the data set's own."""
+    val_images: int = 2000
+    """Maximum number of validation images behind each point of the curves."""
+    eval_images: int = 10_000
+    """Maximum number of test images."""
+    root: str | None = None
+    """Folder of the data sets; default GLIMPSE_DATA."""
+    device: str = "cpu"
+    """Device that networks are trained on: cpu, cuda, ... Runs side by side can share a GPU."""

@@ -99,7 +99,7 @@ class Experiment(RunTraining):
     def report(self) -> None:
         """Evaluates on test images, and writes ``metrics.json`` and the example episodes in ``recordings.npz``.
 
-        Their pictures are drawn by :func:`agents.reports.training.draw_run`.
+        Their pictures are drawn by :func:`agents.reports.episodes.draw_run`.
         """
         self.fine_tune()
         test, indices = self._test_images()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals,
 from agents.evaluation.statistics import Estimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
 from agents.reports.pages import PLOTS, Picture, ReportContext, Section, Table, html_template, to_html, to_markdown
-from agents.reports.tables import MISSING, format_estimate, markdown_table
+from agents.reports.tables import MISSING, count_seeds, format_estimate, markdown_table
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -34,18 +34,19 @@ SPEED_UP_HEADS = {
 }
 
 
-@dataclass(frozen=True)
 class Statistics:
     """Contents of the tables; rows as the functions of the same name describe them."""
 
-    finals: DataFrame
-    aggregates: DataFrame
-    times: Mapping[tuple[str, float], DataFrame]
-    """:func:`times_to_threshold` by (measure, threshold)."""
-    speed_ups: Mapping[str, DataFrame]
-    """:func:`speed_up` to :data:`LEVEL` of the gap by measure."""
-    spreads: DataFrame
-    improvements: DataFrame
+    def __init__(self, results: DataFrame, **settings: Any):
+        self.finals, self.aggregates = finals(results, **settings), aggregates(results, **settings)
+        self.times = {
+            (measure, threshold): times_to_threshold(results, threshold, measure, **settings)
+            for measure in MEASURES
+            for threshold in THRESHOLDS
+        }
+        self.speed_ups = {name: speed_up(results, threshold=LEVEL, measure=name, **settings) for name in MEASURES}
+        self.spreads = spread(results, threshold=LEVEL, **settings)
+        self.improvements = improvements(results, **settings)
 
 
 def write_report(
@@ -55,9 +56,7 @@ def write_report(
 
     Args:
         folder: made where it is missing; other files in it stay.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
         context: see :class:`ReportContext`.
-        resamples: number of resamples of every bootstrap.
         seed: seed of every bootstrap. The same arguments give the same bytes of ``results.md``.
 
     Returns:
@@ -74,19 +73,8 @@ def write_report(
             f"the results hold no row of the split {sorted(missing)[0]!r}; finish at least one cell of the benchmark."
         )
     template = html_template()
-    settings = {"resamples": resamples, "seed": seed}
-    numbers = Statistics(
-        finals(results, **settings),
-        aggregates(results, **settings),
-        {
-            (measure, threshold): times_to_threshold(results, threshold, measure, **settings)
-            for measure in MEASURES
-            for threshold in THRESHOLDS
-        },
-        {measure: speed_up(results, threshold=LEVEL, measure=measure, **settings) for measure in MEASURES},
-        spread(results, threshold=LEVEL, **settings),
-        improvements(results, **settings),
-    )
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+    numbers = Statistics(results, **settings)
     plots = folder / PLOTS
     drawn = {
         draw.__name__: draw(plots / draw.__name__, results, **settings)
@@ -110,13 +98,7 @@ def write_report(
 
 
 def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> str:
-    """Returns a Markdown table for a page, with a row for each environment and method.
-
-    Args:
-        results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: number of resamples of every bootstrap.
-        seed: seed of every bootstrap.
-    """
+    """Returns a Markdown table for a page, with a row for each environment and method."""
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
     times = times_to_threshold(results, LEVEL, "total_steps", **settings)
     steps = {(one.env, one.method): one for one in times.itertuples()}
@@ -125,18 +107,9 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
         for measure in MEASURES
         for one in speed_up(results, threshold=LEVEL, measure=measure, **settings).itertuples()
     }
-    rows = [
-        [
-            "environment",
-            "agent",
-            "right on test images",
-            "std over seeds, points",
-            f"steps to {_share(LEVEL)} of the gap",
-            "times fewer steps",
-            "times less time",
-            "with the demonstrations' making",
-        ]
-    ]
+    head = ["environment", "agent", "right on test images", "std over seeds, points"]
+    head += [f"steps to {_share(LEVEL)} of the gap", "times fewer steps", "times less time"]
+    rows = [[*head, "with the demonstrations' making"]]
     for one in finals(results, **settings).itertuples():
         own = (one.env, one.method)
         compared = [gains.get((*own, measure)) for measure in MEASURES]
@@ -162,7 +135,7 @@ def _summary(numbers: Statistics) -> list[str]:
         gains = [gain for gain in numbers.speed_ups["total_steps"].itertuples() if gain.env == env]
         sentences.append(
             f"{env}: the best is {final.method.label}, with {_percent(final.success)} judged right over "
-            f"{_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
+            f"{count_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
             f"{_share(final.oracle, 1)}: it closes {_share(share)} of that gap.{_gains(gains)}"
         )
     if len(numbers.aggregates) > 1:
@@ -212,10 +185,6 @@ def _gains(gains: Sequence[Any]) -> str:
 def _share(value: float, digits: int = 0) -> str:
     """Returns a share as ``90 %``."""
     return f"{100 * value:.{digits}f} %"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" + ("" if count == 1 else "s")
 
 
 def _percent(estimate: Estimate) -> str:
@@ -279,17 +248,14 @@ def _by_env(frame: DataFrame, columns: Columns) -> list[Table]:
     return [_table(frame[frame["env"] == env].itertuples(), columns, env) for env in envs]
 
 
-def _side_by_side(frames: Mapping[str, DataFrame], cell: Callable[[Any], str]) -> tuple[DataFrame, Columns]:
-    """Returns the first of several frames of the same rows, and a column for each frame under its name.
+def _side_by_side(frames: Mapping[str, DataFrame], cell: Callable[[Any], str]) -> Columns:
+    """Returns a column for each of several frames of the same rows, under its name; ``cell`` fills one from a row."""
+    texts = {head: [cell(row) for row in frame.itertuples()] for head, frame in frames.items()}
+    return [(head, partial(_entry_of, column)) for head, column in texts.items()]
 
-    Args:
-        frames: by head of the column.
-        cell: fills a cell from a row of a frame.
-    """
-    first = next(iter(frames.values()))
-    rows = {head: list(frame.itertuples()) for head, frame in frames.items()}
-    places = {row.Index: place for place, row in enumerate(first.itertuples())}
-    return first, [(head, lambda row, mine=mine: cell(mine[places[row.Index]])) for head, mine in rows.items()]
+
+def _entry_of(column: list[str], row: Any) -> str:
+    return column[row.Index]
 
 
 def _sections(
@@ -297,9 +263,7 @@ def _sections(
 ) -> list[Section]:
     """Returns the sections of the report in order."""
     level = _share(LEVEL)
-    speed_ups, gains = _side_by_side(
-        {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}, lambda row: _times(row.ratio)
-    )
+    gains = {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}
     return [
         Section(
             "scores",
@@ -372,7 +336,14 @@ def _sections(
             "median without over median with, with 95 % bootstrap intervals over the seeds of both. “≥”: runs without "
             "never got there and count with their budget, so the true number is at least this. “–”: the median run "
             "with demonstrations did not get there.",
-            _by_env(speed_ups, [METHOD, *gains, ("seeds", lambda row: f"{row.seeds} / {row.baseline_seeds}")]),
+            _by_env(
+                numbers.speed_ups["total_steps"],
+                [
+                    METHOD,
+                    *_side_by_side(gains, lambda row: _times(row.ratio)),
+                    ("seeds", lambda row: f"{row.seeds} / {row.baseline_seeds}"),
+                ],
+            ),
             [
                 Picture(
                     f"Environment steps to {level} of the gap. Large marks: medians over seeds with 95 % intervals; "
@@ -430,10 +401,7 @@ def _sections(
 
 def _speed_section(numbers: Statistics, measure: str) -> Section:
     """Returns the section on the steps or the time that each method takes to each threshold."""
-    times, columns = _side_by_side(
-        {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS},
-        lambda row: _taken(row, measure),
-    )
+    times = {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS}
     return Section(
         measure.replace("_", "-"),
         SPEED_TITLES[measure],
@@ -441,5 +409,5 @@ def _speed_section(numbers: Statistics, measure: str) -> Section:
         "between random and the oracle, with 95 % bootstrap intervals; behind a comma, how many seeds got there where "
         "not all did. "
         "“>”: a lower bound, as seeds that never got there count with their budget.",
-        _by_env(times, [METHOD, *columns]),
+        _by_env(next(iter(times.values())), [METHOD, *_side_by_side(times, lambda row: _taken(row, measure))]),
     )

@@ -1,4 +1,8 @@
-"""Pictures of a benchmark: learning curves, sample efficiency, performance profiles and steps to a threshold."""
+"""Pictures of a benchmark: learning curves, sample efficiency, performance profiles and steps to a threshold.
+
+Each function writes its picture whole as ``stem``.png and ``stem``.svg and returns these paths; for ``results``,
+``resamples`` and ``seed`` see :mod:`agents.evaluation.scores`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ from agents.evaluation.curves import (
 )
 from agents.evaluation.results import Method, by_env_and_method, checked, display_name, envs_of, methods_of
 from agents.evaluation.scores import RESAMPLES, profiles
-from agents.reports.style import GREY, PALETTE, dress, new_figure, save_both
+from agents.reports.style import GREY, PALETTE, dress, new_figure, save_both, short_number
 from glimpse_env.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -140,14 +144,6 @@ def _legend(figure: Figure, styles: dict[Method, Style], *, by_architecture: boo
     )
 
 
-def _counted(value: float, _: object = None) -> str:
-    """Returns a number of steps in few signs: 500, 20k, 1.5M."""
-    for unit, sign in ((1e6, "M"), (1e3, "k")):
-        if value >= unit:
-            return f"{value / unit:.3g}{sign}"
-    return f"{value:.3g}"
-
-
 def _round_steps(low: float, high: float, most: int) -> list[float]:
     """Returns at most ``most`` ticks of a log axis in [low, high]: 1, 2, 5 times powers of ten, or the powers alone."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -159,15 +155,20 @@ def _round_steps(low: float, high: float, most: int) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / most)]
 
 
+def _set_ticks(axes: Axes, steps: list[float]) -> None:
+    """Puts the ticks of the x-axis at numbers of steps, which are written in few signs."""
+    axes.xaxis.set_major_locator(FixedLocator(steps))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+
+
 def _steps_axis(axes: Axes, steps: np.ndarray, most: int = 6) -> None:
     """Makes the x-axis logarithmic over ``steps``, and linear from 0 to the first step or the last one's hundredth."""
     last = max(float(steps.max(initial=1.0)), 1.0)
     first = max(float(steps[steps > 0].min(initial=last)), last / 100)
     linear = min(first, last / 2)
     axes.set_xscale("symlog", linthresh=linear, linscale=0.35)
-    axes.xaxis.set_major_locator(FixedLocator([0.0, *_round_steps(linear, last, most)]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(_counted))
+    _set_ticks(axes, [0.0, *_round_steps(linear, last, most)])
     axes.set_xlim(-0.15 * linear, 1.1 * last)
 
 
@@ -207,15 +208,6 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
     Lines are means over seeds with 95 % bootstrap bands. More than :data:`CROWD` methods get a row of panels an
     environment, one an architecture.
 
-    Args:
-        stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
-        resamples: number of resamples of the seeds.
-        seed: seed of the resampling.
-
-    Returns:
-        The paths.
-
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
     """
@@ -228,13 +220,9 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
     panels = _panels(methods)
     crowded = len(panels) > 1
     drawn = styles(methods, by_architecture=crowded)
-    if crowded:
-        places = [(env, title, of_panel) for env in envs for title, of_panel in panels]
-        rows, columns = len(envs), len(panels)
-    else:
-        places = [(env, "", methods) for env in envs]
-        columns = min(3, len(envs))
-        rows = math.ceil(len(envs) / columns)
+    places = [(env, title, of_panel) for env in envs for title, of_panel in panels]
+    columns = len(panels) if crowded else min(3, len(envs))
+    rows = math.ceil(len(places) / columns)
     figure, axes = _new(rows, columns, 3.7 if columns > 1 else 6.4, 2.9 if columns > 1 else 3.6)
     for each, (env, title, of_panel) in zip(axes.flat, places, strict=False):
         here = val[val["env"] == env]
@@ -248,8 +236,7 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
         each.set_ylim(min(random - 0.13 * room, lowest - 0.03 * room), max(oracle + 0.13 * room, highest + 0.03 * room))
         _references(each, [("oracle", oracle / 100), ("random", random / 100)])
         _steps_axis(each, here["total_steps"].to_numpy(dtype=np.float64))
-        name = f"{env}, {title}" if title else env
-        each.set_title(name, loc="left", fontsize=10, fontweight="bold")
+        each.set_title(f"{env}, {title}" if title else env, loc="left", fontsize=10, fontweight="bold")
     _label(axes, len(places), STEPS, "judged right on validation (%)")
     _legend(figure, drawn, by_architecture=crowded)
     return save_both(figure, stem)
@@ -289,10 +276,7 @@ def _over_methods(
 
 
 def sample_efficiency(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
-    """Draws the IQM of normalised validation scores over environments and seeds against total steps.
-
-    Arguments, return value and errors as of :func:`learning_curves`.
-    """
+    """Draws the IQM of normalised validation scores over environments and seeds against total steps."""
     grid, lines = efficiency(results, resamples=resamples, seed=seed)
     labels = (STEPS, "IQM of the normalised score")
     return _over_methods(stem, grid, lines, steps=True, labels=labels)
@@ -300,8 +284,6 @@ def sample_efficiency(stem: Path, results: DataFrame, *, resamples: int = RESAMP
 
 def performance_profiles(stem: Path, results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> list[Path]:
     """Draws which share of the runs has a normalised test score above each value.
-
-    Arguments and return value as of :func:`learning_curves`.
 
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or hold no test row.
@@ -322,14 +304,7 @@ def steps_to_threshold(
     bounds, of what did not get there inside its budget.
 
     Args:
-        stem: path without ``.png`` and ``.svg``; both are written, whole.
-        results: see :data:`agents.evaluation.results.COLUMNS`.
         threshold: in (0, 1].
-        resamples: number of resamples of the seeds.
-        seed: seed of the resampling.
-
-    Returns:
-        The paths.
 
     Raises:
         ConfigurationError: if the results are not as :func:`checked` wants them, or hold no curve.
@@ -351,14 +326,16 @@ def steps_to_threshold(
     seeds = by_env_and_method(times)
     for each, env in zip(axes.flat, envs, strict=False):
         for row in medians[medians["env"] == env].itertuples():
+            height, style = heights[row.method], drawn[row.method]
             for time in seeds[env, row.method].itertuples():
-                _seed_mark(each, time.value, time.budget, heights[row.method], drawn[row.method])
-            _median_mark(each, row.median, heights[row.method], drawn[row.method])
+                if math.isfinite(time.value):
+                    _mark(each, time.value, height, style, "o", 4, alpha=0.45, zorder=3)
+                else:
+                    _mark(each, time.budget, height, style, ">", 4, alpha=0.45, zorder=3, markerfacecolor="none")
+            _median_mark(each, row.median, height, style)
         each.set_xscale("log")
         each.set_xlim(low, high)
-        each.xaxis.set_major_locator(FixedLocator(_round_steps(low, high, 6)))
-        each.xaxis.set_minor_locator(NullLocator())
-        each.xaxis.set_major_formatter(FuncFormatter(_counted))
+        _set_ticks(each, _round_steps(low, high, 6))
         each.set_yticks(list(heights.values()), [method.label for method in heights], fontsize=9)
         each.set_ylim(-len(methods) + 0.4, 0.6)
         each.set_title(env, loc="left", fontsize=10, fontweight="bold")
@@ -366,38 +343,21 @@ def steps_to_threshold(
     return save_both(figure, stem)
 
 
-def _seed_mark(axes: Axes, value: float, budget: float, height: float, style: Style) -> None:
-    """Draws a small mark where one seed reaches the threshold, a hollow triangle where its budget ends before."""
-    never = not math.isfinite(value)
-    axes.plot(
-        [max(budget if never else value, 1.0)],
-        [height],
-        marker=">" if never else "o",
-        markersize=4,
-        markerfacecolor="none" if never else style.colour,
-        markeredgecolor=style.colour,
-        alpha=0.45,
-        zorder=3,
-    )
+def _mark(axes: Axes, x: float, height: float, style: Style, marker: str, size: float, **settings: Any) -> None:
+    """Draws a mark in a method's colour."""
+    colours = {"markerfacecolor": style.colour, "markeredgecolor": style.colour}
+    axes.plot([max(x, 1.0)], [height], marker=marker, markersize=size, **colours | settings)
 
 
 def _median_mark(axes: Axes, median: BoundedEstimate, height: float, style: Style) -> None:
     """Draws a large mark at the median with its interval; hollow, and with an arrow, where it is a lower bound."""
     assert median.value is not None
-    x = max(median.value, 1.0)
+    x, hollow = max(median.value, 1.0), {}
     if median.low is not None and median.high is not None:
         axes.plot([max(median.low, 1.0), max(median.high, 1.0)], [height, height], color=style.colour, linewidth=2)
     if median.at_least:
         arrow = {"arrowstyle": "-|>", "color": style.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
         tip = offset_copy(axes.transData, axes.get_figure(root=True), x=22, units="points")
         axes.annotate("", (x, height), (x, height), xycoords=tip, textcoords="data", arrowprops=arrow, zorder=4)
-    axes.plot(
-        [x],
-        [height],
-        marker=style.marker,
-        markersize=7.5,
-        markerfacecolor="white" if median.at_least else style.colour,
-        markeredgecolor=style.colour,
-        markeredgewidth=1.5,
-        zorder=5,
-    )
+        hollow = {"markerfacecolor": "white"}
+    _mark(axes, x, height, style, style.marker, 7.5, markeredgewidth=1.5, zorder=5, **hollow)

@@ -22,8 +22,6 @@ def report_benchmark(benchmark: Benchmark, command: str, against: str) -> tuple[
     """Writes results.parquet, results.json and the report of a finished grid into its folder.
 
     Args:
-        benchmark: a finished grid.
-        command: the command that ran it.
         against: policy that the best agent of each environment is compared with.
 
     Returns:

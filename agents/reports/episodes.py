@@ -1,7 +1,9 @@
 """Pictures of a run: its learning curve, and example episodes of several policies side by side."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,9 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
-from agents.evaluation.recordings import Recording, episode_frames
+from agents.evaluation.recordings import Recording, episode_frames, load_recordings
+from agents.experiments.run_folder import read_run, title_of
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
 
 BANNER = 56
@@ -32,12 +36,10 @@ def learning_curve(
     """Draws validation success against environment steps among the reference policies.
 
     Args:
-        path: path of the PNG.
         curve: (environment steps, success rate on validation images); the first point is where fine-tuning began.
         evaluations: on test images; references among them become horizontal lines with their 95 % intervals.
         selected: environment steps of the weights that were kept; None leaves the mark out.
         validation_images: number of images behind each point of the curve.
-        title: names the environment and the data set.
     """
     steps = np.array([point[0] for point in curve], dtype=np.float64)
     success = 100 * np.array([point[1] for point in curve])
@@ -89,9 +91,13 @@ def learning_curve(
         near_the_first = 0 < selected - steps[0] < 0.2 * right
         _remark(axes, f"{kept}; on test images {tested:.1f}%", place, (8, -46 if near_the_first else -24))
     axes.set_xlim(-0.03 * right, 1.02 * right)
-    bottom = min([float(success.min()), *(entry[0] for entry in labels)])
-    axes.set_ylim(max(0.0, bottom - 8), 101.5)
-    _label_right(axes, labels)
+    labels.sort()
+    bottom, top = max(0.0, min(float(success.min()), labels[0][0]) - 8), 101.5
+    axes.set_ylim(bottom, top)
+    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
+    for (_, text, colour), height in zip(labels, heights, strict=True):
+        style: dict[str, Any] = {"color": colour, "fontsize": 9.5, "va": "center", "annotation_clip": False}
+        axes.annotate(text, (1.015, height), xycoords=("axes fraction", "data"), **style)
     dress(axes, title=title)
     thousands(axes)
     axes.set(xlabel="environment steps (glimpses) of training", ylabel="judged right after the last glimpse (%)")
@@ -108,23 +114,6 @@ def _remark(axes: Axes, text: str, place: tuple[float, float], offset: tuple[int
     axes.annotate(
         text, place, xytext=offset, textcoords="offset points", color=POLICY_COLOURS["agent"], fontsize=9, zorder=6
     )
-
-
-def _label_right(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
-    """Writes labels (height, text, colour) to the right of the axes, moved apart where they would overlap."""
-    bottom, top = axes.get_ylim()
-    labels = sorted(labels)
-    heights = spread([height for height, _, _ in labels], 0.05 * (top - bottom), bottom, top)
-    for (_, text, colour), height in zip(labels, heights, strict=True):
-        axes.annotate(
-            text,
-            (1.015, height),
-            xycoords=("axes fraction", "data"),
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-        )
 
 
 def spread(heights: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -145,20 +134,11 @@ def tile(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def episodes(
-    path: Path,
-    recordings: Mapping[str, Recording],
-    dataset: GlimpseDataset,
-    *,
-    title: str,
-) -> None:
+def episodes(path: Path, recordings: Mapping[str, Recording], dataset: GlimpseDataset, *, title: str) -> None:
     """Draws finished episodes, images from top to bottom and policies from left to right.
 
     Args:
-        path: path of the PNG.
-        recordings: episodes on the same images, by policy.
-        dataset: the split that was played on.
-        title: names the environment and the data set.
+        recordings: episodes on the same images of ``dataset``, by policy.
     """
     count = len(next(iter(recordings.values())).indices)
     pictures = [
@@ -176,13 +156,9 @@ def episodes(
 
 
 def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: float) -> None:
-    """Writes pictures as an endless GIF.
+    """Writes pictures, (h, w, 3) uint8 of one size, as an endless GIF of at most ``width`` pixels.
 
-    Args:
-        path: path of the GIF.
-        pictures: (h, w, 3) uint8 each, of one size.
-        width: its maximum width in pixels.
-        seconds: how long each picture stays; the last one stays three times as long.
+    Each stays for ``seconds``, the last one three times as long.
     """
     height, full_width = pictures[0].shape[:2]
     share = min(1.0, width / full_width)
@@ -192,3 +168,34 @@ def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: 
     ]
     stays = [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)
+
+
+def draw_run(folder: Path) -> list[Path]:
+    """Draws ``learning_curve.png`` and ``episodes.png`` from a run's ``metrics.json`` and ``recordings.npz``.
+
+    Returns:
+        The paths of the pictures.
+
+    Raises:
+        ArtifactError: if the run is not finished or its files cannot be read.
+    """
+    args, source, _ = read_run(folder)
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
+        curve = [(point["env_steps"], point["success"]) for point in metrics["curve"]]
+        selection = metrics["selection"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+    paths, title = [folder / "learning_curve.png", folder / "episodes.png"], title_of(args, source)
+    learning_curve(
+        paths[0],
+        curve,
+        evaluations,
+        selected=selection["env_steps"],
+        validation_images=selection["validation_images"],
+        title=title,
+    )
+    recordings = load_recordings(folder / "recordings.npz")
+    episodes(paths[1], recordings, source.load("test"), title=title)
+    return paths

@@ -1,6 +1,11 @@
-"""Pictures about the oracle: how its estimate converges, how far its judge is to be believed, and where it looks."""
+"""Pictures about the oracle: how its estimate converges, how far its judge is to be believed, and where it looks.
+
+Each function writes a PNG to ``path``, with ``title`` over the picture and ``note`` under it; ``grid`` is that of the
+locations.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 
 from agents.evaluation.calibration import Calibration
 from agents.evaluation.evaluate import TITLES
-from agents.evaluation.published import NAMES, PUBLISHED, SHUFFLED, Judged, mean_estimate, ranks
+from agents.evaluation.published import NAMES, PUBLISHED, SHUFFLED, Judged, mean_estimates, ranks
 from agents.reports.style import (
     BLUE,
     GREEN,
@@ -42,12 +47,10 @@ def convergence(
     """Draws root-mean-square errors of the estimators against the number of samples, on logarithmic axes.
 
     Args:
-        path: path of the PNG.
         sizes: (S,) numbers of samples.
         squared: (S, R) squared errors by estimator, ``"criterion, weights"`` as in
             :data:`oracles.validation.convergence.ESTIMATORS`; others are drawn in grey.
         slopes: slopes of log error against log N, by estimator.
-        note: under the picture.
     """
     figure = new_figure(8.6, 5.2)
     axes = figure.subplots()
@@ -67,9 +70,8 @@ def convergence(
     top = 1.35 * max(float(np.sqrt(errors.mean(axis=1)).max()) for errors in squared.values())
     axes.plot(ends, top * np.sqrt(ends[0] / ends), color="black", linewidth=1.0, label="1 / √N: −0.50")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
-    axes.set_xlabel("N, images drawn from the world")
+    axes.set(xlabel="N, images drawn from the world", yscale="log")
     axes.set_ylabel("root-mean-square error (nats; a probability for error)")
     axes.legend(
         title="criterion, completions weighted by: slope",
@@ -88,9 +90,7 @@ def reliability(path: Path, calibrations: Mapping[str, Calibration], *, title: s
     """Draws a reliability diagram for each policy, with a histogram of the confidences below it.
 
     Args:
-        path: path of the PNG.
         calibrations: calibration after the last glimpse, by policy.
-        title, note: over and under the picture.
     """
     figure = new_figure(2.75 * len(calibrations) + 0.5, 4.6)
     grid = figure.subplots(2, len(calibrations), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
@@ -127,9 +127,7 @@ def step_curves(path: Path, by_origin: Mapping[str, Judged], *, title: str, note
     """Draws log-loss and entropy after each glimpse for sequences of several origins, with their intervals.
 
     Args:
-        path: path of the PNG.
         by_origin: the judge's figures on the sequences, by origin.
-        title, note: over and under the picture.
     """
     figure = new_figure(9.6, 4.4)
     for axes, measure, label in zip(
@@ -138,26 +136,11 @@ def step_curves(path: Path, by_origin: Mapping[str, Judged], *, title: str, note
         for number, (name, judged) in enumerate(by_origin.items()):
             values = getattr(judged, measure)
             steps = np.arange(1, values.shape[1] + 1) + 0.05 * (number - len(by_origin) / 2)
-            estimates = [mean_estimate(column) for column in values.T]
-            mean, low, high = (
-                np.array([getattr(estimate, part) for estimate in estimates]) for part in ("value", "low", "high")
-            )
-            style = "--" if name == SHUFFLED else "-"
-            axes.errorbar(
-                steps,
-                mean,
-                [mean - low, high - mean],
-                color=COMPARISON_COLOURS.get(name, NOTE_GREY),
-                fmt="o",
-                linestyle=style,
-                markersize=4,
-                linewidth=1.6,
-                elinewidth=0.7,
-                label=NAMES.get(name, name),
-            )
-        axes.set_xticks(range(1, values.shape[1] + 1))
-        axes.set_xlabel("glimpses")
-        axes.set_ylabel(f"{label}, nats")
+            mean, low, high = np.array([astuple(estimate) for estimate in mean_estimates(values)]).T
+            style = {"fmt": "o--" if name == SHUFFLED else "o-", "markersize": 4, "linewidth": 1.6, "elinewidth": 0.7}
+            style |= {"color": COMPARISON_COLOURS.get(name, NOTE_GREY), "label": NAMES.get(name, name)}
+            axes.errorbar(steps, mean, [mean - low, high - mean], **style)
+        axes.set(xticks=range(1, values.shape[1] + 1), xlabel="glimpses", ylabel=f"{label}, nats")
         dress(axes, "y")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=9, frameon=False)
     entitle(figure, title, note)
@@ -170,11 +153,8 @@ def coverage(
     """Draws where the t-th glimpse lies, over all images: sequences of each origin in a row, t from left to right.
 
     Args:
-        path: path of the PNG.
         sequences: (N, T) grid locations, by origin.
-        grid: grid of the locations.
         parts: (M, 2) rows and columns of the images' visible parts, whose outline is drawn.
-        title, note: over and under the picture.
     """
     size, steps = grid.image_size, next(iter(sequences.values())).shape[1]
     figure = new_figure(1.9 * steps + 1.2, 1.75 * len(sequences) + 0.9)
@@ -206,14 +186,11 @@ def disagreement(
     """Draws, an image a row: the published sequence, ours, and our map before each published glimpse.
 
     Args:
-        path: path of the PNG.
         dataset: the split.
         indices: (N,) images of it.
         published, ours: (N, T) grid locations.
         maps: (N, T, L), lower is better, given the published glimpses before.
-        grid: grid of the locations.
         photographs: draw the images; else only where their annotated parts are.
-        note: under the picture.
     """
     count, steps = published.shape
     rank, percentile = ranks(maps, published, published)

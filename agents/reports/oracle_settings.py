@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from agents.evaluation.comparison import Difference
+from agents.evaluation.comparison import difference
 from agents.evaluation.evaluate import BATCH, Evaluation
 from agents.evaluation.statistics import mean_of
 from agents.reports.policies import means_of
@@ -56,14 +56,14 @@ def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) ->
     base = evaluations[DEFAULT]
     for name, one in evaluations.items():
         success, loss = percent(one.success_rate, one.interval()), format_estimate(mean_of(one.final_log_loss), 3)
-        difference = Difference.of(one, base)
+        less = difference(one, base)
         rows.append(
             [
                 _description(preset_of(source).boed) if name == DEFAULT else name,
                 f"**{success}**" if one.success_rate == most else success,
-                "" if name == DEFAULT else format_estimate(difference.success, 1, scale=100, signed=True),
+                "" if name == DEFAULT else format_estimate(less.success, 1, scale=100, signed=True),
                 f"**{loss}**" if one.log_loss[-1] == least else loss,
-                "" if name == DEFAULT else format_estimate(difference.log_loss, 3, signed=True),
+                "" if name == DEFAULT else format_estimate(less.log_loss, 3, signed=True),
                 f"{one.milliseconds:.0f}",
             ]
         )
@@ -99,7 +99,7 @@ def settings_entry(
                 "config": asdict(configs[name]),
                 **means_of(one),
                 "final_log_loss": mean_of(one.final_log_loss).to_json(),
-                "less_default": Difference.of(one, base).to_json(),
+                "less_default": difference(one, base).to_json(),
                 "milliseconds": one.milliseconds,
             }
             for name, one in evaluations.items()

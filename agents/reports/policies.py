@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from agents.evaluation.comparison import Closed, Difference, standing
+from agents.evaluation.comparison import Comparison, difference, shares_closed, standing
 from agents.evaluation.evaluate import BATCH, TITLES, Evaluation
 from agents.evaluation.statistics import Estimate, mean_of
 from agents.reports.tables import format_estimate, markdown_table, percent
@@ -76,19 +76,17 @@ class PolicyComparison:
         return {name: mean_of(one.final_entropy) for name, one in self.evaluations.items()}
 
     @cached_property
-    def closed(self) -> dict[str, Closed]:
+    def closed(self) -> dict[str, Comparison]:
         """Shares of the way from the best fixed sequence to the clairvoyant policy; empty without these two."""
-        if not {"fixed", "clairvoyant"} <= self.evaluations.keys():
-            return {}
-        ends = self.evaluations["fixed"], self.evaluations["clairvoyant"]
-        return {name: Closed.of(one, *ends) for name, one in self.evaluations.items()}
+        ends = [self.evaluations[name] for name in ("fixed", "clairvoyant") if name in self.evaluations]
+        return {name: shares_closed(one, *ends) for name, one in self.evaluations.items()} if len(ends) == 2 else {}
 
     @cached_property
-    def differences(self) -> dict[str, Difference]:
+    def differences(self) -> dict[str, Comparison]:
         """The default oracle's results less those of each other policy; empty without the oracle."""
         oracle = self.evaluations.get(self.oracle)
         others = {name: one for name, one in self.evaluations.items() if name != self.oracle}
-        return {} if oracle is None else {name: Difference.of(oracle, other) for name, other in others.items()}
+        return {} if oracle is None else {name: difference(oracle, other) for name, other in others.items()}
 
     def to_markdown(self) -> str:
         """Returns the table, the oracle's differences to other policies, and a sentence and a note on both."""
@@ -112,9 +110,9 @@ class PolicyComparison:
         parts = [markdown_table(rows)]
         if self.differences:
             lines = [[f"{TITLES[self.oracle]} less", "success, points", "log-loss, nats"]]
-            for name, difference in self.differences.items():
-                success = format_estimate(difference.success, 1, scale=100, signed=True)
-                lines.append([self._title(name), success, format_estimate(difference.log_loss, 3, signed=True)])
+            for name, less in self.differences.items():
+                success = format_estimate(less.success, 1, scale=100, signed=True)
+                lines.append([self._title(name), success, format_estimate(less.log_loss, 3, signed=True)])
             parts += [markdown_table(lines), self._verdict()]
         parts.append(
             f"{len(self.first.outcomes)} {self.first.split} images of {self.source.name} "
@@ -152,7 +150,7 @@ class PolicyComparison:
             "threads": torch.get_num_threads(),
             "default_oracle": self.oracle,
             "policies": policies,
-            "oracle_less": {name: difference.to_json() for name, difference in self.differences.items()},
+            "oracle_less": {name: less.to_json() for name, less in self.differences.items()},
             "oracle_stands": standing(self.differences),
             "versions": versions(),
         }
@@ -168,16 +166,14 @@ class PolicyComparison:
         """Returns a sentence on where the oracle stands among the policies that do not peek."""
         sentences = []
         for measure, places in standing(self.differences).items():
-            places_in_words = [
-                f"{words} {', '.join(TITLES.get(name, name) for name in places[place])}"
-                for place, words in (
-                    ("above", "better than"),
-                    ("beside", "not told apart from"),
-                    ("below", "worse than"),
+            parts = [
+                f"{words} {', '.join(TITLES.get(name, name) for name in names)}"
+                for words, names in zip(
+                    ("better than", "not told apart from", "worse than"), places.values(), strict=True
                 )
-                if places[place]
+                if names
             ]
-            sentences.append(f"by {measure.replace('_', '-')} {'; '.join(places_in_words) or 'alone'}")
+            sentences.append(f"by {measure.replace('_', '-')} {'; '.join(parts) or 'alone'}")
         return f"Among policies that do not peek the default oracle is {'. It is '.join(sentences)}."
 
 

@@ -1,5 +1,6 @@
 """Tables of the paper's experiment: figures with intervals over seeds beside the published ones."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.tables import format_estimate, markdown_table
+from agents.reports.tables import count_seeds, format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -35,20 +36,22 @@ class Summary:
     """A method on a data set, over its seeds."""
 
     method: str
-    seeds: int
     convergence: np.ndarray
     """(seeds,) iterations to convergence."""
     accuracy: np.ndarray
     """(seeds,) share of test images that are right."""
-    budget: int
-    """Iterations of the longest run."""
     seconds: np.ndarray
     """(seeds,) seconds of training."""
     iterations: np.ndarray
-    """(points,) iterations at each validation."""
+    """(points,) iterations at each validation of the longest run."""
+    validated: np.ndarray
+    """(seeds, points) share of validation images that are right; a run that has ended keeps its best validation."""
     scores: np.ndarray
-    """(seeds, points) validation scores, the larger the better: accuracies, or cross-entropies in nats times -1. A run
-    that has ended keeps its best."""
+    """(seeds, points) validation scores, the larger the better: ``validated``, or cross-entropies in nats times -1."""
+
+    @property
+    def seeds(self) -> int:
+        return len(self.convergence)
 
     @property
     def best(self) -> float:
@@ -70,54 +73,30 @@ def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
     """Returns what the runs on a data set with an architecture came to, by method in the paper's order."""
     summaries = {}
     for method in METHODS:
-        mine = [
-            cell
-            for cell in cells
-            if (cell["cell"]["data"], cell["cell"]["method"], cell["cell"]["architecture"])
-            == (data, method, architecture)
-        ]
+        key = {"data": data, "method": method, "architecture": architecture}
+        mine = [cell for cell in cells if key.items() <= cell["cell"].items()]
         if mine:
-            curves = validations(mine)
+            criterion, sign = mine[0]["criterion"], 1 if mine[0]["criterion"] == "accuracy" else -1
+            length = max(len(cell["curve"]) for cell in mine)
+            curves = []
+            for cell in mine:
+                best = max(cell["curve"], key=lambda point: sign * point[criterion])
+                curves.append(cell["curve"] + [best] * (length - len(cell["curve"])))
+            longest = max((cell["curve"] for cell in mine), key=len)
             summaries[method] = Summary(
                 method,
-                len(mine),
                 np.array([cell["convergence"] for cell in mine]),
                 np.array([cell["test_accuracy"] for cell in mine]),
-                int(curves[0][-1]["iterations"]),
                 np.array([cell["seconds"] for cell in mine]),
-                np.array([point["iterations"] for point in curves[0]]),
-                np.array([[_score(point, mine[0]["criterion"]) for point in curve] for curve in curves]),
+                np.array([point["iterations"] for point in longest]),
+                np.array([[point["accuracy"] for point in curve] for curve in curves]),
+                np.array([[sign * point[criterion] for point in curve] for curve in curves]),
             )
     return summaries
 
 
-def validations(cells: Cells) -> list[list[Mapping[str, float]]]:
-    """Returns the curves of runs, all as long as the longest: a run that has ended keeps its best validation."""
-    longest = max((cell["curve"] for cell in cells), key=len)
-    curves = []
-    for cell in cells:
-        best = max(cell["curve"], key=lambda point: _score(point, cell["criterion"]))
-        rest = longest[len(cell["curve"]) :]
-        curves.append([*cell["curve"], *({**best, "iterations": point["iterations"]} for point in rest)])
-    return curves
-
-
-def _score(point: Mapping[str, float], criterion: str) -> float:
-    return point["accuracy"] if criterion == "accuracy" else -point["cross_entropy"]
-
-
-def over_seeds(values: np.ndarray) -> Estimate:
-    """Returns the mean over seeds with its bootstrap interval; one seed has no interval."""
-    return bootstrap(np.mean, values)
-
-
 def ratio(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
-    """Computes mean(theirs) / mean(ours), with a bootstrap over the seeds of both, which are not paired.
-
-    Args:
-        ours, theirs: (seeds,) each, positive.
-        seed: seed of the bootstrap.
-    """
+    """Computes mean(theirs) / mean(ours) of (seeds,) positive values each, with an unpaired bootstrap over both."""
     return bootstrap(lambda ours, theirs, axis: theirs.mean(axis) / ours.mean(axis), ours, theirs, seed=seed)
 
 
@@ -138,9 +117,9 @@ def method_table(summaries: Mapping[str, Summary], published: str | None = None)
     for method, one in summaries.items():
         row = [
             METHODS[method].title,
-            format_estimate(over_seeds(one.convergence), 0),
+            format_estimate(bootstrap(np.mean, one.convergence), 0),
             "–" if one.seeds < 2 else f"{one.spread:.0f}",
-            format_estimate(over_seeds(one.accuracy), 1, scale=100),
+            format_estimate(bootstrap(np.mean, one.accuracy), 1, scale=100),
         ]
         if base is not None:
             faster = format_estimate(ratio(one.convergence, base.convergence), 1)
@@ -156,9 +135,9 @@ def error_beside(data: str, one: Summary) -> str:
     """Returns a method's test error beside RAM's published one, as a sentence; empty where none is published."""
     if data not in RAM_ON_MNIST:
         return ""
-    error = format_estimate(over_seeds(1 - one.accuracy), 2, scale=100)
+    error = format_estimate(bootstrap(np.mean, 1 - one.accuracy), 2, scale=100)
     title, published = METHODS[one.method].title, RAM_ON_MNIST[data]
-    return f"{title}: test error {error} %; published for RAM: {published} %. ({_seeds(one.seeds)}.)"
+    return f"{title}: test error {error} %; published for RAM: {published} %. ({count_seeds(one.seeds)}.)"
 
 
 def arrival(one: Summary, score: float) -> str:
@@ -167,7 +146,7 @@ def arrival(one: Summary, score: float) -> str:
     missing = int(np.isnan(iterations).sum())
     if missing:
         return f"reached by {one.seeds - missing} of {one.seeds} seeds"
-    return f"{format_estimate(over_seeds(iterations), 0)} iterations"
+    return f"{format_estimate(bootstrap(np.mean, iterations), 0)} iterations"
 
 
 def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
@@ -194,37 +173,26 @@ def verdict_sentence(verdict: Mapping[str, Any]) -> str:
     return (
         f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
         f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
-        f"{spreads} ({_seeds(verdict['seeds'])}.)"
+        f"{spreads} ({count_seeds(verdict['seeds'])}.)"
     )
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
-
-
 def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Returns the tables and sentences of finished runs as Markdown, and :func:`verdicts` by heading.
-
-    Args:
-        cells: contents of ``cell.json``.
-        data: names of data sets, in the order of the page.
-        architectures: names of architectures.
-    """
+    """Returns the tables and sentences of finished runs as Markdown, and :func:`verdicts` by heading."""
     parts, by_heading = [], {}
-    for name in data:
-        for architecture in architectures:
-            summaries = summarise(cells, name, architecture)
-            if not summaries:
-                continue
-            heading = name if len(architectures) == 1 else f"{name}, {architecture}"
-            budget = max(one.budget for one in summaries.values())
-            minutes = np.median(np.concatenate([one.seconds for one in summaries.values()])) / 60
-            parts.append(
-                f"**{heading}**, up to {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
-                f"{method_table(summaries, COMPARED_WITH.get(name))}"
-            )
-            parts += [beside for one in summaries.values() if (beside := error_beside(name, one))]
-            by_heading[heading] = verdicts(summaries)
-            if by_heading[heading]:
-                parts.append(verdict_sentence(by_heading[heading]))
+    for name, architecture in itertools.product(data, architectures):
+        summaries = summarise(cells, name, architecture)
+        if not summaries:
+            continue
+        heading = name if len(architectures) == 1 else f"{name}, {architecture}"
+        budget = max(one.iterations[-1] for one in summaries.values())
+        minutes = np.median(np.concatenate([one.seconds for one in summaries.values()])) / 60
+        parts.append(
+            f"**{heading}**, up to {budget} iterations a run, {minutes:.1f} minutes in the median:\n\n"
+            f"{method_table(summaries, COMPARED_WITH.get(name))}"
+        )
+        parts += [beside for one in summaries.values() if (beside := error_beside(name, one))]
+        by_heading[heading] = verdicts(summaries)
+        if by_heading[heading]:
+            parts.append(verdict_sentence(by_heading[heading]))
     return "\n\n".join(parts), by_heading

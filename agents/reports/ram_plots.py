@@ -1,61 +1,36 @@
-"""Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse."""
+"""Pictures of the paper's experiment: validation curves, and where each method looks at each glimpse; PNGs."""
 
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.ram import Cells, validations
+from agents.reports.ram import Cells, Summary, summarise
 from agents.reports.style import PALETTE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
 from glimpse_env.sensing.geometry import LocationGrid
 
 COLOURS = dict(zip(METHODS, PALETTE, strict=True))
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Validations of one method."""
-
-    iterations: np.ndarray
-    """(V,) iterations at each validation."""
-    accuracy: np.ndarray
-    """(seeds, V) share of validation images that are right."""
-    convergence: np.ndarray
-    """(seeds,) iterations to convergence."""
-
-
-def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Curves]], note: str) -> None:
+def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Summary]], note: str) -> None:
     """Draws validation accuracy against iterations, a panel a data set; bands from the worst seed to the best.
 
     Args:
-        path: path of the PNG.
-        panels: by heading and by method.
-        note: under the panels.
+        panels: runs by heading and by method.
     """
     figure = new_figure(6.2 * len(panels) + 1.4, 4.8)
     handles = {}
     for axes, (title, methods) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True):
-        for method, curves in methods.items():
-            mean, colour, label = 100 * curves.accuracy.mean(0), COLOURS[method], METHODS[method].title
-            axes.fill_between(
-                curves.iterations,
-                100 * curves.accuracy.min(0),
-                100 * curves.accuracy.max(0),
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
-            handles[label] = axes.plot(curves.iterations, mean, color=colour, linewidth=1.9)[0]
-            arrived = float(curves.convergence.mean())
-            axes.plot([arrived], [np.interp(arrived, curves.iterations, mean)], "o", color=colour, markersize=7)
-        axes.set(xlabel="iterations", ylabel="validation accuracy (%)")
-        axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        for method, runs in methods.items():
+            points, accuracy, colour = runs.iterations, 100 * runs.validated, COLOURS[method]
+            mean, arrived = accuracy.mean(0), float(runs.convergence.mean())
+            axes.fill_between(points, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.15, linewidth=0)
+            handles[METHODS[method].title] = axes.plot(points, mean, color=colour, linewidth=1.9)[0]
+            axes.plot([arrived], [np.interp(arrived, points, mean)], "o", color=colour, markersize=7)
+        axes.set(xlabel="iterations", ylabel="validation accuracy (%)", xlim=(0, None), ylim=(0, None))
         thousands(axes)
         dress(axes, title=title)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
@@ -69,11 +44,8 @@ def look_maps(
     """Draws where each method looks at each glimpse, a row a method and a column a glimpse, over the mean test image.
 
     Args:
-        path: path of the PNG.
         looks: (N, T) grid locations on test images by method.
-        grid: grid of the locations.
         mean_image: (H, W) of all test images, in 0..255.
-        title: over the panels.
     """
     steps = next(iter(looks.values())).shape[1]
     figure = new_figure(1.75 * steps + 1.1, 1.75 * len(looks) + 0.9)
@@ -97,11 +69,11 @@ def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
     """
     grid = experiment.grid
     for architecture in grid.architectures:
-        panels = {}
-        for data in grid.data:
-            mine = [c for c in cells if (c["cell"]["data"], c["cell"]["architecture"]) == (data, architecture)]
-            if mine:
-                panels[data if architecture == "gru" else f"{data}, {architecture}"] = curves_of(mine)
+        panels = {
+            data if architecture == "gru" else f"{data}, {architecture}": summaries
+            for data in grid.data
+            if (summaries := summarise(cells, data, architecture))
+        }
         if panels:
             path = experiment.out / f"curves_{architecture}.png"
             validation_curves(
@@ -122,21 +94,6 @@ def draw_results(experiment: PaperExperiment, cells: Cells) -> Iterator[Path]:
             title = f"{data}: share of test images that show each place"
             look_maps(path, looks, source.geometry.grid, mean_image, title)
             yield path
-
-
-def curves_of(cells: Cells) -> dict[str, Curves]:
-    """Returns the curves of finished cells of one data set and architecture by method."""
-    by_method: dict[str, list[Any]] = {}
-    for cell in cells:
-        by_method.setdefault(cell["cell"]["method"], []).append(cell)
-    return {
-        method: Curves(
-            np.array([point["iterations"] for point in curves[0]]),
-            np.array([[point["accuracy"] for point in curve] for curve in curves]),
-            np.array([cell["convergence"] for cell in by_method[method]]),
-        )
-        for method, curves in ((method, validations(mine)) for method, mine in by_method.items())
-    }
 
 
 def looks_of(experiment: PaperExperiment, data: str) -> dict[str, np.ndarray]:

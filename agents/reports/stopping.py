@@ -1,7 +1,6 @@
 """Table and picture of stopping early: success against the glimpses taken, by rule."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +21,10 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class StoppingCurve:
-    """The success rate of one family of stopping rules by the glimpses it takes."""
-
-    budgets: np.ndarray
-    """(M,) mean glimpses an image, ascending."""
-    samples: np.ndarray
-    """(1 + R, M): the success rate, on the images and on resamples of them, see
-    :func:`agents.evaluation.statistics.success_by_budget`."""
-
-
 def stopping_curves(
     path: Path,
-    curves: Mapping[str, StoppingCurve],
-    num_glimpses: int,
+    curves: Mapping[str, np.ndarray],
+    budgets: np.ndarray,
     *,
     title: str,
     note: str,
@@ -46,27 +34,28 @@ def stopping_curves(
 
     Args:
         path: path of the PNG.
-        curves: by rule, of :data:`TITLES`; ``fixed`` with a mark at each whole number.
-        num_glimpses: T.
+        curves: by rule, of :data:`TITLES`, (1 + R, M) of :func:`agents.evaluation.statistics.success_by_budget`;
+            ``fixed`` with a mark at each whole number.
+        budgets: (M,) mean glimpses an image, from 1 to T.
         title: names the environment and the data set.
         note: what was played, below the axes.
         flops: by rule the operations (T,) of an episode that stops after 1..T glimpses, for a second panel.
     """
     figure = new_figure(8.0 if flops is None else 12.0, 5.0)
     panels = figure.subplots(1, 1 if flops is None else 2, sharey=True, squeeze=False)[0]
-    whole = np.arange(1, num_glimpses + 1)
+    whole = np.arange(1, round(budgets[-1]) + 1)
     for panel, axes in enumerate(panels):
         for name, curve in curves.items():
-            value, low, high = percentile_estimates(curve.samples)
+            value, low, high = percentile_estimates(curve)
             colour = COLOURS[name]
 
             def placed(glimpses: np.ndarray, name: str = name, panel: int = panel) -> np.ndarray:
                 return glimpses if panel == 0 or flops is None else np.interp(glimpses, whole, flops[name]) / 1e6
 
-            axes.fill_between(placed(curve.budgets), 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(placed(curve.budgets), 100 * value, color=colour, linewidth=2.0, label=TITLES[name])
+            axes.fill_between(placed(budgets), 100 * low, 100 * high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(placed(budgets), 100 * value, color=colour, linewidth=2.0, label=TITLES[name])
             if name == "fixed":
-                axes.plot(placed(whole), 100 * np.interp(whole, curve.budgets, value), "o", color=colour, markersize=6)
+                axes.plot(placed(whole), 100 * np.interp(whole, budgets, value), "o", color=colour, markersize=6)
         axes.set_xlabel("glimpses, mean over images" if panel == 0 else "million operations, mean over images")
         dress(axes, title="" if panel else title)
     panels[0].set_ylabel("right when stopped (%)")
@@ -97,7 +86,6 @@ def rules_entry(
     """Returns thresholds, mean glimpses, mean operations and success of every rule as JSON values.
 
     Args:
-        played: the episodes.
         rules: see :func:`rules_of`.
         flops: by rule the operations (T,) of an episode that stops after 1..T glimpses.
     """
@@ -114,18 +102,17 @@ def rules_entry(
     return entries
 
 
-def comparisons(curves: Mapping[str, StoppingCurve], steps: int) -> list[dict[str, Any]]:
+def comparisons(curves: Mapping[str, np.ndarray], budgets: np.ndarray) -> list[dict[str, Any]]:
     """Returns every rule's success at each whole number of mean glimpses between the first and the last, and its
     difference to that number for every image, as JSON values."""
     rows = []
-    for t in range(2, steps):
+    for t in range(2, round(budgets[-1])):
         row: dict[str, Any] = {"glimpses": t}
-        at = int(np.argmin(np.abs(curves["fixed"].budgets - t)))
-        base = curves["fixed"].samples[:, at]
+        at = int(np.argmin(np.abs(budgets - t)))
         for name, curve in curves.items():
-            row[name] = _estimate(curve.samples[:, at]).to_json()
+            row[name] = _estimate(curve[:, at]).to_json()
             if name != "fixed":
-                row[f"{name}_less_fixed"] = _estimate(curve.samples[:, at] - base).to_json()
+                row[f"{name}_less_fixed"] = _estimate(curve[:, at] - curves["fixed"][:, at]).to_json()
         rows.append(row)
     return rows
 

@@ -64,6 +64,14 @@ def thousands(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
+def short_number(value: float) -> str:
+    """Returns three digits of a number, in thousands or millions where large: 500, 20k, 1.5M."""
+    for unit, sign in ((1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g}{sign}"
+    return f"{value:.3g}"
+
+
 def name_glimpses(panels: np.ndarray, rows: Iterable[str]) -> None:
     """Names a grid of images, a column a glimpse, and takes their ticks away.
 

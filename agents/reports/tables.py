@@ -64,6 +64,11 @@ def replace_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
         raise ArtifactError(f"{path} holds no JSON object ({error}); move it away.") from error
 
 
+def count_seeds(count: int) -> str:
+    """Returns a number of seeds in words."""
+    return f"{count} seed" + ("" if count == 1 else "s")
+
+
 def percent(value: float | None, interval: Sequence[float] | None, digits: int = 1) -> str:
     """Returns a share and its interval, both in 0..1, as ``90.0 % (88.1 to 91.7)``; a dash where it has no value."""
     return format_estimate(Estimate(value, *(interval or (None, None))), digits, scale=100, unit=" %", always=True)

@@ -6,8 +6,8 @@ python scripts/measure/env_speed.py --num-envs 256 --observations glimpse --imag
 
 import copy
 import gc
+import itertools
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -28,6 +28,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tqdm.auto import tqdm
 
+from agents.reports.tables import MISSING, markdown_table
 from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
@@ -37,6 +38,7 @@ from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import OBSERVATIONS
 from glimpse_env.threads import stepping_threads
 from glimpse_env.vector_env import GlimpseVectorEnv
+from glimpse_env.versions import versions
 
 Step = Callable[[], object]
 Turn = Callable[[float], float]
@@ -46,6 +48,7 @@ NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB
 BESIDE = "native vector, beside another"
 """Each of two processes that step at the same time."""
 SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
+_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
 
 
 @dataclass(frozen=True)
@@ -119,14 +122,14 @@ def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[s
         processes = AsyncVectorEnv(singles, autoreset_mode=AutoresetMode.SAME_STEP, context="forkserver")
         stack.callback(processes.close)
         turns[ASYNC] = stepper(processes)
-    if find_spec("ap_gym") is not None and hasattr(signal, "SIGSTOP"):
-        rival = SideBySide([(_RIVAL, str(num_envs))])
-        stack.callback(rival.close)
-        turns[AP_GYM] = rival
+    programs: dict[str, list[tuple[str, ...]]] = {}
     if hasattr(signal, "SIGSTOP"):
-        pair = SideBySide([(_OURS, args.env, str(num_envs), mode)] * 2)
+        programs[BESIDE] = [(_OURS, args.env, str(num_envs), mode)] * 2
+        if find_spec("ap_gym") is not None:
+            programs[AP_GYM] = [(_RIVAL, str(num_envs))]
+    for name, lines in programs.items():
+        turns[name] = pair = SideBySide(lines)
         stack.callback(pair.close)
-        turns[BESIDE] = pair
     return turns
 
 
@@ -224,36 +227,36 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     windows = np.lib.stride_tricks.sliding_window_view(images, (side, side, images.shape[3]), axis=(1, 2, 3))
     rows = rng.integers(len(images), size=(64, num_envs))
     corners = batch.grid.corners[rng.integers(len(batch.grid), size=(64, num_envs))]
+    places = itertools.cycle(zip(rows, corners[..., 0], corners[..., 1], strict=True))
     blank = batch.observer.blank(num_envs)
-    shown = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
-    state: dict[str, Any] = {"gathers": 0, "copies": 0}
+    parts = [array + 0 for array in (blank.values() if isinstance(blank, dict) else [blank])]
+    held: dict[str, Any] = {}  # as whoever learns from observations holds them
+    counts = itertools.count(1)
 
     def gather() -> None:
-        turn = state["gathers"] = (state["gathers"] + 1) % len(rows)
-        state["glimpses"] = windows[rows[turn], corners[turn, :, 0], corners[turn, :, 1], 0]
+        images_at, down, right = next(places)
+        held["glimpses"] = windows[images_at, down, right, 0]
 
     def write() -> None:
-        state["copies"] += 1
-        state["observation"] = [array.copy() for array in shown]
-        if state["copies"] % steps == 0:
-            state["first"] = [array.copy() for array in shown]
+        held["observation"] = [array.copy() for array in parts]
+        if next(counts) % steps == 0:
+            held["first"] = [array.copy() for array in parts]
 
     return {GATHER: partial(measure, gather), COPY: partial(measure, write)}
 
 
 def stepper(env: Any) -> Turn:
-    """Steps an environment of any kind with random actions, all drawn beforehand, and resets it where that is due."""
+    """Returns a turn of an environment of any kind: random actions, all drawn beforehand, and resets where due."""
     env.reset()
     env.action_space.seed(0)
     single, adapter = isinstance(env, gym.Env), not isinstance(env, gym.Env | gym.vector.VectorEnv)
     draws = [env.action_space.sample() for _ in range(64 * (env.num_envs if adapter else 1))]
-    actions = np.reshape(draws, (64, env.num_envs)) if adapter else draws
-    state: dict[str, Any] = {"turn": 0}
+    actions = itertools.cycle(np.reshape(draws, (64, env.num_envs)) if adapter else draws)
+    held: list[Any] = [None]  # as whoever learns from transitions holds them
 
     def step() -> None:
-        turn = state["turn"] = (state["turn"] + 1) % 64
-        state["held"] = env.step(actions[turn])  # as whoever learns from it holds it
-        if single and (state["held"][2] or state["held"][3]):
+        held[0] = env.step(next(actions))
+        if single and (held[0][2] or held[0][3]):
             env.reset()
 
     return partial(measure, step)
@@ -343,54 +346,35 @@ def _env_of(images: np.ndarray, num_envs: int) -> GlimpseVectorEnv:
 
 
 def circumstances(args: Args) -> dict[str, Any]:
-    """What the figures depend on."""
-    names = ("glimpse-env", "gymnasium", "stable-baselines3", "torch", "numpy", "ap_gym")
+    """Returns what the figures depend on."""
+    rival = {"ap_gym": metadata.version("ap_gym")} if find_spec("ap_gym") is not None else {}
     return {
         "rounds": args.rounds,
         "seconds": args.seconds,
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "stepping_threads": stepping_threads(),
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in names if _installed(name)},
+        "versions": versions() | rival,
     }
 
 
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
 def table(results: list[dict[str, Any]], scaling: list[dict[str, Any]]) -> str:
-    """The medians as Markdown."""
+    """Returns the medians as Markdown."""
+    from agents.reports.style import short_number  # only here: --help needs no Matplotlib
+
     names = [name for name in _ORDER if any(name in row["steps_per_second"] for row in results)]
-    lines = ["| observation | environments | " + " | ".join(names) + " |", "|---|---:|" + "---:|" * len(names)]
+    rows = [["observation", "environments", *names]]
     for row in results:
-        cells = []
-        for name in names:
-            rates = row["steps_per_second"].get(name)
-            share = row["native_to"].get(name)
-            cells.append("–" if rates is None else f"{_short(np.median(rates))}" + (f" ({share:.3g})" if share else ""))
-        lines.append(f"| {row['observation']} | {row['num_envs']} | " + " | ".join(cells) + " |")
-    lines += ["", "Environment steps a second; in brackets, how many times as fast the native vector environment is."]
+        rates, shares = row["steps_per_second"], row["native_to"]
+        cells = [short_number(np.median(rates[name])) if name in rates else MISSING for name in names]
+        cells = [f"{c} ({shares[name]:.3g})" if name in shares else c for c, name in zip(cells, names, strict=True)]
+        rows.append([row["observation"], str(row["num_envs"]), *cells])
+    lines = [markdown_table(rows, "lr"), ""]
+    lines.append("Environment steps a second; in brackets, how many times as fast the native vector environment is.")
     for row in scaling:
-        speed = _short(np.median(row["steps_per_second"]))
+        speed = short_number(np.median(row["steps_per_second"]))
         lines.append(f"{row['images']} images: {speed}, {row['relative']:.2f} of the first.")
     return "\n".join(lines)
-
-
-_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
-
-
-def _short(rate: float) -> str:
-    """Three digits, in thousands or millions where large."""
-    for unit, letter in ((1e6, "M"), (1e3, "k")):
-        if rate >= unit:
-            return f"{rate / unit:.3g}{letter}"
-    return f"{rate:.3g}"
 
 
 def draw(results: list[dict[str, Any]], path: Path) -> None:

@@ -43,26 +43,10 @@ class Args:
 
 
 def main(args: Args) -> None:
-    """Compares, prints the tables and draws the pictures."""
     import numpy as np
 
-    from agents.evaluation.published import (
-        EXCHANGED,
-        OURS,
-        PUBLISHED,
-        SHUFFLED,
-        Judged,
-        chosen_by,
-        differences,
-        maps_along,
-        mean_estimate,
-        official_training_images,
-        ranks,
-        reach,
-        shuffled,
-        to_json,
-        transposed,
-    )
+    from agents.evaluation import published
+    from agents.evaluation.published import EXCHANGED, OURS, PUBLISHED, SHUFFLED
     from agents.reports import oracle_plots
     from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
     from glimpse_env.errors import ConfigurationError
@@ -75,30 +59,32 @@ def main(args: Args) -> None:
     source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
     judge, train = ensure_judge(source), source.load("train")
     demonstrations = read_published(args.sequences, source, judge)
-    indices, published = demonstrations.indices, demonstrations.locations
+    indices, theirs = demonstrations.indices, demonstrations.locations
     if len(indices) < 2:
         raise ConfigurationError(f"{args.sequences} has {len(indices)} sequence of a training image; bring 2 or more.")
     logging.info("%d published sequences of images in %s/train", len(indices), source.name)
 
-    shifts = official_training_images(source, source.image_ids("train")[indices])
+    shifts = published.official_training_images(source, source.image_ids("train")[indices])
     logging.info("For training in CUB's own split, with this added to the ids: %s", shifts)
 
     rng = np.random.default_rng(args.seed)
-    mixed = shuffled(published, args.draws, rng)
-    draws = {PUBLISHED: published[None], SHUFFLED: mixed}
+    mixed = published.shuffled(theirs, args.draws, rng)
+    draws = {PUBLISHED: theirs[None], SHUFFLED: mixed}
     for name in (OURS, *(name for name in args.policies if name != OURS)):
         logging.info("Sequences of %s", name)
         seeds = range(args.seed, args.seed + (args.draws if name == "random" else 1))
-        draws[name] = np.stack([chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])
-    judged = {name: Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
-    both = {name + EXCHANGED: transposed(draws[name], judge.grid) for name in (PUBLISHED, SHUFFLED)}
-    reached = {name: reach(train, judge.grid, indices, locations) for name, locations in (draws | both).items()}
+        draws[name] = np.stack([published.chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])
+    judged = {name: published.Judged.of(train, judge, indices, locations) for name, locations in draws.items()}
+    both = {name + EXCHANGED: published.transposed(draws[name], judge.grid) for name in (PUBLISHED, SHUFFLED)}
+    reached = {
+        name: published.reach(train, judge.grid, indices, locations) for name, locations in (draws | both).items()
+    }
     logging.info("Our maps along the published sequences")
-    maps = maps_along(source, judge, indices, published)
-    rank, percentile = ranks(maps, published, published)
-    others = np.mean([ranks(maps, published, choices)[1] for choices in mixed], axis=0)
+    maps = published.maps_along(source, judge, indices, theirs)
+    rank, percentile = published.ranks(maps, theirs, theirs)
+    others = np.mean([published.ranks(maps, theirs, choices)[1] for choices in mixed], axis=0)
 
-    apart = differences(judged[PUBLISHED], judged[SHUFFLED])
+    apart = published.differences(judged[PUBLISHED], judged[SHUFFLED])
     print(f"\nPublished less shuffled, after the last glimpse: {last_differences(apart)}")
     for table in (success_table(judged), *(steps_table(judged, name) for name in ("log_loss", "entropy"))):
         print(f"\n{table}")
@@ -124,7 +110,7 @@ def main(args: Args) -> None:
         args.pictures / "published_maps.png",
         train,
         indices[rows],
-        published[rows],
+        theirs[rows],
         draws[OURS][0][rows],
         maps[rows],
         judge.grid,
@@ -139,17 +125,15 @@ def main(args: Args) -> None:
         "fingerprint": source.fingerprint,
         "judge": judge.identity,
         "images": len(indices),
-        "sequences": to_json(judged),
+        "sequences": published.to_json(judged),
         "official_training_images_by_shift_of_ids": shifts,
-        "published_less_shuffled": {
-            measure: [estimate.to_json() for estimate in estimates] for measure, estimates in apart.items()
-        },
+        "published_less_shuffled": published.estimates_to_json(apart),
         "reach": {
-            name: {what: mean_estimate(values).to_json() for what, values in measured.items()}
+            name: {what: published.mean_estimate(values).to_json() for what, values in measured.items()}
             for name, measured in reached.items()
         },
         "percentiles": {
-            name: [mean_estimate(column).to_json() for column in values.T]
+            name: [published.mean_estimate(column).to_json() for column in values.T]
             for name, values in (("own", percentile), ("others", others), ("difference", percentile - others))
         },
         "mean_rank": rank.mean(axis=0).tolist(),

@@ -57,21 +57,18 @@ def main(args: Args) -> None:
     played, player, entry, flops = play(args, source, images)
     rules, steps = stopping.rules_of(played), source.geometry.num_glimpses
     budgets = np.linspace(1, steps, 20 * (steps - 1) + 1)
-    curves = {
-        name: stopping.StoppingCurve(budgets, success_by_budget(played.success, used, budgets))
-        for name, (_, used) in rules.items()
-    }
+    curves = {name: success_by_budget(played.success, used, budgets) for name, (_, used) in rules.items()}
     name = source.name if args.network is None else f"network_{source.name}"
     picture, out = args.picture or Path(f"runs/stopping_{name}.png"), args.out or Path(f"runs/stopping_{name}.json")
     stopping.stopping_curves(
         picture,
         curves,
-        steps,
+        budgets,
         title=f"{args.env} · when to stop looking",
         note=f"{player}; {len(images)} {args.split} images, one episode each; bands: 95 %, bootstrap over images.",
         flops=flops,
     )
-    rows = stopping.comparisons(curves, steps)
+    rows = stopping.comparisons(curves, budgets)
     content = {
         "env": args.env,
         "command": cli.command_line("measure/stopping", args),

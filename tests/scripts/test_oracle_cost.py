@@ -38,7 +38,7 @@ def test_a_quick_run_writes_figures_page_and_plot_and_goes_on_where_it_stopped(
     assert os.environ.get("GLIMPSE_CACHE") == cache
 
     monkeypatch.setattr(oracle_cost, "published_cell", measured)
-    for name in ("exact_cell", "coarse_cell", "recall_cell"):
+    for name in ("search_cell", "recall_cell"):
         monkeypatch.setattr(oracle_cost, name, stop)
     module.main(args)
     report = json.loads(out.read_text())
@@ -92,6 +92,6 @@ def test_a_larger_bank_holds_different_copies(tmp_path: Path) -> None:
         images, labels = world.train.images, world.train.labels
         assert len({image.tobytes() for image in images}) == len(images) == 100
         assert np.array_equal(labels[60:], labels[:40])
-        moves = banks._moves(1)
-        back = np.roll(images[60], -moves, axis=(0, 1))[8:-8, ::-1][:, 8:-8].astype(int)
+        copy = banks.copy_of(1)
+        back = np.roll(images[60], (-copy.down, -copy.right), axis=(0, 1))[8:-8, ::-1][:, 8:-8].astype(int)
         assert np.abs(back - np.roll(images[0], 0)[8:-8, 8:-8]).max() <= banks.NOISE

@@ -3,24 +3,24 @@
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from agents.evaluation.cost.settings import CostSettings
+from agents.evaluation.evaluate import Timed, start_on
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.datasets.copies import ImageCopy
-from glimpse_env.judge.judge import Judge, find_judge
+from glimpse_env.judge.judge import find_judge
 from glimpse_env.rollout import play
-from oracles.base import Observations
 from oracles.boed.completion import CompletionConfig, ImageBank, Match
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 
@@ -35,15 +35,11 @@ def cache_in(parent: Path | None) -> Iterator[Path]:
     Args:
         parent: where it is made; None for the system's place.
     """
-    before = os.environ.get("GLIMPSE_CACHE")
-    with tempfile.TemporaryDirectory(prefix="benchmark-oracle-", dir=parent, ignore_cleanup_errors=True) as folder:
-        os.environ["GLIMPSE_CACHE"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            os.environ.pop("GLIMPSE_CACHE")
-            if before is not None:
-                os.environ["GLIMPSE_CACHE"] = before
+    with (
+        tempfile.TemporaryDirectory(prefix="benchmark-oracle-", dir=parent, ignore_cleanup_errors=True) as folder,
+        mock.patch.dict(os.environ, GLIMPSE_CACHE=folder),
+    ):
+        yield Path(folder)
 
 
 class World:
@@ -57,12 +53,7 @@ class World:
     def __init__(self, settings: CostSettings, folder: Path):
         self.settings, self.folder = settings, folder
         self.source = Birds(num_train=settings.drawn, num_val=1, num_test=settings.sequences, num_judge=1)
-        self.judge: Judge = find_judge(self.source)
-
-    @cached_property
-    def test(self) -> GlimpseDataset:
-        """Images to look at."""
-        return self.source.load("test")
+        self.judge, self.test = find_judge(self.source), self.source.load("test")
 
     @cached_property
     def train(self) -> GlimpseDataset:
@@ -82,24 +73,21 @@ class World:
                 here = rows[rows // len(birds) == block]
                 part = np.asarray(birds.images[here % len(birds)])
                 if block:
-                    copy = ImageCopy(bool(block % 2), *(int(shift) for shift in _moves(int(block))))
                     noise = noises[rng.integers(len(noises), size=len(here))].reshape(part.shape)
-                    part = np.clip(copy(part) + noise, 0, 255).astype(np.uint8)
+                    part = np.clip(copy_of(int(block))(part) + noise, 0, 255).astype(np.uint8)
                 images[here] = part
         images.flush()
         source = np.arange(count) % len(birds)
-        return replace(
-            birds,
-            images=np.load(path, mmap_mode="r", allow_pickle=False),
-            labels=np.asarray(birds.labels[source]),
-            folds=np.asarray(birds.folds[source]),
-            parts=np.asarray(birds.parts[source]),
-        )
+        others: dict[str, Any] = {
+            name: np.asarray(getattr(birds, name)[source]) for name in ("labels", "folds", "parts")
+        }
+        return replace(birds, images=np.load(path, mmap_mode="r", allow_pickle=False), **others)
 
 
-def _moves(block: int) -> np.ndarray:
-    """Returns the shift (2,) of a block, pixels down and right: points on a spiral, different for each."""
-    return np.rint(2 * np.sqrt(block) * np.array([np.cos(2.4 * block), np.sin(2.4 * block)])).astype(int)
+def copy_of(block: int) -> ImageCopy:
+    """Returns how a block's images are copied: every other one mirrored, moved to points on a spiral."""
+    down, right = np.rint(2 * np.sqrt(block) * np.array([np.cos(2.4 * block), np.sin(2.4 * block)])).astype(int)
+    return ImageCopy(bool(block % 2), int(down), int(right))
 
 
 class Setting:
@@ -108,20 +96,17 @@ class Setting:
     def __init__(self, world: World, size: int):
         self.settings, self.world, self.size = world.settings, world, size
         self.judge, self.test = world.judge, world.test
+        self.exact_locations: dict[Match, np.ndarray] = {}
+        """Locations (N, T) that the exact search led to, where that was measured in this run."""
 
     @cached_property
     def dataset(self) -> GlimpseDataset:
         """The first ``size`` images of the largest bank."""
-        whole, n = self.world.train, self.size
-        # no split "train", as a few images need not show every species
-        return replace(
-            whole,
-            split="judge",
-            images=whole.images[:n],
-            labels=whole.labels[:n],
-            folds=whole.folds[:n],
-            parts=whole.parts[:n],
-        )
+        whole = self.world.train
+        arrays: dict[str, Any] = {
+            name: getattr(whole, name)[: self.size] for name in ("images", "labels", "folds", "parts")
+        }
+        return replace(whole, split="judge", **arrays)  # not "train", as a few images need not show every species
 
     @cached_property
     def bank(self) -> ImageBank:
@@ -143,11 +128,6 @@ class Setting:
         config = OracleConfig(completion=self.config(match, coarse))
         return BOEDOracle(self.dataset, self.judge, config, banks=[self.bank])
 
-    @cached_property
-    def exact_locations(self) -> dict[Match, np.ndarray]:
-        """Locations (N, T) that the exact search led to, where that was measured in this run."""
-        return {}
-
     def locations(self, match: Match) -> np.ndarray:
         """Returns the locations (N, T) that the exact search leads to, of this run or played now."""
         if match not in self.exact_locations:
@@ -162,31 +142,8 @@ class Setting:
             shutil.rmtree(self.world.folder / name, ignore_errors=True)
 
 
-class Timed:
-    """A policy that counts the seconds its predictions take: by the clock in ``wall``, of all threads in ``cpu``."""
-
-    def __init__(self, oracle: BOEDOracle):
-        self.oracle, self.wall, self.cpu = oracle, 0.0, 0.0
-
-    def predict(
-        self, observation: Observations, state: Any = None, episode_start: Any = None, deterministic: bool = True
-    ) -> tuple[np.ndarray, Any]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        prediction = self.oracle.predict(observation, state, episode_start, deterministic)
-        self.wall += time.perf_counter() - wall
-        self.cpu += time.process_time() - cpu
-        return prediction
-
-
 def sequences(setting: Setting, policy: Timed) -> np.ndarray:
     """Plays a batch of sequences on images that are not in the bank and returns their locations (N, T)."""
-    rows = np.arange(setting.settings.sequences)
-    return play(
-        policy,
-        setting.test,
-        setting.judge,
-        rows,
-        batch_size=len(rows),
-        progress=False,
-        start=lambda indices: policy.oracle.start(setting.test, indices),
-    ).locations
+    rows, test = np.arange(setting.settings.sequences), setting.test
+    start = start_on(policy, test)
+    return play(policy, test, setting.judge, rows, batch_size=len(rows), progress=False, start=start).locations

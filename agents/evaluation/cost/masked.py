@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,25 +49,24 @@ def published_cell(setting: Setting) -> dict[str, Any]:
         "passes": passes,
         "measured_passes": args.passes,
         "epe": {
-            **{name: value / args.sequences for name, value in clocked(ours, args.rounds).items()},
+            **{name: duration / args.sequences for name, duration in clocked(ours, args.rounds).items()},
             "mflop": our_flops / 1e6 / len(chunk) * count * (steps - 1),
         },
         "cnn": {},
     }
+    masked = MaskedImages(setting, looked[0], samples)
+
+    def theirs(network: nn.Module) -> None:
+        for first in range(0, args.passes, 32):
+            log_probabilities = network(masked(np.arange(first, min(first + 32, args.passes)))).log_softmax(-1)
+            torch.special.entr(log_probabilities.exp()).sum(-1)
+
     for name, widths in WIDTHS.items():
         network = masked_image_cnn(widths, judge.num_classes)
-        masked = MaskedImages(setting, looked[0], samples)
-
-        def theirs(network: nn.Module = network, masked: MaskedImages = masked) -> None:
-            for first in range(0, args.passes, 32):
-                numbers = np.arange(first, min(first + 32, args.passes))
-                log_probabilities = network(masked(numbers)).log_softmax(-1)
-                torch.special.entr(log_probabilities.exp()).sum(-1)
-
         with torch.inference_mode():
-            theirs()
-            measured = clocked(theirs, args.rounds)
-            operations = flops(lambda network=network, masked=masked: network(masked(np.arange(1))))  # type: ignore[misc]
+            theirs(network)
+            measured = clocked(partial(theirs, network), args.rounds)
+            operations = flops(partial(network, masked(np.arange(1))))
         figures = {key: value * passes / args.passes for key, value in measured.items()}
         report["cnn"][name] = {
             **figures,
@@ -79,13 +79,13 @@ def published_cell(setting: Setting) -> dict[str, Any]:
 
 def clocked(work: Callable[[], object], rounds: int) -> dict[str, float]:
     """Returns the milliseconds of a turn, the median over ``rounds`` turns; CPU time is that of all threads."""
-    wall, cpu = [], []
+    turns = []
     for _ in range(rounds):
-        start, begin = time.perf_counter(), time.process_time()
+        start = np.array([time.perf_counter(), time.process_time()])
         work()
-        wall.append(1000 * (time.perf_counter() - start))
-        cpu.append(1000 * (time.process_time() - begin))
-    return {"wall_ms": float(np.median(wall)), "cpu_ms": float(np.median(cpu))}
+        turns.append(1000 * (np.array([time.perf_counter(), time.process_time()]) - start))
+    wall, cpu = np.median(turns, axis=0)
+    return {"wall_ms": float(wall), "cpu_ms": float(cpu)}
 
 
 def flops(work: Callable[[], object]) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from agents.evaluation.cost.banks import Setting, Timed, World, cache_in, sequences
+from agents.evaluation.cost.banks import Setting, World, cache_in, sequences
 from agents.evaluation.cost.masked import published_cell
 from agents.evaluation.cost.settings import CostSettings
+from agents.evaluation.evaluate import Timed
 from agents.evaluation.memory import Memory
 from glimpse_env.files import write_json
+from glimpse_env.versions import versions
 from oracles.boed.coarse import RESIDUAL, CoarseTable
 from oracles.boed.completion import Match, queries_of
 
@@ -35,8 +37,14 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
         work: where the temporary folder is made; default the system's.
     """
     torch.set_num_threads(settings.threads)
-    report: dict[str, Any] = {"command": command, "settings": settings.to_json(), "complete": False, **circumstances()}
-    report["cells"] = {}
+    machine = {"cores": os.cpu_count(), "machine": platform.machine(), "versions": versions()}
+    report: dict[str, Any] = {
+        "command": command,
+        "settings": settings.to_json(),
+        "complete": False,
+        **machine,
+        "cells": {},
+    }
     if out.is_file():
         before: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
         if not before.get("complete") and before.get("settings") == settings.to_json():
@@ -56,8 +64,12 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
             setting = Setting(world, size)
             for match in MATCHES:
                 left_out = match == "pixels" and size > settings.pixels_up_to
-                for kind, cell in (("exact", exact_cell), ("coarse", coarse_cell), ("recall", recall_cell)):
-                    fill(f"{size}/{match}/{kind}", dict if left_out else partial(cell, setting, match))
+                for kind, cell in (
+                    ("exact", partial(search_cell, setting, match, 0)),
+                    ("coarse", partial(search_cell, setting, match, settings.coarse)),
+                    ("recall", partial(recall_cell, setting, match)),
+                ):
+                    fill(f"{size}/{match}/{kind}", dict if left_out else cell)
             setting.clear()
         fill("published", partial(published_cell, Setting(world, settings.banks[0])))
     report["complete"] = True
@@ -65,33 +77,20 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
     return report
 
 
-def circumstances() -> dict[str, Any]:
-    """Returns what the figures depend on beside the settings, as JSON values."""
-    return {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
-    }
+def search_cell(setting: Setting, match: Match, coarse: int) -> dict[str, Any]:
+    """Measures milliseconds a sequence and memory in MB, of the coarse search also the share of its choices that are
+    the exact search's.
 
+    Args:
+        setting: the bank and what is looked at.
+        match: how glimpses are compared.
+        coarse: components of the coarse search; 0 for the exact one.
 
-def exact_cell(setting: Setting, match: Match) -> dict[str, Any]:
-    """Measures the exact search: see :func:`timed_cell`."""
-    figures, setting.exact_locations[match] = timed_cell(setting, match, 0)
-    return figures
-
-
-def coarse_cell(setting: Setting, match: Match) -> dict[str, Any]:
-    """Measures the coarse search, and the share of its choices that are the exact search's."""
-    coarse = setting.settings.coarse
-    if setting.config(match, coarse).dimensions(setting.size) == 0:
-        return {}  # the bank is so small that the coarse search would leave nothing out
-    figures, locations = timed_cell(setting, match, coarse)
-    return {**figures, "same_choices": float((locations == setting.locations(match)).mean())}
-
-
-def timed_cell(setting: Setting, match: Match, coarse: int) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns milliseconds a sequence and memory in MB, and the locations looked at (N, T)."""
+    Returns:
+        The figures; none where the bank is so small that the coarse search would leave nothing out.
+    """
+    if coarse and setting.config(match, coarse).dimensions(setting.size) == 0:
+        return {}
     with Memory() as preparing:
         start = time.perf_counter()
         oracle = setting.oracle(match, coarse)
@@ -99,23 +98,25 @@ def timed_cell(setting: Setting, match: Match, coarse: int) -> tuple[dict[str, A
         if coarse:
             oracle.banks[0].coarse_table(match, coarse)
         seconds = time.perf_counter() - start
-    wall, cpu = [], []
+    turns = []
     with Memory() as running:
         for _ in range(setting.settings.rounds + 1):
             policy = Timed(oracle)
             locations = sequences(setting, policy)
-            wall.append(1000 * policy.wall / len(locations))
-            cpu.append(1000 * policy.cpu / len(locations))
-    # the first turn reads files into memory
+            turns.append((1000 * policy.seconds / len(locations), 1000 * policy.cpu_seconds / len(locations)))
+    wall, cpu = np.median(turns[1:], axis=0)  # the first turn reads files into memory
     figures = {
-        "wall_ms": float(np.median(wall[1:])),
-        "cpu_ms": float(np.median(cpu[1:])),
-        "first_wall_ms": wall[0],
+        "wall_ms": float(wall),
+        "cpu_ms": float(cpu),
+        "first_wall_ms": turns[0][0],
         "prepared_s": seconds,
         "memory": running.peak,
         "memory_preparing": preparing.peak,
     }
-    return figures, locations
+    if not coarse:
+        setting.exact_locations[match] = locations
+        return figures
+    return {**figures, "same_choices": float((locations == setting.locations(match)).mean())}
 
 
 def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
@@ -124,48 +125,40 @@ def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
     locations = setting.locations(match)[: args.recall_sequences, :-1]
     places = np.unique(locations)
     corners = judge.grid.corners[places]
-    exact = np.zeros((*locations.shape, len(bank)), dtype=np.float32)
-    queries_at: dict[int, tuple[np.ndarray, np.ndarray, Tensor]] = {}
-    for i, place in enumerate(places):
-        rows, steps = np.nonzero(locations == place)
-        at = np.broadcast_to(corners[i], (len(rows), 2))
+    looks = [np.nonzero(locations == place) for place in places]
+    queries, seen_at = [], []
+    for (rows, _), corner in zip(looks, corners, strict=True):
+        at = np.broadcast_to(corner, (len(rows), 2))
         glimpses = bank.sensor(setting.test.images, rows, at)
-        embedded = judge.embed_glimpses(0, glimpses, at)
-        queries = queries_of(glimpses, embedded, match)
-        queries_at[i] = rows, steps, queries
-        exact_here = bank.squared_distances(queries, at, match).numpy()
-        for row, step, distances in zip(rows, steps, exact_here, strict=True):
-            exact[row, step:] += distances
+        queries.append(queries_of(glimpses, judge.embed_glimpses(0, glimpses, at), match))
+        seen_at.append(at)
+
+    def of_histories(distances: Iterable[Tensor]) -> np.ndarray:
+        """Returns the sums over histories (n, T - 1, entries) of the distances at each place."""
+        summands = np.empty((*locations.shape, len(bank)), dtype=np.float32)
+        for (rows, steps), at_place in zip(looks, distances, strict=True):
+            summands[rows, steps] = at_place.numpy()
+        return summands.cumsum(axis=1)
+
+    exact = of_histories(bank.squared_distances(*glimpses, match) for glimpses in zip(queries, seen_at, strict=True))
     short = min(args.short_list, len(bank))
     wanted = {count: _lowest(exact, count) for count in sorted({short, min(args.samples, len(bank))})}
     table: list[dict[str, Any]] = []
     variants = [(dimensions, RESIDUAL) for dimensions in args.recall_dimensions]
-    variants += [(args.coarse, 0.0), (args.coarse, 1.0)]
-    for dimensions, residual in variants:
+    for dimensions, residual in [*variants, (args.coarse, 0.0), (args.coarse, 1.0)]:
         coarse = CoarseTable.made(
             lambda entries, i: bank.features(entries, corners[i], match),
             *(len(bank), len(places), dimensions, None, residual),
         )
-        estimates = np.zeros_like(exact)
-        for i, (rows, steps, queries) in queries_at.items():
-            for row, step, distances in zip(rows, steps, coarse.squared_distances(queries, i).numpy(), strict=True):
-                estimates[row, step:] += distances
-        for keep in args.recall_keep:
-            if keep * short >= len(bank):
-                continue
+        estimates = of_histories(coarse.squared_distances(query, i) for i, query in enumerate(queries))
+        for keep in (keep * short for keep in args.recall_keep if keep * short < len(bank)):
             kept = np.zeros(exact.shape, dtype=bool)
-            np.put_along_axis(kept, _lowest(estimates, keep * short), True, axis=-1)
+            np.put_along_axis(kept, _lowest(estimates, keep), True, axis=-1)
             for count, nearest in wanted.items():
                 share = np.take_along_axis(kept, nearest, axis=-1).mean(-1)  # (histories, steps)
+                figures = {"mean": float(share.mean()), "worst": float(share.min())}
                 table.append(
-                    {
-                        "dimensions": dimensions,
-                        "residual": residual,
-                        "kept": keep * short,
-                        "nearest": count,
-                        "mean": float(share.mean()),
-                        "worst": float(share.min()),
-                    }
+                    {"dimensions": dimensions, "residual": residual, "kept": keep, "nearest": count, **figures}
                 )
     return {"histories": int(locations.size), "recall": table}
 

@@ -50,8 +50,8 @@ class CostSettings:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the settings as JSON values."""
-        settings = {name: getattr(self, name) for name in CostSettings.__dataclass_fields__}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+        values = ((name, getattr(self, name)) for name in CostSettings.__dataclass_fields__)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 QUICK: dict[str, Any] = {

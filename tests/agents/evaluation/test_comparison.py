@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.evaluation import comparison
-from agents.evaluation.comparison import Closed, Difference, kept_evaluation, standing
+from agents.evaluation.comparison import Comparison, difference, kept_evaluation, shares_closed, standing
 from agents.evaluation.evaluate import Evaluation
 from agents.evaluation.statistics import Estimate
 from glimpse_env.errors import ArtifactError
@@ -57,11 +57,11 @@ def test_difference_and_share_by_hand():
     fixed = made(np.array([1, 0, 0, 0] * 25), np.full(100, 2.0))
     oracle = made(np.array([1, 1, 0, 0] * 25), np.full(100, 1.5))
     clairvoyant = made(np.ones(100), np.full(100, 1.0))
-    difference = Difference.of(oracle, fixed)
-    assert difference.success.value == pytest.approx(0.25)
-    assert 0.1 < difference.success.low < 0.25 < difference.success.high < 0.4
-    assert difference.log_loss == Estimate(-0.5, -0.5, -0.5)
-    closed = Closed.of(oracle, fixed, clairvoyant)
+    less = difference(oracle, fixed)
+    assert less.success.value == pytest.approx(0.25)
+    assert 0.1 < less.success.low < 0.25 < less.success.high < 0.4
+    assert less.log_loss == Estimate(-0.5, -0.5, -0.5)
+    closed = shares_closed(oracle, fixed, clairvoyant)
     assert closed.success.value == pytest.approx(1 / 3)
     assert closed.log_loss.value == pytest.approx(0.5)
 
@@ -70,18 +70,18 @@ def test_difference_and_share_by_hand():
 def test_only_the_same_images_and_judge_are_compared(field):
     ours = made(np.ones(4), np.ones(4))
     with pytest.raises(ArtifactError, match=f"differ in {field}"):
-        Difference.of(ours, replace(ours, **{field: "other"}))
+        difference(ours, replace(ours, **{field: "other"}))
 
 
 def test_standing_tells_surely_better_from_surely_worse_and_leaves_those_that_peek_out():
     above, beside, below = Estimate(0.2, 0.1, 0.3), Estimate(0.1, -0.1, 0.3), Estimate(-0.2, -0.3, -0.1)
     unknown = Estimate(0.1, None, None)
     differences = {
-        "random": Difference(success=above, log_loss=below),
-        "centre": Difference(success=beside, log_loss=unknown),
-        "fixed": Difference(success=below, log_loss=above),
-        "saliency": Difference(success=below, log_loss=above),
-        "clairvoyant": Difference(success=below, log_loss=above),
+        "random": Comparison(success=above, log_loss=below),
+        "centre": Comparison(success=beside, log_loss=unknown),
+        "fixed": Comparison(success=below, log_loss=above),
+        "saliency": Comparison(success=below, log_loss=above),
+        "clairvoyant": Comparison(success=below, log_loss=above),
     }
     expected = {"above": ["random"], "beside": ["centre"], "below": ["fixed"]}
     assert standing(differences) == {"success": expected, "log_loss": expected}

@@ -20,7 +20,7 @@ from agents.experiments.run_folder import State, algorithm_identity
 from agents.experiments.train import Experiment, run
 from agents.presets import Args
 from agents.registry import algorithm_of
-from agents.reports.training import draw_run
+from agents.reports.episodes import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.sensing.observations import HistoryObserver
