@@ -111,15 +111,11 @@ def _speckles(brush: Brush, frame: Frame, palette: Palette) -> None:
         brush.disc(frame, x, y, 0.75, palette.belly, 220)
 
 
-def _smooth(brush: Brush, frame: Frame, palette: Palette) -> None:
-    """No pattern."""
-
-
 PATTERNS: dict[str, Callable[[Brush, Frame, Palette], None]] = {
     "scallops": _scallops,
     "stripes": _stripes,
     "speckles": _speckles,
-    "smooth": _smooth,
+    "smooth": lambda brush, frame, palette: None,
 }
 """Patterns of the wing's small feathers by name."""
 

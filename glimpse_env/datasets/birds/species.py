@@ -1,6 +1,5 @@
 """The 48 species of drawn birds: 8 families, in each of which the species differ in one mark."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -48,14 +47,16 @@ FAMILIES = tuple(
 )
 
 
-def _species(family: Family) -> Iterator[Species]:
-    for mark, adjective in family.variants:
-        marks = replace(family.marks, **{family.part: mark})
-        plumage = Plumage(family.palette, family.pattern, marks)
-        yield Species(f"{adjective} {family.name}", family.name, family.part, plumage)
-
-
-SPECIES: tuple[Species, ...] = tuple(species for family in FAMILIES for species in _species(family))
+SPECIES = tuple(
+    Species(
+        name=f"{adjective} {family.name}",
+        family=family.name,
+        part=family.part,
+        plumage=Plumage(family.palette, family.pattern, replace(family.marks, **{family.part: mark})),
+    )
+    for family in FAMILIES
+    for mark, adjective in family.variants
+)
 """All species; a label is an index into it."""
 
 
