@@ -5,8 +5,7 @@ For ``results``, ``resamples`` and ``seed`` see :mod:`agents.evaluation.scores`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from agents.evaluation.results import (
     with_baselines,
 )
 from agents.evaluation.scores import RESAMPLES, over_seeds, standard_deviation, stratified
-from agents.evaluation.statistics import Estimate, percentile_interval, resampled_rows, resampling_weights
+from agents.evaluation.statistics import BoundedEstimate, resampled_rows, resampling_weights
 from glimpse_env.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,24 +38,6 @@ MEASURES: dict[str, str] = {
 """What :func:`to_threshold` can count, with its description."""
 SLACK = 1e-9
 """How far below a threshold still counts as reaching it: rounding of the normalisation."""
-NOTHING = Estimate(None, None, None)
-
-
-@dataclass(frozen=True)
-class BoundedEstimate(Estimate):
-    """An estimate that may be a lower bound only, as some runs never reach a threshold inside their budget."""
-
-    at_least: bool
-    """Whether the value is a lower bound."""
-    open_above: bool
-    """Whether the interval's upper end is a lower bound."""
-
-    def resampled(self, bounded: np.ndarray, unbounded: np.ndarray) -> BoundedEstimate:
-        """Returns the estimate with its interval, from values (R,) on resamples: where what is never reached counts
-        with its budget, and where it is infinite."""
-        low, high = percentile_interval(bounded, method="outward")
-        open_above = percentile_interval(unbounded, method="outward")[1] != high
-        return BoundedEstimate(self.value, low, high, self.at_least, open_above)
 
 
 def curves_of(results: DataFrame) -> dict[tuple[str, Method], list[DataFrame]]:
@@ -314,22 +295,16 @@ def spread(results: DataFrame, *, threshold: float = 0.9, resamples: int = RESAM
         },
     }
 
-    def estimate(statistic: Callable[..., Any], *cells: np.ndarray | None) -> Estimate:
-        if any(sample is None for sample in cells):
-            return NOTHING
-        return over_seeds(statistic, *cells, resamples=resamples, seed=seed)  # type: ignore[arg-type]
-
+    missing, settings = np.array([np.nan]), {"resamples": resamples, "seed": seed}
     rows = []
     for env in envs_of(results):
         for method, baseline in with_baselines(methods_of(results[results["env"] == env])):
             row: dict[str, Any] = {"env": env, "method": method, "baseline": baseline}
             for name, of_name in samples.items():
-                ours, theirs = of_name.get((env, method)), of_name.get((env, baseline))
-                row |= {
-                    f"{name}_with": estimate(standard_deviation, ours),
-                    f"{name}_without": estimate(standard_deviation, theirs),
-                    f"{name}_ratio": estimate(_deviation_ratio, ours, theirs),
-                }
+                ours, theirs = (of_name.get((env, each), missing) for each in (method, baseline))
+                row[f"{name}_with"] = over_seeds(standard_deviation, ours, **settings)
+                row[f"{name}_without"] = over_seeds(standard_deviation, theirs, **settings)
+                row[f"{name}_ratio"] = over_seeds(_deviation_ratio, ours, theirs, **settings)
             rows.append(row)
     return frame(rows)
 

@@ -82,6 +82,23 @@ def percentile_interval(
     )
 
 
+@dataclass(frozen=True)
+class BoundedEstimate(Estimate):
+    """An estimate that may be a lower bound only, as some runs never reach a threshold inside their budget."""
+
+    at_least: bool
+    """Whether the value is a lower bound."""
+    open_above: bool
+    """Whether the interval's upper end is a lower bound."""
+
+    def resampled(self, bounded: np.ndarray, unbounded: np.ndarray) -> "BoundedEstimate":
+        """Returns the estimate with its interval, from values (R,) on resamples: where what is never reached counts
+        with its budget, and where it is infinite."""
+        low, high = percentile_interval(bounded, method="outward")
+        open_above = percentile_interval(unbounded, method="outward")[1] != high
+        return BoundedEstimate(self.value, low, high, self.at_least, open_above)
+
+
 def bootstrap(
     statistic: Callable[..., Any],
     *samples: np.ndarray,

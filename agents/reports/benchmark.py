@@ -7,13 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.evaluation.curves import MEASURES, THRESHOLDS, BoundedEstimate, speed_up, spread, times_to_threshold
+from agents.evaluation.curves import MEASURES, THRESHOLDS, speed_up, spread, times_to_threshold
 from agents.evaluation.results import checked
 from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
-from agents.evaluation.statistics import Estimate
+from agents.evaluation.statistics import BoundedEstimate
 from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
-from agents.reports.pages import PLOTS, Picture, ReportContext, Section, Table, html_template, to_html, to_markdown
-from agents.reports.tables import MISSING, count_seeds, format_estimate, markdown_table
+from agents.reports.pages import NOTHING_YET, PLOTS, Picture, ReportContext, Section, Table, html_template, to_markdown
+from agents.reports.tables import (
+    MISSING,
+    count_seeds,
+    format_bounded,
+    format_estimate,
+    format_percent,
+    markdown_table,
+)
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import whole_file
 
@@ -22,16 +29,15 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 """Share of the gap between random and the oracle to which speed is compared."""
-SPEED_TITLES = {
-    "total_steps": "Environment steps to a share of the gap",
-    "wall_s": "Training time to a share of the gap",
-    "wall_with_making_s": "Training time with the making of demonstrations",
+SPEEDS = {
+    "total_steps": ("Environment steps to a share of the gap", "in steps"),
+    "wall_s": ("Training time to a share of the gap", "in training time"),
+    "wall_with_making_s": (
+        "Training time with the making of demonstrations",
+        "in time with the demonstrations' making",
+    ),
 }
-SPEED_UP_HEADS = {
-    "total_steps": "in steps",
-    "wall_s": "in training time",
-    "wall_with_making_s": "in time with the demonstrations' making",
-}
+"""Title of the section on each measure, and head of its speed-ups."""
 
 
 class Statistics:
@@ -93,15 +99,16 @@ def write_report(
     with whole_file(tables) as temporary:
         temporary.write_text(to_markdown(context, summary, sections), encoding="utf-8")
     with whole_file(page) as temporary:
-        temporary.write_text(to_html(template, context, summary, sections), encoding="utf-8")
+        text = template.render(context=context, summary=summary, sections=sections, nothing=NOTHING_YET)
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
     return [page, tables, *(path for paths in drawn.values() for path in paths), *(each.path for each in examples)]
 
 
 def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> str:
     """Returns a Markdown table for a page, with a row for each environment and method."""
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
-    times = times_to_threshold(results, LEVEL, "total_steps", **settings)
-    steps = {(one.env, one.method): one for one in times.itertuples()}
+    times = times_to_threshold(results, LEVEL, "total_steps", **settings).itertuples()
+    steps = {(one.env, one.method): one for one in times}
     gains = {
         (one.env, one.method, measure): one.ratio
         for measure in MEASURES
@@ -117,7 +124,7 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
             [
                 one.env,
                 one.method.label,
-                _percent(one.success),
+                format_percent(one.success),
                 MISSING if one.std.value is None else f"{100 * one.std.value:.1f}",
                 _taken(steps[own], "total_steps") if own in steps else MISSING,
                 *(MISSING if gain is None else _times(gain) for gain in compared),
@@ -134,7 +141,7 @@ def _summary(numbers: Statistics) -> list[str]:
         assert share is not None
         gains = [gain for gain in numbers.speed_ups["total_steps"].itertuples() if gain.env == env]
         sentences.append(
-            f"{env}: the best is {final.method.label}, with {_percent(final.success)} judged right over "
+            f"{env}: the best is {final.method.label}, with {format_percent(final.success)} judged right over "
             f"{count_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
             f"{_share(final.oracle, 1)}: it closes {_share(share)} of that gap.{_gains(gains)}"
         )
@@ -187,25 +194,9 @@ def _share(value: float, digits: int = 0) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def _percent(estimate: Estimate) -> str:
-    """Returns an estimate as ``90.0 % (88.1 to 91.7)``."""
-    return format_estimate(estimate, 1, scale=100, unit=" %")
-
-
-def _bounded(estimate: BoundedEstimate, number: Callable[[float], str], *, sign: str, interval: bool) -> str:
-    """Formats an estimate; ``sign`` stands before a value and an interval's upper end that are lower bounds."""
-    if estimate.value is None:
-        return MISSING
-    text = (sign if estimate.at_least else "") + number(estimate.value)
-    certain = estimate.low == estimate.high and estimate.open_above == estimate.at_least
-    if not interval or certain or estimate.low is None or estimate.high is None:
-        return text
-    return f"{text} ({number(estimate.low)} to {sign if estimate.open_above else ''}{number(estimate.high)})"
-
-
 def _times(ratio: BoundedEstimate, *, interval: bool = True) -> str:
     """Formats a speed-up: ``≥ 3.1 (2.0 to ≥ 4.2)`` with its interval, ``at least 3.1`` in a sentence."""
-    return _bounded(
+    return format_bounded(
         ratio,
         lambda value: f"{value:.1f}" if value < 100 else f"{value:,.0f}",
         sign="≥ " if interval else "at least ",
@@ -216,7 +207,7 @@ def _times(ratio: BoundedEstimate, *, interval: bool = True) -> str:
 def _taken(time: Any, measure: str) -> str:
     """Formats a row of :func:`times_to_threshold`, ``12,400 (9,800 to > 50,000), 4/5``: the median, its interval, and
     how many seeds got there if not all."""
-    text = _bounded(
+    text = format_bounded(
         time.median,
         lambda value: f"{value:,.0f}" if measure == "total_steps" or value >= 100 else f"{value:.1f}",
         sign="> ",
@@ -263,7 +254,7 @@ def _sections(
 ) -> list[Section]:
     """Returns the sections of the report in order."""
     level = _share(LEVEL)
-    gains = {SPEED_UP_HEADS[measure]: numbers.speed_ups[measure] for measure in MEASURES}
+    gains = {SPEEDS[measure][1]: numbers.speed_ups[measure] for measure in MEASURES}
     return [
         Section(
             "scores",
@@ -404,7 +395,7 @@ def _speed_section(numbers: Statistics, measure: str) -> Section:
     times = {_share(threshold): numbers.times[measure, threshold] for threshold in THRESHOLDS}
     return Section(
         measure.replace("_", "-"),
-        SPEED_TITLES[measure],
+        SPEEDS[measure][0],
         f"Medians over seeds of the {MEASURES[measure]}, until the validation score first is at that share of the gap "
         "between random and the oracle, with 95 % bootstrap intervals; behind a comma, how many seeds got there where "
         "not all did. "

@@ -20,7 +20,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
 from agents.evaluation.curves import (
-    BoundedEstimate,
     curves_of,
     efficiency,
     mean_curve,
@@ -29,6 +28,7 @@ from agents.evaluation.curves import (
 )
 from agents.evaluation.results import Method, by_env_and_method, checked, display_name, envs_of, methods_of
 from agents.evaluation.scores import RESAMPLES, profiles
+from agents.evaluation.statistics import BoundedEstimate
 from agents.reports.style import GREY, PALETTE, dress, new_figure, save_both, short_number
 from glimpse_env.errors import ConfigurationError
 

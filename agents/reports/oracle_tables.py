@@ -17,7 +17,7 @@ from agents.evaluation.published import (
     success_interval,
 )
 from agents.evaluation.statistics import Estimate
-from agents.reports.tables import MISSING, format_estimate, markdown_table
+from agents.reports.tables import MISSING, format_estimate, format_percent, markdown_table
 
 
 def calibration_table(calibrations: Mapping[str, list[Calibration]]) -> str:
@@ -27,7 +27,7 @@ def calibration_table(calibrations: Mapping[str, list[Calibration]]) -> str:
     for name, steps in calibrations.items():
         for t, step in enumerate(steps, start=1):
             shares = f"{100 * step.mean_confidence:.1f} %", f"{100 * step.accuracy:.1f} %"
-            errors = _percent(step.error), _percent(step.perfect)
+            errors = format_percent(step.error), format_percent(step.perfect)
             rows.append([TITLES.get(name, name), str(t), *errors, *shares, f"{100 * step.over_confidence:+.1f} %"])
     return markdown_table(rows)
 
@@ -38,7 +38,7 @@ def success_table(judged_by_origin: Mapping[str, Judged]) -> str:
     for name, judged in judged_by_origin.items():
         row = [NAMES.get(name, name)]
         for measure, less in differences(judged, judged_by_origin[OURS]).items():
-            write = _percent if measure == "success" else _nats
+            write = format_percent if measure == "success" else _nats
             last = success_interval(judged) if measure == "success" else mean_estimates(getattr(judged, measure))[-1]
             row += [write(last), MISSING if name == OURS else write(less[-1], signed=True)]
         rows.append(row)
@@ -59,7 +59,7 @@ def last_differences(by_measure: Mapping[str, list[Estimate]]) -> str:
     """Returns :func:`agents.evaluation.published.differences` after the last glimpse in words."""
     success, log_loss, entropy = (by_measure[name][-1] for name in MEASURES)
     return (
-        f"success {_percent(success, signed=True)}, log-loss {_nats(log_loss, signed=True)}, "
+        f"success {format_percent(success, signed=True)}, log-loss {_nats(log_loss, signed=True)}, "
         f"entropy {_nats(entropy, signed=True)} nats"
     )
 
@@ -68,7 +68,7 @@ def reach_table(reached: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """Returns a Markdown table of :func:`agents.evaluation.published.reach`, by origin of the sequences."""
     rows = [["sequences", "of the image seen", "of its visible parts seen"]]
     for name, measured in reached.items():
-        shares = (_percent(mean_estimate(measured[what])) for what in ("pixels", "parts"))
+        shares = (format_percent(mean_estimate(measured[what])) for what in ("pixels", "parts"))
         rows.append([NAMES.get(name, name), *shares])
     return markdown_table(rows)
 
@@ -84,10 +84,6 @@ def percentile_table(own: np.ndarray, others: np.ndarray) -> str:
     ):
         rows.append([title, *(format_estimate(estimate, 1, signed=sign) for estimate in mean_estimates(values))])
     return markdown_table(rows)
-
-
-def _percent(estimate: Estimate, *, signed: bool = False) -> str:
-    return format_estimate(estimate, 1, scale=100, signed=signed, unit=" %")
 
 
 def _nats(estimate: Estimate, *, signed: bool = False) -> str:

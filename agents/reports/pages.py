@@ -109,12 +109,6 @@ def to_markdown(context: ReportContext, summary: Sequence[str], sections: Sequen
     return "\n\n".join(parts) + "\n"
 
 
-def to_html(template: Any, context: ReportContext, summary: Sequence[str], sections: Sequence[Section]) -> str:
-    """Returns a report as one page that needs no other file; ``template`` is that of :func:`html_template`."""
-    page: str = template.render(context=context, summary=summary, sections=sections, nothing=NOTHING_YET)
-    return page.rstrip() + "\n"
-
-
 def inline_svg(text: str, prefix: str, caption: str) -> str:
     """Returns an SVG of matplotlib's as it stands in a page: without prolog, with a name and ids of its own.
 
@@ -135,7 +129,9 @@ def inline_svg(text: str, prefix: str, caption: str) -> str:
 
 
 def html_template() -> Any:
-    """Returns the template of the page, which escapes what is put into it.
+    """Returns the template of a page that needs no other file and escapes what is put into it.
+
+    It takes the report's ``context``, ``summary`` and ``sections``, and ``nothing``, the text of an empty section.
 
     Raises:
         ConfigurationError: if Jinja is missing.

@@ -1,11 +1,11 @@
 """How results are written down: Markdown tables between marks of a page, JSON by data set, numbers with intervals."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.evaluation.statistics import Estimate
+from agents.evaluation.statistics import BoundedEstimate, Estimate
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file, write_json
 
@@ -97,3 +97,19 @@ def format_estimate(
     if estimate.low is None or estimate.high is None or (estimate.low == estimate.high and not always):
         return text
     return f"{text} ({number(estimate.low)} to {number(estimate.high)})"
+
+
+def format_percent(estimate: Estimate, *, signed: bool = False) -> str:
+    """Returns an estimate in 0..1 as ``90.0 % (88.1 to 91.7)``."""
+    return format_estimate(estimate, 1, scale=100, signed=signed, unit=" %")
+
+
+def format_bounded(estimate: BoundedEstimate, number: Callable[[float], str], *, sign: str, interval: bool) -> str:
+    """Formats an estimate; ``sign`` stands before a value and an interval's upper end that are lower bounds."""
+    if estimate.value is None:
+        return MISSING
+    text = (sign if estimate.at_least else "") + number(estimate.value)
+    certain = estimate.low == estimate.high and estimate.open_above == estimate.at_least
+    if not interval or certain or estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} ({number(estimate.low)} to {sign if estimate.open_above else ''}{number(estimate.high)})"
