@@ -86,6 +86,9 @@ class CelebAHQ(PhotographSource):
         arguments = {name: value for name, value in self.options.items() if name != "root"}
         return digest(self.name, PROTOCOL, arguments, self._labels, self._bytes)
 
+    def size(self, split: Split) -> int:
+        return len(self._ids(split))
+
     def labels_of(self, split: Split) -> np.ndarray:
         ids = self._ids(split)
         return self._labels[ids.start : ids.stop]
