@@ -10,7 +10,7 @@ from torch import Tensor
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
 
 if TYPE_CHECKING:
@@ -179,7 +179,8 @@ class CloningData:
             Observation tensors of n states, and targets (n, L) float32.
         """
         observer_class = EmbeddingObserver if self.observation == "embedding" else HistoryObserver
-        observer = observer_class(self.grid, self.num_glimpses, self.glimpses.shape[-1])
+        grid, width = self.grid, self.glimpses.shape[-1]  # all scales' channels, or an embedding's numbers
+        observer = observer_class(Geometry(grid.image_size, grid.glimpse_size, grid.stride, self.num_glimpses), width)
         observations = observer.blank(len(rows))
         for t in range(int(steps.max(initial=0))):
             which = np.flatnonzero(steps > t)

@@ -8,7 +8,7 @@ from gymnasium.error import ResetNeeded
 
 from glimpse_env.checks import one_of, seed_or_none
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
+from glimpse_env.episodes import EpisodeBatch, Posterior
 from glimpse_env.rendering.frames import Window, draw_batch
 from glimpse_env.sensing.observations import Observation, take
 
@@ -94,32 +94,12 @@ class GlimpseEnv(gym.Env):
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 4}  # noqa: RUF012
 
     def __init__(
-        self,
-        dataset: GlimpseDataset,
-        judge: Posterior | None,
-        *,
-        task: Task = "look",
-        observation: str = "history",
-        action: ActionMode = "discrete",
-        reward: RewardMode = "classification",
-        posterior_info: bool = True,
-        tabulated: bool = False,
-        render_mode: str | None = None,
+        self, dataset: GlimpseDataset, judge: Posterior | None, *, render_mode: str | None = None, **options: Any
     ):
         if render_mode is not None:
             one_of("render_mode", render_mode, self.metadata["render_modes"])
         self.render_mode = render_mode
-        self.batch = EpisodeBatch(
-            dataset,
-            judge,
-            1,
-            task=task,
-            observation=observation,
-            action=action,
-            reward=reward,
-            posterior_info=posterior_info,
-            tabulated=tabulated,
-        )
+        self.batch = EpisodeBatch(dataset, judge, 1, **options)
         self.observation_space = self.batch.observer.space
         self.action_space = self.batch.action_space
         self._window = Window("Glimpses", self.metadata["render_fps"])
@@ -164,11 +144,7 @@ class GlimpseEnv(gym.Env):
         return take(transition.observations, 0), reward, transition.ended, False, _single(transition.info)
 
     def action_masks(self) -> np.ndarray:
-        """Returns which actions MaskablePPO may take.
-
-        Returns:
-            (L,) bool: True at the locations not yet looked at. With ``task="classify"`` (L + classes,): the locations,
-            then the classes, which are all True; the answer's location is ignored, but keeps its mask.
+        """Returns which actions MaskablePPO may take, (L,) or (L + classes,), see :meth:`EpisodeBatch.action_masks`.
 
         Raises:
             ConfigurationError: if actions are continuous.

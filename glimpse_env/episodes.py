@@ -37,11 +37,6 @@ def _probabilities(numbers: np.ndarray) -> np.ndarray:
 ActionSpace: TypeAlias = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
 
 
-def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> Any:
-    """Returns how many values each number of an action can have."""
-    return space.n if isinstance(space, spaces.Discrete) else space.nvec
-
-
 def _check_without_judge(action: str, observation: str, reward: str, tabulated: bool) -> None:
     """Refuses settings that need a judge, where agents classify themselves."""
     if observation == "embedding" or tabulated:
@@ -81,18 +76,8 @@ class EpisodeBatch:
         dataset: where the images come from, and the geometry of the glimpses.
         judge: gives p(theta | y_1:t, l_1:t), from which the reward is made; None with ``task="classify"``.
         size: B.
-        task: who names the class.
-        observation: kind of observation, a name in :data:`glimpse_env.sensing.observations.OBSERVATIONS`.
-        action: ``"discrete"`` for the index of a grid location, ``"continuous"`` for normalised coordinates of any
-            pixel. To classify, a discrete action has the index of a class behind it. A continuous one has a number in
-            [-1, 1] for each class, which become probabilities when 1 is added and they are divided by their sum.
-        reward: ``"classification"`` pays 1 at the end if the class named is the label, ``"information"``, with a judge,
-            the fall in the label's log-loss at each step, ``"log_loss"``, with the agent's own probabilities, the
-            logarithm of the label's at the end.
-        posterior_info: whether infos have ``probabilities`` and ``entropy`` at each step; without them, and with the
-            classification reward, the judge is asked only when episodes end.
-        tabulated: whether the judge answers from a table of its embeddings of the split, computed once and kept in
-            the cache: many times as fast, and the same up to half precision. Embedding observations imply it.
+        task, observation, action, reward, posterior_info, tabulated: see :class:`glimpse_env.env.GlimpseEnv`; embedding
+            observations imply ``tabulated``.
 
     Raises:
         ConfigurationError: if an argument is out of range, images are not square, the judge knows other classes, a
@@ -342,7 +327,7 @@ class EpisodeBatch:
         space, classify = self.action_space, self.task == "classify"
         shape = (len(self), *space.shape)  # type: ignore[misc]
         kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
-        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, _sizes(space) - 1)
+        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, getattr(space, "nvec", len(self.grid)) - 1)
         if not classify:
             members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
         elif self.action == "discrete":
@@ -368,8 +353,9 @@ class EpisodeBatch:
 
         Returns:
             (B, L) bool: True at the locations not yet looked at. With ``task="classify"`` (B, L + classes): the
-            locations, then the classes, which are all True. That is the layout in which sb3-contrib takes the masks of
-            a ``MultiDiscrete`` space: those of its parts one after another.
+            locations, whose masks stay though the answer ignores its location, then the classes, which are all True.
+            That is the layout in which sb3-contrib takes the masks of a ``MultiDiscrete`` space: those of its parts one
+            after another.
 
         Raises:
             ConfigurationError: if actions are continuous.

@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 
 
@@ -54,6 +55,14 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_arrays(folder: Path, shapes: Mapping[str, tuple[tuple[int, ...], Any]]) -> dict[str, np.memmap]:
+    """Returns zeroed arrays of these shapes and dtypes by name, memory-mapped from ``<name>.npy`` in a folder."""
+    return {
+        name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+        for name, (shape, dtype) in shapes.items()
+    }
 
 
 def write_json(path: str | Path, content: Any) -> None:

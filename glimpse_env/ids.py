@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.presets import ENV_IDS, PRESETS, DatasetPreset, add_preset, classify_id
+from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS, PRESETS, DatasetPreset, classify_id
 
 if TYPE_CHECKING:  # the class would bring all that a data set needs
     from glimpse_env.datasets.base import DataSource
@@ -47,12 +47,16 @@ def register_dataset(
         name = name or getattr(importlib.import_module(module), attribute).name
     else:
         module, attribute, name = source.__module__, source.__qualname__, source.name
-    classify_id(env_id)  # refuses an id without a version
+    classify = classify_id(env_id)  # refuses an id without a version
     if env_id in gym.registry and env_id not in ENV_IDS:
         raise ConfigurationError(f"env_id={env_id!r} is another package's; choose another one.")
     preset = DatasetPreset(f"{module}:{attribute}", env_id, scales, flat, module=module)
-    if PRESETS.get(name) != preset:
-        add_preset(name, preset)
+    if PRESETS.get(name, preset) != preset:
+        raise ConfigurationError(f"dataset={name!r} is taken; choose another name.")
+    if name not in PRESETS:
+        ENV_IDS.add(env_id, name)
+        CLASSIFY_IDS.add(classify, name)
+        PRESETS[name] = preset
         DATASETS.add(name, source)
         _register_ids(name, preset)
 

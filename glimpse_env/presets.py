@@ -55,21 +55,6 @@ CLASSIFY_IDS: Registry[str] = Registry("env", {classify_id(env_id): name for env
 """The same for the environments in which the agent names the class."""
 
 
-def add_preset(name: str, preset: DatasetPreset) -> None:
-    """Adds a data set to the table and its ids to :data:`ENV_IDS` and :data:`CLASSIFY_IDS`.
-
-    Raises:
-        ConfigurationError: if another data set has this name or id, or the id has no version.
-    """
-    if PRESETS.get(name, preset) != preset:
-        raise ConfigurationError(f"dataset={name!r} is taken; choose another name.")
-    if preset.env_id is not None:
-        twin = classify_id(preset.env_id)
-        ENV_IDS.add(preset.env_id, name)
-        CLASSIFY_IDS.add(twin, name)
-    PRESETS[name] = preset
-
-
 def dataset_of(env: str) -> str:
     """Returns the name of the data set that ``--env`` means.
 

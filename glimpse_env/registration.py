@@ -9,7 +9,7 @@ from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.datasets.registry import DATASETS, make_source
 from glimpse_env.env import GlimpseEnv
-from glimpse_env.episodes import Task
+from glimpse_env.episodes import EpisodeBatch, Task
 from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumentError
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.presets import PRESETS, dataset_of
@@ -17,17 +17,7 @@ from glimpse_env.registry import import_name
 from glimpse_env.vector_env import GlimpseVectorEnv
 
 
-def make_env(
-    *,
-    dataset: str,
-    split: Split = "train",
-    root: str | None = None,
-    dataset_options: dict[str, Any] | None = None,
-    judge: str | None = None,
-    task: Task = "look",
-    scales: int = 1,
-    **options: Any,
-) -> GlimpseEnv:
+def make_env(**arguments: Any) -> GlimpseEnv:
     """Makes an environment; ``gymnasium.make`` calls this.
 
     Args:
@@ -48,33 +38,19 @@ def make_env(
         JudgeNotFoundError: if no judge fits; the message says which command makes one.
         ArtifactError: if the judge given cannot be read or belongs to other data.
     """
-    of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseEnv)
-    parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
-    return GlimpseEnv(*parts, task=task, **options)
+    dataset, judge, options = environment_parts(GlimpseEnv, **arguments)
+    return GlimpseEnv(dataset, judge, **options)
 
 
-def make_vector_env(
-    num_envs: int,
-    *,
-    dataset: str,
-    split: Split = "train",
-    root: str | None = None,
-    dataset_options: dict[str, Any] | None = None,
-    judge: str | None = None,
-    task: Task = "look",
-    scales: int = 1,
-    max_episode_steps: int | None = None,
-    **options: Any,
-) -> GlimpseVectorEnv:
+def make_vector_env(num_envs: int, *, max_episode_steps: int | None = None, **arguments: Any) -> GlimpseVectorEnv:
     """What ``gymnasium.make_vec`` calls; arguments and errors as in :func:`make_env`.
 
     Args:
         max_episode_steps: an upper limit that episodes, always of T steps (to classify T + 1), must keep anyway.
     """
-    of_dataset, options = _split_options(dataset, dataset_options, options, GlimpseVectorEnv)
     num_envs = whole_number("num_envs", num_envs, 1)
-    parts = _parts(dataset, split, root, of_dataset, judge, task, scales)
-    env = GlimpseVectorEnv(*parts, num_envs=num_envs, task=task, **options)
+    dataset, judge, options = environment_parts(GlimpseVectorEnv, **arguments)
+    env = GlimpseVectorEnv(dataset, judge, num_envs=num_envs, **options)
     steps = env.batch.num_steps
     if max_episode_steps is not None and whole_number("max_episode_steps", max_episode_steps, 1) < steps:
         raise ConfigurationError(f"max_episode_steps={max_episode_steps} is below {steps}, the steps of an episode.")
@@ -112,33 +88,42 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}", sc
     return source.with_scales(PRESETS[dataset].scales if scales is None else scales)
 
 
-def _parts(
+def environment_parts(
+    kind: type,
+    *,
     dataset: str,
-    split: Split,
-    root: str | None,
-    of_dataset: dict[str, Any],
-    judge: str | None,
-    task: Task,
-    scales: int,
-) -> tuple[GlimpseDataset, Judge | None]:
+    split: Split = "train",
+    root: str | None = None,
+    dataset_options: dict[str, Any] | None = None,
+    judge: str | None = None,
+    task: Task = "look",
+    scales: int = 1,
+    **options: Any,
+) -> tuple[GlimpseDataset, Judge | None, dict[str, Any]]:
+    """Returns the split, the judge and the further keyword arguments of the environment's class ``kind``.
+
+    Arguments and errors are those of :func:`make_env`.
+    """
+    of_dataset, options = _split_options(dataset, dataset_options, options, kind)
     one_of("split", split, PUBLIC_SPLITS)
     one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
     source = make_source(dataset, **{"root": root, **of_dataset}).with_scales(scales)
+    options["task"] = task
     if task == "classify":
         if path is not None:
             raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
-        return source.load(split), None
+        return source.load(split), None, options
     if path is None:
         fitting = find_judge(source)  # before the images are made, which takes longer
-        return source.load(split), fitting
+        return source.load(split), fitting, options
     given = Judge.load(path)
     if (given.card.fingerprint, given.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
             f"the judge at {path} was trained on {given.card.dataset} {given.card.fingerprint} with "
             f"scales={given.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
-    return source.load(split), given
+    return source.load(split), given, options
 
 
 def _checked(options: Any) -> dict[str, Any]:
@@ -162,7 +147,8 @@ def _split_options(
         flat = [key for key in inspect.signature(DATASETS[name]).parameters if key in options]
         of_dataset |= {key: options[key] for key in flat}
         options = {key: value for key, value in options.items() if key not in flat}
-    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    parameters = [p for taker in (EpisodeBatch, kind) for p in inspect.signature(taker).parameters.values()]
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     unknown = [key for key in options if key not in known]
     if unknown:
         raise UnknownArgumentError(

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from glimpse_env.checks import seed_or_none
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import ActionMode, EpisodeBatch, Posterior, RewardMode, Task
+from glimpse_env.episodes import EpisodeBatch, Posterior
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rendering.frames import draw_batch
 from glimpse_env.sensing.observations import Observation
@@ -30,7 +30,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
     are theirs, and those of the old ones are in ``info["final_obs"]`` and ``info["final_info"]``.
 
     Args:
-        dataset, judge: see :class:`EpisodeBatch`, like the arguments not listed here.
+        dataset, judge, options: see :class:`EpisodeBatch`.
         num_envs: B.
         render_mode: None or ``"rgb_array"``.
 
@@ -46,13 +46,8 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         judge: Posterior | None,
         *,
         num_envs: int = 1,
-        task: Task = "look",
-        observation: str = "history",
-        action: ActionMode = "discrete",
-        reward: RewardMode = "classification",
-        posterior_info: bool = True,
-        tabulated: bool = False,
         render_mode: str | None = None,
+        **options: Any,
     ):
         if render_mode is not None and render_mode != "rgb_array":
             raise ConfigurationError(
@@ -60,17 +55,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
                 "only the single environment has a window."
             )
         self.render_mode = render_mode
-        self.batch = EpisodeBatch(
-            dataset,
-            judge,
-            num_envs,
-            task=task,
-            observation=observation,
-            action=action,
-            reward=reward,
-            posterior_info=posterior_info,
-            tabulated=tabulated,
-        )
+        self.batch = EpisodeBatch(dataset, judge, num_envs, **options)
         self.num_envs = len(self.batch)
         self.single_observation_space = self.batch.observer.space
         self.single_action_space = self.batch.action_space

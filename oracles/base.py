@@ -1,7 +1,8 @@
 """What every policy of this package is: something with Stable-Baselines3's ``predict``."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -63,6 +64,53 @@ class GlimpsePolicy:
     def choose(self, histories: Histories, state: Any, episode_start: np.ndarray | None) -> tuple[np.ndarray, Any]:
         """Returns the next locations (B,) int64 after histories with room for a glimpse, and the state."""
         raise NotImplementedError(f"{type(self).__name__} needs a method choose, or a predict of its own.")
+
+
+class EpisodeState(Protocol):
+    """What a policy keeps of B running episodes."""
+
+    counts: np.ndarray
+    """(B,) int64, glimpses in the state."""
+
+
+State = TypeVar("State", bound=EpisodeState)
+
+
+class MappingPolicy(GlimpsePolicy, Generic[State]):
+    """Looks where a map of all locations, computed from a state that each glimpse is added to once, is lowest."""
+
+    def choose(
+        self, histories: Histories, state: State | None, episode_start: np.ndarray | None
+    ) -> tuple[np.ndarray, State]:
+        if state is None:
+            state = self.fresh_state(len(histories))
+        elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
+            state.counts[episode_start] = 0
+            self.restart(state, np.flatnonzero(episode_start))
+        if len(state.counts) != len(histories) or (state.counts > histories.counts).any():
+            raise ConfigurationError(
+                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
+            )
+        self.add_new(histories, state)
+        state.counts = histories.counts.astype(np.int64)
+        self.last_maps = self.expected_maps(state)
+        return masked_argmin(self.last_maps, histories, self.grid), state
+
+    @abstractmethod
+    def fresh_state(self, batch: int) -> State:
+        """Returns the state of ``batch`` episodes before their first glimpse."""
+
+    @abstractmethod
+    def restart(self, state: State, rows: np.ndarray) -> None:
+        """Clears what the state keeps of the episodes ``rows``, whose counts are zero already."""
+
+    @abstractmethod
+    def add_new(self, histories: Histories, state: State) -> None:
+        """Adds the glimpses of the histories behind ``state.counts``, but leaves the counts."""
+
+    @abstractmethod
+    def expected_maps(self, state: State) -> np.ndarray:
+        """Returns the criterion expected at every location, (B, L) float32."""
 
 
 class PlannedPolicy(GlimpsePolicy):

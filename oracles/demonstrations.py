@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
@@ -261,31 +261,26 @@ class _Player:
         return self._policies[shard.fold]
 
     def __call__(self, shard: Shard) -> Arrays:
-        return _play(self.policy(shard), self.source.load("train"), self.judge, self.source, shard.rows)
+        policy, train = self.policy(shard), self.source.load("train")
+        maps: dict[int, list[np.ndarray]] = {}
 
+        def append_map(_rows: np.ndarray, t: int, _policy: Any) -> None:
+            if policy.last_maps is not None:
+                maps.setdefault(t, []).append(policy.last_maps.astype(np.float16))
 
-def _play(
-    policy: GlimpsePolicy, train: GlimpseDataset, judge: Judge, source: DataSource, rows: np.ndarray
-) -> dict[str, np.ndarray]:
-    maps: dict[int, list[np.ndarray]] = {}
-
-    def append_map(_rows: np.ndarray, t: int, _policy: Any) -> None:
-        if policy.last_maps is not None:
-            maps.setdefault(t, []).append(policy.last_maps.astype(np.float16))
-
-    rollouts = play(
-        policy,
-        train,
-        judge,
-        rows,
-        progress=False,
-        start=lambda indices: policy.start(train, indices),
-        on_step=append_map,
-    )
-    arrays = {"indices": rows, "locations": rollouts.locations, "entropies": rollouts.entropy}
-    if maps:
-        arrays["epe"] = np.stack([np.concatenate(maps[t]) for t in sorted(maps)], axis=1)
-    return arrays
+        rollouts = play(
+            policy,
+            train,
+            self.judge,
+            shard.rows,
+            progress=False,
+            start=lambda indices: policy.start(train, indices),
+            on_step=append_map,
+        )
+        arrays = {"indices": shard.rows, "locations": rollouts.locations, "entropies": rollouts.entropy}
+        if maps:
+            arrays["epe"] = np.stack([np.concatenate(maps[t]) for t in sorted(maps)], axis=1)
+        return arrays
 
 
 def _load_finished(path: Path, shard: Shard) -> Arrays | None:

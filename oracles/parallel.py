@@ -71,7 +71,10 @@ Make: TypeAlias = Callable[[T], Result]
 def make_shards(
     make: Make[T], shards: Iterable[T], *, workers: int = 1, ray: str | None = None, fresh_process: bool = False
 ) -> Iterator[tuple[T, Result]]:
-    """Yields each task with the result of ``make``, as they get finished; PyTorch has one thread in each.
+    """Yields each task with the result of ``make``, as they get finished.
+
+    PyTorch has one thread in each: the last digits of sums depend on the number of threads, and two processes with two
+    threads each, side by side on two cores, are several times slower than with one thread each.
 
     Args:
         make: called once for each task; more often only where a process died.

@@ -114,7 +114,7 @@ def preset_of(source: DataSource) -> Preset:
     ``start`` is None.
     """
     preset = PRESETS.get(source.name, Preset())
-    if has_fine_grid(source):
+    if len(source.geometry.grid) >= MIN_FINE_LOCATIONS:
         judge = preset.judge
         visited = min(judge.visited_images, FINE_VISITED_IMAGES)
         return replace(
@@ -129,11 +129,6 @@ def preset_of(source: DataSource) -> Preset:
         if _encoder_shapes(source, preset.judge) != _encoder_shapes(other, preset_of(other).judge):
             return replace(preset, judge=replace(preset.judge, start=None))
     return preset
-
-
-def has_fine_grid(source: DataSource) -> bool:
-    """Returns whether a data set has so many locations that judges are narrow and banks small by default."""
-    return len(source.geometry.grid) >= MIN_FINE_LOCATIONS
 
 
 def _with_small_bank(config: OracleConfig) -> OracleConfig:

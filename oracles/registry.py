@@ -161,26 +161,19 @@ that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its par
 pixels and its label."""
 
 
-def register_policy(
-    name: str,
-    factory: PolicyFactory,
-    peeks: bool = False,
-    *,
-    seeded: bool = True,
-    unavailable: Callable[[DataSource], str | None] = lambda source: None,
-    settings: Callable[[DataSource, Judge, OracleConfig | None], dict[str, Any] | None] = lambda *_: None,
-) -> None:
+def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:
     """Adds a policy, which :func:`make_policy`, demonstrations and comparisons then take.
 
     Args:
         name: a word. Other processes, as workers that make demonstrations, know it as ``"module:name"`` where importing
             ``module`` adds it.
-        factory, peeks, seeded, unavailable, settings: see :class:`PolicyEntry`.
+        factory, peeks: see :class:`PolicyEntry`.
+        further: its other fields, ``seeded``, ``unavailable`` and ``settings``.
 
     Raises:
         ConfigurationError: if the name is taken.
     """
-    POLICIES.add(name, PolicyEntry(factory, peeks, seeded, unavailable, settings))
+    POLICIES.add(name, PolicyEntry(factory, peeks, **further))
 
 
 def make_policy(

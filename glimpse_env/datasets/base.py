@@ -6,7 +6,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
-from glimpse_env.files import cache_folder, whole_folder, write_json
+from glimpse_env.files import cache_folder, new_arrays, whole_folder, write_json
 from glimpse_env.sensing.geometry import Geometry
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,28 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 @dataclass(frozen=True)
-class GlimpseDataset:
+class LabelledImages:
+    """N images of a split, or for one pass of training, and what is known of them."""
+
+    images: np.ndarray
+    """(N, H, W, C) uint8; those of a split are memory-mapped."""
+    labels: np.ndarray
+    """(N,) int64 in 0..len(class_names) - 1."""
+    folds: np.ndarray
+    """(N,) int64: index of the judge's network that may judge an image, as it was not trained on it; -1 for all."""
+    parts: np.ndarray
+    """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, rows: np.ndarray) -> "LabelledImages":
+        """Returns copies of the images ``rows`` (n,)."""
+        return LabelledImages(*(np.asarray(getattr(self, field.name)[rows]) for field in fields(LabelledImages)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlimpseDataset(LabelledImages):
     """One split of a data set.
 
     Raises:
@@ -43,17 +64,9 @@ class GlimpseDataset:
     name: str
     """Name of the data set, e.g. ``"birds"``."""
     split: Split
-    images: np.ndarray
-    """(N, H, W, C) uint8, memory-mapped."""
-    labels: np.ndarray
-    """(N,) int64 in 0..len(class_names) - 1."""
-    folds: np.ndarray
-    """(N,) int64: index of the judge's network that may judge an image, as it was not trained on it; -1 for all."""
     class_names: tuple[str, ...]
     part_names: tuple[str, ...]
     """Names of the P parts; empty where the data set has none."""
-    parts: np.ndarray
-    """(N, P, 3) float32: row and column in pixels, and 1 where visible, else 0."""
     fingerprint: str
     """Fingerprint of the data set, the same for all its splits."""
     geometry: Geometry
@@ -61,12 +74,8 @@ class GlimpseDataset:
 
     def __post_init__(self) -> None:
         count = len(self.images)
-        for field, array, dtype, shape in (
-            ("images", self.images, np.uint8, (count, *self.images.shape[1:])),
-            ("labels", self.labels, np.int64, (count,)),
-            ("folds", self.folds, np.int64, (count,)),
-            ("parts", self.parts, np.float32, (count, len(self.part_names), 3)),
-        ):
+        for field, (shape, dtype) in _layout(count, self.images.shape[1:], len(self.part_names)).items():
+            array = getattr(self, field)
             if array.dtype != dtype or array.shape != shape:
                 raise DatasetFormatError(
                     f"{self.name}/{self.split}: {field} is {array.dtype} {array.shape}, "
@@ -80,9 +89,6 @@ class GlimpseDataset:
             raise DatasetFormatError(
                 f"{self.name}: class {empty!r} has no training image; add images or leave the class out."
             )
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles memory-mapped arrays as the paths of their files."""
@@ -100,6 +106,16 @@ class GlimpseDataset:
             object.__setattr__(self, name, value)  # the class is frozen
 
 
+def _layout(count: int, image_shape: tuple[int, ...], num_parts: int) -> dict[str, tuple[tuple[int, ...], Any]]:
+    """Returns shape and dtype of each array of a split with ``count`` images."""
+    return {
+        "images": ((count, *image_shape), np.uint8),
+        "labels": ((count,), np.int64),
+        "folds": ((count,), np.int64),
+        "parts": ((count, num_parts, 3), np.float32),
+    }
+
+
 def _is_mapped(value: Any) -> bool:
     """Returns whether an array is a whole .npy file, memory-mapped."""
     return (
@@ -109,30 +125,6 @@ def _is_mapped(value: Any) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class LabelledImages:
-    """Images for one pass of training a judge, in random order, already augmented."""
-
-    images: np.ndarray
-    """(N, H, W, C) uint8."""
-    labels: np.ndarray
-    """(N,) int64."""
-    parts: np.ndarray
-    """(N, P, 3) float32, as in :class:`GlimpseDataset`."""
-
-
-@dataclass(frozen=True)
-class UnseenImages:
-    """Images that a judge's network was not trained on, for training an amortised oracle."""
-
-    images: np.ndarray
-    """(N, H, W, C) uint8."""
-    labels: np.ndarray
-    """(N,) int64."""
-    folds: np.ndarray
-    """(N,) int64: index of the judge's network that may judge an image; -1 for all."""
-
-
 class DataSource(ABC):
     """A data set with all its splits: caches them as arrays and gives the images that judges and oracles train on."""
 
@@ -140,6 +132,9 @@ class DataSource(ABC):
     geometry: Geometry
     image_shape: tuple[int, int, int]
     """(H, W, C), square."""
+    class_names: tuple[str, ...]
+    part_names: tuple[str, ...] = ()
+    """Names of the P parts that are annotated."""
     mirror_symmetric: bool = False
     """Whether a mirror image is as likely as the image, and of the same class."""
     num_folds: int
@@ -155,14 +150,6 @@ class DataSource(ABC):
         changed.geometry = replace(self.geometry, scales=scales)
         return changed
 
-    @property
-    @abstractmethod
-    def class_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return ()
-
     @cached_property
     @abstractmethod
     def fingerprint(self) -> str:
@@ -176,41 +163,39 @@ class DataSource(ABC):
     @property
     def chosen_options(self) -> dict[str, Any]:
         """The entries of :attr:`options` that differ from the defaults."""
+        return self.unless_default(self.options)
+
+    def unless_default(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Returns those of some options that the class takes and that differ from its defaults."""
         defaults = inspect.signature(type(self)).parameters
-        return {name: value for name, value in self.options.items() if value != defaults[name].default}
+        return {name: value for name, value in options.items() if name in defaults and value != defaults[name].default}
 
     @abstractmethod
     def size(self, split: Split) -> int:
         """Returns the number of images in a split."""
 
     @abstractmethod
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        """Writes a split into zeroed arrays of :class:`GlimpseDataset`'s shapes; ``folds`` arrive as -1.
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
+        """Writes a split into its arrays, which arrive zeroed, and ``folds`` as -1.
 
         ``progress(n)`` is called after every ``n`` further images.
         """
 
     @abstractmethod
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        """Draws the images of one pass of training network ``fold``, augmented; none is in the fold that it judges."""
+        """Draws the images of one pass of training network ``fold``, in random order and augmented.
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+        None is in the fold that the network judges.
+        """
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         """Draws the images of one pass of training network ``fold`` of an amortised oracle.
 
         None is in that fold, so that the network may be asked about those images afterwards; each comes with the
         index of the judge's network that was not trained on it.
         """
         train = self.load("train")
-        rows = rng.permutation(np.flatnonzero(train.folds != fold))
-        return UnseenImages(train.images[rows], np.asarray(train.labels[rows]), np.asarray(train.folds[rows]))
+        return train.take(rng.permutation(np.flatnonzero(train.folds != fold)))
 
     def load(self, split: Split) -> GlimpseDataset:
         """Returns a split, built into the cache on first use and memory-mapped from there.
@@ -225,35 +210,25 @@ class DataSource(ABC):
         folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"
         if not folder.is_dir():
             self._build(split, count, folder)
-        arrays = {
-            field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False)
-            for field in ("images", "labels", "folds", "parts")
-        }
         return GlimpseDataset(
+            **{
+                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
+                for field in fields(LabelledImages)
+            },
             name=self.name,
             split=split,
             class_names=self.class_names,
             part_names=self.part_names,
             fingerprint=self.fingerprint,
             geometry=self.geometry,
-            **arrays,
         )
 
     def _build(self, split: Split, count: int, folder: Path) -> None:
-        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
-            "images": ((count, *self.image_shape), np.uint8),
-            "labels": ((count,), np.int64),
-            "folds": ((count,), np.int64),
-            "parts": ((count, len(self.part_names), 3), np.float32),
-        }
         with whole_folder(folder) as temporary:
-            arrays = {
-                field: np.lib.format.open_memmap(temporary / f"{field}.npy", mode="w+", dtype=dtype, shape=shape)
-                for field, (shape, dtype) in shapes.items()
-            }
+            arrays = new_arrays(temporary, _layout(count, self.image_shape, len(self.part_names)))
             arrays["folds"][:] = -1
             with tqdm(total=count, desc=f"{self.name}: {split} images", unit="img") as bar:
-                self.fill(split, progress=bar.update, **arrays)
+                self.fill(split, LabelledImages(**arrays), bar.update)
             for array in arrays.values():
                 array.flush()
             write_json(

@@ -67,15 +67,9 @@ class CelebAHQ(PhotographSource):
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
         self.num_images = whole_number("num_images", num_images, MIN_IMAGES, NUM_IMAGES)
         self.folder = _find_folder(data_root(self.root))
-        table = _AttributeFile(self.folder / ATTRIBUTE_FILE)
-        one_of("attribute", attribute, table.names)
-        self.attribute = attribute
-        self._labels = table.labels(attribute, self.num_images)
+        self._labels = _read_labels(self.folder / ATTRIBUTE_FILE, attribute, self.num_images)
+        self.attribute, self.class_names = attribute, (f"not {attribute}", attribute)
         self._bytes = self._sizes_in_bytes()
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return f"not {self.attribute}", self.attribute
 
     @property
     def options(self) -> dict[str, Any]:
@@ -130,50 +124,44 @@ class CelebAHQ(PhotographSource):
         return sizes
 
 
-class _AttributeFile:
-    """``CelebAMask-HQ-attribute-anno.txt``: the number of images, the attributes' names, and a line an image.
+def _read_labels(path: Path, attribute: str, count: int) -> np.ndarray:
+    """Returns 1 where the images 0.jpg, 1.jpg, ... have an attribute, else 0: (count,) int64.
 
-    Attributes:
-        names: of the attributes, in the file's order.
+    The file has the number of images, the attributes' names, and a line an image.
     """
-
-    def __init__(self, path: Path):
-        self._path = path
-        try:
-            self._lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DatasetFormatError(f"{path} cannot be read ({error}); unpack it again.") from error
-        if len(self._lines) < 2:
-            raise DatasetFormatError(f"{path}:{len(self._lines)}: {_LAYOUT}")
-        try:
-            self._count = int(self._lines[0])
-        except ValueError as error:
-            raise DatasetFormatError(f"{path}:1: {self._lines[0]!r} is not the number of images; {_LAYOUT}") from error
-        if len(self._lines) - 2 != self._count:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetFormatError(f"{path} cannot be read ({error}); unpack it again.") from error
+    if len(lines) < 2:
+        raise DatasetFormatError(f"{path}:{len(lines)}: {_LAYOUT}")
+    try:
+        announced = int(lines[0])
+    except ValueError as error:
+        raise DatasetFormatError(f"{path}:1: {lines[0]!r} is not the number of images; {_LAYOUT}") from error
+    if len(lines) - 2 != announced:
+        raise DatasetFormatError(
+            f"{path}:1: {announced} images are announced and {len(lines) - 2} lines follow the names; "
+            "unpack the file again."
+        )
+    names = lines[1].split()
+    one_of("attribute", attribute, names)
+    if count > announced:
+        raise DatasetFormatError(
+            f"{path}:1: this is a part of CelebA-HQ, {announced} images of num_images={count}; get the "
+            f"whole, or ask for what is there with num_images={announced}."
+        )
+    column = 1 + names.index(attribute)
+    labels = np.empty(count, dtype=np.int64)
+    for identity, line in enumerate(lines[2 : 2 + count]):
+        cells = line.split()
+        if len(cells) != 1 + len(names) or cells[0] != f"{identity}.jpg" or cells[column] not in _VALUES:
             raise DatasetFormatError(
-                f"{path}:1: {self._count} images are announced and {len(self._lines) - 2} lines follow the names; "
-                "unpack the file again."
+                f"{path}:{3 + identity}: {line[:60]!r} is not {identity}.jpg and "
+                f"{len(names)} values of 1 or -1; unpack the file again."
             )
-        self.names = tuple(self._lines[1].split())
-
-    def labels(self, attribute: str, count: int) -> np.ndarray:
-        """Returns 1 where the images 0.jpg, 1.jpg, ... have the attribute, else 0: (count,) int64."""
-        if count > self._count:
-            raise DatasetFormatError(
-                f"{self._path}:1: this is a part of CelebA-HQ, {self._count} images of num_images={count}; get the "
-                f"whole, or ask for what is there with num_images={self._count}."
-            )
-        column = 1 + self.names.index(attribute)
-        labels = np.empty(count, dtype=np.int64)
-        for identity in range(count):
-            cells = self._lines[2 + identity].split()
-            if len(cells) != 1 + len(self.names) or cells[0] != f"{identity}.jpg" or cells[column] not in _VALUES:
-                raise DatasetFormatError(
-                    f"{self._path}:{3 + identity}: {self._lines[2 + identity][:60]!r} is not {identity}.jpg and "
-                    f"{len(self.names)} values of 1 or -1; unpack the file again."
-                )
-            labels[identity] = _VALUES[cells[column]]
-        return labels
+        labels[identity] = _VALUES[cells[column]]
+    return labels
 
 
 _VALUES = {"1": 1, "-1": 0}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -31,17 +31,6 @@ VAL_EVERY, VAL_FIRST = 10, 4
 """Every tenth of each class's official training images, from the fifth on in the order of ids, goes to ``val``."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class _Cell(Generic[T]):
-    """The entry of one id in a text file, and its line number."""
-
-    line: int
-    value: T
-
-
-_Table = dict[int, _Cell[T]]
 
 
 @dataclass(frozen=True)
@@ -96,21 +85,13 @@ class CUB200(PhotographSource):
         self.root = path_or_none("root", root)
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
         self.folder = _find_folder(data_root(self.root))
-        classes = _read_table(self.folder / "classes.txt", _text)
+        classes, class_lines = _read_table(self.folder / "classes.txt", str)
         self.species = _choose(species, classes, self.folder)
         self._has_all_species = len(self.species) == len(classes)
-        self._class_names = tuple(_class_name(classes[identity].value) for identity in self.species)
-        part_names = _read_table(self.folder / "parts" / "parts.txt", _text)
-        self._part_names = tuple(part_names[identity].value for identity in sorted(part_names))
-        self._entries = self._read_entries(classes, sorted(part_names))
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self._class_names
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return self._part_names
+        self.class_names = tuple(_class_name(classes[identity]) for identity in self.species)
+        part_names, _ = _read_table(self.folder / "parts" / "parts.txt", str)
+        self.part_names = tuple(part_names[identity] for identity in sorted(part_names))
+        self._entries = self._read_entries(classes, class_lines, sorted(part_names))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -168,40 +149,42 @@ class CUB200(PhotographSource):
             ) from error
         return crop(photograph, box, SIZE), box
 
-    def _read_entries(self, classes: _Table[str], part_ids: list[int]) -> dict[Split, list[_Entry]]:
+    def _read_entries(
+        self, classes: dict[int, str], class_lines: dict[int, int], part_ids: list[int]
+    ) -> dict[Split, list[_Entry]]:
         """Reads the images of :attr:`species` by split, in the order of their ids."""
         folder = self.folder
-        files = _read_table(folder / "images.txt", _text)
-        labels = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
-        official = _read_table(folder / "train_test_split.txt", _flag, files)
-        boxes = _read_table(folder / "bounding_boxes.txt", _box, files)
+        files, lines = _read_table(folder / "images.txt", str)
+        labels, _ = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
+        official, _ = _read_table(folder / "train_test_split.txt", _flag, files)
+        boxes, box_lines = _read_table(folder / "bounding_boxes.txt", _box, files)
         parts = _read_parts(folder / "parts" / "part_locs.txt", files, part_ids)
 
         entries: dict[Split, list[_Entry]] = {split: [] for split in PUBLIC_SPLITS}
         seen = dict.fromkeys(self.species, 0)
         for identity in sorted(files):
-            species = labels[identity].value
+            species = labels[identity]
             if species not in seen:
                 continue
             split: Split = "test"
-            if official[identity].value:
+            if official[identity]:
                 split = "val" if seen[species] % VAL_EVERY == VAL_FIRST else "train"
                 seen[species] += 1
             entry = _Entry(
                 identity=identity,
-                file=files[identity].value,
-                line=files[identity].line,
+                file=files[identity],
+                line=lines[identity],
                 label=self.species.index(species),
                 split=split,
-                box=boxes[identity].value,
-                box_line=boxes[identity].line,
+                box=boxes[identity],
+                box_line=box_lines[identity],
                 parts=parts[identity],
             )
             entries[split].append(entry)
         for species, count in seen.items():
             if count == 0:
                 raise DatasetFormatError(
-                    f"{folder / 'classes.txt'}:{classes[species].line}: class {classes[species].value} has "
+                    f"{folder / 'classes.txt'}:{class_lines[species]}: class {classes[species]} has "
                     f"no training image; leave {species} out of `species`, or {_REMEDY}."
                 )
         return entries
@@ -264,7 +247,7 @@ def _find_folder(root: Path) -> Path:
     )
 
 
-def _choose(species: Sequence[int] | None, classes: _Table[str], folder: Path) -> tuple[int, ...]:
+def _choose(species: Sequence[int] | None, classes: dict[int, str], folder: Path) -> tuple[int, ...]:
     if species is not None and (isinstance(species, str) or not isinstance(species, Sequence)):
         raise ConfigurationError(f"species={species!r} must be a list of ids from {folder / 'classes.txt'}.")
     chosen = sorted(classes) if species is None else [whole_number("species", identity, 0) for identity in species]
@@ -303,24 +286,31 @@ def _lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
         yield number, value
 
 
-def _read_table(path: Path, convert: Callable[[str], T], known: Collection[int] | None = None) -> _Table[T]:
-    """Reads lines of an id and a value; with ``known``, these ids and no others must be there."""
+def _read_table(
+    path: Path, convert: Callable[[str], T], known: Collection[int] | None = None
+) -> tuple[dict[int, T], dict[int, int]]:
+    """Reads lines of an id and a value; with ``known``, these ids and no others must be there.
+
+    Returns:
+        The values and the line numbers by id.
+    """
 
     def parse(line: str) -> tuple[int, T]:
         identity, value = line.split(maxsplit=1)
         if known is not None and int(identity) not in known:
             raise ValueError(f"images.txt has no image {identity}")
-        if int(identity) in table:
-            raise ValueError(f"id {identity} was there before, in line {table[int(identity)].line}")
+        if int(identity) in lines:
+            raise ValueError(f"id {identity} was there before, in line {lines[int(identity)]}")
         return int(identity), convert(value.strip())
 
-    table: dict[int, _Cell[T]] = {}
+    table: dict[int, T] = {}
+    lines: dict[int, int] = {}
     for line, (identity, value) in _lines(path, parse):
-        table[identity] = _Cell(line, value)
+        table[identity], lines[identity] = value, line
     missing = sorted(set(known or ()) - set(table))
     if missing:
         raise DatasetFormatError(f"{path}: no line for image {missing[0]} of images.txt; {_REMEDY}.")
-    return table
+    return table, lines
 
 
 def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dict[int, np.ndarray]:
@@ -344,10 +334,6 @@ def _read_parts(path: Path, images: Collection[int], part_ids: list[int]) -> dic
                 f"{path}: image {image} of images.txt has not all {len(part_ids)} parts; {_REMEDY}."
             )
     return parts
-
-
-def _text(value: str) -> str:
-    return value
 
 
 def _number(value: str) -> float:

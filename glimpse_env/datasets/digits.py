@@ -11,23 +11,16 @@ import struct
 import zlib
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
-from glimpse_env.datasets.base import (
-    DataSource,
-    LabelledImages,
-    Split,
-    UnseenImages,
-    data_root,
-    folds_by_class,
-)
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split, data_root, folds_by_class
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -53,31 +46,6 @@ SEEDED_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 """Splits whose position in here is part of the seed of their images."""
 
 
-@dataclass(frozen=True)
-class DigitPool:
-    """The digits that one split is made of.
-
-    Raises:
-        DatasetFormatError: if a fold holds fewer than two digits: clutter is cut from another one.
-    """
-
-    images: np.ndarray
-    """(M, 28, 28) uint8."""
-    labels: np.ndarray
-    """(M,) int64 in 0..9."""
-    folds: np.ndarray
-    """(M,) int64; -1 outside the training split."""
-
-    def __post_init__(self) -> None:
-        if len(self.folds) == 0 or np.unique(self.folds, return_counts=True)[1].min() < 2:
-            raise DatasetFormatError(
-                f"{len(self.images)} digits are too few for a split with clutter; use the whole data set."
-            )
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
 class ClutteredDigits(DataSource):
     """Digits at a random place of a 60 x 60 canvas with four 8 x 8 pieces of other digits.
 
@@ -89,11 +57,9 @@ class ClutteredDigits(DataSource):
     geometry = Geometry(image_size=CANVAS, glimpse_size=12, stride=4, num_glimpses=6)
     image_shape = (CANVAS, CANVAS, 1)
     num_folds = 2
+    class_names = tuple("0123456789")
     placements: dict[Split, int]
     """Number of images made of each digit of a split, each with a place and clutter of its own."""
-    _defaults: ClassVar[dict[str, Any]] = {"num_glimpses": geometry.num_glimpses}
-    """Defaults of the options that enter fingerprint and :attr:`options` only where they differ from these: data sets
-    made before there were such options keep their fingerprints."""
 
     def __init__(self, seed: int, num_glimpses: int) -> None:
         self.seed = whole_number("seed", seed, 0)
@@ -103,77 +69,72 @@ class ClutteredDigits(DataSource):
 
     @cached_property
     @abstractmethod
-    def pools(self) -> dict[Split, DigitPool]:
-        """The digits of each split.
+    def pools(self) -> dict[Split, LabelledImages]:
+        """The M digits of each split, images (M, 28, 28) uint8.
 
         Raises:
-            DatasetFormatError: if a file cannot be read as digits.
+            DatasetFormatError: if a file cannot be read as digits, or a fold holds fewer than two digits.
         """
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return tuple(str(digit) for digit in range(10))
 
     @cached_property
     def fingerprint(self) -> str:
         pools = (self.pools[split] for split in SEEDED_SPLITS)
         arrays = (array for pool in pools for array in (pool.images, pool.labels))
-        return digest([self.name, PROTOCOL, self.seed, self.num_folds, *self._chosen.items()], *arrays)
+        return digest([self.name, PROTOCOL, self.seed, self.num_folds, *self._variant.items()], *arrays)
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"seed": self.seed, **self._chosen}
+        return {"seed": self.seed, **self._variant}
 
     @property
-    def _chosen(self) -> dict[str, Any]:
-        """The options that differ from :attr:`_defaults`."""
-        own = {"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]}
-        return {name: own[name] for name, usual in self._defaults.items() if own[name] != usual}
+    def _variant(self) -> dict[str, Any]:
+        """Options younger than the data set where they are not the defaults: without them it keeps its fingerprint."""
+        return self.unless_default({"num_glimpses": self.geometry.num_glimpses, "placements": self.placements["train"]})
 
     def size(self, split: Split) -> int:
         return len(self.pools[split]) * self.placements[split]
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         pool = self.pools[split]
-        digits = np.arange(len(labels)) % len(pool)
-        labels[:] = pool.labels[digits]
-        folds[:] = pool.folds[digits]
+        digits = np.arange(len(arrays.labels)) % len(pool)
+        arrays.labels[:], arrays.folds[:] = pool.labels[digits], pool.folds[digits]
         for fold in np.unique(pool.folds):
             members = np.flatnonzero(pool.folds == fold)
-            positions = np.flatnonzero(folds == fold)
+            positions = np.flatnonzero(arrays.folds == fold)
             for chunk, block in enumerate(_chunks(positions)):
                 rng = np.random.default_rng([self.seed, SEEDED_SPLITS.index(split), int(fold) + 1, chunk])
-                images[block] = compose(pool.images, digits[block], members, rng)
+                arrays.images[block] = compose(pool.images, digits[block], members, rng)
                 progress(len(block))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        return self._composed(np.flatnonzero(self.pools["train"].folds != fold), rng)
+
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        folds = self.pools["train"].folds
+        others = [other for other in range(self.num_folds) if other != fold]
+        by_fold = [self._composed(np.flatnonzero(folds == other), rng, IMAGES_PER_PASS) for other in others]
+        arrays = (vars(images).values() for images in by_fold)
+        return LabelledImages(*(np.concatenate(parts) for parts in zip(*arrays, strict=True)))
+
+    def _composed(self, members: np.ndarray, rng: np.random.Generator, most: int | None = None) -> LabelledImages:
+        """Composes as many fresh images of the digits ``members`` (K,) as ``train`` has, or ``most``."""
         pool = self.pools["train"]
-        members = np.flatnonzero(pool.folds != fold)
-        digits = rng.permutation(np.tile(members, self.placements["train"]))
+        digits = rng.permutation(np.tile(members, self.placements["train"]))[:most]
         images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-        return LabelledImages(images, pool.labels[digits], np.zeros((len(digits), 0, 3), dtype=np.float32))
+        return LabelledImages(images, pool.labels[digits], pool.folds[digits], pool.parts[digits])
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        pool = self.pools["train"]
-        by_fold = []
-        for other in range(self.num_folds):
-            if other != fold:
-                members = np.flatnonzero(pool.folds == other)
-                digits = rng.permutation(np.tile(members, self.placements["train"]))[:IMAGES_PER_PASS]
-                images = np.concatenate([compose(pool.images, block, members, rng) for block in _chunks(digits)])
-                by_fold.append((images, pool.labels[digits], pool.folds[digits]))
-        return UnseenImages(*(np.concatenate(arrays) for arrays in zip(*by_fold, strict=True)))
+    def _pool(self, split: Split, images: np.ndarray, labels: np.ndarray) -> LabelledImages:
+        """Returns the digits that a split is made of, in ``train`` with folds.
 
-    def _folds(self, split: Split, labels: np.ndarray) -> np.ndarray:
-        return folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
+        Raises:
+            DatasetFormatError: if a fold holds fewer than two digits: clutter is cut from another one.
+        """
+        folds = folds_by_class(labels, self.num_folds) if split == "train" else np.full(len(labels), -1, np.int64)
+        if len(folds) == 0 or np.unique(folds, return_counts=True)[1].min() < 2:
+            raise DatasetFormatError(
+                f"{len(images)} digits are too few for a split with clutter; use the whole data set."
+            )
+        return LabelledImages(images, labels, folds, np.zeros((len(labels), 0, 3), dtype=np.float32))
 
 
 class ClutteredMNIST(ClutteredDigits):
@@ -196,7 +157,6 @@ class ClutteredMNIST(ClutteredDigits):
     """
 
     name = "mnist"
-    _defaults: ClassVar[dict[str, Any]] = {**ClutteredDigits._defaults, "placements": 1}
 
     def __init__(
         self, root: str | Path | None = None, seed: int = 0, num_glimpses: int = 6, placements: int = 1
@@ -211,7 +171,7 @@ class ClutteredMNIST(ClutteredDigits):
         return {"root": self.root, **super().options}
 
     @cached_property
-    def pools(self) -> dict[Split, DigitPool]:
+    def pools(self) -> dict[Split, LabelledImages]:
         images, labels = self._read("train")
         end = len(images) - len(images) // 12
         digits: dict[Split, tuple[np.ndarray, np.ndarray]] = {
@@ -219,9 +179,7 @@ class ClutteredMNIST(ClutteredDigits):
             "val": (images[end:], labels[end:]),
             "test": self._read("t10k"),
         }
-        return {
-            split: DigitPool(images, labels, self._folds(split, labels)) for split, (images, labels) in digits.items()
-        }
+        return {split: self._pool(split, images, labels) for split, (images, labels) in digits.items()}
 
     def size(self, split: Split) -> int:
         count = super().size(split)
@@ -265,7 +223,7 @@ class Digits(ClutteredDigits):
         super().__init__(seed, num_glimpses)
 
     @cached_property
-    def pools(self) -> dict[Split, DigitPool]:
+    def pools(self) -> dict[Split, LabelledImages]:
         from sklearn.datasets import load_digits  # slow to import and needed by this data set alone
 
         small, labels = load_digits(return_X_y=True)
@@ -273,11 +231,10 @@ class Digits(ClutteredDigits):
         small, labels = small[order].reshape(-1, 8, 8), labels[order].astype(np.int64)
         tenth = folds_by_class(labels, 10)
         shares: dict[Split, np.ndarray] = {"train": tenth < 6, "val": tenth == 6, "test": tenth > 6}
-        pools: dict[Split, DigitPool] = {}
+        pools: dict[Split, LabelledImages] = {}
         for split, members in shares.items():
             images = np.stack([_enlarge(digit) for digit in small[members]])
-            folds = self._folds(split, labels[members])
-            pools[split] = DigitPool(images, labels[members], folds)
+            pools[split] = self._pool(split, images, labels[members])
         return pools
 
 

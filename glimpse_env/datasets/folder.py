@@ -104,13 +104,9 @@ class ImageFolder(PhotographSource):
         if not os.path.isdir(self.folder):
             raise DatasetNotFoundError(f"{self.folder} is no folder; give the one with your images as root.")
         try:
-            self._class_names, self._files = self._find_files()
+            self.class_names, self._files = self._find_files()
         except OSError as error:
             raise DatasetNotFoundError(f"{self.folder} cannot be read ({error}); check its path and rights.") from error
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self._class_names
 
     @property
     def options(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, UnseenImages, folds_by_class
+from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, folds_by_class
 from glimpse_env.errors import DatasetFormatError
 
 Box = tuple[float, float, float, float]
@@ -72,35 +72,20 @@ class PhotographSource(DataSource):
     def size(self, split: Split) -> int:
         return len(self.labels_of(split))
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
-        labels[:] = self.labels_of(split)
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
+        arrays.labels[:] = self.labels_of(split)
         if split == "train":
-            folds[:] = folds_by_class(labels, self.num_folds)
-        for index in range(len(labels)):
-            images[index], parts[index] = self.square_of(split, index)
+            arrays.folds[:] = folds_by_class(arrays.labels, self.num_folds)
+        for index in range(len(arrays.labels)):
+            arrays.images[index], arrays.parts[index] = self.square_of(split, index)
             progress(1)
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
-        return self._augmented(fold, rng)[0]
-
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        changed, folds = self._augmented(fold, rng)
-        return UnseenImages(changed.images, changed.labels, folds)
-
-    def _augmented(self, fold: int, rng: np.random.Generator) -> tuple[LabelledImages, np.ndarray]:
-        """Returns training images that are not in ``fold``, in random order and augmented, and their folds."""
         train = self.load("train")
         rows = rng.permutation(np.flatnonzero(train.folds != fold))[: self.images_per_pass]
-        changed = augmented(train, rows, rng, mirror=self.mirror_symmetric)
-        return changed, np.asarray(train.folds[rows])
+        return augmented(train, rows, rng, mirror=self.mirror_symmetric)
+
+    unseen_images = judge_images
 
 
 def read_photograph(path: Path, *, upright: bool) -> Image.Image:
@@ -213,7 +198,7 @@ def augmented(dataset: GlimpseDataset, rows: np.ndarray, rng: np.random.Generato
             seen = seen[twins]
             seen[:, 1] = np.where(seen[:, 2] > 0, side - seen[:, 1], 0)
         images[index], parts[index] = image, seen
-    return LabelledImages(images, np.asarray(dataset.labels[rows]), parts)
+    return LabelledImages(images, np.asarray(dataset.labels[rows]), np.asarray(dataset.folds[rows]), parts)
 
 
 def _random_box(side: int, padding: int, shift: float, rng: np.random.Generator) -> Box:

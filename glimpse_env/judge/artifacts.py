@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -20,20 +20,57 @@ from glimpse_env.errors import ArtifactError, GlimpseError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.posterior import PosteriorConfig
 from glimpse_env.presets import env_of
+from glimpse_env.sensing.geometry import Geometry
+
+Card = TypeVar("Card", bound="ArtifactCard")
 
 
-class ArtifactCard(Protocol):
-    """What an artefact was made from and how well it does: a dataclass of JSON values."""
+@dataclass(frozen=True, kw_only=True)
+class ArtifactCard:
+    """What an artefact was made from; JSON values."""
 
-    __dataclass_fields__: ClassVar[dict[str, Any]]
+    dataset: str
+    """Name of the data set."""
+    fingerprint: str
+    """Fingerprint of the data set."""
+    config: PosteriorConfig
+    """Shape of the networks."""
+    image_size: int
+    """Side of the images in pixels."""
+    scales: int
+    """Concentric windows of a glimpse."""
+    num_glimpses: int
+    """T."""
+    num_networks: int
+    """K: network k never saw the images of fold k."""
+    seed: int
+    """Seed of training."""
+    command: str
+    """Command line that makes it again."""
+    format: int = 1
+    """Format of the files that this version reads and writes."""
+
+    @classmethod
+    def of(cls: type[Card], source: DataSource, networks: Sequence[Any], **further: Any) -> Card:
+        """Returns the card of ``networks`` (each with a ``config``) for a data set, with ``further`` fields."""
+        geometry = source.geometry
+        return cls(
+            dataset=source.name,
+            fingerprint=source.fingerprint,
+            config=networks[0].config,
+            image_size=geometry.image_size,
+            scales=geometry.scales,
+            num_glimpses=geometry.num_glimpses,
+            num_networks=len(networks),
+            **further,
+        )
 
     @property
-    def config(self) -> PosteriorConfig: ...
-    @property
-    def num_networks(self) -> int: ...
+    def geometry(self) -> Geometry:
+        """The glimpses that the networks take."""
+        return Geometry(self.image_size, self.config.glimpse_size, self.config.stride, self.num_glimpses, self.scales)
 
 
-Card = TypeVar("Card", bound=ArtifactCard)
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -45,8 +82,6 @@ class ArtifactKind(Generic[Card]):
     """What it is called in messages."""
     card: type[Card]
     """Its card's class."""
-    format: int
-    """Format of the files that this version reads and writes."""
     script: str
     """Script that trains one."""
     missing: type[GlimpseError]
@@ -89,9 +124,9 @@ class ArtifactKind(Generic[Card]):
             raise ArtifactError(
                 f"the card of the {self.name} at {path} is no JSON ({error}); train the {self.name} again."
             ) from error
-        if content.get("format") != self.format:
+        if content.get("format") != self.card.format:
             raise ArtifactError(
-                f"the {self.name} at {path} has format {content.get('format')}, not {self.format}; train it again."
+                f"the {self.name} at {path} has format {content.get('format')}, not {self.card.format}; train it again."
             )
         return self.card(**{**content, "config": PosteriorConfig(**content["config"])})
 
@@ -149,6 +184,23 @@ class ArtifactKind(Generic[Card]):
         return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
 
 
-def identity_of(networks: Sequence[nn.Module], card: Any) -> str:
-    """Returns a fingerprint of the weights and the card."""
-    return digest(asdict(card), *(value.numpy() for network in networks for value in network.state_dict().values()))
+class TrainedNetworks(Generic[Network, Card]):
+    """The networks of an artefact.
+
+    Attributes:
+        networks: K networks in evaluation mode, gradients off.
+        card: see :class:`ArtifactCard`.
+        geometry, grid: the glimpses that the networks take, and where.
+    """
+
+    def __init__(self, networks: Sequence[Network], card: Card):
+        self.networks = [network.eval().requires_grad_(False) for network in networks]
+        self.card = card
+        self.geometry = card.geometry
+        self.grid = self.geometry.grid
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the weights and the card."""
+        weights = (value.numpy() for network in self.networks for value in network.state_dict().values())
+        return digest(asdict(self.card), *weights)

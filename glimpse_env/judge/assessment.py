@@ -16,12 +16,12 @@ class Posterior(Protocol):
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """Computes p(theta | the first ``counts`` glimpses), (B, classes) float32.
+        """Returns p(theta | the first ``counts`` glimpses), (B, classes) float32, rows summing to one.
 
         Args:
             glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int64 pixels.
-            counts: (B,) int64.
+            corners: (B, T, 2) int64 pixels; any position, not only the grid's.
+            counts: (B,) int64 in 0..T; later glimpses are ignored.
             folds: (B,) int64: the network to ask, or -1 for the mean of all.
         """
 

@@ -10,76 +10,38 @@ from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
-from glimpse_env.judge.artifacts import ArtifactKind, identity_of
-from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.sensing.geometry import Geometry, LocationGrid
+from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
+from glimpse_env.judge.posterior import GlimpsePosterior
+from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.sensor import cut_on_grid
 
-FORMAT = 1
 
-
-@dataclass(frozen=True)
-class JudgeCard:
+@dataclass(frozen=True, kw_only=True)
+class JudgeCard(ArtifactCard):
     """Origin and scores of a judge, kept as JSON beside the weights."""
 
-    dataset: str
-    """Name of the data set."""
-    fingerprint: str
-    """Fingerprint of the data set."""
-    config: PosteriorConfig
-    """Shape of the networks."""
-    image_size: int
-    """Side of the images in pixels."""
-    scales: int
-    """Concentric windows of a glimpse."""
-    num_glimpses: int
-    """T."""
-    num_networks: int
-    """K: network k never saw the images of fold k."""
     temperatures: list[list[float]]
     """[k][t], t = 0..T, what logits of network k after t glimpses are divided by."""
-    seed: int
-    """Seed of training."""
     splits: dict[str, str]
     """Splits that were ``trained``, ``calibrated`` and ``scored`` on."""
     scores: dict[str, list[float]]
     """random_ and visited_accuracy, _log_loss and _calibration_error on held-out images, t = 1..T: after random
     glimpses and after those that the oracle visits; means over networks."""
-    command: str
-    """Command line that makes this judge again."""
-    format: int = FORMAT
 
 
-JUDGES = ArtifactKind(
-    "judge", JudgeCard, FORMAT, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges")
-)
+JUDGES = ArtifactKind("judge", JudgeCard, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
 
 
-class Judge:
-    """p(theta | y_1:t, l_1:t) for batches of glimpse histories.
-
-    Attributes:
-        networks: K posterior networks in evaluation mode, gradients off.
-        card: see :class:`JudgeCard`.
-    """
+class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
+    """p(theta | y_1:t, l_1:t) for batches of glimpse histories; its ``networks`` are K posterior networks."""
 
     def __init__(self, networks: list[GlimpsePosterior], card: JudgeCard):
-        self.networks = [network.eval().requires_grad_(False) for network in networks]
-        self.card = card
-        self.geometry = Geometry(
-            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
-        )
-        self.grid = self.geometry.grid
+        super().__init__(networks, card)
         self._temperatures = torch.tensor(card.temperatures, dtype=torch.float32)  # (K, T + 1)
 
     @property
     def num_classes(self) -> int:
         return self.card.config.num_classes
-
-    @property
-    def identity(self) -> str:
-        """A fingerprint of the weights and the card."""
-        return identity_of(self.networks, self.card)
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
         """Returns calibrated log p(theta) of one network.
@@ -115,17 +77,7 @@ class Judge:
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """Returns class probabilities after the first ``counts`` glimpses of each history.
-
-        Args:
-            glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int pixels; any pixel position, not only the grid's.
-            counts: (B,) int in 0..T; later glimpses are ignored.
-            folds: (B,) int, the network to use, or -1 for the mean of all.
-
-        Returns:
-            (B, classes) float32, rows sum to one.
-        """
+        """Returns class probabilities, see :class:`glimpse_env.judge.assessment.Posterior`."""
         seen = torch.from_numpy(np.arange(glimpses.shape[1]) < counts[:, None])  # (B, T)
         locations = torch.from_numpy(self.grid.normalise(corners))
         steps = torch.from_numpy(counts.astype(np.int64))

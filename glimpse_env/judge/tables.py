@@ -1,23 +1,21 @@
 """Tables of the judge's embeddings of a split's glimpses, computed once and then read in place of pixels."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
-from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copied_chunks, named
 from glimpse_env.files import cache_folder, digest, whole_file
 from glimpse_env.judge.judge import Judge, rows_for_network
 
-IMAGES_PER_CHUNK = 64
-"""Images embedded at a time."""
-
 
 class EmbeddingTable:
-    """Embeddings phi(y, l) of the glimpses at every grid location, kept in the cache in half precision.
+    """Embeddings phi(y, l) of the glimpses at every grid location, in half precision.
 
     Args:
         dataset: the split.
@@ -25,9 +23,10 @@ class EmbeddingTable:
         network: k, one of its networks.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
         copies: the copies of each image; :meth:`__call__` and :meth:`summed` read the first.
+        cached: whether it is kept in the cache, or in memory.
 
     Attributes:
-        array: (copies * n, L, D) float16, memory-mapped; copy c of image ``rows[i]`` is entry c * n + i.
+        array: (copies * n, L, D) float16, mapped where ``cached``; entry c * n + i is copy c of image ``rows[i]``.
     """
 
     def __init__(
@@ -37,18 +36,29 @@ class EmbeddingTable:
         network: int,
         rows: np.ndarray | None = None,
         copies: tuple[ImageCopy, ...] = (ORIGINAL,),
+        cached: bool = True,
     ):
-        self._made_from = (dataset, judge, network, rows, copies)
+        self._made_from = (dataset, judge, network, rows, copies, cached)
         rows = np.arange(len(dataset)) if rows is None else rows
-        key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows, *_named_unless_original(copies))
-        path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
-        if not path.is_file():
-            with whole_file(path) as temporary:
-                shape = (len(copies) * len(rows), *judge.embed_grid(network, dataset.images[rows[:1]]).shape[1:])
-                table = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=shape)
-                fill_table(table, dataset, judge, network, rows, copies)
-                table.flush()
-        self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+
+        def fill(make: Callable[..., Any]) -> Any:
+            one = judge.embed_grid(network, dataset.images[rows[:1]])
+            table = make(shape=(len(copies) * len(rows), *one.shape[1:]), dtype=np.float16)
+            for entries, images in copied_chunks(dataset, rows, copies, "embeddings"):
+                table[entries] = judge.embed_grid(network, images).numpy()
+            return table
+
+        if cached:
+            # nothing is added for the originals alone, so that older tables are found
+            further = [] if copies == (ORIGINAL,) else [named(copies)]
+            key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows, *further)
+            path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
+            if not path.is_file():
+                with whole_file(path) as temporary:
+                    fill(partial(np.lib.format.open_memmap, temporary, mode="w+")).flush()
+            self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+        else:
+            self.array = fill(np.empty)
         self._flat = torch.from_numpy(self.array).flatten(0, 1)  # (n * L, D)
         self._places = np.full(len(dataset), -1)  # of an image's first location in there
         self._places[rows] = np.arange(len(rows)) * self.array.shape[1]
@@ -105,25 +115,3 @@ class TabulatedJudge:
             return self.judge.class_log_probabilities(network, summed, locations.shape[1])
 
         return self.judge.mean_over_networks(self._folds[indices], ask)
-
-
-def fill_table(
-    table: np.ndarray,
-    dataset: GlimpseDataset,
-    judge: Judge,
-    network: int,
-    rows: np.ndarray,
-    copies: tuple[ImageCopy, ...] = (ORIGINAL,),
-) -> None:
-    """Fills ``table`` (copies * n, L, D) with the embeddings of the copies of the images ``rows`` (n,)."""
-    with tqdm(total=len(table), desc=f"{dataset.name}/{dataset.split}: embeddings", unit="img") as bar:
-        for c, copy in enumerate(copies):
-            for start in range(0, len(rows), IMAGES_PER_CHUNK):
-                part = judge.embed_grid(network, copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]]))
-                table[c * len(rows) + start :][: len(part)] = part.numpy()
-                bar.update(len(part))
-
-
-def _named_unless_original(copies: tuple[ImageCopy, ...]) -> list[Any]:
-    """Returns what copies add to a table's key: nothing for the originals alone, so that older tables are found."""
-    return [] if copies == (ORIGINAL,) else [named(copies)]

@@ -128,21 +128,15 @@ class HistoryObserver(Observer):
     """
 
     key = "glimpses"
+    bounds = (0.0, 1.0)
 
-    @classmethod
-    def of(cls, geometry: Geometry, channels: int) -> "HistoryObserver":
-        return cls(geometry.grid, geometry.num_glimpses, channels * geometry.scales)
-
-    def __init__(self, grid: LocationGrid, num_glimpses: int, channels: int):
-        self._describe(grid, num_glimpses, grid.glimpse_size**2 * channels, 0.0, 1.0)
-
-    def _describe(self, grid: LocationGrid, num_glimpses: int, width: int, low: float, high: float) -> None:
-        """Sets the space; ``width`` numbers a glimpse, each in ``low``..``high``."""
+    def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
-        self.grid, self.num_glimpses, self.width = grid, num_glimpses, width
+        self.grid, self.num_glimpses = geometry.grid, geometry.num_glimpses
+        num_glimpses, self.width = geometry.num_glimpses, self._width(geometry, channels)
         self.space = spaces.Dict(
             {
-                self.key: spaces.Box(low, high, (num_glimpses * width,), np.float32),
+                self.key: spaces.Box(*self.bounds, (num_glimpses * self.width,), np.float32),
                 "locations": spaces.Box(-1.0, 1.0, (num_glimpses * 2,), np.float32),
                 "mask": spaces.MultiBinary(num_glimpses),
                 "step": spaces.Discrete(num_glimpses + 1),
@@ -172,6 +166,10 @@ class HistoryObserver(Observer):
                 array[:, end:] = 0
         return copied
 
+    def _width(self, geometry: Geometry, channels: int) -> int:
+        """Returns how many numbers a glimpse has."""
+        return geometry.glimpse_size**2 * channels * geometry.scales
+
     def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
         """Converts glimpses (b, width) to numbers that can be written as float32."""
         return _to_unit(glimpses, self._pool.take(glimpses.shape, np.dtype(np.float32)))
@@ -182,15 +180,10 @@ class EmbeddingObserver(HistoryObserver):
     location by the judge's first network. The "glimpses" that it writes are (b, D) float16."""
 
     key = "embeddings"
+    bounds = (float(np.finfo(np.float16).min), float(np.finfo(np.float16).max))
 
-    @classmethod
-    def of(cls, geometry: Geometry, channels: int) -> "EmbeddingObserver":
-        """Makes the observer; ``channels`` is D, the width of an embedding."""
-        return cls(geometry.grid, geometry.num_glimpses, channels)
-
-    def __init__(self, grid: LocationGrid, num_glimpses: int, width: int):
-        largest = float(np.finfo(np.float16).max)
-        self._describe(grid, num_glimpses, width, -largest, largest)
+    def _width(self, geometry: Geometry, channels: int) -> int:
+        return channels  # D, the width of an embedding
 
     def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
         return glimpses
@@ -261,10 +254,10 @@ number D of an embedding's entries in place of the channels."""
 OBSERVATIONS: Registry[ObserverFactory] = Registry(
     "observation",
     {
-        "history": HistoryObserver.of,
+        "history": HistoryObserver,
         "glimpse": GlimpseObserver,
         "canvas": CanvasObserver,
-        "embedding": EmbeddingObserver.of,
+        "embedding": EmbeddingObserver,
     },
 )
 """Kinds of observation by name."""

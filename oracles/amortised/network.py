@@ -102,15 +102,15 @@ class LocationScorer(GlimpsePosterior):
         if not self.relative:
             return encoded
         phi, coefficients = encoded.split([self.config.embedding, self.relative], dim=-1)
-        kernels = self._all_kernels() if kernels is None else kernels
-        maps = F.embedding(index, kernels).unflatten(-1, (-1, self.relative)) * coefficients[..., None, :]
+        table = self.kernels_from() if kernels is None else kernels
+        assert table is not None
+        maps = F.embedding(index, table).unflatten(-1, (-1, self.relative)) * coefficients[..., None, :]
         return torch.cat([phi, maps.flatten(-2)], dim=-1)
 
     def kernels_from(self) -> Tensor | None:
         """Returns k(l - l_i) for each l_i and then each l, (L, L E); None without ``relative`` channels."""
-        return self._all_kernels() if self.relative else None
-
-    def _all_kernels(self) -> Tensor:
+        if not self.relative:
+            return None
         every = torch.arange(self.config.num_classes)
         return self._kernels(every[:, None], every).flatten(1)
 

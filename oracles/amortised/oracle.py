@@ -9,56 +9,36 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError, OracleNotFoundError
-from glimpse_env.judge.artifacts import ArtifactKind, identity_of
+from glimpse_env.errors import OracleNotFoundError
+from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.judge import Judge
-from glimpse_env.judge.posterior import PosteriorConfig
-from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import Histories
 from oracles.amortised.network import LocationScorer
-from oracles.base import GlimpsePolicy, check_room, masked_argmin
+from oracles.base import MappingPolicy
 from oracles.boed.criteria import Horizon, map_title
 
-FORMAT = 1
 
+@dataclass(frozen=True, kw_only=True)
+class OracleCard(ArtifactCard):
+    """What an amortised oracle was made from; kept as JSON beside the weights.
 
-@dataclass(frozen=True)
-class OracleCard:
-    """What an amortised oracle was made from; kept as JSON beside the weights."""
+    ``config`` is as :class:`oracles.amortised.network.LocationScorer` takes it.
+    """
 
-    dataset: str
-    """Name of the data set."""
-    fingerprint: str
-    """Fingerprint of the data set."""
     judge: str
     """Identity of the judge that gives the criterion."""
     horizon: Horizon
     """Glimpse after which the criterion counts."""
     criterion: str
     """What the scores expect, one of :data:`oracles.boed.criteria.CRITERIA`."""
-    config: PosteriorConfig
-    """Shape of the networks, as :class:`oracles.amortised.network.LocationScorer` takes it."""
-    image_size: int
-    """Side of the images in pixels."""
-    scales: int
-    """Concentric windows of a glimpse."""
-    num_glimpses: int
-    """T."""
-    num_networks: int
-    """K: network k never saw the images of fold k."""
-    seed: int
-    """Seed of training."""
     plan: dict[str, Any]
     """Fields of the :class:`oracles.training.plans.ScorerPlan` it was trained by."""
-    command: str
-    """Command line that makes it again."""
     relative: int = 0
     """Channels of the networks' maps over relative offsets."""
-    format: int = FORMAT
 
 
 ORACLES = ArtifactKind(
-    "amortised oracle", OracleCard, FORMAT, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
+    "amortised oracle", OracleCard, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
 )
 
 
@@ -72,7 +52,7 @@ class AmortisedState:
     """(B, S) per network, sums of the glimpses' contributions."""
 
 
-class AmortisedOracle(GlimpsePolicy):
+class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy[AmortisedState]):
     """l_t = argmin_l scores(l) among the locations not yet seen.
 
     With ``network=k`` it uses that network alone, which never saw the images of fold k. Without, the scores are the
@@ -80,58 +60,35 @@ class AmortisedOracle(GlimpsePolicy):
     """
 
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
-        self.networks = [scorer.eval().requires_grad_(False) for scorer in networks]
-        self.card = card
-        self.geometry = Geometry(
-            card.image_size, card.config.glimpse_size, card.config.stride, card.num_glimpses, card.scales
-        )
-        self.grid = self.geometry.grid
+        super().__init__(networks, card)
         self.network = network
         self._kernels = [scorer.kernels_from() for scorer in self._used]
         self.map_title = map_title(card.criterion, card.horizon)
-
-    @property
-    def identity(self) -> str:
-        """A fingerprint of the weights and the card."""
-        return identity_of(self.networks, self.card)
 
     def for_fold(self, network: int | None) -> "AmortisedOracle":
         """Returns the same oracle with another of its networks, or all for None."""
         return AmortisedOracle(self.networks, self.card, network=network)
 
-    def choose(
-        self, histories: Histories, state: AmortisedState | None, episode_start: np.ndarray | None
-    ) -> tuple[np.ndarray, AmortisedState]:
-        """Returns the locations of lowest score, see :meth:`GlimpsePolicy.choose`."""
-        check_room(histories.counts, self.card.num_glimpses)
-        batch = len(histories.counts)
-        if state is None:
-            state = AmortisedState(
-                np.zeros(batch, dtype=np.int64), [torch.zeros(batch, scorer.state_width) for scorer in self._used]
-            )
-        elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
-            rows = np.flatnonzero(episode_start)
-            state.counts[rows] = 0
-            for summed in state.summed:
-                summed[rows] = 0.0
-        self._add_new(histories, state)
-        with torch.inference_mode():
-            counts = torch.from_numpy(state.counts)
-            scores = [s.scores(summed, counts) for s, summed in zip(self._used, state.summed, strict=True)]
-            self.last_maps = torch.stack(scores).mean(0).numpy()
-        return masked_argmin(self.last_maps, histories, self.grid), state
+    def fresh_state(self, batch: int) -> AmortisedState:
+        sums = [torch.zeros(batch, scorer.state_width) for scorer in self._used]
+        return AmortisedState(np.zeros(batch, dtype=np.int64), sums)
+
+    def restart(self, state: AmortisedState, rows: np.ndarray) -> None:
+        for summed in state.summed:
+            summed[rows] = 0.0
+
+    @torch.inference_mode()
+    def expected_maps(self, state: AmortisedState) -> np.ndarray:
+        counts = torch.from_numpy(state.counts)
+        scores = [scorer.scores(summed, counts) for scorer, summed in zip(self._used, state.summed, strict=True)]
+        return torch.stack(scores).mean(0).numpy()
 
     @property
     def _used(self) -> list[LocationScorer]:
         return self.networks if self.network is None else [self.networks[self.network]]
 
     @torch.inference_mode()
-    def _add_new(self, histories: Histories, state: AmortisedState) -> None:
-        """Adds the glimpses of the histories that are new to the state."""
-        if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
-            raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
-            )
+    def add_new(self, histories: Histories, state: AmortisedState) -> None:
         new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
         if new.any():
             glimpses = torch.from_numpy(histories.glimpses[new])
@@ -141,7 +98,6 @@ class AmortisedOracle(GlimpsePolicy):
             for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
                 encoded = scorer.glimpse_features(scorer.encode_glimpses(glimpses), places)
                 summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
-        state.counts = histories.counts.astype(np.int64)
 
     def save(self, path: str | Path) -> None:
         """Writes ``path`` (safetensors, half precision) and the card beside it as ``.json``."""

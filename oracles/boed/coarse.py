@@ -7,14 +7,14 @@ Squared distances are estimated from the components, P the projection onto them,
 which orders a bank well enough to choose the few images whose distances are computed exactly.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glimpse_env.files import cache_folder, whole_folder
+from glimpse_env.files import cache_folder, new_arrays, whole_folder
 
 RESIDUAL = 0.35
 """Share of the energies outside the components that adds to the distance: 1 if these parts of two glimpses were
@@ -83,16 +83,13 @@ class CoarseTable:
         }
         if key is None:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
-            _fill(features, residual, **arrays)
+            _fill(features, residual, arrays)
             return cls(**arrays, residual=residual)
         folder = cache_folder() / "coarse" / key
         if not folder.is_dir():
             with whole_folder(folder) as temporary:
-                files = {
-                    name: np.lib.format.open_memmap(temporary / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-                    for name, (shape, dtype) in shapes.items()
-                }
-                _fill(features, residual, **files)
+                files = new_arrays(temporary, shapes)
+                _fill(features, residual, files)
                 for file in files.values():
                     file.flush()
         # copy-on-write, as torch has no read-only tensors
@@ -121,24 +118,20 @@ def _energy(centred: Tensor, projected: Tensor, residual: float) -> Tensor:
     return inside + residual * (centred.square().sum(1) - inside)
 
 
-def _fill(
-    features: Features,
-    residual: float,
-    means: np.ndarray,
-    components: np.ndarray,
-    projections: np.ndarray,
-    energies: np.ndarray,
-) -> None:
-    """Fills the arrays of a :class:`CoarseTable`."""
+def _fill(features: Features, residual: float, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fills the arrays of a :class:`CoarseTable`, by name."""
     from sklearn.decomposition import PCA  # half of the time of importing the package
 
+    means, components, projections, energies = (
+        arrays[name] for name in ("means", "components", "projections", "energies")
+    )
     locations, count, kept = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
     for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
-        found = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
+        components_of_place = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
             features(sample, place).numpy()
         )
-        means[place], components[place] = found.mean_, found.components_
+        means[place], components[place] = components_of_place.mean_, components_of_place.components_
     # by images first, since an image's glimpses lie together
     for start in tqdm(range(0, count, ENTRIES_PER_PROJECTION), desc="coarse search: projections", unit="chunk"):
         entries = np.arange(start, min(start + ENTRIES_PER_PROJECTION, count))

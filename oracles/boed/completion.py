@@ -22,7 +22,7 @@ from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, name
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
-from glimpse_env.judge.tables import EmbeddingTable, fill_table
+from glimpse_env.judge.tables import EmbeddingTable
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
@@ -93,7 +93,10 @@ class CompletionConfig:
 class ImageBank:
     """Training images that one network of a judge never saw, with their embeddings at every grid location.
 
-    Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first.
+    Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods
+    that compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`; the glimpses' ``corners`` (B, 2) int
+    pixels, at which entries are compared (embeddings at the nearest grid location); and ``match`` as in
+    :class:`CompletionConfig`.
 
     Attributes:
         rows: (N,) int64, which image of the training split each entry is, or is a copy of.
@@ -134,40 +137,24 @@ class ImageBank:
         self.rows = np.tile(sources, len(self.copies))
         self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
         self.sensor = judge.geometry.sensor
-        if cached:
-            self.embeddings = torch.from_numpy(EmbeddingTable(dataset, judge, network, sources, self.copies).array)
-        else:
-            width = judge.embed_grid(network, dataset.images[sources[:1]]).shape[2]
-            self.embeddings = torch.empty((len(self), len(judge.grid), width), dtype=torch.float16)
-            fill_table(self.embeddings.numpy(), dataset, judge, network, sources, self.copies)
+        table = EmbeddingTable(dataset, judge, network, sources, self.copies, cached)
+        self.embeddings = torch.from_numpy(table.array)
         self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def features(self, entries: np.ndarray, corner: np.ndarray, match: Match) -> Tensor:
-        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) pixels are compared:
-        pixels in [0, 1], or embeddings at the nearest grid location."""
+        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) are compared."""
         if match == "embedding":
             return self.embeddings[torch.from_numpy(entries), int(self.judge.grid.nearest(corner))].float()
         images, places = self._pixels
         windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), 2)))
         return torch.from_numpy(windows).flatten(1) / 255.0
 
-    def squared_distances(self, glimpses: np.ndarray, embedded: Tensor, corners: np.ndarray, match: Match) -> Tensor:
-        """Returns the squared distance of each glimpse to every entry's glimpse at the same place.
-
-        Args:
-            glimpses: (B, g, g, C * scales) uint8.
-            embedded: (B, D) float32, their embeddings.
-            corners: (B, 2) int pixels; the embeddings are compared at the nearest grid location.
-            match: as in :class:`CompletionConfig`.
-
-        Returns:
-            (B, N) float32; pixels count in [0, 1].
-        """
-        distances = torch.empty(len(glimpses), len(self))
-        queries = queries_of(glimpses, embedded, match)
+    def squared_distances(self, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
+        """Returns the squared distance (B, N) float32 of each glimpse to every entry's at the same place."""
+        distances = torch.empty(len(queries), len(self))
         for rows, corner in _by_place(corners):
             ours = queries[rows]
             energy = ours.square().sum(1)[:, None]
@@ -180,14 +167,7 @@ class ImageBank:
         return distances
 
     def coarse_distances(self, queries: Tensor, corners: np.ndarray, match: Match, dimensions: int) -> Tensor:
-        """Returns estimates (B, N) of :meth:`squared_distances` at the grid locations nearest to ``corners``.
-
-        Args:
-            queries: (B, F) float32, see :func:`queries_of`.
-            corners: (B, 2) int pixels.
-            match: as in :class:`CompletionConfig`.
-            dimensions: principal components to compare.
-        """
+        """Returns estimates (B, N) of :meth:`squared_distances` at grid locations, by some principal components."""
         table = self.coarse_table(match, dimensions)
         distances = torch.empty(len(queries), len(self))
         for rows, corner in _by_place(corners):
@@ -195,14 +175,7 @@ class ImageBank:
         return distances
 
     def listed_distances(self, entries: Tensor, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
-        """Returns the squared distances (n,) of one history to some entries (n,), summed over its glimpses.
-
-        Args:
-            entries: (n,) int64.
-            queries: (t, F) float32, see :func:`queries_of`.
-            corners: (t, 2) int pixels.
-            match: as in :class:`CompletionConfig`.
-        """
+        """Returns squared distances (n,) of one history's glimpses to entries (n,) int64, summed over glimpses."""
         total = torch.zeros(len(entries))
         for query, corner in zip(queries, corners, strict=True):
             for some, out in zip(entries.split(LISTED_PER_COMPARISON), total.split(LISTED_PER_COMPARISON), strict=True):

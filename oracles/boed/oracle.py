@@ -11,10 +11,10 @@ from torch import Tensor
 
 from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ConfigurationError, IncoherentPosteriorWarning
+from glimpse_env.errors import IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories
-from oracles.base import GlimpsePolicy, masked_argmin
+from oracles.base import MappingPolicy
 from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
 from oracles.boed.criteria import CRITERIA, Horizon, entropy, expected_criterion, map_title
 from oracles.boed.planning import Completions, planned_map
@@ -94,7 +94,7 @@ class OracleState:
     """(B, T, 2) int pixels, the glimpses' places."""
 
 
-class BOEDOracle(GlimpsePolicy):
+class BOEDOracle(MappingPolicy[OracleState]):
     """Greedy Bayesian experimental design: l_t = argmin_l EPE(l) among the locations not yet seen.
 
     It belongs to one judge. With ``network=k`` it uses that network alone, with the images of fold k as its bank, for
@@ -139,29 +139,13 @@ class BOEDOracle(GlimpsePolicy):
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
         """Returns a state whose banks leave out the images to be looked at, where these are the banks' own."""
-        state = self._fresh_state(len(indices))
+        state = self.fresh_state(len(indices))
         if (dataset.fingerprint, dataset.split) == (self.dataset.fingerprint, self.dataset.split):
             for bank, distances in zip(self.banks, state.distances, strict=True):
                 distances[torch.from_numpy(np.asarray(indices)[:, None] == bank.rows)] = torch.inf
         return state
 
-    def choose(
-        self, histories: Histories, state: OracleState | None, episode_start: np.ndarray | None
-    ) -> tuple[np.ndarray, OracleState]:
-        """Returns the locations of lowest EPE, see :meth:`GlimpsePolicy.choose`."""
-        batch = len(histories.counts)
-        if state is None:
-            state = self._fresh_state(batch)
-        elif episode_start is not None and np.any(episode_start & (state.counts > 0)):
-            self._restart(state, np.flatnonzero(episode_start))
-        self._add_new(histories, state)
-        self.last_maps = self.expected_maps(state)
-        if self.config.criterion == "entropy":
-            self._compare_with_present(self.last_maps, state)
-        return masked_argmin(self.last_maps, histories, self.grid), state
-
     def expected_maps(self, state: OracleState) -> np.ndarray:
-        """Returns the criterion expected at every location, (B, L) float32."""
         maps = np.zeros((len(state.counts), len(self.judge.grid)), dtype=np.float32)
         for b, count in enumerate(state.counts):
             if count == 0:
@@ -172,6 +156,8 @@ class BOEDOracle(GlimpsePolicy):
             for i, row in enumerate(later):
                 places = self.judge.grid.nearest(state.corners[row, : state.counts[row]])
                 maps[row] = self._map([of_network[i] for of_network in found], places)
+            if self.config.criterion == "entropy":
+                self._compare_with_present(maps[later], state, later)
         return maps
 
     def first_map(self) -> np.ndarray:
@@ -267,11 +253,8 @@ class BOEDOracle(GlimpsePolicy):
             ]
         ).sum(0)
 
-    def _compare_with_present(self, maps: np.ndarray, state: OracleState) -> None:
-        """Counts, in the histories with a glimpse at least, expected entropies above the present one."""
-        rows = np.flatnonzero(state.counts > 0)
-        if len(rows) == 0:
-            return
+    def _compare_with_present(self, maps: np.ndarray, state: OracleState, rows: np.ndarray) -> None:
+        """Counts expected entropies ``maps`` (b, L) above the present ones, in the histories ``rows`` (b,)."""
         counts = torch.from_numpy(state.counts[rows])
         present = np.mean(
             [
@@ -280,7 +263,7 @@ class BOEDOracle(GlimpsePolicy):
             ],
             axis=0,
         )
-        above = maps[rows] > present[:, None] + ROUNDING_NATS  # (b, L)
+        above = maps > present[:, None] + ROUNDING_NATS  # (b, L)
         seen = self.counters
         seen.predictions += len(rows)
         seen.violations += int(above.all(axis=1).sum())
@@ -294,11 +277,11 @@ class BOEDOracle(GlimpsePolicy):
                 "or try criterion='log_loss'."
             )
             if self.judge.card.scores:
-                warnings.warn(message, IncoherentPosteriorWarning, stacklevel=3)
+                warnings.warn(message, IncoherentPosteriorWarning, stacklevel=4)
             else:  # it is still in training, not calibrated yet
                 logger.info(message)
 
-    def _fresh_state(self, batch: int) -> OracleState:
+    def fresh_state(self, batch: int) -> OracleState:
         return OracleState(
             counts=np.zeros(batch, dtype=np.int64),
             summed=[torch.zeros(batch, bank.embeddings.shape[-1]) for bank in self.banks],
@@ -307,19 +290,13 @@ class BOEDOracle(GlimpsePolicy):
             corners=np.empty((batch, 0, 2), dtype=np.int64),
         )
 
-    def _restart(self, state: OracleState, rows: np.ndarray) -> None:
-        """Begins new episodes in ``rows``; as their images are unknown, none is left out of the banks."""
-        state.counts[rows] = 0
+    def restart(self, state: OracleState, rows: np.ndarray) -> None:
+        """Clears the episodes ``rows``; as the images of the next ones are unknown, none is left out of the banks."""
         for summed, distances in zip(state.summed, state.distances, strict=True):
             summed[rows] = 0.0
             distances[rows] = 0.0
 
-    def _add_new(self, histories: Histories, state: OracleState) -> None:
-        """Adds the glimpses of the histories that are new to the state."""
-        if len(state.counts) != len(histories.counts) or (state.counts > histories.counts).any():
-            raise ConfigurationError(
-                "the oracle's state belongs to other episodes than the observation; pass state=None at their start."
-            )
+    def add_new(self, histories: Histories, state: OracleState) -> None:
         config = self.config.completion
         state.corners = histories.corners
         for t in range(int(state.counts.min()), int(histories.counts.max())):
@@ -329,12 +306,11 @@ class BOEDOracle(GlimpsePolicy):
                 embedded = self.judge.embed_glimpses(bank.network, glimpses, corners)
                 state.summed[k][rows] += embedded
                 dimensions = config.dimensions(len(bank))
-                if not dimensions:
-                    state.distances[k][rows] += bank.squared_distances(glimpses, embedded, corners, config.match)
-                    continue
                 queries = queries_of(glimpses, embedded, config.match)
+                if not dimensions:
+                    state.distances[k][rows] += bank.squared_distances(queries, corners, config.match)
+                    continue
                 if state.queries[k].shape[1] == 0:
                     state.queries[k] = torch.zeros(*histories.corners.shape[:2], queries.shape[1])
                 state.queries[k][rows, t] = queries
                 state.distances[k][rows] += bank.coarse_distances(queries, corners, config.match, dimensions)
-        state.counts = histories.counts.astype(np.int64)

@@ -20,12 +20,12 @@ from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from oracles.boed.oracle import BOEDOracle
 
-CHUNK = 128
+EPISODES_PER_CHUNK = 128
 """Episodes played at once."""
 
 
 def expected_information_gain(entropy: np.ndarray, epe_map: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """EIG = H - min_l EPE(l) among the locations not seen.
+    """Returns EIG = H - min_l EPE(l) among the locations not seen.
 
     Args:
         entropy: (...,) nats, of the present posterior.
@@ -39,7 +39,7 @@ def expected_information_gain(entropy: np.ndarray, epe_map: np.ndarray, seen: np
 
 
 def glimpses_used(signal: np.ndarray, threshold: float) -> np.ndarray:
-    """How many glimpses are taken by the rule that stops as soon as a signal is under a threshold.
+    """Returns how many glimpses are taken by the rule that stops as soon as a signal is under a threshold.
 
     Args:
         signal: (N, T - 1), after 1..T - 1 glimpses: the expected information gain of the next, or the entropy. The
@@ -55,15 +55,15 @@ def glimpses_used(signal: np.ndarray, threshold: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PlayedOut:
-    """What would have been had an oracle stopped earlier: one episode of T glimpses on each of N images."""
+    """Episodes of T glimpses on N images, and what is known after each glimpse: the results of stopping there."""
 
     success: np.ndarray
     """(N, T) bool: whether the judge names the class after 1..T glimpses."""
     entropy: np.ndarray
     """(N, T) float64 nats: of the judge's posterior after 1..T glimpses."""
     gain: np.ndarray
-    """(N, T - 1) float64 nats: what the next glimpse is expected to tell, after 1..T - 1 of them. Like the EPE itself
-    the mean over the judge's networks, present entropy and all."""
+    """(N, T - 1) float64 nats: the next glimpse's expected information gain after 1..T - 1 of them, present entropy and
+    EPE both means over the judge's networks."""
 
 
 def play_out(
@@ -88,8 +88,8 @@ def play_out(
         raise ConfigurationError(f"num_glimpses={dataset.geometry.num_glimpses} leaves none to save; play at least 2.")
     parts = []
     with tqdm(total=len(indices), desc="Episodes", unit="img", disable=not progress) as bar:
-        for start in range(0, len(indices), CHUNK):
-            parts.append(_play_chunk(oracle, dataset, judge, indices[start : start + CHUNK]))
+        for start in range(0, len(indices), EPISODES_PER_CHUNK):
+            parts.append(_play_chunk(oracle, dataset, judge, indices[start : start + EPISODES_PER_CHUNK]))
             bar.update(len(parts[-1].success))
     return PlayedOut(
         success=np.concatenate([part.success for part in parts]),
@@ -110,7 +110,7 @@ def _play_chunk(
         dataset,
         judge,
         indices,
-        batch_size=CHUNK,
+        batch_size=EPISODES_PER_CHUNK,
         progress=False,
         start=lambda rows: oracle.start(dataset, rows),
         on_step=lambda _rows, _t, _policy: maps.append(np.array(oracle.last_maps)),

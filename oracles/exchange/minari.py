@@ -1,4 +1,4 @@
-"""Demonstrations as a data set of Minari, the exchange format of offline reinforcement learning, and back."""
+"""Writes and reads demonstrations as a data set of Minari, the exchange format of offline reinforcement learning."""
 
 import copy
 import importlib.util
@@ -21,13 +21,13 @@ from glimpse_env.sensing.observations import Observation, take
 from oracles.demonstrations import FORMAT, Demonstrations
 
 KEY = "glimpse_demonstrations"
-"""Of the manifest in the metadata of a Minari data set."""
-CHUNK = 64
+"""Key of the manifest in the metadata of a Minari data set."""
+EPISODES_PER_CHUNK = 64
 """Episodes in memory at a time."""
 
 
 def default_id(demonstrations: Demonstrations) -> str:
-    """Such as ``glimpse/birds/oracle-v0``."""
+    """Returns the usual id of the data set, like ``glimpse/birds/oracle-v0``."""
     return f"glimpse/{demonstrations.manifest['dataset']}/{demonstrations.manifest['policy']}-v0"
 
 
@@ -73,7 +73,7 @@ def export_demonstrations(
 
     try:
         namespace, _, _ = parse_dataset_id(dataset_id)
-    except (ValueError, TypeError) as error:  # the latter without a version
+    except (ValueError, TypeError) as error:  # a TypeError where the version is missing
         raise ConfigurationError(
             f"dataset_id={dataset_id!r} must be a name of Minari's like 'glimpse/birds/oracle-v0'."
         ) from error
@@ -85,7 +85,7 @@ def export_demonstrations(
     demonstrations.check_fits(source, judge)
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
-    batch = _episodes(1, source, judge, observation)
+    batch = EpisodeBatch(source.load("train"), judge, 1, observation=observation)
     with whole_folder(folder) as temporary:
         storage = MinariStorage.new(
             temporary / "data",
@@ -104,15 +104,15 @@ def export_demonstrations(
             }
         )
         with tqdm(total=len(demonstrations), desc=dataset_id, unit="episode") as bar:
-            for start in range(0, len(demonstrations), CHUNK):
-                rows = np.arange(start, min(start + CHUNK, len(demonstrations)))
+            for start in range(0, len(demonstrations), EPISODES_PER_CHUNK):
+                rows = np.arange(start, min(start + EPISODES_PER_CHUNK, len(demonstrations)))
                 storage.update_episodes(_played(demonstrations, rows, source, judge, observation))
                 bar.update(len(rows))
     return folder
 
 
 def import_demonstrations(dataset_id: str) -> Demonstrations:
-    """What :func:`export_demonstrations` was given.
+    """Returns the demonstrations that :func:`export_demonstrations` wrote.
 
     Raises:
         ConfigurationError: if Minari is not installed.
@@ -159,7 +159,7 @@ def _check_minari() -> None:
 
 
 def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
-    """What makes the environment again, on any machine."""
+    """Returns the spec that makes the environment again, on any machine."""
     env_ids = {dataset: env_id for env_id, dataset in ENV_IDS.items()} | {"cub": "GlimpseCUB-v0"}
     spec = copy.deepcopy(gym.spec(env_ids[source.name]))
     options = {name: value for name, value in source.chosen_options.items() if name != "root"}
@@ -168,35 +168,31 @@ def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
     return spec
 
 
-def _episodes(size: int, source: DataSource, judge: Judge, observation: str) -> EpisodeBatch:
-    return EpisodeBatch(source.load("train"), judge, size, observation=observation)
-
-
 def _played(
     demonstrations: Demonstrations, rows: np.ndarray, source: DataSource, judge: Judge, observation: str
 ) -> Iterator[Any]:
-    """The episodes of some demonstrations as buffers of Minari."""
+    """Yields the episodes of the demonstrations ``rows`` as buffers of Minari."""
     from minari.data_collector import EpisodeBuffer
 
     indices, locations = demonstrations.indices[rows], demonstrations.locations[rows]
-    batch = _episodes(len(rows), source, judge, observation)
+    batch = EpisodeBatch(source.load("train"), judge, len(rows), observation=observation)
     first, info = batch.begin(indices)
-    shown, rewards = [first], np.zeros(locations.shape)
+    observations, rewards = [first], np.zeros(locations.shape)
     for t in range(locations.shape[1]):
         transition = batch.step(locations[:, t])
-        shown.append(transition.observations)
+        observations.append(transition.observations)
         rewards[:, t] = transition.rewards
     ends = np.arange(locations.shape[1]) == locations.shape[1] - 1
     for b, row in enumerate(rows):
         # entropies as they were recorded: played in other batches, their last digits could be others
         entropies = np.append(info["entropy"][b].astype(np.float32), demonstrations.entropies[row])
-        infos = {"index": np.full(len(shown), indices[b]), "entropy": entropies}
+        infos = {"index": np.full(len(observations), indices[b]), "entropy": entropies}
         if demonstrations.epe is not None:
             maps = demonstrations.epe[row]
             infos["epe"] = np.concatenate([maps, np.full_like(maps[:1], np.nan)])
         yield EpisodeBuffer(
             options={"index": int(indices[b])},
-            observations=_stacked([take(observations, b) for observations in shown]),
+            observations=_stacked([take(batched, b) for batched in observations]),
             actions=locations[b],
             rewards=rewards[b],
             terminations=ends,
@@ -206,7 +202,7 @@ def _played(
 
 
 def _stacked(observations: list[Observation]) -> Observation:
-    """Observations of one episode with a leading time axis."""
+    """Returns observations of one episode with a leading time axis."""
     if isinstance(observations[0], dict):
         return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
     return np.stack(observations)

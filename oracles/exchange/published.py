@@ -1,4 +1,4 @@
-"""Sequences from outside: the near-optimal glimpse sequences on CUB that the paper's authors published.
+"""Reads sequences from outside: the near-optimal glimpse sequences on CUB that the paper's authors published.
 
 One text file an image: T lines ``row, col``, the top-left pixel of each glimpse in the 128 x 128 crop, then the path of
 the image, ``data/birds/train/images/8.png``, whose number is the image's id in images.txt less one.
@@ -12,9 +12,9 @@ import numpy as np
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.cub import CUB200
-from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest
+from glimpse_env.judge.assessment import entropy_of
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.sensing.geometry import LocationGrid
@@ -30,12 +30,12 @@ _SEQUENCE = re.compile(rf"((?:{_PAIR})+)\s*([^\s,]*?(\d{{1,9}})\.(?:png|jpe?g))\
 
 
 def is_published(path: str | Path) -> bool:
-    """Whether ``path`` names what :func:`read_published` reads: a folder or a text file."""
+    """Returns whether ``path`` is something that :func:`read_published` reads: a folder or a text file."""
     return Path(path).is_dir() or (Path(path).is_file() and Path(path).suffix == ".txt")
 
 
 def read_published(path: str | Path, source: DataSource, judge: Judge) -> Demonstrations:
-    """Published sequences as demonstrations, as if a policy had recorded them on training images.
+    """Returns published sequences as demonstrations, as if a policy had recorded them on training images.
 
     Sequences of images that the training split does not have (another species, or kept for validation) are left
     out, with a warning that says how many. The entropies are those of ``judge``, each image judged by the network
@@ -75,13 +75,7 @@ def read_published(path: str | Path, source: DataSource, judge: Judge) -> Demons
     indices = np.searchsorted(ids, known)
     locations = np.array([sequences[identity] for identity in known])
     probabilities = judge_sequences(train, judge, indices, judge.grid.corners[locations])
-    entropies = np.stack(
-        [
-            Assessment.of(probabilities[:, t], np.asarray(train.labels[indices])).entropy
-            for t in range(locations.shape[1])
-        ],
-        axis=1,
-    )
+    entropies = entropy_of(probabilities)  # (N, T)
     manifest = manifest_of("random", source, judge, len(known)) | {
         "policy": NAME,
         "sequences": digest(indices, locations),
@@ -90,7 +84,7 @@ def read_published(path: str | Path, source: DataSource, judge: Judge) -> Demons
 
 
 def cropped_cub(source: DataSource) -> CUB200:
-    """``source``, which has to be the data set that the published sequences are of.
+    """Returns ``source``, which has to be the data set that the published sequences are of.
 
     Raises:
         ConfigurationError: if it is another one.
@@ -104,7 +98,7 @@ def cropped_cub(source: DataSource) -> CUB200:
 
 
 def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> dict[int, list[int]]:
-    """The grid locations of each sequence in a text file, or in all ``.txt`` files of a folder, by CUB image id.
+    """Returns the grid locations of each sequence in a text file, or in a folder's ``.txt`` files, by CUB image id.
 
     Raises:
         ArtifactError: as :func:`read_published`.
@@ -139,22 +133,22 @@ def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> d
 
 
 def _parsed(file: Path) -> list[tuple[int, np.ndarray]]:
-    """Image ids and corners (T, 2) int64 in pixels of the sequences in a file."""
+    """Returns image ids and corners (T, 2) int64 in pixels of the sequences in a file."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{file} cannot be read ({error}); mend or remove it.") from error
-    found, end = [], 0
+    sequences, end = [], 0
     for match in _SEQUENCE.finditer(text):
         if match.start() != end:
             break
         corners = np.array(_PAIRS.findall(match[1]), dtype=np.int64)
-        found.append((int(match[5]) + 1, corners))
+        sequences.append((int(match[5]) + 1, corners))
         end = match.end()
-    if end < len(text) or not found:
+    if end < len(text) or not sequences:
         line = text.count("\n", 0, end) + 1
         raise ArtifactError(
             f"{file}:{line}: no sequence from here: {text[end : end + 40]!r} is not lines of `row, col` and then the "
             "image's path; mend or remove the file."
         )
-    return found
+    return sequences

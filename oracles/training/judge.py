@@ -1,4 +1,4 @@
-"""Making a judge: its networks trained on random histories and on those the oracle visits, in alternation."""
+"""Makes a judge: its networks trained on random histories and on those the oracle visits, in alternation."""
 
 import logging
 import shutil
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Judge:
-    """The judge that fits a data set, trained and kept in the cache where there is none."""
+    """Returns the judge that fits a data set; where there is none it is trained and kept in the cache."""
     try:
         return find_judge(source)
     except JudgeNotFoundError:
@@ -47,7 +47,7 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str 
         source: the data set.
         plan: how to train.
         seed: of all that is random.
-        command: what makes this judge again; kept in its card.
+        command: command line that makes this judge again; kept in its card.
     """
     key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
     work = cache_folder() / "judge-training" / key
@@ -65,23 +65,20 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str 
 def visited_histories(
     source: DataSource, plan: JudgePlan, judge: Judge, fold: int, rng: np.random.Generator
 ) -> VisitedHistories:
-    """Where the oracle looks, under a judge of one network, on images that this network is trained on."""
+    """Returns where the oracle looks, under a judge of one network, on images that this network is trained on."""
     fresh = source.judge_images(fold, rng)
-    chosen = slice(0, plan.visited_images)
-    images, labels, parts = fresh.images[chosen], fresh.labels[chosen], fresh.parts[chosen]
-    looked_at = replace(
-        source.load("train"), split="judge", images=images, labels=labels, parts=parts, folds=np.full(len(labels), -1)
-    )
-    locations = _oracle_locations(source, judge, fold, looked_at, np.arange(len(labels)))
-    return VisitedHistories(images, labels, parts, locations)
+    visited = fresh.take(np.arange(min(plan.visited_images, len(fresh))))
+    looked_at = replace(source.load("train"), split="judge", **vars(visited))
+    locations = _oracle_locations(source, judge, fold, looked_at, np.arange(len(visited)))
+    return VisitedHistories(visited.images, visited.labels, visited.parts, locations)
 
 
 def _oracle_locations(
     source: DataSource, judge: Judge, fold: int, dataset: GlimpseDataset, rows: np.ndarray
 ) -> np.ndarray:
-    """(N, T) where the oracle looks on images of ``dataset`` under a judge of one network.
+    """Returns where the oracle looks on images of ``dataset`` under a judge of one network: (N, T) grid locations.
 
-    Its bank holds images of the fold that the network never saw, as the oracle's proper does.
+    As in episodes its bank holds images of the fold that the network never saw.
     """
     train = source.load("train")
     # as that network's own fold, since it is the only one of this judge
@@ -90,18 +87,11 @@ def _oracle_locations(
     size = min(4000, config.completion.bank_size)
     oracle = BOEDOracle(bank, judge, config, banks=[ImageBank(bank, judge, 0, size, cached=False)])
     looked_at = replace(dataset, folds=np.full(len(dataset), -1))
-    rollouts = play(
-        oracle,
-        looked_at,
-        judge,
-        rows,
-        start=lambda indices: oracle.start(looked_at, indices),
-    )
-    return rollouts.locations
+    return play(oracle, looked_at, judge, rows, start=lambda indices: oracle.start(looked_at, indices)).locations
 
 
 def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: int, command: str) -> Judge:
-    """One judge of several networks, each calibrated and scored on images it was not trained on.
+    """Returns one judge of several networks, each calibrated and scored on images it was not trained on.
 
     Half the held-out images fit the temperatures, on random and on visited histories alike; the other half gives the
     scores, on each kind by itself.
@@ -115,13 +105,13 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
         random = rng.random((len(rows), len(part.grid))).argsort(axis=-1)[:, : part.card.num_glimpses]
         visited = _oracle_locations(source, part, k, train, rows)
         # images of even places fit, the others score
-        found = [
+        answers = [
             (_log_probabilities(part, train, rows[i::2], locations[i::2]), np.asarray(train.labels[rows[i::2]]))
             for i in (0, 1)
             for locations in (random, visited)
         ]
-        temperatures.append(fit_temperatures(*(np.concatenate(both) for both in zip(found[0], found[1], strict=True))))
-        for kind, (log_probabilities, labels) in zip(("random", "visited"), found[2:], strict=True):
+        temperatures.append(fit_temperatures(*(np.concatenate(both) for both in zip(*answers[:2], strict=True))))
+        for kind, (log_probabilities, labels) in zip(("random", "visited"), answers[2:], strict=True):
             for name, values in _scores(log_probabilities, labels, temperatures[-1]).items():
                 scores.setdefault(f"{kind}_{name}", []).append(values)
     card = replace(
@@ -137,7 +127,7 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
 
 
 def _scores(log_probabilities: np.ndarray, labels: np.ndarray, temperatures: list[float]) -> dict[str, np.ndarray]:
-    """Accuracy, log-loss and calibration error (T,) of uncalibrated (N, T + 1, classes) at ``temperatures``."""
+    """Returns accuracy, log-loss and calibration error (T,) of (N, T + 1, classes) at ``temperatures``."""
     logits = torch.from_numpy(log_probabilities) / torch.tensor(temperatures)[:, None]
     probabilities = torch.softmax(logits, dim=-1).numpy()[:, 1:]  # (N, T, classes)
     true = np.take_along_axis(probabilities, labels[:, None, None], axis=-1)[..., 0]
@@ -163,10 +153,10 @@ def _split_notes(source: DataSource) -> dict[str, str]:
 
 @torch.inference_mode()
 def _log_probabilities(judge: Judge, dataset: GlimpseDataset, rows: np.ndarray, locations: np.ndarray) -> np.ndarray:
-    """(N, T + 1, classes) uncalibrated, after the first 0..T of ``locations`` (N, T) on the images ``rows``."""
-    network, found = judge.networks[0], []
+    """Returns log p (N, T + 1, classes) after the first 0..T of ``locations`` (N, T) on images ``rows``."""
+    network, answers = judge.networks[0], []
     for chunk in np.array_split(np.arange(len(rows)), max(1, len(rows) // 64)):
         images = np.asarray(dataset.images[rows[chunk]])
         summed = prefix_sums(network, images, locations[chunk][:, None], judge.grid, judge.card.scales)[:, 0]
-        found.append(torch.log_softmax(network.logits(summed), dim=-1).numpy())
-    return np.concatenate(found)
+        answers.append(torch.log_softmax(network.logits(summed), dim=-1).numpy())
+    return np.concatenate(answers)

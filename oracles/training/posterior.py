@@ -1,4 +1,4 @@
-"""Training of the judge: cross-entropy over random and visited glimpse histories, then calibration."""
+"""Trains the judge: cross-entropy over random and visited glimpse histories, then calibration."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class VisitedHistories:
 
 
 Visit = Callable[[Judge, int, np.random.Generator], VisitedHistories]
-"""``visit(judge of one network, fold, rng)``: runs the oracle on training images of network ``fold``."""
+"""``visit(judge of one network, fold, rng)``: plays the oracle on training images of network ``fold``."""
 
 
 class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
@@ -93,21 +93,11 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
             self.visited = VisitedHistories(**{name: tensor.numpy() for name, tensor in state["visited"].items()})
 
     def provisional_judge(self) -> Judge:
-        """The present network as a judge of its own, uncalibrated."""
+        """Returns the present network as a judge of its own, uncalibrated."""
         self.network.eval()
-        card = JudgeCard(
-            dataset=self.source.name,
-            fingerprint=self.source.fingerprint,
-            config=self.network.config,
-            image_size=self.grid.image_size,
-            scales=self.geometry.scales,
-            num_glimpses=self.num_glimpses,
-            num_networks=1,
-            temperatures=[[1.0] * (self.num_glimpses + 1)],
-            seed=self.seed,
-            splits={},
-            scores={},
-            command="",
+        temperatures = [[1.0] * (self.num_glimpses + 1)]
+        card = JudgeCard.of(
+            self.source, [self.network], temperatures=temperatures, seed=self.seed, splits={}, scores={}, command=""
         )
         return Judge([self.network], card)
 
@@ -129,11 +119,11 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
                 images = np.concatenate([images, self.visited.images[again]])
                 labels = np.concatenate([labels, self.visited.labels[again]])
                 parts = np.concatenate([parts, self.visited.parts[again]])
-                chosen = np.repeat(self.visited.locations[again][:, None], self.plan.histories, axis=1)
+                histories = np.repeat(self.visited.locations[again][:, None], self.plan.histories, axis=1)
                 # half the visited histories in the order they were made, half in any: subsets count as well
                 half = self.plan.histories // 2
-                chosen[:, half:] = rng.permuted(chosen[:, half:], axis=-1)
-                locations = np.concatenate([locations, chosen])
+                histories[:, half:] = rng.permuted(histories[:, half:], axis=-1)
+                locations = np.concatenate([locations, histories])
             loss, accuracy = self._loss(images, labels, parts, locations)
             self.descend(loss, (self.done + step / steps) / self.plan.passes)
             losses.append(loss.item())
@@ -141,8 +131,11 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return {"loss": f"{np.mean(losses):.3f}", "accuracy": f"{np.mean(right):.3f}"}
 
     def _random_locations(self, parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(b, h, T) histories: uniform without repetition; in every second one, where an image of ``parts`` (b, P, 3)
-        has visible ones, about half the glimpses near a random part, since few of the uniform ones show any."""
+        """Draws histories (b, h, T), uniform without repetition.
+
+        In every second one, where an image of ``parts`` (b, P, 3) has visible ones, about half the glimpses are near a
+        random part, since few of the uniform ones show any.
+        """
         shape = (len(parts), self.plan.histories, self.num_glimpses)
         order = rng.random((*shape[:2], len(self.grid)), dtype=np.float32)
         last = min(self.num_glimpses, len(self.grid) - 1)
@@ -150,8 +143,8 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         if parts.shape[1] == 0:
             return locations
         drawn = rng.random((*shape, parts.shape[1]), dtype=np.float32) * parts[:, None, None, :, 2]
-        chosen = drawn.argmax(-1)  # (b, h, T): a visible part, each as likely
-        centres = parts[np.arange(len(parts))[:, None, None], chosen, :2]
+        part = drawn.argmax(-1)  # (b, h, T): a visible one, each as likely
+        centres = parts[np.arange(len(parts))[:, None, None], part, :2]
         half = self.grid.glimpse_size / 2
         near = self.grid.nearest(centres - half + rng.uniform(-half / 2, half / 2, centres.shape))
         taken = (rng.random(shape) < 0.5) & (drawn.max(-1) > 0) & (np.arange(shape[1]) % 2 == 1)[:, None]
@@ -160,7 +153,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
     def _loss(
         self, images: np.ndarray, labels: np.ndarray, parts: np.ndarray, locations: np.ndarray
     ) -> tuple[Tensor, float]:
-        """Mean loss over all prefixes of all histories (b, h, T), and the accuracy after T glimpses."""
+        """Returns the mean loss over all prefixes of histories (b, h, T), and the accuracy after T glimpses."""
         network = self.network
         summed = prefix_sums(network, images, locations, self.grid, self.geometry.scales)  # (b, h, T + 1, D)
         logits = network.logits(summed)
@@ -209,19 +202,19 @@ def _start_from(network: GlimpsePosterior, other: GlimpsePosterior, name: str) -
 def prefix_sums(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int = 1
 ) -> Tensor:
-    """Sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
+    """Returns sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     shape, index = locations.shape, torch.from_numpy(locations).flatten(1)  # (N, h * T)
     if scales == 1 and network.has_dense_pass:
         features = grid_features(network, images, grid)  # (N, L, F)
-        chosen = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+        looked_at = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
     else:
-        chosen = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
-    embedded = network.embed(chosen, torch.from_numpy(grid.normalised)[index]).unflatten(1, shape[1:])
+        looked_at = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
+    embedded = network.embed(looked_at, torch.from_numpy(grid.normalised)[index]).unflatten(1, shape[1:])
     return F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (N, h, T + 1, D)
 
 
 def fit_temperatures(log_probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
-    """The temperature per t that minimises the log-loss.
+    """Returns the temperature for each t that minimises the log-loss.
 
     Args:
         log_probabilities: (N, T + 1, classes) uncalibrated, t = 0..T.
@@ -240,7 +233,7 @@ def fit_temperatures(log_probabilities: np.ndarray, labels: np.ndarray) -> list[
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: the mean gap of confidence and accuracy over ``bins`` equally filled bins."""
+    """Returns the mean gap of confidence and accuracy over ``bins`` equally filled bins."""
     confidence = probabilities.max(axis=-1)
     right = probabilities.argmax(axis=-1) == labels
     order = np.argsort(confidence, kind="stable")

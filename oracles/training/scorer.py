@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from glimpse_env.checks import one_of
-from glimpse_env.datasets.base import DataSource, UnseenImages
+from glimpse_env.datasets.base import DataSource, LabelledImages
 from glimpse_env.errors import OracleNotFoundError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, grid_features
@@ -108,17 +108,12 @@ def train_oracle(
     ]
     _run_side_by_side(trainers, work)
     networks = [trainer.network for trainer in trainers]
-    card = OracleCard(
-        dataset=source.name,
-        fingerprint=source.fingerprint,
+    card = OracleCard.of(
+        source,
+        networks,
         judge=judge.identity,
         horizon=horizon,
         criterion=criterion,
-        config=networks[0].config,
-        image_size=judge.grid.image_size,
-        scales=judge.card.scales,
-        num_glimpses=source.geometry.num_glimpses,
-        num_networks=len(networks),
         seed=seed,
         plan=asdict(plan),
         command=command,
@@ -202,7 +197,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             batches += np.split(members[: len(members) // size * size], len(members) // size)
         return [batches[i] for i in rng.permutation(len(batches))][: max(1, self.plan.chunk // size)]
 
-    def _step(self, data: UnseenImages, rows: np.ndarray, rng: np.random.Generator) -> float:
+    def _step(self, data: LabelledImages, rows: np.ndarray, rng: np.random.Generator) -> float:
         """Trains on one minibatch and returns its loss."""
         features, player = self._player(data, rows)
         if self.done == 0 and self.guide is None:
@@ -221,7 +216,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         return loss.item()
 
     @torch.no_grad()
-    def _player(self, data: UnseenImages, rows: np.ndarray) -> tuple[Tensor, "_Player"]:
+    def _player(self, data: LabelledImages, rows: np.ndarray) -> tuple[Tensor, "_Player"]:
         """Returns the encoder's features (b, L, F) of all glimpses of some images of one fold, and a player on them."""
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)

@@ -1,7 +1,8 @@
-"""How fast the oracle's estimate of the EPE nears the exact one, as samples grow, where the exact one is known."""
+"""Measures how fast the oracle's estimate of the EPE nears the exact one as samples grow, where that is known."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,37 +16,35 @@ SHARP, FLAT = 1e-2, 1e6
 """Bandwidths with which only completions that show the very glimpses seen count, and with which all count the same."""
 
 
-@dataclass(frozen=True)
-class Estimator:
-    """One way to estimate the criterion from N images drawn from p(theta, x), all of which are weighted.
+def estimator(criterion: str, weights: str, samples: int) -> OracleConfig:
+    """Returns the oracle's configuration that estimates a criterion from images of p(theta, x), all of them weighted.
 
-    Both ways are importance sampling. ``pixels``: an image counts if it shows the glimpses seen. ``labels``: it counts
-    by the posterior of its label, which is right where classes are equally frequent and glimpses independent given
-    the class, as in :meth:`ToyWorld.random`.
+    Both ways to weight them are importance sampling. ``pixels``: an image counts if it shows the glimpses seen.
+    ``labels``: it counts by the posterior of its label, which is right where classes are equally frequent and glimpses
+    independent given the class, as in :meth:`ToyWorld.random`.
+
+    Args:
+        criterion: one of :data:`oracles.boed.criteria.CRITERIA`.
+        weights: ``pixels`` or ``labels``.
+        samples: N, the number of images.
     """
-
-    criterion: str
-    weights: str
-    """``pixels`` or ``labels``."""
-
-    def config(self, samples: int) -> OracleConfig:
-        """The oracle's configuration that is this estimator over ``samples`` images."""
-        by_label = self.weights == "labels"
-        completion = CompletionConfig(
-            bandwidth=FLAT if by_label else SHARP,
-            label_weight=float(by_label),
-            samples=samples,
-            short_list=samples,
-            bank_size=samples,
-        )
-        return OracleConfig(self.criterion, completion)
+    by_label = weights == "labels"
+    completion = CompletionConfig(
+        bandwidth=FLAT if by_label else SHARP,
+        label_weight=float(by_label),
+        samples=samples,
+        short_list=samples,
+        bank_size=samples,
+    )
+    return OracleConfig(criterion, completion)
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    f"{criterion}, {weights}": Estimator(criterion, weights)
+ESTIMATORS = {
+    f"{criterion}, {weights}": partial(estimator, criterion, weights)
     for weights in ("pixels", "labels")
     for criterion in ("entropy", "log_loss", "error")
 }
+"""Estimators by name: each makes a configuration for a number of samples."""
 
 
 def estimated_maps(
@@ -56,7 +55,7 @@ def estimated_maps(
     repetitions: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """The oracle's maps from banks drawn anew, the same banks for every configuration.
+    """Returns the oracle's maps from banks drawn anew, the same banks for every configuration.
 
     Args:
         world: to draw from.
@@ -77,7 +76,7 @@ def estimated_maps(
     histories.counts[:] = len(history)
     for t, (place, value) in enumerate(history):
         histories.corners[:, t], histories.glimpses[:, t] = judge.grid.corners[place], world.pixels[value]
-    observation = HistoryObserver(judge.grid, len(history) + 1, 1)(histories)
+    observation = HistoryObserver(replace(world.geometry, num_glimpses=len(history) + 1), 1)(histories)
     looked_at = world.dataset(*world.draw(1, rng), split="test")
     maps = {}
     for name, config in configs.items():
@@ -91,7 +90,7 @@ def estimated_maps(
 
 
 def problems(count: int, seed: int) -> Iterator[tuple[ToyWorld, History, np.random.Generator]]:
-    """Random worlds, each with a history of two pixels of an image of it, and a generator for each."""
+    """Yields random worlds, each with a history of two pixels of an image of it, and a generator for each."""
     for number in range(count):
         rng = np.random.default_rng([seed, number])
         world = ToyWorld.random(rng)
@@ -103,7 +102,7 @@ def problems(count: int, seed: int) -> Iterator[tuple[ToyWorld, History, np.rand
 def squared_errors(
     sizes: Sequence[int], *, repetitions: int, worlds: int, seed: int, extra: Mapping[str, OracleConfig] | None = None
 ) -> dict[str, np.ndarray]:
-    """Squared errors of every estimator, means over the places not yet seen and over worlds.
+    """Returns squared errors of every estimator, means over the places not yet seen and over worlds.
 
     Args:
         sizes: (S,) numbers of samples.
@@ -115,17 +114,22 @@ def squared_errors(
     Returns:
         (S, R) float64 for each estimator, by its name in :data:`ESTIMATORS` or ``extra``.
     """
-    found = {name: np.zeros((len(sizes), repetitions)) for name in (*ESTIMATORS, *(extra or {}))}
+    errors = {name: np.zeros((len(sizes), repetitions)) for name in (*ESTIMATORS, *(extra or {}))}
     for world, history, rng in problems(worlds, seed):
         unseen = np.setdiff1d(np.arange(world.num_places), [place for place, _ in history])
         for s, samples in enumerate(sizes):
-            configs = {name: estimator.config(samples) for name, estimator in ESTIMATORS.items()} | dict(extra or {})
+            configs = {name: make(samples) for name, make in ESTIMATORS.items()} | dict(extra or {})
             for name, maps in estimated_maps(world, history, configs, samples, repetitions, rng).items():
                 exact = world.expected(history, configs[name].criterion)
-                found[name][s] += np.square(maps - exact)[:, unseen].mean(axis=1) / worlds
-    return found
+                errors[name][s] += np.square(maps - exact)[:, unseen].mean(axis=1) / worlds
+    return errors
 
 
 def slope(sizes: Sequence[int], squared: np.ndarray) -> float:
-    """Of log root-mean-square error against log N, by least squares; ``squared`` (S, R) as above. -1/2 is expected."""
+    """Returns the slope, by least squares, of the log root-mean-square error over log N: -1/2 is expected.
+
+    Args:
+        sizes: (S,) numbers of samples N.
+        squared: (S, R) squared errors, see :func:`squared_errors`.
+    """
     return float(np.polyfit(np.log(sizes), 0.5 * np.log(squared.mean(axis=1)), 1)[0])

@@ -1,4 +1,4 @@
-"""Finite worlds in which posterior and EPE are known exactly: what the oracle's estimates are held against."""
+"""Finite worlds in which posterior and EPE are known exactly: what the oracle's estimates are compared with."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,7 +50,7 @@ class ToyWorld:
 
     @classmethod
     def random(cls, rng: np.random.Generator, *, classes: int = 3, side: int = 3, values: int = 3) -> "ToyWorld":
-        """A class for each cause, its pixels' probabilities drawn at random: some places tell much, others little."""
+        """Returns a world with a class for each cause and random probabilities of pixels: some places tell more."""
         logits = rng.normal(size=(classes, side**2, values)) * rng.uniform(0.0, 2.5, size=(1, side**2, 1))
         p = np.exp(logits)
         pixels = np.linspace(0, 255, values).round().astype(np.uint8)
@@ -58,7 +58,7 @@ class ToyWorld:
 
     @classmethod
     def of_images(cls, images: np.ndarray, labels: np.ndarray) -> "ToyWorld":
-        """The world in which there are the images (M, side, side, 1) uint8, equally likely, and no other."""
+        """Returns the world of the images (M, side, side, 1) uint8, equally likely."""
         pixels, values = np.unique(images, return_inverse=True)
         return cls(np.eye(len(pixels))[values.reshape(len(images), -1)], labels, pixels)
 
@@ -68,12 +68,12 @@ class ToyWorld:
 
     @property
     def num_places(self) -> int:
-        """L."""
+        """L, pixels of an image."""
         return self.likelihood.shape[1]
 
     @cached_property
     def geometry(self) -> Geometry:
-        """Single pixels, as many as there are."""
+        """Glimpses of single pixels, as many as there are."""
         return Geometry(round(self.num_places**0.5), glimpse_size=1, stride=1, num_glimpses=self.num_places)
 
     @cached_property
@@ -81,18 +81,18 @@ class ToyWorld:
         return digest("toy world", self.likelihood, self.labels, self.pixels)
 
     def causes(self, history: History) -> np.ndarray:
-        """(M,) float64: p(cause | history), by Bayes' rule."""
+        """Returns p(cause | history), (M,) float64, by Bayes' rule."""
         p = np.ones(len(self.labels))
         for place, value in dict.fromkeys(history):  # a second look at a place tells nothing
             p = p * self.likelihood[:, place, value]
         return p / p.sum()
 
     def present(self, history: History, criterion: str) -> float:
-        """The criterion of the posterior as it is, its expectation over labels where it depends on them."""
+        """Returns the criterion of the present posterior, its expectation over labels where it depends on them."""
         return _value(self._classes(self.causes(history)), criterion)
 
     def expected(self, history: History, criterion: str) -> np.ndarray:
-        """(L,) float64: the criterion expected after one more glimpse at each place,
+        """Returns the criterion expected after one more glimpse at each place, (L,) float64,
 
             EPE(l) = sum_v p(y_l = v | history) H[ p(theta | history, y_l = v) ]
 
@@ -105,21 +105,21 @@ class ToyWorld:
                 expected[place] = self.present(history, criterion)
                 continue
             joint = causes[:, None] * self.likelihood[:, place]  # (M, V)
-            shown = joint.sum(0)
+            total = joint.sum(0)
             expected[place] = sum(
-                shown[v] * _value(self._classes(joint[:, v] / shown[v]), criterion) for v in np.flatnonzero(shown)
+                total[v] * _value(self._classes(joint[:, v] / total[v]), criterion) for v in np.flatnonzero(total)
             )
         return expected
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Values (count, L) int64 and labels (count,) int64 of images drawn from p(theta, x)."""
+        """Draws values (count, L) int64 and labels (count,) int64 of images from p(theta, x)."""
         causes = rng.integers(len(self.labels), size=count)
         cumulated = self.likelihood.cumsum(-1)[causes]  # (count, L, V)
         values = (rng.random((count, self.num_places, 1)) > cumulated[..., :-1]).sum(-1)
         return values, self.labels[causes]
 
     def dataset(self, values: np.ndarray, labels: np.ndarray, split: Split = "train") -> GlimpseDataset:
-        """Images of values (N, L) as a split of a data set."""
+        """Returns images of values (N, L) as a split of a data set."""
         side = self.geometry.image_size
         return GlimpseDataset(
             name="toy",
@@ -135,7 +135,7 @@ class ToyWorld:
         )
 
     def _classes(self, causes: np.ndarray) -> np.ndarray:
-        """(classes,) from probabilities of causes (M,)."""
+        """Returns probabilities of classes (classes,) from those of causes (M,)."""
         return np.bincount(self.labels, weights=causes, minlength=self.num_classes)
 
 
@@ -159,22 +159,22 @@ class ExactJudge:
         self._labels = torch.from_numpy(world.labels)
 
     def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        """(B, M) float32; see :meth:`glimpse_env.judge.judge.Judge.embed_glimpses`."""
+        """Returns embeddings (B, M) float32; see :meth:`glimpse_env.judge.judge.Judge.embed_glimpses`."""
         return self._log_likelihood[self.grid.nearest(corners), self._values(glimpses[:, 0, 0, 0])]
 
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
-        """(N, L, M) float32."""
+        """Returns embeddings (N, L, M) float32 of all glimpses of images."""
         return self._log_likelihood[torch.arange(len(self.grid)), self._values(images.reshape(len(images), -1))]
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
-        """(..., classes) float32: log p(theta) from sums of embeddings (..., M)."""
+        """Returns log p(theta), (..., classes) float32, from sums of embeddings (..., M)."""
         of_class = [summed[..., self._labels == c].logsumexp(-1) for c in range(self.num_classes)]
         return torch.log_softmax(torch.stack(of_class, dim=-1), dim=-1)
 
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
-        """(B, classes) float32; see :meth:`glimpse_env.judge.judge.Judge.probabilities`."""
+        """Returns class probabilities (B, classes) float32; see :meth:`glimpse_env.judge.judge.Judge.probabilities`."""
         summed = torch.zeros(len(glimpses), len(self.world.labels))
         for t in range(glimpses.shape[1]):
             taken = torch.from_numpy(counts > t)[:, None]
@@ -182,12 +182,12 @@ class ExactJudge:
         return self.class_log_probabilities(0, summed, 0).exp().numpy()
 
     def _values(self, pixels: np.ndarray) -> Tensor:
-        """Of the pixels, the numbers of their values; pixels (...) uint8."""
+        """Returns the numbers (...) of the values of pixels (...) uint8."""
         return torch.from_numpy(np.abs(pixels[..., None].astype(np.int64) - self.world.pixels).argmin(-1))
 
 
 def _value(p: np.ndarray, criterion: str) -> float:
-    """The criterion of an exact posterior p (classes,)."""
+    """Returns the criterion of an exact posterior p (classes,)."""
     if criterion == "error":
         return float(1.0 - p.max())
     return float(-(p[p > 0] * np.log(p[p > 0])).sum())

@@ -83,41 +83,43 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["oracle", "random", "fixed"])
 def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     played: list[object] = []
-    play = module._play
+    play = module.play
 
-    def dies_at_the_third(*arguments):
+    def dies_at_the_third(*arguments, **further):
         if len(played) == 2:
             raise KeyboardInterrupt
         played.append(arguments)
-        return play(*arguments)
+        return play(*arguments, **further)
 
-    monkeypatch.setattr(module, "_play", dies_at_the_third)
+    monkeypatch.setattr(module, "play", dies_at_the_third)
     out = tmp_path / "demos.npz"
     with pytest.raises(KeyboardInterrupt):
         make(out, name)
     assert not out.exists()
     again = []
-    monkeypatch.setattr(module, "_play", lambda *arguments: again.append(arguments) or play(*arguments))
+    monkeypatch.setattr(
+        module, "play", lambda *arguments, **further: again.append(arguments) or play(*arguments, **further)
+    )
     make(out, name)
     assert len(again) == 3, "two of five shards were done already"
     assert_as_made_in_one_go(out, name)
 
 
 def test_shards_that_were_cut_otherwise_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out, play = tmp_path / "demos.npz", module._play
+    out, play = tmp_path / "demos.npz", module.play
     played: list[int] = []
 
-    def dies_at_the_second(*arguments):
+    def dies_at_the_second(*arguments, **further):
         if played:
             raise KeyboardInterrupt
         played.append(1)
-        return play(*arguments)
+        return play(*arguments, **further)
 
-    monkeypatch.setattr(module, "_play", dies_at_the_second)
+    monkeypatch.setattr(module, "play", dies_at_the_second)
     monkeypatch.setattr(module, "SEQUENCES_PER_SHARD", SHARD + 1)
     with pytest.raises(KeyboardInterrupt):
         make(out)
-    monkeypatch.setattr(module, "_play", play)
+    monkeypatch.setattr(module, "play", play)
     monkeypatch.setattr(module, "SEQUENCES_PER_SHARD", SHARD)
     make(out)
     assert_as_made_in_one_go(out)
@@ -151,8 +153,10 @@ def test_a_killed_driver_takes_its_workers_along_and_the_next_goes_on(
         process.kill()
         process.communicate(timeout=30)  # the pipe has an end when all who could write into it are gone
     assert not out.exists()
-    again, play = [], module._play
-    monkeypatch.setattr(module, "_play", lambda *arguments: again.append(arguments) or play(*arguments))
+    again, play = [], module.play
+    monkeypatch.setattr(
+        module, "play", lambda *arguments, **further: again.append(arguments) or play(*arguments, **further)
+    )
     make(out, "random")
     assert len(again) == 3, "two of five shards were done already"
     assert_as_made_in_one_go(out, "random")

@@ -148,7 +148,7 @@ def test_every_policy_refuses_a_full_history(name: str) -> None:
         pytest.skip(reason)
     policy, steps = make_policy(name, source, judge), GEOMETRY.num_glimpses
     histories = Histories.empty(2, steps, GEOMETRY.glimpse_size, 1)
-    observe = HistoryObserver(judge.grid, steps, 1)
+    observe = HistoryObserver(GEOMETRY, 1)
     histories.counts[:] = steps - 1
     policy.predict(observe(histories), policy.start(source.load("test"), np.arange(2)))
     histories.counts[1] = steps

@@ -27,8 +27,8 @@ CONFIG = toy_judge().card.config
 OBSERVATIONS = ("history", "embedding")
 """Modes that agents read."""
 SPACES = {
-    "history": HistoryObserver(GRID, STEPS, 1).space,
-    "embedding": EmbeddingObserver(GRID, STEPS, CONFIG.embedding).space,
+    "history": HistoryObserver(GEOMETRY, 1).space,
+    "embedding": EmbeddingObserver(GEOMETRY, CONFIG.embedding).space,
 }
 WIDTHS = {"glimpses": GEOMETRY.glimpse_size**2, "embeddings": CONFIG.embedding, "locations": 2}
 """Numbers a glimpse has under each key of an observation."""

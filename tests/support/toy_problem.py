@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, UnseenImages
+from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.sensing.geometry import Geometry
@@ -88,14 +88,16 @@ class ToySource(DataSource):
     def size(self, split: Split) -> int:
         return 24
 
-    def fill(self, split, images, labels, folds, parts, progress):
-        rows = np.arange(len(labels)) % len(IMAGES)
-        images[:], labels[:] = IMAGES[rows], LABELS[rows]
-        folds[:] = 0 if split == "train" else -1
+    def fill(self, split, arrays, progress):
+        rows = np.arange(len(arrays.labels)) % len(IMAGES)
+        arrays.images[:], arrays.labels[:] = IMAGES[rows], LABELS[rows]
+        arrays.folds[:] = 0 if split == "train" else -1
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         rows = rng.integers(len(IMAGES), size=64)
-        return UnseenImages(IMAGES[rows], LABELS[rows], np.full(len(rows), -1))
+        return LabelledImages(
+            IMAGES[rows], LABELS[rows], np.full(len(rows), -1), np.zeros((len(rows), 0, 3), np.float32)
+        )
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         raise NotImplementedError("the toy judge is exact and needs no training")

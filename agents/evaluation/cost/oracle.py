@@ -126,12 +126,12 @@ def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
     places = np.unique(locations)
     corners = judge.grid.corners[places]
     looks = [np.nonzero(locations == place) for place in places]
-    seen = []
+    queries, seen_at = [], []
     for (rows, _), corner in zip(looks, corners, strict=True):
         at = np.broadcast_to(corner, (len(rows), 2))
         glimpses = bank.sensor(setting.test.images, rows, at)
-        seen.append((glimpses, judge.embed_glimpses(0, glimpses, at), at))
-    queries = [queries_of(glimpses, embedded, match) for glimpses, embedded, _ in seen]
+        queries.append(queries_of(glimpses, judge.embed_glimpses(0, glimpses, at), match))
+        seen_at.append(at)
 
     def of_histories(distances: Iterable[Tensor]) -> np.ndarray:
         """Returns the sums over histories (n, T - 1, entries) of the distances at each place."""
@@ -140,7 +140,7 @@ def recall_cell(setting: Setting, match: Match) -> dict[str, Any]:
             summands[rows, steps] = at_place.numpy()
         return summands.cumsum(axis=1)
 
-    exact = of_histories(bank.squared_distances(*glimpse, match) for glimpse in seen)
+    exact = of_histories(bank.squared_distances(*glimpses, match) for glimpses in zip(queries, seen_at, strict=True))
     short = min(args.short_list, len(bank))
     wanted = {count: _lowest(exact, count) for count in sorted({short, min(args.samples, len(bank))})}
     table: list[dict[str, Any]] = []

@@ -6,24 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glimpse_env.datasets.birds.brush import Frame, Points, spline
-from glimpse_env.datasets.birds.marks import LEG
-
-PART_NAMES = (
-    "beak",
-    "eye",
-    "crown",
-    "forehead",
-    "throat",
-    "nape",
-    "breast",
-    "belly",
-    "wing",
-    "tail",
-    "feet",
-    "back",
-    "vent",
-)
-"""Order of the parts in every location array; all but ``vent`` (the undertail) are names of CUB-200-2011."""
+from glimpse_env.datasets.birds.marks import LEG, SHAPES
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,9 @@ PART_PLACES: dict[str, tuple[str, tuple[float, float]]] = {
     "back": ("body", (-5.0, -8.5)),
     "vent": ("body", (-14.0, 7.5)),
 }
-assert tuple(PART_PLACES) == PART_NAMES
+"""Where each part is: a frame, and x and y in it."""
+PART_NAMES = tuple(PART_PLACES)
+"""Order of the parts in every location array; all but ``vent`` (the undertail) are names of CUB-200-2011."""
 
 
 def _frame(origin: Points, angle: float, scale: float, mirrored: bool) -> Frame:
@@ -121,47 +106,11 @@ def extent(pose: Pose) -> tuple[float, float, float, float]:
     return float(top), float(bottom), float(left), float(right)
 
 
-BODY = spline(
-    (
-        (-20, -3),
-        (-9, -9.6),
-        (3, -12.4),
-        (11, -12.5),
-        (17.5, -4),
-        (16.6, 5),
-        (8, 11),
-        (-3, 11.4),
-        (-13, 8.6),
-        (-20.5, 3.2),
-    )
-)
-HEAD = spline(((-8.6, 0), (-6.4, -6.2), (0, -8.9), (6.1, -6.1), (8.5, -0.4), (6.4, 5.4), (0, 8.3), (-6.6, 6.2)))
-WING = spline(
-    (
-        (2.5, 1.0),
-        (0, -1.6),
-        (-10, -2.6),
-        (-21, 1.8),
-        (-33, 9.0),
-        (-23, 11.4),
-        (-12, 13.2),
-        (-3, 12.2),
-        (1.5, 7.5),
-    )
-)
-COVERTS = spline(((2.5, 1.0), (0, -1.6), (-5, -2.2), (-8, 0.6), (-8.6, 5.5), (-7.6, 10), (-3, 11.4), (1.5, 7.5)))
-LONG_COVERT = spline(((1, -1.5), (-4.5, -1.7), (-7.2, 0), (-4.5, 1.7), (1, 1.5)), 4)
-TAIL: Points = np.array(((2, -3.2), (-22, -5.6), (-22, 5.6), (2, 3.2)))
-DOWN = (
-    (7.0, 8.6),
-    (3.0, 7.2),
-    (4.4, 10.0),
-    (-0.6, 8.6),
-    (-4.0, 6.8),
-    (-7.2, 8.0),
-    (-10.6, 6.6),
-    (-13.8, 7.6),
-)
+_OUTLINES = SHAPES["bird"]
+BODY, HEAD, WING, COVERTS = (spline(_OUTLINES[name]) for name in ("body", "head", "wing", "coverts"))
+LONG_COVERT = spline(_OUTLINES["long covert"], 4)
+TAIL: Points = np.array(_OUTLINES["tail"])
+DOWN = _OUTLINES["down"]
 """Places at which a stroke or two hints at the feathers of the belly."""
 
 

@@ -13,32 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from glimpse_env.datasets.birds.anatomy import (
-    BODY,
-    COVERTS,
-    DOWN,
-    HEAD,
-    LONG_COVERT,
-    PART_PLACES,
-    TAIL,
-    WING,
-    Pose,
-    Skeleton,
-    neck,
-    skeleton,
-)
+from glimpse_env.datasets.birds import anatomy, scenery
+from glimpse_env.datasets.birds.anatomy import Pose, Skeleton
 from glimpse_env.datasets.birds.brush import ZOOM, Brush, Frame, Points, mix, shade, zoom_of
 from glimpse_env.datasets.birds.marks import MARKS, TAIL_ENDS, VENT, tail_half
-from glimpse_env.datasets.birds.scenery import (
-    SIZE,
-    Colour,
-    Floats,
-    Scenery,
-    light_field,
-    noise,
-    paint_backdrop,
-    paint_perch,
-)
+from glimpse_env.datasets.birds.scenery import SIZE, Colour, Floats, Scenery
 
 
 @dataclass(frozen=True)
@@ -56,18 +35,18 @@ class Palette:
     tail: Colour
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Marks:
     """The name of a mark for each part that can tell species apart; an empty name leaves the part plain."""
 
     beak: str
-    crown: str
-    wing: str
-    tail: str
+    crown: str = ""
+    wing: str = ""
+    tail: str = ""
     feet: str
-    breast: str
-    eye: str
-    vent: str
+    breast: str = ""
+    eye: str = ""
+    vent: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -132,15 +111,11 @@ def _speckles(brush: Brush, frame: Frame, palette: Palette) -> None:
         brush.disc(frame, x, y, 0.75, palette.belly, 220)
 
 
-def _smooth(brush: Brush, frame: Frame, palette: Palette) -> None:
-    """No pattern."""
-
-
 PATTERNS: dict[str, Callable[[Brush, Frame, Palette], None]] = {
     "scallops": _scallops,
     "stripes": _stripes,
     "speckles": _speckles,
-    "smooth": _smooth,
+    "smooth": lambda brush, frame, palette: None,
 }
 """Patterns of the wing's small feathers by name."""
 
@@ -241,21 +216,21 @@ def _paint_tail_piece(brush: Brush, frame: Frame, colour: Colour, near: float, f
 
 
 def _paint_wing(brush: Brush, frame: Frame, palette: Palette, pattern: str) -> None:
-    brush.fill(frame, WING + np.array((0.6, 1.4)), shade(palette.flank, 0.45), 90)  # its shadow on the flank
-    brush.fill(frame, WING, palette.flight)
+    brush.fill(frame, anatomy.WING + np.array((0.6, 1.4)), shade(palette.flank, 0.45), 90)  # its shadow on the flank
+    brush.fill(frame, anatomy.WING, palette.flight)
     middle, dark = mix(palette.flight, palette.wing, 0.55), shade(palette.flight, 0.6)
     for step in range(5):  # long feathers, the lowest first
         feather = [(-8, 11.5 - 1.9 * step), (-17, 11.2 - 1.1 * step), (-32.0 + 3.4 * step, 9.0 - 0.1 * step)]
         brush.line(frame, feather, dark, 0.5, 190)
         brush.line(frame, [(x, y - 0.7) for x, y in feather], middle, 0.6, 170)
     for step in range(5):
-        covert = LONG_COVERT + np.array((-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step))
+        covert = anatomy.LONG_COVERT + np.array((-6.0 - 0.9 * (step % 4 == 0), 0.4 + 2.4 * step))
         brush.fill(frame, covert, middle)
         brush.outline(frame, covert, dark, 170)
-    brush.fill(frame, COVERTS, palette.wing)
-    brush.outline(frame, COVERTS, dark, 80)
+    brush.fill(frame, anatomy.COVERTS, palette.wing)
+    brush.outline(frame, anatomy.COVERTS, dark, 80)
     PATTERNS[pattern](brush, frame, palette)
-    brush.outline(frame, WING, shade(palette.flight, 0.45), 150)
+    brush.outline(frame, anatomy.WING, shade(palette.flight, 0.45), 150)
 
 
 def _paint_eye(brush: Brush, frame: Frame) -> None:
@@ -272,25 +247,25 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
     """
     zoom = zoom_of(size)
     rng = np.random.Generator(np.random.PCG64(scene.scenery.texture_seed))
-    bird, palette, marks = skeleton(scene.pose), _worn(plumage.palette, scene), plumage.marks
-    texture = noise(rng, 24, 24, size)
-    canvas = paint_backdrop(scene.scenery, rng, size).resize((size * ZOOM,) * 2, Image.Resampling.NEAREST)
-    paint_perch(ImageDraw.Draw(canvas, "RGBA"), scene.scenery, rng, bird.foot(), zoom)
+    bird, palette, marks = anatomy.skeleton(scene.pose), _worn(plumage.palette, scene), plumage.marks
+    texture = scenery.noise(rng, 24, 24, size)
+    canvas = scenery.paint_backdrop(scene.scenery, rng, size).resize((size * ZOOM,) * 2, Image.Resampling.NEAREST)
+    scenery.paint_perch(ImageDraw.Draw(canvas, "RGBA"), scene.scenery, rng, bird.foot(), zoom)
     brush = Brush(canvas, scene.pose.scale, zoom)
 
     _paint_tail(brush, bird.tail, palette, marks.tail)
-    nape = neck(bird)
-    trunk = _silhouette(bird, (("body", BODY), ("body", VENT), ("head", HEAD), ("body", nape)), zoom)
+    nape = anatomy.neck(bird)
+    trunk = _silhouette(bird, (("body", anatomy.BODY), ("body", VENT), ("head", anatomy.HEAD), ("body", nape)), zoom)
     _paste_plumage(canvas, trunk, bird, palette, texture)
-    brush.outline(bird.body, BODY, shade(palette.flank, 0.4), 70)
-    for x, y in DOWN:
+    brush.outline(bird.body, anatomy.BODY, shade(palette.flank, 0.4), 70)
+    for x, y in anatomy.DOWN:
         stroke = [(x + 1.2, y + 0.5), (x, y + 1.0), (x - 1.3, y + 0.4)]
         brush.line(bird.body, stroke, shade(palette.flank, 0.55), 0.45, 90)
     MARKS["feet"][marks.feet](brush, bird.legs)
     MARKS["vent"][marks.vent](brush, bird.body)
     MARKS["breast"][marks.breast](brush, bird.body)
     _paint_wing(brush, bird.wing, palette, plumage.pattern)
-    MARKS["wing"][marks.wing](brush, bird.wing.moved(*PART_PLACES["wing"][1]))
+    MARKS["wing"][marks.wing](brush, bird.wing.moved(*anatomy.PART_PLACES["wing"][1]))
     MARKS["crown"][marks.crown](brush, bird.head)
     MARKS["beak"][marks.beak](brush, bird.head)
     MARKS["eye"][marks.eye](brush, bird.head)
@@ -298,13 +273,17 @@ def paint(scene: Scene, plumage: Plumage, size: int = SIZE) -> Drawing:
 
     trunk_share, wing_share, tail_share = (
         np.asarray(shape.reduce(ZOOM))
-        for shape in (trunk, _silhouette(bird, (("wing", WING),), zoom), _silhouette(bird, (("tail", TAIL),), zoom))
+        for shape in (
+            trunk,
+            _silhouette(bird, (("wing", anatomy.WING),), zoom),
+            _silhouette(bird, (("tail", anatomy.TAIL),), zoom),
+        )
     )
     roundness = 0.42 * _relief(trunk_share, zoom) + 0.12 * _relief(wing_share, round(zoom / 2))
     downy = 0.10 * (texture - 0.5)
     gain = 1 + (roundness + downy) * (trunk_share / np.float32(255))  # (size, size)
     pixels = np.asarray(canvas.reduce(ZOOM), dtype=np.float32) * gain[..., None]
-    pixels *= light_field(scene.scenery.light, size)
+    pixels *= scenery.light_field(scene.scenery.light, size)
     mask = np.maximum(np.maximum(trunk_share, wing_share), tail_share) > 127
     return Drawing(pixels.clip(0, 255).astype(np.uint8), _locations(bird, size), mask)
 

@@ -8,10 +8,13 @@ name says canvas. A unit is a pixel of a picture of the usual size; larger pictu
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
+
+from glimpse_env.datasets.birds import read_table
 
 SIZE = 128
 """Height and width of a picture in units, and in pixels where no other size is asked for."""
@@ -19,45 +22,16 @@ SIZE = 128
 Colour = tuple[int, int, int]
 Floats = npt.NDArray[np.float32]
 
-BACKDROPS = ("sky", "foliage", "reeds", "bark", "water", "snow", "autumn", "dusk")
+_TABLE = read_table("scenery")
+_BACKDROPS: dict[str, Any] = _TABLE["backdrops"]
+"""For each backdrop two anchor colours and one that its texture leans towards; the cells down and across of a coarse
+and a fine noise, and how far each carries; and the colour of the ground."""
+BACKDROPS = tuple(_BACKDROPS)
 PERCHES = ("branch", "mossy branch", "wire", "post", "stone", "ground")
 
 _CLUTTER_SCALE = 2
 """Canvas pixels to the pixel of the image."""
 
-# Two anchor colours a backdrop, and the colour that its texture leans towards.
-_ANCHORS: dict[str, tuple[Colour, Colour, Colour]] = {
-    "sky": ((112, 160, 205), (196, 218, 230), (236, 240, 242)),
-    "foliage": ((78, 112, 70), (122, 150, 92), (164, 182, 120)),
-    "reeds": ((146, 150, 96), (176, 164, 112), (112, 128, 78)),
-    "bark": ((120, 98, 80), (142, 122, 102), (92, 76, 64)),
-    "water": ((104, 142, 158), (138, 170, 178), (186, 206, 208)),
-    "snow": ((196, 206, 218), (222, 226, 230), (172, 186, 206)),
-    "autumn": ((156, 112, 70), (188, 148, 92), (132, 84, 62)),
-    "dusk": ((124, 108, 150), (214, 166, 158), (96, 86, 124)),
-}
-# Texture of a backdrop: cells down and across of a coarse and a fine noise, and how far each carries.
-_TEXTURES: dict[str, tuple[tuple[int, int, float], tuple[int, int, float]]] = {
-    "sky": ((4, 4, 0.8), (9, 8, 0.4)),
-    "foliage": ((6, 6, 0.6), (18, 18, 0.45)),
-    "reeds": ((2, 14, 0.5), (3, 44, 0.5)),
-    "bark": ((4, 9, 0.5), (10, 40, 0.5)),
-    "water": ((12, 2, 0.4), (40, 5, 0.5)),
-    "snow": ((3, 3, 0.7), (12, 12, 0.2)),
-    "autumn": ((7, 7, 0.7), (14, 14, 0.3)),
-    "dusk": ((4, 2, 0.5), (10, 3, 0.3)),
-}
-_LEAVES: tuple[Colour, ...] = (
-    (96, 132, 74),
-    (128, 152, 86),
-    (84, 112, 82),
-    (168, 126, 72),
-    (150, 96, 66),
-    (176, 156, 88),
-)
-_BERRIES: tuple[Colour, ...] = ((158, 78, 76), (96, 88, 128), (184, 146, 88), (128, 72, 96))
-_PETALS: tuple[Colour, ...] = ((220, 206, 204), (214, 172, 182), (206, 196, 156), (184, 178, 206))
-_STONES: tuple[Colour, ...] = ((138, 136, 132), (158, 150, 138), (116, 120, 124))
 _CLUTTER = ("leaf", "leaf", "leaf", "twig", "berries", "blossom", "stone")
 
 
@@ -84,7 +58,7 @@ class Scenery:
     perch_slope: float
     """Rise of a branch or a wire, in units down for each unit to the right."""
     clutter: int
-    """Number of leaves, twigs, berries, blossoms and stones lie about."""
+    """Number of leaves, twigs, berries, blossoms and stones that lie about."""
     light: Light
     texture_seed: int
     """Seeds every detail that has no field of its own."""
@@ -112,10 +86,10 @@ def _ramps(size: int) -> tuple[Floats, Floats]:
 def paint_backdrop(scenery: Scenery, rng: np.random.Generator, size: int) -> Image.Image:
     """Paints the softened picture behind everything, RGB of size x size."""
     rows, cols = _ramps(size)
-    top, bottom, accent = np.array(_ANCHORS[scenery.backdrop], dtype=np.float32) + rng.uniform(-14, 14, (3, 3))
-    coarse, fine = _TEXTURES[scenery.backdrop]
+    backdrop = _BACKDROPS[scenery.backdrop]
+    top, bottom, accent = np.array(backdrop["colours"], dtype=np.float32) + rng.uniform(-14, 14, (3, 3))
     ramp = rows if rng.random() < 0.7 else (rows + cols * np.float32(rng.uniform(-0.6, 0.6)))
-    texture = noise(rng, *coarse[:2], size) * coarse[2] + noise(rng, *fine[:2], size) * fine[2]
+    texture = sum(noise(rng, down, across, size) * carry for down, across, carry in backdrop["textures"])
     texture = ((texture - 0.25) * np.float32(1.2)).clip(0, 1)
     pixels = top + (bottom - top) * ramp[..., None]  # (size, size, 3)
     pixels = pixels + (accent - pixels) * texture[..., None]
@@ -135,27 +109,26 @@ def _paint_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, zoom: fl
     x, y = x * _CLUTTER_SCALE * zoom, y * _CLUTTER_SCALE * zoom
     alpha = int(120 + 70 * shade)
     choice = int(rng.integers(60))
+    colours = _TABLE["colours"][kind]
+    colour = colours[choice % len(colours)]
     if kind == "leaf":
         length, width = (14 + 16 * size) * zoom, (4 + 5 * size) * zoom
-        paint_leaf(draw, x, y, angle, length, width, _LEAVES[choice % len(_LEAVES)], alpha)
+        paint_leaf(draw, x, y, angle, length, width, colour, alpha)
     elif kind == "twig":
         length = (30 + 60 * size) * zoom
         end = (x + length * math.cos(angle), y + length * math.sin(angle))
-        draw.line([(x, y), end], fill=(104, 88, 74, alpha), width=int((2 + 3 * shade) * zoom))
+        draw.line([(x, y), end], fill=(*colour, alpha), width=int((2 + 3 * shade) * zoom))
     elif kind == "berries":
-        colour = _BERRIES[choice % len(_BERRIES)]
         for turn in range(3):
             a, far = angle + 2.1 * turn, 7 * zoom
             _disc(draw, x + far * math.cos(a), y + far * math.sin(a), (3.5 + 2 * size) * zoom, (*colour, alpha))
     elif kind == "blossom":
-        colour = _PETALS[choice % len(_PETALS)]
         radius = (3 + 2.5 * size) * zoom
         for turn in range(5):
             a = angle + 1.2566 * turn
             _disc(draw, x + 1.3 * radius * math.cos(a), y + 1.3 * radius * math.sin(a), radius, (*colour, alpha))
         _disc(draw, x, y, radius * 0.7, (196, 164, 96, alpha))
     else:
-        colour = _STONES[choice % len(_STONES)]
         wide, high = (7 + 12 * size) * zoom, (5 + 6 * size) * zoom
         y = SIZE * _CLUTTER_SCALE * zoom - y / 4  # stones lie low
         draw.ellipse((x - wide, y - high, x + wide, y + high), fill=(*colour, alpha))
@@ -176,16 +149,7 @@ def paint_leaf(
     along, across = (math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))
     outline = [
         (x + along[0] * length * t + across[0] * width * w, y + along[1] * length * t + across[1] * width * w)
-        for t, w in (
-            (0, 0),
-            (0.2, 0.6),
-            (0.45, 0.85),
-            (0.75, 0.5),
-            (1, 0),
-            (0.75, -0.5),
-            (0.45, -0.85),
-            (0.2, -0.6),
-        )
+        for t, w in _TABLE["leaf"]
     ]
     draw.polygon(outline, fill=(*colour, alpha))
     pale = (min(255, colour[0] + 30), min(255, colour[1] + 30), min(255, colour[2] + 24))
@@ -269,7 +233,8 @@ def _paint_branch(
         reach = zoom * (7 + 8 * float(rng.random()))
         tip = (root[0] + reach * math.cos(angle), root[1] + reach * math.sin(angle))
         draw.line([root, tip], fill=(*_rgb(brown - 16), 255), width=round(1.4 * zoom))
-        colour = _LEAVES[int(rng.integers(len(_LEAVES)))]
+        leaves = _TABLE["colours"]["leaf"]
+        colour = leaves[int(rng.integers(len(leaves)))]
         for turn in (-0.7, 0.5):
             paint_leaf(draw, *tip, angle + turn, zoom * 9, zoom * 3.2, colour, 255)
     _band(draw, columns, upper, upper + thick, _rgb(brown - 18))
@@ -283,13 +248,7 @@ def _paint_branch(
 def _paint_ground(
     draw: ImageDraw.ImageDraw, scenery: Scenery, rng: np.random.Generator, x: float, y: float, zoom: int
 ) -> None:
-    earth = {
-        "snow": (214, 218, 224),
-        "water": (172, 160, 134),
-        "bark": (126, 116, 90),
-        "autumn": (142, 116, 84),
-    }.get(scenery.backdrop, (122, 134, 88))
-    colour = np.array(earth) + rng.uniform(-12, 12, 3)
+    colour = np.array(_BACKDROPS[scenery.backdrop]["ground"]) + rng.uniform(-12, 12, 3)
     columns = np.linspace(0, SIZE * zoom, 12)
     edge = y - zoom * (3.5 + 2 * rng.random(12))
     for step in range(14):  # nearer ground is a little darker

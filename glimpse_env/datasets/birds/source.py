@@ -17,16 +17,16 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from glimpse_env.checks import one_of, whole_number
-from glimpse_env.datasets.base import DataSource, LabelledImages, Split, UnseenImages
+from glimpse_env.datasets.base import DataSource, LabelledImages, Split
 from glimpse_env.datasets.birds.anatomy import PART_NAMES, Pose, extent
-from glimpse_env.datasets.birds.drawing import Scene, paint
+from glimpse_env.datasets.birds.drawing import Drawing, Scene, paint
 from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, Scenery
 from glimpse_env.datasets.birds.species import ATTRIBUTES, SPECIES
 from glimpse_env.errors import ConfigurationError
@@ -61,19 +61,6 @@ SPLIT_STARTS: dict[Split, int] = {
     "oracle": 40_000_000,
 }
 """Index of each split's first image, so far apart that no two splits share one."""
-
-
-@dataclass(frozen=True)
-class Bird:
-    """One labelled picture."""
-
-    image: np.ndarray
-    """(size, size, 3) uint8."""
-    label: int
-    """Index into `SPECIES`."""
-    parts: np.ndarray
-    """(P, 3) float32, in the order of `PART_NAMES`: row and column in pixels from the upper left corner of
-    the image, and 1 where visible."""
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
@@ -124,12 +111,15 @@ def label_of(seed: int, index: int) -> int:
     return int(rng.permutation(len(SPECIES))[place])
 
 
-def draw(seed: int, index: int, size: int = SIZE) -> Bird:
-    """Paints picture number `index` of the data set with this seed, `size` pixels high; nothing else affects it."""
+def draw(seed: int, index: int, size: int = SIZE) -> tuple[Drawing, int]:
+    """Paints picture number `index` of the data set with this seed, `size` pixels high; nothing else affects it.
+
+    Returns:
+        The picture and its label, an index into `SPECIES`.
+    """
     label = label_of(seed, index)
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, index, 1])))
-    drawing = paint(sample_scene(rng), SPECIES[label].plumage, size)
-    return Bird(drawing.image, label, drawing.parts)
+    return paint(sample_scene(rng), SPECIES[label].plumage, size), label
 
 
 def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,12 +128,9 @@ def draw_many(seed: int, start: int, count: int, size: int = SIZE) -> tuple[np.n
     Returns:
         images (N, size, size, 3) uint8, labels (N,) int64 and parts (N, P, 3) float32.
     """
-    birds = [draw(seed, index, size) for index in range(start, start + count)]
-    return (
-        np.stack([bird.image for bird in birds]),
-        np.array([bird.label for bird in birds], dtype=np.int64),
-        np.stack([bird.parts for bird in birds]),
-    )
+    drawings, labels = zip(*(draw(seed, index, size) for index in range(start, start + count)), strict=True)
+    images, parts = ([getattr(drawing, field) for drawing in drawings] for field in ("image", "parts"))
+    return np.stack(images), np.array(labels, dtype=np.int64), np.stack(parts)
 
 
 def draw_chunks(
@@ -193,6 +180,8 @@ class Birds(DataSource):
     mirror_symmetric = True
     name = "birds"
     num_folds = 1
+    class_names = tuple(species.name for species in SPECIES)
+    part_names = PART_NAMES
 
     def __init__(
         self,
@@ -206,32 +195,19 @@ class Birds(DataSource):
         attribute: str | None = None,
     ) -> None:
         self.seed = whole_number("seed", seed, 0)
-        sizes: dict[Split, int] = {
-            "train": num_train,
-            "val": num_val,
-            "test": num_test,
-            "judge": num_judge,
-            "oracle": num_oracle,
+        sizes, most = (num_train, num_val, num_test, num_judge, num_oracle), SPLIT_STARTS["val"]
+        self._sizes = {
+            split: whole_number(f"num_{split}", number, 1, most)
+            for split, number in zip(SPLIT_STARTS, sizes, strict=True)
         }
-        most = SPLIT_STARTS["val"]
-        self._sizes = {split: whole_number(f"num_{split}", number, 1, most) for split, number in sizes.items()}
         side = whole_number("size", size, 1)
         if side not in GEOMETRIES:
             raise ConfigurationError(f"size={size} must be one of {', '.join(map(str, GEOMETRIES))} pixels.")
         self.geometry, self.image_shape = GEOMETRIES[side], (side, side, 3)
         if attribute is not None:
             one_of("attribute", attribute, ATTRIBUTES)
+            self.class_names = f"no {attribute}", attribute
         self.attribute = attribute
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        if self.attribute is not None:
-            return f"no {self.attribute}", self.attribute
-        return tuple(species.name for species in SPECIES)
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        return PART_NAMES
 
     @cached_property
     def fingerprint(self) -> str:
@@ -244,44 +220,33 @@ class Birds(DataSource):
 
     @property
     def _variant(self) -> dict[str, Any]:
-        """Size and attribute where they are not the defaults: older data sets keep their fingerprints."""
-        size = {"size": self.image_shape[0]} if self.image_shape[0] != SIZE else {}
-        return size | ({"attribute": self.attribute} if self.attribute is not None else {})
+        """Options younger than the data set where they are not the defaults: without them it keeps its fingerprint."""
+        return self.unless_default({"size": self.image_shape[0], "attribute": self.attribute})
 
     def size(self, split: Split) -> int:
         return self._sizes[split]
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         done = 0
         classes = np.arange(len(SPECIES)) if self.attribute is None else ATTRIBUTES[self.attribute]
-        chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(labels), size=self.image_shape[0])
-        for some_images, species, some_parts in chunks:
+        chunks = draw_chunks(self.seed, SPLIT_STARTS[split], len(arrays.labels), size=self.image_shape[0])
+        for images, species, parts in chunks:
             here = slice(done, done + len(species))
-            images[here], labels[here], parts[here] = some_images, classes[species], some_parts
+            arrays.images[here], arrays.labels[here], arrays.parts[here] = images, classes[species], parts
             done = here.stop
             progress(len(species))
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         return self._mirrored("judge", rng)
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
-        fresh = self._mirrored("oracle", rng)
-        return UnseenImages(fresh.images, fresh.labels, np.full(len(fresh.labels), -1))
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
+        return self._mirrored("oracle", rng)
 
     def _mirrored(self, split: Split, rng: np.random.Generator) -> LabelledImages:
         """Draws images of a split in random order, half of them mirrored."""
         dataset, side = self.load(split), self.image_shape[0]
-        rows = rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2]
-        images, parts = dataset.images[rows], dataset.parts[rows]
-        mirrored = rng.random(len(rows)) < 0.5
-        images[mirrored] = images[mirrored, :, ::-1]
-        parts[mirrored, :, 1] = side - parts[mirrored, :, 1]
-        return LabelledImages(images, dataset.labels[rows], parts)
+        drawn = dataset.take(rng.permutation(len(dataset))[: IMAGES_PER_PASS * SIZE**2 // side**2])
+        mirrored = rng.random(len(drawn)) < 0.5
+        drawn.images[mirrored] = drawn.images[mirrored, :, ::-1]
+        drawn.parts[mirrored, :, 1] = side - drawn.parts[mirrored, :, 1]
+        return drawn

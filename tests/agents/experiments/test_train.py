@@ -199,7 +199,7 @@ def test_tensorboard_holds_curves_and_pictures(finished):
 def test_the_kept_model_needs_nothing_but_its_file(finished):
     model = PPO.load(finished / "model.zip", device="cpu")
     judge = Experiment(TOY, finished, make_source("digits"), "").judge
-    observation = HistoryObserver(judge.grid, 6, 1).blank(2)
+    observation = HistoryObserver(judge.geometry, 1).blank(2)
     actions, _ = model.predict(observation, deterministic=True)
     assert actions.shape == (2,)
 

@@ -54,21 +54,13 @@ class Counted(DataSource):
     def size(self, split: Split) -> int:
         return 4
 
-    def fill(
-        self,
-        split: Split,
-        images: np.ndarray,
-        labels: np.ndarray,
-        folds: np.ndarray,
-        parts: np.ndarray,
-        progress: Callable[[int], object],
-    ) -> None:
+    def fill(self, split: Split, arrays: LabelledImages, progress: Callable[[int], object]) -> None:
         self.fills += 1
         for index in range(4):
             if index == self.fails_after:
                 raise RuntimeError("the disk is on fire")
-            images[index] = index
-            labels[index] = index % 2
+            arrays.images[index] = index
+            arrays.labels[index] = index % 2
             progress(1)
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
@@ -114,9 +106,9 @@ import os, signal
 from glimpse_env.datasets.digits import Digits
 
 class Killed(Digits):
-    def fill(self, split, images, labels, folds, parts, progress):
-        images[:10] = 1
-        images.flush()
+    def fill(self, split, arrays, progress):
+        arrays.images[:10] = 1
+        arrays.images.flush()
         os.kill(os.getpid(), signal.SIGKILL)
 
 Killed().load("val")

@@ -56,12 +56,12 @@ def test_a_mark_must_be_known() -> None:
 
 
 def test_a_picture_depends_on_seed_and_index_alone() -> None:
-    alone = draw(3, 17)
-    forwards = [draw(3, index) for index in (15, 16, 17)][-1]
-    other_seed, other_index = draw(4, 17), draw(3, 18)
+    alone, label = draw(3, 17)
+    forwards, same_label = [draw(3, index) for index in (15, 16, 17)][-1]
+    (other_seed, _), (other_index, _) = draw(4, 17), draw(3, 18)
     assert np.array_equal(alone.image, forwards.image)
     assert np.array_equal(alone.parts, forwards.parts)
-    assert alone.label == forwards.label
+    assert label == same_label
     assert not np.array_equal(alone.image, other_seed.image)
     assert not np.array_equal(alone.image, other_index.image)
 
@@ -199,7 +199,7 @@ def test_the_usual_birds_stay_what_they_were() -> None:
     assert birds.fingerprint == "00a3c0a91791f1ea"  # of the shipped judge
     assert birds.options.keys() == {"seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle"}
     assert Birds(size=128, attribute=None).fingerprint == birds.fingerprint
-    pictures = hashlib.sha256(b"".join(draw(0, index).image.tobytes() for index in range(4)))
+    pictures = hashlib.sha256(b"".join(draw(0, index)[0].image.tobytes() for index in range(4)))
     assert pictures.hexdigest() == "17f012a2024a369e7d1a6cbc48d75c516bc283bee861a81cf8a40a38d3996cd0"
     others = [Birds(size=224), Birds(attribute="eye ring"), Birds(size=224, attribute="eye ring")]
     assert len({other.fingerprint for other in [birds, *others]}) == 4

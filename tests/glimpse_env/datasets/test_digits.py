@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glimpse_env.datasets.base import LabelledImages
 from glimpse_env.datasets.digits import ClutteredDigits, ClutteredMNIST, Digits, compose, read_idx
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from tests.support.tiny_data import write_idx, write_tiny_mnist
@@ -58,9 +59,14 @@ def test_the_same_seed_gives_the_same_images_and_another_seed_others(mnist: Path
 def load_fresh(source: ClutteredDigits) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of the training split, not from the cache."""
     count = source.size("train")
-    images, labels = np.zeros((count, 60, 60, 1), np.uint8), np.zeros(count, np.int64)
-    source.fill("train", images, labels, np.full(count, -1), np.zeros((count, 0, 3), np.float32), lambda n: None)
-    return images, labels
+    arrays = LabelledImages(
+        images=np.zeros((count, 60, 60, 1), np.uint8),
+        labels=np.zeros(count, np.int64),
+        folds=np.full(count, -1),
+        parts=np.zeros((count, 0, 3), np.float32),
+    )
+    source.fill("train", arrays, lambda n: None)
+    return arrays.images, arrays.labels
 
 
 def test_splits_of_one_seed_are_drawn_apart(tmp_path: Path) -> None:

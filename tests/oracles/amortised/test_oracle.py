@@ -35,7 +35,7 @@ def observe(judge: Judge, rows: np.ndarray, locations: np.ndarray) -> Observatio
             histories.corners[b, t] = r, c
             histories.glimpses[b, t] = images[row, r : r + 12, c : c + 12]
         histories.counts[b] = locations.shape[1]
-    return HistoryObserver(judge.grid, T, 1)(histories)
+    return HistoryObserver(judge.geometry, 1)(histories)
 
 
 @RELATIVE

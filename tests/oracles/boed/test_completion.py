@@ -12,7 +12,7 @@ from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copies_of
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from oracles.boed import completion
-from oracles.boed.completion import CompletionConfig, ImageBank
+from oracles.boed.completion import CompletionConfig, ImageBank, queries_of
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from tests.oracles.boed.test_oracle import observe
 from tests.support import toy
@@ -70,7 +70,9 @@ def test_glimpses_of_copies_are_compared(dataset: GlimpseDataset) -> None:
     bank = ImageBank(dataset, judge, 0, 100, mirrored=True, shifts=5)
     count = len(bank) // 10
     corner, glimpse = np.array([[9, 14]]), np.random.default_rng(0).integers(0, 256, (1, 12, 12, 1), dtype=np.uint8)
-    found = bank.squared_distances(glimpse, judge.embed_glimpses(0, glimpse, corner), corner, "pixels")[0]
+    found = bank.squared_distances(
+        queries_of(glimpse, judge.embed_glimpses(0, glimpse, corner), "pixels"), corner, "pixels"
+    )[0]
     for c, copy in enumerate(copies_of(True, 5)):
         patches = copy(dataset.images[bank.rows[:count]])[:, 9:21, 14:26].astype(float)
         expected = np.square(patches / 255 - glimpse / 255.0).sum(axis=(1, 2, 3))
@@ -86,8 +88,8 @@ def test_a_mirrored_glimpse_is_as_far_from_mirror_images_as_the_glimpse_from_the
     glimpse, corner = dataset.images[3:4, 8:20, 4:16], np.array([[8, 4]])
     mirrored, opposite = np.ascontiguousarray(glimpse[:, :, ::-1]), np.array([[8, 40 - 12 - 4]])
     nothing = torch.zeros(1, 32)
-    found = bank.squared_distances(np.ascontiguousarray(glimpse), nothing, corner, "pixels")[0]
-    again = bank.squared_distances(mirrored, nothing, opposite, "pixels")[0]
+    found = bank.squared_distances(queries_of(np.ascontiguousarray(glimpse), nothing, "pixels"), corner, "pixels")[0]
+    again = bank.squared_distances(queries_of(mirrored, nothing, "pixels"), opposite, "pixels")[0]
     np.testing.assert_allclose(again, found.roll(count), rtol=1e-4)
     assert not np.allclose(found[:count], found[count:], rtol=0.01)
 
@@ -125,9 +127,11 @@ def test_an_exact_search_is_one_product_to_the_bit(
         ours = torch.from_numpy(glimpses[rows]).flatten(1) / 255.0 if match == "pixels" else embedded[rows]
         squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
         expected[rows] = squares.clamp_min(0.0)
-    assert torch.equal(bank.squared_distances(glimpses, embedded, corners, match), expected)
+    assert torch.equal(bank.squared_distances(queries_of(glimpses, embedded, match), corners, match), expected)
     monkeypatch.setattr(completion, "ENTRIES_PER_COMPARISON", 5)
-    np.testing.assert_allclose(bank.squared_distances(glimpses, embedded, corners, match), expected, rtol=1e-3)
+    np.testing.assert_allclose(
+        bank.squared_distances(queries_of(glimpses, embedded, match), corners, match), expected, rtol=1e-3
+    )
 
 
 def test_a_part_of_sorted_images_stands_for_all_classes() -> None:

@@ -1,5 +1,7 @@
 """EPE and completion weights, against what enumeration and hand calculation give."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ def observation_of(image: int, places: list[int]) -> dict[str, np.ndarray]:
         histories.corners[0, t] = judge.grid.corners[place]
         histories.glimpses[0, t] = IMAGES[image, place // 3, place % 3]
     histories.counts[0] = len(places)
-    return HistoryObserver(judge.grid, steps, 1)(histories)
+    return HistoryObserver(replace(judge.geometry, num_glimpses=steps), 1)(histories)
 
 
 def seen_pixels(image: int, places: list[int]) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from glimpse_env.sensing.observations import Histories, HistoryObserver
 from oracles.base import Observations
-from oracles.boed.completion import CompletionConfig, ImageBank
+from oracles.boed.completion import CompletionConfig, ImageBank, queries_of
 from oracles.boed.oracle import MIN_PREDICTIONS, BOEDOracle, OracleConfig
 from tests.support import toy
 
@@ -28,7 +28,7 @@ def observe(dataset, judge, rows: np.ndarray, locations: np.ndarray) -> Observat
             histories.corners[b, t] = r, c
             histories.glimpses[b, t] = dataset.images[row, r : r + 12, c : c + 12]
         histories.counts[b] = count
-    return HistoryObserver(judge.grid, GEOMETRY.num_glimpses, 1)(histories)
+    return HistoryObserver(GEOMETRY, 1)(histories)
 
 
 @pytest.mark.parametrize("match", ["pixels", "embedding"])
@@ -122,7 +122,9 @@ def test_distances_are_those_of_the_patches() -> None:
     bank = ImageBank(dataset, judge, 0, size=100)
     corners = np.array([[0, 4], [13, 7], [0, 4]])
     glimpses = np.random.default_rng(2).integers(0, 256, (3, 12, 12, 1), dtype=np.uint8)
-    found = bank.squared_distances(glimpses, judge.embed_glimpses(0, glimpses, corners), corners, "pixels")
+    found = bank.squared_distances(
+        queries_of(glimpses, judge.embed_glimpses(0, glimpses, corners), "pixels"), corners, "pixels"
+    )
     for b, (r, c) in enumerate(corners):
         for n, row in enumerate(bank.rows):
             patch = dataset.images[row, r : r + 12, c : c + 12].astype(float)

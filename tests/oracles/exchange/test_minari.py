@@ -52,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Minari keeps its data sets; episodes are written three at a time."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "EPISODES_PER_CHUNK", 3)
     return tmp_path / "minari"
 
 

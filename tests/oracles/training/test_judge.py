@@ -47,18 +47,17 @@ class Stripes(DataSource):
     def size(self, split: Split) -> int:
         return 128
 
-    def fill(self, split, images, labels, folds, parts, progress):
+    def fill(self, split, arrays, progress):
         rng = np.random.default_rng(["train", "val", "test"].index(split))
-        labels[:] = np.arange(len(labels)) % 2
-        images[:] = rng.integers(0, 60, images.shape)
-        for image, label in zip(images, labels, strict=True):
+        arrays.labels[:] = np.arange(len(arrays.labels)) % 2
+        arrays.images[:] = rng.integers(0, 60, arrays.images.shape)
+        for image, label in zip(arrays.images, arrays.labels, strict=True):
             image[:, 4 + 16 * label : 8 + 16 * label] = 255
-        folds[:] = np.arange(len(labels)) // 2 % 2 if split == "train" else -1
+        arrays.folds[:] = np.arange(len(arrays.labels)) // 2 % 2 if split == "train" else -1
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         train = self.load("train")
-        rows = rng.permutation(np.flatnonzero(train.folds != fold))
-        return LabelledImages(train.images[rows], train.labels[rows], train.parts[rows])
+        return train.take(rng.permutation(np.flatnonzero(train.folds != fold)))
 
 
 def test_a_judge_learns_is_saved_and_found(fresh_cache: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse_env.datasets.base import UnseenImages
+from glimpse_env.datasets.base import LabelledImages
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import AmortisedOracle
@@ -36,9 +36,11 @@ class SignSource(ToySource):
     fingerprint = "signs"
     class_names = ("left", "right")  # type: ignore[assignment]
 
-    def unseen_images(self, fold: int, rng: np.random.Generator) -> UnseenImages:
+    def unseen_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         rows = rng.integers(len(IMAGES), size=1600)
-        return UnseenImages(IMAGES[rows], LABELS[rows], np.full(len(rows), -1))
+        return LabelledImages(
+            IMAGES[rows], LABELS[rows], np.full(len(rows), -1), np.zeros((len(rows), 0, 3), np.float32)
+        )
 
 
 def entropy_after(places: tuple[int, ...], image: int) -> float:
@@ -120,7 +122,7 @@ def test_targets_are_what_the_judge_says_of_the_images_themselves(
         seed=0,
     )
     rows = np.array([6, 1, 3])
-    data = UnseenImages(IMAGES, LABELS, np.full(len(IMAGES), -1))
+    data = LabelledImages(IMAGES, LABELS, np.full(len(IMAGES), -1), np.zeros((len(IMAGES), 0, 3), np.float32))
     chosen, candidates, targets = trainer._play_histories(trainer._player(data, rows)[1], np.random.default_rng(0))
     assert chosen.shape == (3, PLAN.histories, 2)
     encoded = guide.glimpse_features(

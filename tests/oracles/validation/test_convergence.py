@@ -90,7 +90,7 @@ def test_images_are_drawn_from_the_world() -> None:
 def test_every_estimator_is_right_within_monte_carlo_error(seed: int) -> None:
     """The mean over banks is within 4 standard errors of the exact value, at every place not yet seen."""
     world, history, rng = next(iter(problems(1, seed)))
-    configs = {name: estimator.config(2000) for name, estimator in ESTIMATORS.items()}
+    configs = {name: make(2000) for name, make in ESTIMATORS.items()}
     unseen = np.setdiff1d(np.arange(world.num_places), [place for place, _ in history])
     spreads = []
     for name, maps in estimated_maps(world, history, configs, 2000, 40, rng).items():
