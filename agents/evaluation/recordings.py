@@ -126,15 +126,12 @@ def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, n
         draw_episode(
             np.asarray(dataset.images[index]),
             recording.corners[row, : t + 1],
-            geometry.glimpse_size,
+            geometry,
             recording.probabilities[row, t],
             dataset.class_names,
             label=int(dataset.labels[index]) if t == steps - 1 else None,
             epe_map=None if maps is None else maps[row, t],
-            stride=geometry.stride,
             map_title=recording.map_title,
-            num_glimpses=steps,
-            scales=geometry.scales,
             title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
         )
         for t in range(steps)

@@ -22,6 +22,7 @@ from glimpse_env.rendering.canvas import (
     heat,
     heat_cell,
 )
+from glimpse_env.sensing.geometry import Geometry
 
 WIDTH, HEIGHT = 640, 384
 """Size of a frame in pixels; a map of expected entropies makes it wider by ``MAP_WIDTH``."""
@@ -40,15 +41,12 @@ _BAR_WIDTH = 248
 def draw_episode(
     image: np.ndarray,
     corners: np.ndarray,
-    glimpse_size: int,
+    geometry: Geometry,
     probabilities: np.ndarray | None,
     class_names: Sequence[str],
     label: int | None = None,
     epe_map: np.ndarray | None = None,
     *,
-    stride: float | None = None,
-    num_glimpses: int | None = None,
-    scales: int = 1,
     title: str | None = None,
     map_title: str = "Expected entropy, nats",
     named: int | None = None,
@@ -58,15 +56,12 @@ def draw_episode(
     Args:
         image: (H, W, C) uint8, square, C 1 or 3.
         corners: (t, 2) int pixels: top-left corners of the glimpses so far, in order.
-        glimpse_size: side of a glimpse in pixels.
+        geometry: of the glimpses.
         probabilities: (classes,): the judge's at present; None where the agent names the class itself.
         class_names: of all classes.
         label: the true class, marked; leave it out before the episode has ended.
         epe_map: (L,) expected posterior entropy in nats at each location of a square grid over the image, row-major;
             drawn beside the image.
-        stride: pixels between the map's locations; default what spreads them over the whole image.
-        num_glimpses: T, for the heading.
-        scales: concentric windows of a glimpse, each twice as wide as the one before.
         title: the heading, in place of the one that counts the glimpses.
         map_title: the heading of the map.
         named: the class that the agent named last, in place of ``probabilities``; None where it named none yet.
@@ -77,15 +72,14 @@ def draw_episode(
     width = WIDTH + (MAP_WIDTH if epe_map is not None else 0)
     canvas = Canvas(width, HEIGHT)
     if title is None:
-        of_all = "" if num_glimpses is None else f" of {num_glimpses}"
-        title = f"Glimpse {len(corners)}{of_all}" if len(corners) else "Nothing seen yet"
+        title = f"Glimpse {len(corners)} of {geometry.num_glimpses}" if len(corners) else "Nothing seen yet"
     canvas.text((_MARGIN, 13), title, 18, INK)
 
     scale = _SIDE / image.shape[0]
-    canvas.image((_MARGIN, _TOP), _lit(image, corners, glimpse_size, scales), _SIDE)
-    _draw_glimpses(canvas, corners * scale, glimpse_size * scale, scales, num_glimpses or len(corners))
+    canvas.image((_MARGIN, _TOP), _lit(image, corners, geometry), _SIDE)
+    _draw_glimpses(canvas, corners * scale, geometry, scale)
     if epe_map is not None:
-        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, glimpse_size, stride, epe_map, map_title)
+        _draw_map(canvas, _MARGIN + MAP_WIDTH, image, geometry, epe_map, map_title)
     left = width - _MARGIN - _BAR_WIDTH
     if probabilities is None:
         _draw_answer(canvas, left, named, class_names, label)
@@ -96,19 +90,16 @@ def draw_episode(
 
 def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
     """Draws each episode at present, (384, 640, 3) uint8; the true class is marked once an episode has ended."""
-    t, steps = batch.num_taken, batch.geometry.num_glimpses
     probabilities = None if batch.judge is None else batch.assess().probabilities
     return [
         draw_episode(
             np.asarray(batch.dataset.images[index]),
-            batch.corners[i, :t],
-            batch.geometry.glimpse_size,
+            batch.corners[i, : batch.num_taken],
+            batch.geometry,
             None if probabilities is None else probabilities[i],
             batch.dataset.class_names,
             label=int(batch.dataset.labels[index]) if batch.ended else None,
             named=None if batch.named is None else int(batch.named[i]),
-            num_glimpses=steps,
-            scales=batch.geometry.scales,
         )
         for i, index in enumerate(batch.indices)
     ]
@@ -158,14 +149,14 @@ class Window:
             self._screen = None
 
 
-def _lit(image: np.ndarray, corners: np.ndarray, glimpse_size: int, scales: int) -> np.ndarray:
+def _lit(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Brightens an image where it was seen, less where only a wider window saw it, else dim grey: (H, W, 3) uint8."""
     size = len(image)
     pixels = np.broadcast_to(image, (size, size, 3)).astype(np.float64)
     dim = 0.36 * _grey(image) + 0.28 * np.array(FAINT)
     light = np.zeros((size, size, 1))
-    for s in reversed(range(scales)):
-        for left, top, right, bottom in _windows(corners, glimpse_size, s).clip(0, size):
+    for s in reversed(range(geometry.scales)):
+        for left, top, right, bottom in _windows(corners, geometry.glimpse_size, s).clip(0, size):
             light[top:bottom, left:right] = 1.0 if s == 0 else 0.4
     return np.rint(light * pixels + (1 - light) * dim).astype(np.uint8)
 
@@ -182,12 +173,15 @@ def _windows(corners: np.ndarray, glimpse_size: float, scale: int) -> np.ndarray
     return np.concatenate([top_left, top_left + side], axis=1)
 
 
-def _draw_glimpses(canvas: Canvas, corners: np.ndarray, glimpse_size: float, scales: int, num_glimpses: int) -> None:
-    """Numbered outlines, coloured by their order, over an image at its place; all in pixels of the frame."""
+def _draw_glimpses(canvas: Canvas, corners: np.ndarray, geometry: Geometry, scale: float) -> None:
+    """Draws numbered outlines, coloured by their order, over an image at its place.
+
+    ``corners`` are in pixels of the frame, ``scale`` of which are one of the image.
+    """
     place = np.array([_MARGIN, _TOP] * 2)
-    colours = [blend(_ORDER, t / max(num_glimpses - 1, 1)) for t in range(num_glimpses)]
-    for s in reversed(range(scales)):
-        for t, box in enumerate(_windows(corners, glimpse_size, s).clip(0, _SIDE) + place):
+    colours = [blend(_ORDER, t / max(geometry.num_glimpses - 1, 1)) for t in range(geometry.num_glimpses)]
+    for s in reversed(range(geometry.scales)):
+        for t, box in enumerate(_windows(corners, geometry.glimpse_size * scale, s).clip(0, _SIDE) + place):
             newest = t == len(corners) - 1
             canvas.box(box, outline=colours[t], width=(3 if newest else 2) if s == 0 else 0.5)
     taken: dict[tuple[float, float], int] = {}
@@ -200,23 +194,16 @@ def _draw_glimpses(canvas: Canvas, corners: np.ndarray, glimpse_size: float, sca
 
 
 def _draw_map(
-    canvas: Canvas,
-    left: int,
-    image: np.ndarray,
-    glimpse_size: int,
-    stride: float | None,
-    epe_map: np.ndarray,
-    title: str,
+    canvas: Canvas, left: int, image: np.ndarray, geometry: Geometry, epe_map: np.ndarray, title: str
 ) -> None:
-    """The map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
-    size, side = len(image), math.isqrt(len(epe_map))
-    stride = stride or (size - glimpse_size) / max(side - 1, 1)
+    """Draws the map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
+    size, glimpse_size, stride = len(image), geometry.glimpse_size, geometry.stride
     colours, inside = heat(epe_map, size, glimpse_size, stride)
     opacity = 0.68 * inside
     mixed = opacity * colours + (1 - opacity) * 0.36 * _grey(image)
     canvas.image((left, _TOP), np.rint(mixed).astype(np.uint8), _SIDE)
 
-    cell = heat_cell(int(epe_map.argmin()), side, glimpse_size, stride) * _SIDE / size
+    cell = heat_cell(int(epe_map.argmin()), math.isqrt(len(epe_map)), glimpse_size, stride) * _SIDE / size
     canvas.box(cell + np.array([left, _TOP] * 2) + np.array([-2, -2, 2, 2]), outline=BEST, width=2.5)
     canvas.text((left, 17), title, 14, FAINT)
     ramp_left, ramp_right = left + 204, left + 276
@@ -228,7 +215,7 @@ def _draw_map(
 def _draw_posterior(
     canvas: Canvas, left: int, probabilities: np.ndarray, class_names: Sequence[str], label: int | None
 ) -> None:
-    """Bars of the most probable classes, and once the true class may be told whether the judge is right."""
+    """Draws bars of the most probable classes, and once the true class may be told whether the judge is right."""
     p = np.asarray(probabilities, dtype=np.float64)
     entropy = -float((p * np.log(np.maximum(p, 1e-30))).sum())
     right = left + _BAR_WIDTH
@@ -240,7 +227,7 @@ def _draw_posterior(
 
 
 def _draw_answer(canvas: Canvas, left: int, named: int | None, class_names: Sequence[str], label: int | None) -> None:
-    """What the agent names, and once the true class may be told whether it is right."""
+    """Draws what the agent names, and once the true class may be told whether it is right."""
     canvas.text((left, 17), "Agent", 14, FAINT)
     said = "nothing named yet" if named is None else class_names[named]
     canvas.text((left, _TOP), canvas.fitted(said, 18, _BAR_WIDTH), 18, FAINT if named is None else INK)
@@ -249,7 +236,7 @@ def _draw_answer(canvas: Canvas, left: int, named: int | None, class_names: Sequ
 
 
 def _draw_verdict(canvas: Canvas, left: int, correct: bool, label: str) -> None:
-    """Whether the class named is the true one, ``label``, under the answer."""
+    """Draws whether the class named is the true one, ``label``, under the answer."""
     said = "Right" if correct else f"Wrong. True: {label}"
     y = _TOP + _SIDE - 20
     canvas.box((left, y, left + _BAR_WIDTH, y + 20), fill=RIGHT if correct else WRONG, radius=4)

@@ -6,6 +6,7 @@ import pytest
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.rendering.frames import HEIGHT, MAP_WIDTH, WIDTH, Window, draw_episode
+from glimpse_env.sensing.geometry import Geometry
 from tests.support.toy import SIZE, toy_dataset, toy_judge
 
 NAMES = tuple(f"species {k}" for k in range(10))
@@ -27,7 +28,9 @@ def bars(frame: np.ndarray) -> np.ndarray:
 def draw(corners: np.ndarray = CORNERS, **changes: object) -> np.ndarray:
     image = np.full((SIZE, SIZE, 3), (180, 40, 40), np.uint8)
     p = np.arange(10, 0, -1) / 55
-    arguments = {"image": image, "glimpse_size": 12, "probabilities": p, "class_names": NAMES, "num_glimpses": 4}
+    stride, scales = changes.pop("stride", 4), changes.pop("scales", 1)
+    geometry = Geometry(SIZE, 12, stride=stride, num_glimpses=4, scales=scales)
+    arguments = {"image": image, "geometry": geometry, "probabilities": p, "class_names": NAMES}
     return draw_episode(corners=corners, **(arguments | changes))
 
 
@@ -115,11 +118,10 @@ def test_environments_draw_their_episode(steps: int) -> None:
     expected = draw_episode(
         dataset.images[4],
         env.batch.grid.corners[:steps],
-        12,
+        dataset.geometry,
         info["probabilities"],
         dataset.class_names,
         label=1 if steps == 4 else None,
-        num_glimpses=4,
     )
     frame = env.render()
     assert frame is not None
