@@ -47,11 +47,11 @@ KEPT_DIGITS = 6
 BIRDS = {"num_train": 288, "num_val": 48, "num_test": 48}
 """Options of drawn birds that the shipped judge fits: images and fingerprint do not depend on the splits' sizes."""
 SEEDS = {"GlimpseBirds-v0": 5, "GlimpseDigits-v0": 19}
-"""Of the choice of images that get demonstrations: those of 25 seeds with the fewest near-ties."""
+"""Seeds that choose the images with demonstrations: those of 25 with the fewest near-ties."""
 IMAGES = 6
 """Images with demonstrations."""
 MAPS = 3
-"""Of these, images whose maps are kept."""
+"""Images with demonstrations whose maps are kept."""
 EVERY = 12
 """Locations from one to the next that are kept of a map."""
 TIE = 1e-4
@@ -152,7 +152,7 @@ def with_numbers(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def sha256(*arrays: Any) -> str:
-    """Of the arrays' shapes, types and contents."""
+    """Returns the digest of the arrays' shapes, types and contents."""
     state = hashlib.sha256()
     for array in map(np.ascontiguousarray, arrays):
         state.update(f"{array.shape}{array.dtype.str}".encode())
@@ -388,7 +388,7 @@ def test_a_judge_and_an_oracle_of_version_0_1_load() -> None:
 
 
 def test_demonstrations_of_version_0_1_load() -> None:
-    """Of ``scripts/generate_demos.py --env GlimpseDigits-v0 --num 3``."""
+    """They were made by ``scripts/generate_demos.py --env GlimpseDigits-v0 --num 3``."""
     source = make_source("digits")
     demonstrations = Demonstrations.load(ARTEFACTS / "demonstrations.npz")
     demonstrations.check_fits(source, find_judge(source))

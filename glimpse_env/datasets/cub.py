@@ -99,10 +99,10 @@ class CUB200(PhotographSource):
 
     @property
     def chosen_options(self) -> dict[str, Any]:
-        chosen = super().chosen_options
+        options = super().chosen_options
         if self._has_all_species:
-            del chosen["species"]
-        return chosen
+            del options["species"]
+        return options
 
     @cached_property
     def fingerprint(self) -> str:
@@ -250,14 +250,14 @@ def _find_folder(root: Path) -> Path:
 def _choose(species: Sequence[int] | None, classes: dict[int, str], folder: Path) -> tuple[int, ...]:
     if species is not None and (isinstance(species, str) or not isinstance(species, Sequence)):
         raise ConfigurationError(f"species={species!r} must be a list of ids from {folder / 'classes.txt'}.")
-    chosen = sorted(classes) if species is None else [whole_number("species", identity, 0) for identity in species]
-    unknown = [identity for identity in chosen if identity not in classes]
-    if unknown or not chosen or len(set(chosen)) < len(chosen):
+    identities = sorted(classes) if species is None else [whole_number("species", identity, 0) for identity in species]
+    unknown = [identity for identity in identities if identity not in classes]
+    if unknown or not identities or len(set(identities)) < len(identities):
         raise ConfigurationError(
-            f"species={chosen} must be distinct ids from {folder / 'classes.txt'}"
+            f"species={identities} must be distinct ids from {folder / 'classes.txt'}"
             + (f", which has no {unknown[0]}." if unknown else ".")
         )
-    return tuple(sorted(chosen))
+    return tuple(sorted(identities))
 
 
 def _class_name(folder_name: str) -> str:

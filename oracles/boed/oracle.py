@@ -152,10 +152,10 @@ class BOEDOracle(MappingPolicy[OracleState]):
                 maps[b] = self.first_map()
         later = np.flatnonzero(state.counts > 0)
         if len(later):
-            found = [self._completions(k, state, later) for k in range(len(self.banks))]
+            completions = [self._completions(k, state, later) for k in range(len(self.banks))]
             for i, row in enumerate(later):
                 places = self.judge.grid.nearest(state.corners[row, : state.counts[row]])
-                maps[row] = self._map([of_network[i] for of_network in found], places)
+                maps[row] = self._map([of_network[i] for of_network in completions], places)
             if self.config.criterion == "entropy":
                 self._compare_with_present(maps[later], state, later)
         return maps
@@ -163,13 +163,13 @@ class BOEDOracle(MappingPolicy[OracleState]):
     def first_map(self) -> np.ndarray:
         """Returns the criterion (L,) float32 before any glimpse, the same for every image and computed once."""
         if self._first_map is None:
-            found = []
+            completions = []
             for bank in self.banks:
                 # spread over the bank, since neighbours may be of one class
-                chosen = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
-                weights = torch.full((len(chosen),), 1.0 / len(chosen))
-                found.append(Completions(bank, torch.zeros(1, bank.embeddings.shape[-1]), chosen, weights))
-            self._first_map = self._map(found, np.empty(0, dtype=np.int64))
+                samples = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
+                weights = torch.full((len(samples),), 1.0 / len(samples))
+                completions.append(Completions(bank, torch.zeros(1, bank.embeddings.shape[-1]), samples, weights))
+            self._first_map = self._map(completions, np.empty(0, dtype=np.int64))
         return self._first_map
 
     def _nearest(self, k: int, state: OracleState, rows: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -203,14 +203,14 @@ class BOEDOracle(MappingPolicy[OracleState]):
         kept, positions = weights.topk(min(config.samples, weights.shape[1]), dim=-1)  # (b, S)
         kept = kept / kept.sum(-1, keepdim=True)
         samples = candidates.gather(1, positions)
-        found = []
+        completions = []
         for i, row in enumerate(rows):
             history = summed[i : i + 1]
             if self.config.history == "completion":
                 places = torch.from_numpy(self.judge.grid.nearest(state.corners[row, : counts[i]]))
                 history = bank.embeddings[samples[i][:, None], places].float().sum(1)
-            found.append(Completions(bank, history, samples[i], kept[i]))
-        return found
+            completions.append(Completions(bank, history, samples[i], kept[i]))
+        return completions
 
     def _map(self, completions: list[Completions], places: np.ndarray) -> np.ndarray:
         """Returns the criterion (L,) of one history that looked at ``places`` (t,), from its completions under each

@@ -23,7 +23,7 @@ from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tin
 SIZE = 40
 """Side of the toy data set's images in pixels: an 8 x 8 grid of locations."""
 GEOMETRY = Geometry(SIZE, glimpse_size=12, stride=4, num_glimpses=4)
-"""Of the toy data set; a (12, 4) encoder exists."""
+"""Geometry of the toy data set; a (12, 4) encoder exists."""
 NUM_CLASSES = 3
 SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4, "num_oracle": 48}
 """Options of the drawn birds: one training image of each species."""

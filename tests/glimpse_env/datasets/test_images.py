@@ -156,7 +156,7 @@ def test_files_that_are_no_images_are_named(photos: Path, every_cache: None, con
 
 
 ODD_DDS = b"DDS " + bytes([124, *[0] * 7, *[1, 0, 0, 0] * 2]) + bytes(200)
-"""Of which Pillow says NotImplementedError."""
+"""A DDS file on which Pillow raises NotImplementedError."""
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a\0\0\0\0\0\0\0;", b"P6 0 0 255\n", b"\xff\xd8\xff\xd9", ODD_DDS])

@@ -6,7 +6,7 @@ from oracles.amortised.network import LocationScorer
 from tests.support import toy
 
 SIDE = 8
-"""Of the toy grid."""
+"""Locations along a side of the toy grid."""
 
 
 def scorer(relative: int = 3) -> LocationScorer:

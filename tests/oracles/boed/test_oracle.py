@@ -256,7 +256,7 @@ def test_violations_are_of_the_mean_over_networks() -> None:
 
 
 def test_the_heaviest_completions_are_kept() -> None:
-    """Of an image in the bank the best completion is the image itself."""
+    """The best completion of an image in the bank is the image itself."""
     judge, dataset = toy.toy_judge(num_networks=1), toy.toy_dataset(num_folds=1)
     one = OracleConfig(completion=CompletionConfig(bandwidth=1.0, samples=1, short_list=12))
     oracle, row, seen = BOEDOracle(dataset, judge, one), 4, np.array([[8, 30]])
