@@ -24,6 +24,7 @@ from oracles.presets import preset_of
 from oracles.registry import make_policy
 from oracles.training.judge import train_judge
 from tests.scripts.test_scripts import call, load
+from tests.support.registries import registries_restored
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("outside")
     for name, block in MODULES.items():
         (folder / f"{name}.py").write_text(block, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, registries_restored():
         patch.syspath_prepend(str(folder))
         patch.setenv("GLIMPSE_CACHE", str(folder / "cache"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))

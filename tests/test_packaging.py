@@ -1,5 +1,6 @@
 """What builds, installs and describes the package: Makefile, pins, extras, workflows, version."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -31,7 +32,10 @@ def make(tmp_path: Path) -> Any:
 
     def commands(*arguments: str) -> str:
         command = ["make", "--dry-run", "--no-print-directory", "--directory", str(tmp_path), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "EXTRAS"
+        }
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
     return commands
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from agents.experiments.grid import Cell, check_axis
 from agents.experiments.run_folder import algorithm_identity
 from agents.presets import DEMONSTRATORS, Args, json_object
-from agents.registry import algorithm_of
+from agents.registry import algorithm_of, short_name
 from glimpse_env import ENV_IDS
 from glimpse_env.errors import ConfigurationError
 
@@ -50,7 +50,8 @@ class AgentCell(Cell):
     @property
     def name(self) -> str:
         demos = self.demos if self.demos == "none" else f"{self.demos}-{self.num_demos}"
-        return f"{self.env}-{algorithm_identity(self.algo)}-{self.architecture}-{demos}-{self.variant}-s{self.seed}"
+        own = (short_name(self.env), algorithm_identity(self.algo), self.architecture, demos, self.variant)
+        return "-".join((*own, f"s{self.seed}"))
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class BenchmarkGrid:
                 f"--options {self.options} sets {', '.join(unknown_settings)}; what it can set is "
                 f"{', '.join(sorted(known_settings))}."
             )
-        known = {"envs": tuple(ENV_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": tuple(VARIANTS)}
+        known = {"envs": ENV_IDS, "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": VARIANTS}
         for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
             check_axis(f"--{axis.replace('_', '-')}", getattr(self, axis), known.get(axis))
         if self.seeds < 1:

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
+from glimpse_env.registry import import_name
 from oracles.parallel import check_means, make_shards
 
 logger = logging.getLogger(__name__)
@@ -197,8 +198,10 @@ class GridRunner(ABC, Generic[C]):
 
 
 def check_axis(flag: str, members: Sequence[Any], choices: Collection[str] | None = None) -> None:
-    """Raises ConfigurationError unless an axis of a grid has one or more members, each once and each of ``choices``."""
-    if not members or len(set(members)) < len(members) or (choices and not set(members) <= set(choices)):
+    """Raises ConfigurationError unless an axis of a grid has one or more members, each once and each of ``choices``;
+    ``"module:name"`` is the choice ``"name"`` once the module is imported."""
+    known = choices is None or all(import_name(flag, member) in choices for member in members)
+    if not members or len(set(members)) < len(members) or not known:
         raise ConfigurationError(
             f"{flag} {' '.join(map(str, members))} must name one or more, each once"
             f"{', of ' + ', '.join(choices) if choices else ''}."

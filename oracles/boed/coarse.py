@@ -121,17 +121,19 @@ def _energy(centred: Tensor, projected: Tensor, residual: float) -> Tensor:
 def _fill(features: Features, residual: float, arrays: Mapping[str, np.ndarray]) -> None:
     """Fills the arrays of a :class:`CoarseTable`, by name."""
     from sklearn.decomposition import PCA  # half of the time of importing the package
+    from threadpoolctl import threadpool_limits
 
     means, components, projections, energies = (
         arrays[name] for name in ("means", "components", "projections", "energies")
     )
     locations, count, kept = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
-    for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
-        components_of_place = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
-            features(sample, place).numpy()
-        )
-        means[place], components[place] = components_of_place.mean_, components_of_place.components_
+    with threadpool_limits(1):  # sums in another order, and so other components, would depend on the number of threads
+        for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
+            components_of_place = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
+                features(sample, place).numpy()
+            )
+            means[place], components[place] = components_of_place.mean_, components_of_place.components_
     # by images first, since an image's glimpses lie together
     for start in tqdm(range(0, count, ENTRIES_PER_PROJECTION), desc="coarse search: projections", unit="chunk"):
         entries = np.arange(start, min(start + ENTRIES_PER_PROJECTION, count))

@@ -16,6 +16,7 @@ from agents.registry import ALGORITHMS, ARCHITECTURES, algorithm_of, make_model,
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
+from tests.support.registries import registries_restored
 from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
     OBSERVATIONS,
@@ -197,10 +198,9 @@ def _outsider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """A module ``toy_outsider`` that can be imported; what it registers is forgotten afterwards."""
     (tmp_path / "toy_outsider.py").write_text(OUTSIDER)
     monkeypatch.syspath_prepend(tmp_path)
-    before = dict(ALGORITHMS._entries), dict(ARCHITECTURES._entries)
-    yield
+    with registries_restored():
+        yield
     sys.modules.pop("toy_outsider", None)
-    ALGORITHMS._entries, ARCHITECTURES._entries = before
 
 
 @pytest.mark.usefixtures("_outsider")

@@ -6,7 +6,6 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,9 +16,9 @@ from glimpse_env import CLASSIFY_IDS, ENV_IDS, GlimpseEnv
 from glimpse_env.datasets import DATASETS, make_source
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import judge_command
-from glimpse_env.presets import PRESETS, dataset_of
+from glimpse_env.presets import dataset_of
 from glimpse_env.registration import source_of
-from glimpse_env.sensing.observations import OBSERVATIONS
+from tests.support.registries import registries_restored
 from tests.support.toy import write_toy_judge
 
 MODULE = '''
@@ -90,11 +89,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the path of imports with the module ``shades_outside``, which registers a data set."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "shades_outside.py").write_text(MODULE, encoding="utf-8")
-    tables: tuple[dict[str, Any], ...] = (PRESETS, gym.registry)
-    before = [dict(table) for table in tables]
-    with pytest.MonkeyPatch.context() as patch:
-        for registry in (ENV_IDS, CLASSIFY_IDS, DATASETS, OBSERVATIONS):  # other tests walk them
-            patch.setattr(registry, "_entries", dict(registry._entries))
+    with pytest.MonkeyPatch.context() as patch, registries_restored():
         patch.syspath_prepend(str(folder))
         patch.setenv("GLIMPSE_CACHE", str(folder / "cache"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
@@ -103,9 +98,6 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             write_toy_judge(source.with_scales(scales))
         yield folder
     sys.modules.pop("shades_outside")
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
 
 
 @pytest.mark.parametrize("env", ["shades_outside:Shades-v0", "Shades-v0", "shades", "ShadesClassify-v0"])

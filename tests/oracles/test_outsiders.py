@@ -10,13 +10,14 @@ import torch
 import oracles
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rollout import play
-from oracles.boed.criteria import CRITERIA, map_title
+from oracles.boed.criteria import map_title
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.demonstrations import generate
 from oracles.presets import PRESETS, Preset, preset_of
 from oracles.registry import POLICIES, make_policy, peeks, policy_settings
 from oracles.training.plans import JudgePlan, ScorerPlan
 from oracles.training.scorer import train_oracle
+from tests.support.registries import registries_restored
 from tests.support.toy_problem import ToyJudge, ToySource
 
 MODULE = """
@@ -53,11 +54,9 @@ def _outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A folder on the path of imports, of workers too, with the module ``policies_outside``."""
     folder = tmp_path_factory.mktemp("outside")
     (folder / "policies_outside.py").write_text(MODULE, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, registries_restored():
         patch.syspath_prepend(str(folder))
         yield
-    for registry, name in ((POLICIES, "diagonal"), (CRITERIA, "brier")):
-        registry._entries.pop(name, None)
 
 
 def test_a_policy_is_made_played_and_described_by_name() -> None:
