@@ -32,10 +32,9 @@ def make(tmp_path: Path) -> Any:
 
     def commands(*arguments: str) -> str:
         command = ["make", "--dry-run", "--no-print-directory", "--directory", str(tmp_path), *arguments]
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "EXTRAS"
-        }
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        # without what a make that runs the tests hands on
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "EXTRAS"))}
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=ours).stdout
 
     return commands
 
