@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +125,10 @@ def test_a_criterion(outside: Path, judge: Judge) -> None:
 
 
 def test_a_policy(outside: Path, judge: Judge) -> None:
+    with registries_restored():  # each call is the first to import the module, as in a process of its own
+        call("render_episode", "--env", ID, "--policies", "diagonal:diagonal", "--out", "runs/diagonal.png")
+    assert Path("runs/diagonal.png").is_file()
+    sys.modules.pop("diagonal")
     call("generate_demos", "--env", ID, "--policy", "diagonal:diagonal", "--num", "8", "--out", "runs/diagonal.npz")
     assert (Demonstrations.load(Path("runs/diagonal.npz")).locations == [0, 12, 24]).all()
 

@@ -101,6 +101,8 @@ def checked(results: DataFrame) -> DataFrame:
         raise ConfigurationError("the results hold no evaluation; run at least one cell of the benchmark first.")
     numbers = list(COLUMNS[COLUMNS.index("env_steps") :])
     for name in ("num_demos", "seed", *numbers):
+        if name == "normalised":
+            continue  # it is compared with what it is made from below
         if not np.isfinite(pandas.to_numeric(results[name], errors="coerce")).all():
             raise ConfigurationError(f"the results' column {name!r} holds a value that is no finite number; drop it.")
     words = ("env", "algo", "architecture", "demos", "variant", "split")

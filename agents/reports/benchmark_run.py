@@ -7,6 +7,7 @@ from agents.evaluation.evaluate import choose_images
 from agents.evaluation.recordings import record
 from agents.experiments.benchmark import Benchmark
 from agents.recording import load_agent
+from agents.registry import short_name
 from agents.reports import episodes
 from agents.reports.benchmark import write_report
 from agents.reports.pages import ReportContext
@@ -77,7 +78,7 @@ def example_figures(benchmark: Benchmark) -> list[tuple[str, bytes]]:
         recordings = {"agent": record(agent, test, judge, rows, observation=settings["observation"])}
         for name in ("oracle", "random"):
             recordings[name] = record(make_policy(name, source, judge), test, judge, rows)
-        path = benchmark.out / "plots" / f"episodes-{env}.png"
+        path = benchmark.out / "plots" / f"episodes-{short_name(env)}.png"
         episodes.episodes(path, recordings, test, title=f"{env} · {best.cell}")
         caption = (
             f"{env}: test images through the eyes of the best agent ({best.algo}, {best.architecture}, demonstrations: "

@@ -37,7 +37,9 @@ def make_source(name: str, /, **options: Any) -> DataSource:
     try:
         return kind(**options)
     except TypeError as error:
-        raise ConfigurationError(f"data set {name!r}: {error}; see the docstring of {kind.__name__}.") from error
+        raise ConfigurationError(
+            f"data set {name!r}: {error}; see the docstrings of {kind.__name__} and DataSource."
+        ) from error
 
 
 def _first_of(name: str, /, *others: str, **options: Any) -> DataSource:

@@ -59,6 +59,10 @@ class Histories:
         return np.arange(self.glimpses.shape[1]) < self.counts[:, None]
 
 
+ALL_ROWS = slice(None)
+"""All episodes of a batch."""
+
+
 class Observer(ABC):
     """One kind of observation. Before the first glimpse an observation is all zeros.
 
@@ -73,7 +77,7 @@ class Observer(ABC):
 
     @abstractmethod
     def write(
-        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
         """Writes a glimpse into batched observations, in place.
 
@@ -97,6 +101,8 @@ class Observer(ABC):
 
     def _copied(self, observations: Observation, count: int) -> Observation:
         """Copies ``observations``, which have ``count`` glimpses."""
+        if isinstance(observations, dict):
+            return {key: self._copied(values, count) for key, values in observations.items()}
         copied = self._pool.take(observations.shape, observations.dtype)
         copied[...] = observations
         return copied
@@ -144,7 +150,7 @@ class HistoryObserver(Observer):
         )
 
     def write(
-        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
         w = self.width
         observations[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
@@ -203,7 +209,7 @@ class GlimpseObserver(Observer):
         )
 
     def write(
-        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
         for key, value in self._newest(t, glimpses, corners).items():
             observations[key][rows] = value
@@ -235,7 +241,7 @@ class CanvasObserver(Observer):
         self.space = spaces.Box(0, 255, (side, side, channels + 1), np.uint8)
 
     def write(
-        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ...
+        self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
         side, channels = self.grid.glimpse_size, observations.shape[3] - 1
         windows = np.lib.stride_tricks.sliding_window_view(

@@ -75,7 +75,7 @@ class WhereOnly(Observer):
         self.grid = geometry.grid
         self.space = spaces.Box(-1, 1, (2,), np.float32)
 
-    def write(self, shown, t, glimpses, corners, rows=...):
+    def write(self, shown, t, glimpses, corners, rows=slice(None)):
         shown[rows] = self.grid.normalise(corners)
 
 

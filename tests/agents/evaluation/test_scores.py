@@ -377,6 +377,7 @@ def spoilt(column: str, value: object) -> Any:
         (lambda: spoilt("wall_s", "long"), "'wall_s' holds"),
         (lambda: spoilt("num_demos", np.nan), "'num_demos' holds"),
         (lambda: spoilt("oracle", 0.2), "oracle is not above random on GlimpseToy-v0"),
+        (lambda: both(arriving(1), arriving(1)).assign(oracle=0.2, normalised=np.nan), "oracle is not above random"),
         (lambda: spoilt("normalised", 0.3), "compute it anew"),
         (lambda: spoilt("split", "train"), "'train'"),
         (lambda: pandas.concat([cell({0: 0.1})] * 2), "two evaluations on test images"),

@@ -194,7 +194,7 @@ def test_folds_alternate_within_each_class() -> None:
 def test_make_source_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cub, cub-full, celeba-hq, birds, mnist, digits, folder"):
         make_source("imagenet")
-    with pytest.raises(ConfigurationError, match="argument 'colour'; see the docstring of Digits"):
+    with pytest.raises(ConfigurationError, match="argument 'colour'; see the docstrings of Digits and DataSource"):
         make_source("digits", colour=True)
     with pytest.raises(DatasetNotFoundError, match=r"download_data\.py mnist"):
         make_source("mnist", root=tmp_path)

@@ -3,11 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from glimpse_env import GlimpseEnv
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.observations import OBSERVATIONS, Histories, Observer, take, unpack_history
+from glimpse_env.sensing.observations import ALL_ROWS, OBSERVATIONS, Histories, Observer, take, unpack_history
 from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 
 GRID = GEOMETRY.grid
@@ -157,3 +158,24 @@ def test_histories_must_fit_together() -> None:
 def test_unknown_modes_are_named() -> None:
     with pytest.raises(ConfigurationError, match="video"):
         observer_of("video", 3, 1)
+
+
+class _Two(Observer):
+    """An observer of somebody's own whose observations are dicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.space = spaces.Dict({"where": spaces.Box(0, 99, (STEPS, 2)), "bright": spaces.Box(0, 255, (STEPS,))})
+
+    def write(self, observations: Any, t: int, glimpses: Any, corners: Any, rows: Any = ALL_ROWS) -> None:
+        observations["where"][rows, t] = corners
+        observations["bright"][rows, t] = glimpses.mean(axis=(1, 2, 3, 4)) if glimpses.ndim == 5 else glimpses.mean()
+
+
+def test_an_observer_of_ones_own_may_show_a_dict() -> None:
+    observer, corners = _Two(), np.array([[1, 2], [3, 4]])
+    before = observer.blank(2)
+    after = observer.advance(before, 0, np.zeros((2, 12, 12, 1), dtype=np.uint8), corners)
+    assert (after["where"][:, 0] == corners).all()
+    before["where"][:] = 7
+    assert (after["where"][:, 1:] == 0).all()  # a copy
