@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from glimpse_env.datasets.base import DataSource, Geometry, LabelledImages, Split
+from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
 from glimpse_env.files import digest
@@ -16,6 +16,7 @@ from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.threads import at_most_threads
 from oracles.presets import PRESETS, Preset
+from oracles.training import judge as judge_training
 from oracles.training.judge import ensure_judge, train_judge
 from oracles.training.loop import one_cycle
 from oracles.training.plans import JudgePlan
@@ -176,6 +177,24 @@ def test_temperature_is_recovered() -> None:
     labels = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
     found = fit_temperatures(np.stack([z, 2.5 * z], axis=1).astype(np.float32), labels)
     assert found == pytest.approx([1.0, 2.5], rel=0.05)
+
+
+def test_a_part_of_the_held_out_images_is_not_the_first_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a data set may be sorted by class."""
+    source, parts = Stripes(), []
+
+    def keep(source: DataSource, judge: Judge, fold: int, dataset: GlimpseDataset, rows: np.ndarray) -> np.ndarray:
+        parts.append(rows)
+        return np.tile(np.arange(3), (len(rows), 1))
+
+    monkeypatch.setattr(judge_training, "_oracle_locations", keep)
+    judges = [NetworkTrainer(source, fold, PLAN, seed=0).provisional_judge() for fold in range(2)]
+    judge_training.calibrated(source, judges, replace(PLAN, heldout_images=16), 0, "")
+    folds = source.load("train").folds
+    for fold, rows in enumerate(parts):
+        assert len(rows) == 16
+        assert (folds[rows] == fold).all()
+        assert rows.max() > 64  # the first 16 of the fold are below 32
 
 
 def test_calibration_error_by_hand() -> None:
