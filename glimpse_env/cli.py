@@ -87,13 +87,17 @@ def run(
             raise
         sys.exit(f"{type(error).__name__}: {error.filename}: {error.strerror}.")
     except (KeyboardInterrupt, RuntimeError) as error:
-        # torch's writer of files turns a Ctrl-C into an error of its own
-        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+        if not is_interrupt(error):
             raise
         if goes_on:
             command = shlex.join(["python", sys.argv[0], *(sys.argv[1:] if words is None else words)])
             print(f"\nStopped. Go on with\n  {command}")
         sys.exit(130)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Returns whether an error is a Ctrl-C, which PyTorch's writer of files turns into an error of its own."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def check_least(args: Any, **least: float) -> None:

@@ -50,7 +50,7 @@ def main(args: Args) -> None:
     from agents.reports.episodes import animate, tile
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
-    from oracles.registry import make_policy
+    from oracles.registry import POLICIES, make_policy
     from oracles.training.judge import ensure_judge
 
     if args.out.suffix not in (".png", ".gif"):
@@ -67,6 +67,8 @@ def main(args: Args) -> None:
         if Path(name).is_file():
             title = Path(name).parent.name or name
             policy: Any = algorithm_of(args.algo).model.load(name, device="cpu")
+        elif ":" not in name and name not in POLICIES:
+            raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
         recording = record(policy, dataset, judge, image)

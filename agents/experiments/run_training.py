@@ -268,7 +268,6 @@ class RunTraining(RunInputs):
                 sum(self.state.wall_time.get(stage, 0.0) for stage in TRAINING),
             )
         )
-        logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
         if evaluation.success_rate >= best:
             self.state.selected = model.num_timesteps
             save_whole(model, self.model_path)
@@ -281,6 +280,7 @@ class RunTraining(RunInputs):
         if before is not None:
             for suffix in (".zip", ".npz"):
                 self._checkpoint_path(before).with_suffix(suffix).unlink(missing_ok=True)
+        logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from agents.evaluation.statistics import gap_closed
 from agents.experiments.run_folder import FORMAT, begin_run, resume_run, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
+from glimpse_env.cli import is_interrupt
 from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, write_json
@@ -36,7 +37,9 @@ def run(args: Args) -> Path:
     experiment = Experiment.resumed(args) if args.resume is not None else Experiment.started(args)
     try:
         experiment.run()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         experiment.save_model()
         logger.info(
             "\nStopped. %s\nGo on with\n  python scripts/train_agent.py --resume %s",
