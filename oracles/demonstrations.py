@@ -15,17 +15,37 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
 from glimpse_env.judge.judge import Judge
+from glimpse_env.parallel import Arrays, check_means, make_shards
 from glimpse_env.rollout import play
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
 from oracles.boed.oracle import OracleConfig
-from oracles.parallel import Arrays, Shard, check_means, make_shards
 from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
 SEQUENCES_PER_SHARD = 250
 """Sequences that a process of a killed run loses, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """Images of one fold whose sequences are made by one task; they depend on ``fold``, ``start`` and the seed only."""
+
+    fold: int
+    """Index of the fold that all the images are of; -1 for none."""
+    start: int
+    """Position of the first image among those of the fold."""
+    rows: np.ndarray
+    """(n,) int64: the images."""
+
+    def __str__(self) -> str:
+        return f"{self.fold}-{self.start:06d}"
+
+    @property
+    def size(self) -> str:
+        """Number and fold of the images, for messages."""
+        return f"{len(self.rows)} images of fold {self.fold}"
 
 
 @dataclass(frozen=True)
@@ -156,7 +176,7 @@ def generate(
         num: images, drawn at random.
         out: the npz to write; the manifest goes beside it.
         workers, ray: processes on this machine, or the address of a Ray cluster; see
-            :func:`oracles.parallel.make_shards`.
+            :func:`glimpse_env.parallel.make_shards`.
 
     Raises:
         ConfigurationError: if ``num`` is out of range, there is no such policy, or workers and Ray are both asked for.

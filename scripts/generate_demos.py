@@ -29,8 +29,8 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from agents.recording import is_agent, record_agent
+    from glimpse_env.parallel import check_means
     from oracles.demonstrations import generate
-    from oracles.parallel import check_means
     from oracles.training.judge import ensure_judge
 
     check_means(args.workers, args.ray)

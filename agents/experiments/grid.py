@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
+from glimpse_env.parallel import check_means, make_shards
 from glimpse_env.registry import import_name
-from oracles.parallel import check_means, make_shards
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Cell(ABC):
 
     @property
     def size(self) -> str:
-        """Amount of work in words, for messages of :mod:`oracles.parallel`."""
+        """Amount of work in words, for messages of :mod:`glimpse_env.parallel`."""
         return "one training run"
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class GridRunner(ABC, Generic[C]):
 
         Raises:
             ConfigurationError: if the folder holds cells that were begun with other settings, or see
-                :func:`oracles.parallel.make_shards`.
+                :func:`glimpse_env.parallel.make_shards`.
         """
         if workers is None:
             workers = WORKERS if ray is None else 1

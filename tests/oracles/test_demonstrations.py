@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.parallel import Arrays, ShardError, make_shards
 from oracles import demonstrations as module
-from oracles.demonstrations import Demonstrations, generate, manifest_of
-from oracles.parallel import Arrays, Shard, ShardError, make_shards
+from oracles.demonstrations import Demonstrations, Shard, generate, manifest_of
 from tests.scripts.test_scripts import call
 from tests.support.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
 from tests.support.toy_shards import CONFIG, SHARD, TroubledJudge, loaded

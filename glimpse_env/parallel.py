@@ -32,28 +32,8 @@ class ShardError(GlimpseError, RuntimeError):
     """Every process that worked on a shard died."""
 
 
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """Images of one fold whose sequences are made by one task; they depend on ``fold``, ``start`` and the seed only."""
-
-    fold: int
-    """Index of the fold that all the images are of; -1 for none."""
-    start: int
-    """Position of the first image among those of the fold."""
-    rows: np.ndarray
-    """(n,) int64: the images."""
-
-    def __str__(self) -> str:
-        return f"{self.fold}-{self.start:06d}"
-
-    @property
-    def size(self) -> str:
-        """Number and fold of the images, for messages."""
-        return f"{len(self.rows)} images of fold {self.fold}"
-
-
 class Task(Protocol):
-    """What one process does without a break, like a :class:`Shard`: hashable, picklable, its text its name."""
+    """What one process does without a break, a shard of the work: hashable, picklable, its text its name."""
 
     @property
     def size(self) -> str:
