@@ -10,17 +10,27 @@ from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS
 from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
+    from glimpse_env.encoding.registry import register_encoder
     from glimpse_env.env import GlimpseEnv
     from glimpse_env.sensing.observations import register_observation
     from glimpse_env.vector_env import GlimpseVectorEnv
 
-__all__ = ["CLASSIFY_IDS", "ENV_IDS", "GlimpseEnv", "GlimpseVectorEnv", "register_dataset", "register_observation"]
+__all__ = [
+    "CLASSIFY_IDS",
+    "ENV_IDS",
+    "GlimpseEnv",
+    "GlimpseVectorEnv",
+    "register_dataset",
+    "register_encoder",
+    "register_observation",
+]
 
 __getattr__ = lazy_attributes(
     __name__,
     {
         "GlimpseEnv": "glimpse_env.env",
         "GlimpseVectorEnv": "glimpse_env.vector_env",
+        "register_encoder": "glimpse_env.encoding.registry",
         "register_observation": "glimpse_env.sensing.observations",
     },
 )

@@ -49,7 +49,13 @@ Make: TypeAlias = Callable[[T], Result]
 
 
 def make_shards(
-    make: Make[T], shards: Iterable[T], *, workers: int = 1, ray: str | None = None, fresh_process: bool = False
+    make: Make[T],
+    shards: Iterable[T],
+    *,
+    workers: int = 1,
+    ray: str | None = None,
+    fresh_process: bool = False,
+    gpus: float = 0,
 ) -> Iterator[tuple[T, Result]]:
     """Yields each task with the result of ``make``, as they get finished.
 
@@ -62,6 +68,7 @@ def make_shards(
         workers: processes on this machine; 1 is this process itself.
         ray: address of a Ray cluster, as ``ray.init`` takes it, or ``"local"`` for one on this machine.
         fresh_process: whether each task has a process of its own, even with one worker.
+        gpus: that Ray gives each task.
 
     Raises:
         ConfigurationError: see :func:`check_means`; or if no cluster is at the address.
@@ -70,7 +77,7 @@ def make_shards(
     """
     check_means(workers, ray)
     if ray is not None:
-        return _on_ray(make, shards, ray, fresh_process)
+        return _on_ray(make, shards, ray, fresh_process, gpus)
     return (
         _here(make, shards)
         if workers == 1 and not fresh_process
@@ -196,7 +203,9 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _on_ray(make: Make[T], shards: Iterable[T], address: str, fresh_process: bool) -> Iterator[tuple[T, Result]]:
+def _on_ray(
+    make: Make[T], shards: Iterable[T], address: str, fresh_process: bool, gpus: float
+) -> Iterator[tuple[T, Result]]:
     import ray  # an optional package
     from ray.exceptions import RayError, RayTaskError
 
@@ -210,7 +219,9 @@ def _on_ray(make: Make[T], shards: Iterable[T], address: str, fresh_process: boo
             ) from error
     try:
         shipped = ray.put(make)
-        remote: Any = ray.remote(num_cpus=1, max_retries=MAX_ATTEMPTS - 1, max_calls=int(fresh_process))(_make_on_ray)
+        remote: Any = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_ATTEMPTS - 1, max_calls=int(fresh_process))(
+            _make_on_ray
+        )
         running = {remote.remote(shipped, shipped.hex(), shard): shard for shard in shards}
         while running:
             (finished,), _ = ray.wait(list(running), num_returns=1)

@@ -1,0 +1,1 @@
+"""Frozen encoders of glimpses, and tables of their features of all grid locations."""

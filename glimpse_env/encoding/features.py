@@ -1,0 +1,102 @@
+"""Frozen features of a data set's glimpses: an encoder, and the reduction of what it gives."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from glimpse_env.checks import whole_number
+from glimpse_env.datasets.base import DataSource
+from glimpse_env.encoding.base import FrozenEncoder, encode_glimpses
+from glimpse_env.encoding.reduction import Reduction, reduction_of
+from glimpse_env.encoding.registry import load_encoder
+from glimpse_env.errors import ArtifactError
+
+WIDTH = 256
+"""Numbers that a glimpse's features are reduced to."""
+_made: dict[tuple[Any, ...], "GlimpseFeatures"] = {}
+"""What :func:`glimpse_features` made in this process."""
+
+
+class GlimpseFeatures:
+    """Turns glimpses of one data set into frozen features.
+
+    Args:
+        encoder: encodes each scale of a glimpse.
+        channels: C, of the images.
+        scales: concentric windows of a glimpse.
+        reduction: of the features of all scales together; None to keep them all.
+    """
+
+    def __init__(self, encoder: FrozenEncoder, channels: int, scales: int, reduction: Reduction | None = None):
+        self.encoder, self.channels, self.scales, self.reduction = encoder, channels, scales, reduction
+
+    @property
+    def width(self) -> int:
+        """W, numbers that a glimpse is turned into."""
+        return self.scales * self.encoder.width if self.reduction is None else self.reduction.width
+
+    @cached_property
+    def identity(self) -> str:
+        """Text that names the encoder, and fingerprints its weights and the reduction: equal texts, equal features."""
+        kept = "all" if self.reduction is None else f"{self.width}-{self.reduction.digest}"
+        return f"{self.encoder.title}-{self.encoder.digest}-{self.scales}x-{kept}"
+
+    def to(self, device: torch.device | str) -> "GlimpseFeatures":
+        """Moves the encoder to a device, where it stays for all who share it; returns these features."""
+        self.encoder.to(device)
+        return self
+
+    def encode(self, glimpses: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Encodes glimpses (..., g, g, C * scales) uint8: (..., W) float32, on the glimpses' device."""
+        if isinstance(glimpses, np.ndarray):
+            glimpses = torch.from_numpy(glimpses if glimpses.flags.writeable else glimpses.copy())
+        features = encode_glimpses(self.encoder, glimpses, self.channels)
+        return features if self.reduction is None else self.reduction(features)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the encoder by its name, and the reduction as it is."""
+        encoder = (self.encoder.name, self.encoder.digest, str(self.encoder.device))
+        reduction = None if self.reduction is None else (self.reduction.mean.numpy(), self.reduction.components.numpy())
+        return _again, (*encoder, self.channels, self.scales, reduction)
+
+
+def _again(
+    name: str, expected: str, device: str, channels: int, scales: int, reduction: tuple[np.ndarray, np.ndarray] | None
+) -> GlimpseFeatures:
+    encoder = load_encoder(name)
+    if encoder.digest != expected:
+        raise ArtifactError(
+            f"encoder={name!r} has the digest {encoder.digest} here, and {expected} where features were pickled; give "
+            "both the same weights."
+        )
+    arrays = None if reduction is None else Reduction(*map(torch.from_numpy, reduction))
+    return GlimpseFeatures(encoder.to(device), channels, scales, arrays)
+
+
+def glimpse_features(source: DataSource, encoder: str, width: int | None = WIDTH) -> GlimpseFeatures:
+    """Returns the frozen features of a data set's glimpses, made once a process.
+
+    Args:
+        source: the data set, with the scales of its glimpses.
+        encoder: name of a frozen encoder, see :func:`glimpse_env.encoding.registry.load_encoder`.
+        width: numbers to which the features are reduced, at most; 0 or None to keep them all. A reduction is fitted
+            where the cache has none.
+
+    Raises:
+        ConfigurationError: if there is no such encoder, or ``width`` is negative.
+        DependencyNotInstalled: if a package that the encoder needs is not installed.
+        ArtifactError: if a file of weights, or of the reduction, is damaged.
+    """
+    width = whole_number("width", width or 0, 0)
+    loaded = load_encoder(encoder)
+    key = (source.fingerprint, source.geometry, encoder, width)
+    if key not in _made:
+        channels, scales = source.image_shape[2], source.geometry.scales
+        features = GlimpseFeatures(loaded, channels, scales)
+        if 0 < width < features.width:
+            reduction = reduction_of(source, features.encode, loaded.digest, width)
+            features = GlimpseFeatures(loaded, channels, scales, reduction)
+        _made[key] = features
+    return _made[key]
