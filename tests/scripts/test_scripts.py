@@ -28,6 +28,7 @@ from oracles.presets import PRESETS, Preset
 from oracles.training.plans import JudgePlan
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
+from tests.support.toy_encoder import TOY
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
@@ -37,6 +38,7 @@ BAD_VALUES = {
     "compare_policies": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "compare_runs": ["nowhere"],
     "download_data": ["mnist", "--url", "nowhere"],
+    "encode_features": ["--env", "GlimpseDigits-v0", "--width", "-1"],
     "exchange_demos": ["--export-from", "nowhere.npz"],
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
@@ -246,6 +248,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     write_toy_judge(make_source("folder", root=str(photos), **SMALL_FOLDER))
     monkeypatch.chdir(tmp_path)
     return ["--env", "GlimpseFolder-v0", "--root", "photos", "--dataset-options", json.dumps(SMALL_FOLDER)]
+
+
+def test_encode_features_makes_the_tables_once(folder, tmp_path, capsys):
+    command = [*folder, "--encoder", TOY, "--width", "5", "--scales", "2", "--splits", "train", "val", "--mirrored"]
+    for computed in (2, 0):
+        call("encode_features", *command, "--out", str(tmp_path / "features.json"))
+        splits = json.loads((tmp_path / "features.json").read_text())["splits"]
+        sizes = {split: (of["images"], of["copies"], of["bytes"]) for split, of in splits.items()}
+        assert sizes == {"train": (12, 2, 24 * 169 * 5 * 2), "val": (3, 1, 3 * 169 * 5 * 2)}
+        assert splits["train"]["copies_computed"] == computed
+    assert "folder/val: 507 glimpses of 1 x 3 images" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="ConfigurationError: encoder='nothing' must be one of convolutional, eff"):
+        call("encode_features", *folder, "--encoder", "nothing")
 
 
 def test_a_folder_of_images_in_every_script(folder, tmp_path, capsys):

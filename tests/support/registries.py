@@ -10,6 +10,7 @@ import glimpse_env.presets
 import oracles.presets
 from agents.registry import ALGORITHMS, ARCHITECTURES
 from glimpse_env.datasets.registry import DATASETS
+from glimpse_env.encoding.registry import ENCODERS
 from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS
 from glimpse_env.registry import Registry
 from glimpse_env.sensing.observations import OBSERVATIONS
@@ -21,6 +22,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     CLASSIFY_IDS,
     DATASETS,
     OBSERVATIONS,
+    ENCODERS,
     CRITERIA,
     POLICIES,
     ALGORITHMS,

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 
-def toy() -> nn.Module:
+def toy() -> nn.Sequential:
     """A random convolution with batch normalisation, then 24 means over the pixels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,15 +16,16 @@ from glimpse_env.encoding import registry
 from glimpse_env.encoding.base import FrozenEncoder, encode_glimpses
 from glimpse_env.encoding.registry import ENCODERS, is_frozen, load_encoder, unavailable_reason
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from tests.support.registries import registries_restored
 from tests.support.toy_encoder import TOY, toy
 
 
 @pytest.fixture(autouse=True)
-def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restored() -> Iterator[None]:
     """Forgets what a test registers and loads."""
-    monkeypatch.setattr(ENCODERS, "_entries", dict(ENCODERS._entries))
     load_encoder.cache_clear()
-    yield
+    with registries_restored():
+        yield
     load_encoder.cache_clear()
 
 
@@ -34,11 +36,10 @@ def windows() -> torch.Tensor:
 
 def program(path: Path, side: int | None = None) -> Path:
     """Exports the toy network for one side, or for any."""
-    batch, pixels = torch.export.Dim("batch"), torch.export.Dim("side", min=8)
+    batch, pixels = torch.export.Dim("batch"), torch.export.Dim("side", min=16)
     shapes = {0: batch} if side else {0: batch, 2: pixels, 3: pixels}
-    network = nn.Sequential(*list(toy().eval())[:3])
     example = torch.zeros(2, 3, side or 48, side or 48)
-    exported = torch.export.export(Means(network).eval(), (example,), dynamic_shapes=(shapes,))
+    exported = torch.export.export(Means(toy()[:3]).eval(), (example,), dynamic_shapes=(shapes,))
     torch.export.save(exported, path)
     return path
 
@@ -190,10 +191,10 @@ def test_networks_of_timm_are_asked_for_as_timm_does(windows: torch.Tensor, monk
         assert pretrained
         assert num_classes == 0
         network = toy()
-        network.pretrained_cfg = SimpleNamespace(**settings).__dict__
+        setattr(network, "pretrained_cfg", dict(settings))  # noqa: B010
         return network
 
-    settings = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.3), "input_size": (3, 48, 48)}
+    settings: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.2, 0.3), "input_size": (3, 48, 48)}
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
     assert unavailable_reason("timm:small") is None
     encoder = load_encoder("timm:small")
