@@ -72,11 +72,12 @@ def test_all_recipes_are_there() -> None:
     assert titles[1:] == [
         "A data set",
         "An observation",
+        "A glimpse encoder",
         "An oracle criterion",
         "An algorithm",
         "A change to judge training",
     ]
-    assert len(MODULES) == 7
+    assert len(MODULES) == 8
 
 
 @pytest.mark.parametrize("command", [command.split("#")[0].strip() for command in COMMANDS])
@@ -113,6 +114,15 @@ def test_an_observation(outside: Path, judge: Judge) -> None:
     env.reset(seed=0)
     shown = env.step(4)[0]
     assert (shown[0, 2] > 0) & (shown[1:] == 0).all()
+
+
+def test_an_encoder(outside: Path) -> None:
+    call("encode_features", "--env", ID, "--encoder", "thumbnail:thumbnail", "--width", "16", "--workers", "2")
+    table = run_blocks("FeatureTable", {})["table"]
+    assert table.array.shape == (192, 25, 16)
+    means = table.array.astype(np.float32).std(axis=(0, 1))
+    assert means.mean() == pytest.approx(1, abs=0.02)
+    assert means[0] > means[-1]
 
 
 def test_a_criterion(outside: Path, judge: Judge) -> None:

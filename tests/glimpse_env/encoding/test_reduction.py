@@ -1,5 +1,6 @@
 """Principal components beside scikit-learn's."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,20 @@ def test_reductions_are_kept_in_the_cache(fresh_cache: Path) -> None:
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ArtifactError, match=r"holds no reduction .* delete it"):
         reduction_of(source, encode, encoder.digest, 8, sample=700)
+
+
+def test_features_pickle_by_the_encoders_name(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = glimpse_features(make_source("digits"), TOY, 10)
+    pickled = pickle.dumps(features)
+    assert len(pickled) < 5000
+    twin = pickle.loads(pickled)
+    assert twin.encoder is features.encoder
+    assert twin.identity == features.identity
+    monkeypatch.setattr(features.encoder, "digest", "other")
+    with pytest.raises(
+        ArtifactError, match=f"has the digest other here, and {twin.identity[len(TOY) + 1 :][:16]} where"
+    ):
+        pickle.loads(pickled)
 
 
 def test_shapes_must_agree() -> None:
