@@ -31,6 +31,7 @@ TITLES: dict[str, str] = {
     "hgs": "hand-crafted (parts)",
     "boed-paper": "BOED as in the paper",
     "boed": "BOED",
+    "kernel": "kernel BOED",
     "oracle": "oracle",
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
