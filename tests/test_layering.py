@@ -22,7 +22,7 @@ LAYERS = (
     ("glimpse_env",),
     ("oracles.base",),
     ("oracles.baselines", "oracles.saliency"),
-    ("oracles.boed",),
+    ("oracles.boed", "oracles.human"),
     ("oracles.amortised", "oracles.training.plans"),
     ("oracles.presets",),
     ("oracles.training.entries", "oracles.training.loop"),
