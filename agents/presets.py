@@ -10,7 +10,7 @@ from glimpse_env.cli import check_least, command_line
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
-DEMONSTRATORS = ("oracle", "hgs", "fixed", "random")
+DEMONSTRATORS = ("oracle", "hgs", "human", "fixed", "random")
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Args:
     observation: Literal["history", "embedding"] = "history"
     """Observation of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
     demos: str = "oracle"
-    """Demonstrations to clone: those of oracle, hgs, fixed or random, none, a file of scripts/generate_demos.py, the
-    model.zip of another run, or a text file or folder of published sequences on CUB."""
+    """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, none, a file of
+    scripts/generate_demos.py, the model.zip of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Number of demonstrations; default by data set (all of them for a file or folder)."""
     timesteps: int | None = None

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.gaze import CUBGaze, gaze_identity
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.registry import Registry
@@ -22,6 +23,7 @@ from oracles.baselines import (
 from oracles.boed.criteria import Horizon
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.human import HumanPolicy, human_unavailable
 from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.training.scorer import ensure_oracle
@@ -29,8 +31,8 @@ from oracles.training.scorer import ensure_oracle
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 """Horizons of the amortised oracles, by the policies' names."""
 
-REFERENCES = ("random", "centre", "fixed", "hgs", "oracle", "clairvoyant")
-"""Policies that a run of scripts/train_agent.py sets its agent beside."""
+REFERENCES = ("random", "centre", "fixed", "hgs", "human", "oracle", "clairvoyant")
+"""Policies that a run of scripts/train_agent.py sets its agent beside, where the data set supports them."""
 
 
 class PolicyFactory(Protocol):
@@ -85,6 +87,10 @@ def _fixed_settings(source: DataSource, judge: Judge, _: OracleConfig | None) ->
 
 def _hand_crafted(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> GlimpsePolicy:
     return HandCraftedPolicy(judge.grid, source.geometry.num_glimpses, seed)
+
+
+def _human(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return HumanPolicy(CUBGaze(source), judge.grid, source.geometry.num_glimpses)
 
 
 def _boed(
@@ -145,6 +151,13 @@ POLICIES: Registry[PolicyEntry] = Registry(
                 else f"data set {source.name!r} has no parts: hand-crafted glimpses need them."
             ),
         ),
+        "human": PolicyEntry(
+            _human,
+            peeks=True,
+            seeded=False,
+            unavailable=human_unavailable,
+            settings=lambda source, judge, _: {"gaze": gaze_identity(source)},
+        ),
         "boed-paper": PolicyEntry(
             _boed_paper,
             seeded=False,
@@ -162,9 +175,9 @@ POLICIES: Registry[PolicyEntry] = Registry(
     },
 )
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
-it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in :data:`HORIZONS`; ``oracle`` is the policy
-that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its part annotations, ``clairvoyant`` its
-pixels and its label."""
+it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
+:data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
+part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label."""
 
 
 def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:

@@ -13,7 +13,8 @@ class Args(cli.DatasetFlags):
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
     policy: str = "oracle"
-    """Name of a policy, e.g. oracle, hgs, fixed or random, or the model.zip of a run of scripts/train_agent.py."""
+    """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the model.zip of a run of
+    scripts/train_agent.py."""
     num: int = 1000
     """Number of sequences, each on an image of its own."""
     seed: int = 0

@@ -20,8 +20,8 @@ class Args(cli.DatasetFlags):
     """Draws an episode: after each glimpse what was seen, what the judge makes of it, and the oracle's EPE map."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--policy",))] = ("oracle",)
-    """Names of policies, e.g. random, centre, fixed, hgs, oracle or clairvoyant, or the file of a model; several stand
-    side by side."""
+    """Names of policies, e.g. random, centre, fixed, hgs, human, oracle or clairvoyant, or the file of a model; several
+    stand side by side."""
     algo: str = "ppo"
     """Algorithm of a model that is given as a file, as for scripts/train_agent.py."""
     index: int = 0

@@ -29,6 +29,7 @@ TITLES: dict[str, str] = {
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",
+    "human": "human gaze (sees all)",
     "boed-paper": "BOED as in the paper",
     "boed": "BOED",
     "kernel": "kernel BOED",

@@ -17,6 +17,7 @@ from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.exchange.published import cropped_cub, is_published
+from oracles.registry import unavailable_reason
 
 FORMAT = 1
 PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
@@ -87,8 +88,9 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
     if (out / "config.json").exists():
         raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
     source = source_of(args.env, args.root, args.dataset_options, args.scales)
-    if args.demos == "hgs" and not source.part_names:
-        raise ConfigurationError(f"--demos hgs needs parts, which data set {source.name} has not; use oracle.")
+    reason = unavailable_reason(args.demos, source) if args.demos in DEMONSTRATORS else None
+    if reason is not None:
+        raise ConfigurationError(f"--demos {args.demos}: {reason}")
     if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
         cropped_cub(source)  # said now, not once a judge has been trained
     budget = budget_of(source.name)

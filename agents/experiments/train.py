@@ -22,7 +22,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, write_json
 from glimpse_env.versions import versions
-from oracles.registry import REFERENCES, make_policy
+from oracles.registry import REFERENCES, make_policy, unavailable_reason
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Experiment(RunTraining):
         test, indices = self._test_images()
         evaluations = {}
         for name in REFERENCES:
-            if name != "hgs" or self.source.part_names:
+            if unavailable_reason(name, self.source) is None:
                 logger.info("%s: %d test images", TITLES[name], len(indices))
                 evaluations[name] = kept_evaluation(name, self.source, self.judge, test, indices)
         return evaluations

@@ -22,6 +22,8 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, OLIVE = PALETTE = (
     "#8C7A00",
 )
 """Okabe and Ito's colours, safe for the colour-blind, with a darker yellow."""
+WINE = "#882255"
+"""Colour of people's gaze."""
 GREY, NOTE_GREY, GRID_GREY = "#6B6B6B", "#555555", "#e6e6e6"
 POLICY_COLOURS = {
     "agent": BLUE,
@@ -31,6 +33,7 @@ POLICY_COLOURS = {
     "fixed": GREEN,
     "centre": OLIVE,
     "hgs": YELLOW,
+    "human": WINE,
     "random": GREY,
 }
 """Colours of an agent and the policies that it is compared with, by name."""

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
-from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, parts_in_crop
+from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, letterbox_box, parts_in_crop
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -139,15 +139,38 @@ class CUB200(PhotographSource):
         pixels, box = self._square(photograph, entry)
         return pixels, parts_in_crop(entry.parts, box, self.image_shape[0])
 
+    def to_image(self, split: Split, index: int, points: np.ndarray, size: tuple[float, float]) -> np.ndarray:
+        """Moves points of a photograph to the image that was made from it.
+
+        Args:
+            split, index: the image.
+            points: (N, 2), row and column in pixels of the photograph, pixel i covering i to i + 1.
+            size: height and width in pixels that they refer to, as the folder may hold a smaller copy.
+
+        Returns:
+            (N, 2) float64, row and column in pixels of the image; outside of 0..side where the image leaves them out.
+
+        Raises:
+            DatasetError: if the photograph is missing or cannot be read.
+        """
+        width, height = self.stored_size(split, index)
+        left, top, right, bottom = self._box((width, height), self._entries[split][index])
+        stored = np.asarray(points, dtype=np.float64) * [height / size[0], width / size[1]]
+        return (stored - [top, left]) * self.image_shape[0] / [bottom - top, right - left]
+
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         """Returns the square image made from a photograph, and its box in the photograph."""
+        box = self._box(photograph.size, entry)
+        return crop(photograph, box, SIZE), box
+
+    def _box(self, size: tuple[int, int], entry: _Entry) -> Box:
+        """Returns the box that becomes the image, in pixels of a photograph of ``size`` (width, height)."""
         try:
-            box = crop_box(entry.box, photograph.size)
+            return crop_box(entry.box, size)
         except ValueError as error:
             raise DatasetFormatError(
                 f"{self.folder / 'bounding_boxes.txt'}:{entry.box_line}: {error} {entry.file}; {_REMEDY}."
             ) from error
-        return crop(photograph, box, SIZE), box
 
     def _read_entries(
         self, classes: dict[int, str], class_lines: dict[int, int], part_ids: list[int]
@@ -211,6 +234,9 @@ class CUBFull(CUB200):
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         return letterbox(photograph, FULL_SIZE)
+
+    def _box(self, size: tuple[int, int], entry: _Entry) -> Box:
+        return letterbox_box(size, FULL_SIZE)
 
 
 def crop_box(box: Box, size: tuple[int, int]) -> Box:

@@ -5,13 +5,15 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, folds_by_class
 from glimpse_env.errors import DatasetFormatError
+
+T = TypeVar("T")
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels; pixel i covers i to i + 1."""
@@ -63,9 +65,20 @@ class PhotographSource(DataSource):
         Raises:
             DatasetError: if its file is missing or cannot be read.
         """
+        return self._from_file(split, index, lambda path: read_photograph(path, upright=upright))
+
+    def stored_size(self, split: Split, index: int) -> tuple[int, int]:
+        """Reads width and height in pixels of an image's photograph as it is stored, without decoding its pixels.
+
+        Raises:
+            DatasetError: if its file is missing or cannot be read.
+        """
+        return self._from_file(split, index, stored_size)
+
+    def _from_file(self, split: Split, index: int, reader: Callable[[Path], T]) -> T:
         path, name, remedy = self.file_of(split, index)
         try:
-            return read_photograph(path, upright=upright)
+            return reader(path)
         except ValueError as error:
             raise DatasetFormatError(f"{name} is not a readable image ({error}); {remedy}.") from error
 
@@ -111,6 +124,19 @@ def read_photograph(path: Path, *, upright: bool) -> Image.Image:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
+def stored_size(path: Path) -> tuple[int, int]:
+    """Returns width and height in pixels of an image file as it is stored.
+
+    Raises:
+        ValueError: saying what is wrong, if it is no picture that Pillow can read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
         values = np.asarray(image).clip(0, 65535) // 257
@@ -140,14 +166,24 @@ def letterbox(image: Image.Image, side: int) -> tuple[np.ndarray, Box]:
     Returns:
         (side, side, 3) uint8, and the box around the image, in its own pixels, that became the square.
     """
-    width, height = image.size
-    wide, high = (max(1, round(length * side / max(image.size))) for length in image.size)
-    left, top = (side - wide) // 2, (side - high) // 2
+    wide, high, left, top = _letterbox_window(image.size, side)
     square = np.zeros((side, side, 3), dtype=np.uint8)
     resized = image.resize((wide, high), Image.Resampling.BILINEAR)
     square[top : top + high, left : left + wide] = np.asarray(resized)
-    across, down = width / wide, height / high  # pixels of the image in one of the square
-    return square, (-left * across, -top * down, (side - left) * across, (side - top) * down)
+    return square, letterbox_box(image.size, side)
+
+
+def letterbox_box(size: tuple[int, int], side: int) -> Box:
+    """Returns the box of :func:`letterbox` for an image of ``size`` (width, height)."""
+    wide, high, left, top = _letterbox_window(size, side)
+    across, down = size[0] / wide, size[1] / high  # pixels of the image in one of the square
+    return -left * across, -top * down, (side - left) * across, (side - top) * down
+
+
+def _letterbox_window(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Returns width, height, left and top of a resized image in a square, in the square's pixels."""
+    wide, high = (max(1, round(length * side / max(size))) for length in size)
+    return wide, high, (side - wide) // 2, (side - high) // 2
 
 
 def parts_in_crop(parts: np.ndarray, box: Box, side: int) -> np.ndarray:
@@ -195,10 +231,20 @@ def augmented(dataset: GlimpseDataset, rows: np.ndarray, rng: np.random.Generato
         seen = parts_in_crop(dataset.parts[row] + np.array([padding, padding, 0]), box, side)
         if mirror and rng.random() < 0.5:
             image = image[:, ::-1]
-            seen = seen[twins]
-            seen[:, 1] = np.where(seen[:, 2] > 0, side - seen[:, 1], 0)
+            seen = _mirrored(seen, twins, side)
         images[index], parts[index] = image, seen
     return LabelledImages(images, np.asarray(dataset.labels[rows]), np.asarray(dataset.folds[rows]), parts)
+
+
+def mirrored_parts(parts: np.ndarray, part_names: tuple[str, ...], side: int) -> np.ndarray:
+    """Returns the parts (N, P, 3) of mirror images of ``side`` pixels; one with a left and a right is the other one."""
+    return _mirrored(parts, _mirror_twins(part_names), side)
+
+
+def _mirrored(parts: np.ndarray, twins: np.ndarray, side: int) -> np.ndarray:
+    parts = parts[..., twins, :]
+    parts[..., 1] = np.where(parts[..., 2] > 0, side - parts[..., 1], 0)
+    return parts
 
 
 def _random_box(side: int, padding: int, shift: float, rng: np.random.Generator) -> Box:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,28 @@ def write_tiny_cub(root: str | Path, species: int = 3, images: int = 6) -> Path:
     lines["parts/parts"] = [f"{number} {name}" for number, name in enumerate(PARTS, start=1)]
     for name, content in lines.items():
         (folder / f"{name}.txt").write_text("\n".join(content) + "\n")
+    return folder
+
+
+def write_tiny_gaze(root: str | Path, lines: Mapping[int, Sequence[str]] | None = None) -> Path:
+    """Writes gaze on the photographs of :func:`write_tiny_cub` to ``root/cub_gha_tiny`` and returns that folder.
+
+    Args:
+        root: the folder.
+        lines: lines by run, 1 to 5; a run that is left out has none. By default each of 18 images has a look in every
+            run: three fixations on the bird, 20 pixels of a photograph of 160 x 120 apart, which is twice the size of
+            those in the folder; every run and image has its own.
+    """
+    folder = Path(root) / "cub_gha_tiny"
+    folder.mkdir(parents=True)
+    for run in range(1, 6):
+        made = [
+            f"{identity},160,120,"
+            + ",".join(f"{50 + 4 * run + 20 * f},{40 + identity % 7 + 15 * f},{100 * f + 90 + run}" for f in range(3))
+            for identity in range(11, 47, 2)
+        ]
+        text = "".join(f"{line}\n" for line in (made if lines is None else lines.get(run, ())))
+        (folder / f"Fixation_run{run}.txt").write_text(text)
     return folder
 
 

@@ -29,7 +29,7 @@ from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
 from oracles.presets import PRESETS
-from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
+from tests.support.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_gaze
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 
 TOY = Args(
@@ -450,9 +450,23 @@ def test_windows_of_a_glimpse_are_those_of_the_environment(tmp_path, env, scales
 
 
 def test_hand_crafted_demonstrations_need_parts(tmp_path):
-    with pytest.raises(ConfigurationError, match="needs parts"):
+    with pytest.raises(ConfigurationError, match="has no parts"):
         run(replace(TOY, demos="hgs", out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+def test_demonstrations_of_human_gaze_need_its_files(tmp_path):
+    write_tiny_cub(tmp_path)
+    human = replace(TOY, env="GlimpseCUB-v0", root=str(tmp_path), demos="human", num_demos=None, out=tmp_path / "run")
+    with pytest.raises(ConfigurationError, match="--demos human: human gaze on CUB-200-2011 was not found"):
+        Experiment.started(human)
+    assert not (tmp_path / "run").exists()
+    write_tiny_gaze(tmp_path, {})
+    assert Experiment.started(human).args.num_demos == 12
+    with pytest.raises(
+        ConfigurationError, match="--demos human: human gaze is of CUB-200-2011, not of data set 'digits'"
+    ):
+        Experiment.started(replace(TOY, demos="human", out=tmp_path / "other"))
 
 
 def test_without_demonstrations_and_without_fine_tuning(tmp_path):
