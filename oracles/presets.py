@@ -62,8 +62,8 @@ class Preset:
 
 FROZEN_JUDGE = JudgePlan(
     passes=40,
+    rounds=0,
     batch_size=32,
-    visited_images=400,
     weight_decay=0.05,
     embedding=160,
     width=256,

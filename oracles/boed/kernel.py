@@ -196,7 +196,9 @@ class KernelOracle(MappingPolicy[KernelState]):
 
     def expected_maps(self, state: KernelState) -> np.ndarray:
         maps = np.empty((len(state.counts), len(self.grid)), dtype=np.float32)
-        seen = [tuple(np.unique(row[:count]).tolist()) for row, count in zip(state.locations, state.counts, strict=True)]
+        seen = [
+            tuple(np.unique(row[:count]).tolist()) for row, count in zip(state.locations, state.counts, strict=True)
+        ]
         for locations in dict.fromkeys(seen):
             rows = np.array([b for b, other in enumerate(seen) if other == locations])
             for count in np.unique(state.counts[rows]):  # more than the locations where some were looked at twice
@@ -211,7 +213,8 @@ class KernelOracle(MappingPolicy[KernelState]):
             maps = np.repeat(node.mean.numpy()[None], len(rows), axis=0)
         else:
             order = [
-                [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations] for b in rows
+                [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations]
+                for b in rows
             ]
             inputs = state.features[torch.from_numpy(rows)[:, None], torch.tensor(order)].flatten(1)
             own = state.own[rows]
