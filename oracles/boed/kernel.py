@@ -255,7 +255,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             self._nodes[locations] = _Node(regression, losses.mean(0), open_)
         return self._nodes[locations]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _losses(self, images: np.ndarray, locations: list[int]) -> Tensor:
         """Returns the log-loss (n, L) of images (n,) after ``locations`` and each further one."""
         losses = torch.empty(len(images), len(self.grid))
