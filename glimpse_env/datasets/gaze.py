@@ -4,9 +4,9 @@ Five text files, one a run. A line of them is one look at a photograph: the imag
 height of the photograph, then x, y and duration of each fixation in order, in pixels and milliseconds, all separated by
 commas. An image may have no line in a run, or several.
 
-Lines are in the order in which the photographs were shown, and in runs 2 to 5 more than half of them begin with the
-fixation that the line before ends with: the same milliseconds, at what was the same place of the screen. It was aimed
-at the photograph before, so it is left out of the look that it begins.
+Lines are in the order in which the photographs were shown, as high as the screen and in its middle. In runs 2 to 5 more
+than half of them begin with the fixation that the line before ends with: the same milliseconds, at the same place of
+the screen. It was aimed at the photograph before, so it is left out of the look that it begins.
 """
 
 import math
@@ -24,6 +24,8 @@ RUNS = (1, 2, 3, 4, 5)
 """Runs of the study, each a file ``Fixation_run<number>.txt``."""
 FOLDERS = ("cub_gha*", "CUB-GHA*/data_5runs")
 """Where the files may be below a folder of data sets; the second is the released repository."""
+SAME_PLACE = 0.02
+"""Distance below which fixations are at the same place, by row and by column, in heights of the screen."""
 _REMEDY = "get CUB-GHA anew from https://github.com/yaorong0921/CUB-GHA"
 
 
@@ -74,7 +76,7 @@ def read_gaze(folder: str | Path) -> dict[int, list[Look]]:
     looks: dict[int, list[Look]] = {}
     for run in RUNS:
         path = _file(Path(folder), run)
-        before = math.nan  # duration of the last fixation on the photograph before, in ms
+        before: Look | None = None
         for number, line in enumerate(_text(path).splitlines(), start=1):
             if not line.strip():
                 continue
@@ -82,10 +84,10 @@ def read_gaze(folder: str | Path) -> dict[int, list[Look]]:
                 identity, look = _parsed(line, run)
             except ValueError as error:
                 raise DatasetFormatError(f"{path}:{number}: {line!r} cannot be read: {error}; {_REMEDY}.") from error
-            own = slice(int(look.durations[0] == before), None)
-            before = look.durations[-1]
+            own = slice(int(before is not None and _lasts(before, look)), None)
             if len(look.points[own]):
                 looks.setdefault(identity, []).append(Look(run, look.size, look.points[own], look.durations[own]))
+            before = look
     return looks
 
 
@@ -139,6 +141,15 @@ def _text(path: Path) -> str:
         raise DatasetNotFoundError(f"{path} is missing; {_REMEDY}.") from error
     except UnicodeDecodeError as error:
         raise DatasetFormatError(f"{path}: not a text file ({error}); {_REMEDY}.") from error
+
+
+def _lasts(before: Look, look: Look) -> bool:
+    """Returns whether the last fixation of the look before is the first one of a look."""
+    places = [
+        (point - np.array(one.size) / 2) / one.size[0]
+        for one, point in ((before, before.points[-1]), (look, look.points[0]))
+    ]
+    return bool(before.durations[-1] == look.durations[0] and np.abs(places[0] - places[1]).max() < SAME_PLACE)
 
 
 def _parsed(line: str, run: int) -> tuple[int, Look]:

@@ -47,9 +47,7 @@ def fixation(row: float, col: float, duration: int) -> str:
 
 
 def test_fixations_become_the_nearest_distinct_locations_in_order(root: Path) -> None:
-    first = ",".join(
-        [fixation(3, 4, 100), fixation(3.4, 3.6, 110), fixation(9, 2, 120)]
-    )  # the second is the same place
+    first = ",".join([fixation(3, 4, 100), fixation(3.4, 3.6, 110), fixation(9, 2, 120)])  # twice (3, 4)
     second = ",".join([fixation(9, 2, 130), fixation(12.4, 12.4, 140), fixation(0, 5, 150), fixation(7, 7, 160)])
     write_tiny_gaze(root, {2: [f"11,160,120,{second}"], 1: [f"11,160,120,{first}"]})
     np.testing.assert_array_equal(planned(CUB200()), [[3, 4], [9, 2], [12, 12], [0, 5], [7, 7]])
@@ -99,7 +97,9 @@ def test_by_name_where_there_is_gaze_only(root: Path) -> None:
     assert policy_settings("human", source, judge) != settings, "results in the cache are of the gaze that was read"
 
 
-def test_demonstrations_tables_and_pictures(root: Path, capsys: pytest.CaptureFixture, caplog) -> None:
+def test_demonstrations_tables_and_pictures(
+    root: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     write_toy_judge(CUB200())
     with pytest.raises(SystemExit, match=r"cub_gha\*"):

@@ -60,15 +60,6 @@ def write_tiny_cub(root: str | Path, species: int = 3, images: int = 6) -> Path:
     return folder
 
 
-def write_tiny_gaze(root: str | Path, runs: Mapping[int, Sequence[str]]) -> Path:
-    """Writes ``root/cub_gha_tiny`` in the layout of CUB-GHA, the given lines of each run, and returns that folder."""
-    folder = Path(root) / "cub_gha_tiny"
-    folder.mkdir(parents=True)
-    for run in range(1, 6):
-        (folder / f"Fixation_run{run}.txt").write_text("".join(f"{line}\n" for line in runs.get(run, ())))
-    return folder
-
-
 def write_tiny_gaze(root: str | Path, lines: Mapping[int, Sequence[str]] | None = None) -> Path:
     """Writes gaze on the photographs of :func:`write_tiny_cub` to ``root/cub_gha_tiny`` and returns that folder.
 

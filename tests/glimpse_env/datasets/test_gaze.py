@@ -1,4 +1,4 @@
-"""Human gaze: lines of the files, the way of a fixation into the image by hand, and every way the files can be wrong."""
+"""Human gaze: lines of the files, a fixation's way into the image by hand, and every way the files can be wrong."""
 
 from pathlib import Path
 
@@ -26,14 +26,21 @@ def test_lines_are_looks_in_the_order_of_the_runs(tmp_path: Path) -> None:
 
 
 def test_a_fixation_that_lasts_from_the_photograph_before_is_left_out(tmp_path: Path) -> None:
-    """By its duration, as its place in the next photograph's pixels is another; only at a line's beginning."""
+    """A photograph fills the screen from top to bottom: the place is 0.25 heights below and left of its middle."""
+    lasts = "8,300,200,100,150,120"  # as 100,300 of 400 x 400
     lines = {
-        1: ["7,500,400,10,20,110,30,40,120", "8,300,200,25,33,120,60,70,130,61,70,130", "9,300,200,80,90,130"],
-        2: ["9,300,200,80,90,130"],  # a file is a recording of its own
+        1: ["7,400,400,10,20,110,100,300,120", f"{lasts},60,70,130,61,70,130", "9,400,100,180,85,130,5,6,130"],
+        2: ["9,400,400,100,300,120", "8,300,200,100,150,121", "7,400,400,100,300,120"],  # another fixation: 121 ms
+        3: ["9,400,400,100,300,120", "7,300,200,100,155,120"],  # at another place
+        4: ["9,400,400,100,300,120", lasts],
+        5: [lasts],  # a run is a recording of its own
     }
     looks = read_gaze(write_tiny_gaze(tmp_path, lines))
     np.testing.assert_array_equal(looks[8][0].points, [[70, 60], [70, 61]])
-    assert [look.run for look in looks[9]] == [2]
+    np.testing.assert_array_equal(looks[8][0].durations, [130, 130])
+    assert [(look.run, len(look.points)) for look in looks[7]] == [(1, 2), (2, 1), (3, 1)]
+    assert [(look.run, len(look.points)) for look in looks[8]] == [(1, 2), (2, 1), (5, 1)], "in 4 there was no other"
+    assert len(looks[9][0].points) == 2
 
 
 def test_fixations_move_with_the_crop(tmp_path: Path) -> None:
