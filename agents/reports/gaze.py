@@ -28,7 +28,7 @@ HEADS = {
     "nss": "NSS",
     "auc": "AUC",
     "shuffled_auc": "shuffled AUC",
-    "dtw": "scanpath distance, % of the side",
+    "dtw": "scanpath distance, %",
 }
 DIGITS = {"nss": 2, "auc": 3, "shuffled_auc": 3, "dtw": 1}
 CHANCE = {"nss": 0.0, "auc": 0.5, "shuffled_auc": 0.5}
@@ -97,7 +97,7 @@ def agreement_plot(path: Path, figures: Mapping[str, Mapping[str, Figures]], *, 
             axes.errorbar([estimate.value], [height], xerr=spread, fmt=marker, color=colour, markersize=6)
         if measure in CHANCE:
             axes.axvline(CHANCE[measure], color="black", linewidth=0.9, linestyle=(0, (1, 1.6)))
-        axes.set_xlabel(HEADS[measure] + (" (less is better)" if measure == "dtw" else ""))
+        axes.set_xlabel(HEADS[measure])
         axes.set_yticks(range(len(rows)), [title_of(row) for row in rows])
         dress(axes, "x")
     axes.invert_yaxis()
@@ -148,10 +148,10 @@ def examples(
         fixations = np.concatenate([look.points for look in looks])
         _heat(line[1], blurred(fixations, people.side, sigma), None)
         for t, (top, left) in enumerate(recording.corners[row]):
-            colour = GLIMPSE_COLOURS(t / max(len(recording.corners[row]) - 1, 1))
+            order = GLIMPSE_COLOURS(t / max(len(recording.corners[row]) - 1, 1))
             side = grid.glimpse_size
-            line[2].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color=colour, lw=1.8))
-            line[2].text(left + 2, top + 2, str(t + 1), color=colour, fontsize=9, va="top", fontweight="bold")
+            line[2].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color=order, lw=1.8))
+            line[2].text(left + 2, top + 2, str(t + 1), color=order, fontsize=9, va="top", fontweight="bold")
         if recording.maps is not None:
             _heat(line[3], upsampled(preference(recording.maps[row]), grid), fixations)
     entitle(figure, title, note)

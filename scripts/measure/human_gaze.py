@@ -97,7 +97,7 @@ def main(args: Args) -> None:
     note = (
         f"{len(people)} {args.split} images of {source.name} (`{source.fingerprint}`), gaze `{identity}`, judge "
         f"`{judge.identity}`. 95 % bootstrap intervals over images, paired for differences; Wilson's for success. "
-        "† sees more of the image than its glimpses."
+        "Distances are in percent of the image's side. † sees more of the image than its glimpses."
     )
     text = f"{agreement_table(figures)}\n\n{runs_table(sequences)}\n\n{note}"
     print(f"\n{text}\n")
@@ -106,7 +106,8 @@ def main(args: Args) -> None:
         args.pictures / f"{source.name}_agreement.png",
         figures,
         title=title,
-        note="Means over images with 95 % intervals. Dotted: chance. Diamonds: maps in place of glimpses.",
+        note="Means over images with 95 % intervals. Dotted: chance. Diamonds: maps in place of glimpses. Of distances, in "
+        "percent of the image's side, less is better.",
     )
     drawn = "oracle" if "oracle" in recordings else args.policies[-1]
     order = np.argsort(-agreements[drawn].nss, kind="stable")
