@@ -106,8 +106,8 @@ def main(args: Args) -> None:
         args.pictures / f"{source.name}_agreement.png",
         figures,
         title=title,
-        note="Means over images with 95 % intervals. Dotted: chance. Diamonds: maps in place of glimpses. Of distances, in "
-        "percent of the image's side, less is better.",
+        note="Means over images with 95 % intervals. Dotted: chance. Diamonds: maps in place of glimpses. Distances in "
+        "percent of the side, less is better.",
     )
     drawn = "oracle" if "oracle" in recordings else args.policies[-1]
     order = np.argsort(-agreements[drawn].nss, kind="stable")
