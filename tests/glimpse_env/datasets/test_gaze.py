@@ -132,3 +132,16 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (folder / "Fixation_run5.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DatasetFormatError, match=r"Fixation_run5.txt: not a text file"):
         read_gaze(folder)
+
+
+def test_photographs_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    cub = write_tiny_cub(tmp_path)
+    write_tiny_gaze(tmp_path)
+    gaze = CUBGaze(CUB200(root=str(tmp_path)))
+    photograph = next((cub / "images").rglob("*_1_0000.jpg"))
+    photograph.write_bytes(b"no picture")
+    with pytest.raises(DatasetFormatError, match=r"1_0000.jpg, named in .*images.txt:1, is not a readable image"):
+        gaze.at("train", 0)
+    photograph.unlink()
+    with pytest.raises(DatasetNotFoundError, match="is missing"):
+        gaze.at("train", 0)
