@@ -22,17 +22,23 @@ class DatasetPreset:
     """Data sets of which the first that is there is taken."""
     module: str | None = None
     """Module that registers the data set of another package; a new process imports it before it looks up the id."""
+    encoder: str = "convolutional"
+    """Encoder of glimpses that its judge has where it can be used, see :mod:`glimpse_env.encoding.registry`."""
 
 
 PRESETS: dict[str, DatasetPreset] = {
     "auto": DatasetPreset(env_id="GlimpseCUB-v0", first_of=("cub", "birds")),
-    "cub": DatasetPreset("glimpse_env.datasets.cub:CUB200"),
-    "cub-full": DatasetPreset("glimpse_env.datasets.cub:CUBFull", "GlimpseCUBFull-v0", scales=2),
+    "cub": DatasetPreset("glimpse_env.datasets.cub:CUB200", encoder="efficientnet_lite0"),
+    "cub-full": DatasetPreset(
+        "glimpse_env.datasets.cub:CUBFull", "GlimpseCUBFull-v0", scales=2, encoder="efficientnet_lite0"
+    ),
     "celeba-hq": DatasetPreset("glimpse_env.datasets.celeba:CelebAHQ", "GlimpseCelebAHQ-v0", flat=True),
     "birds": DatasetPreset("glimpse_env.datasets.birds.source:Birds", "GlimpseBirds-v0"),
     "mnist": DatasetPreset("glimpse_env.datasets.digits:ClutteredMNIST", "GlimpseMNIST-v0"),
     "digits": DatasetPreset("glimpse_env.datasets.digits:Digits", "GlimpseDigits-v0"),
-    "folder": DatasetPreset("glimpse_env.datasets.folder:ImageFolder", "GlimpseFolder-v0", flat=True),
+    "folder": DatasetPreset(
+        "glimpse_env.datasets.folder:ImageFolder", "GlimpseFolder-v0", flat=True, encoder="efficientnet_lite0"
+    ),
 }
 """By the data set's name; :func:`glimpse_env.register_dataset` adds to it."""
 

@@ -64,7 +64,7 @@ def fitted_images(dataset: GlimpseDataset, judge: Judge) -> np.ndarray:
 
     At many locations a part has fewer images, so that their embeddings stay below :data:`FITTED_BYTES`.
     """
-    numbers = judge.embed_grid(0, np.asarray(dataset.images[:1])).numel()  # of one image's embeddings
+    numbers = judge.embed_split(0, dataset, np.arange(1)).numel()  # of one image's embeddings
     return random_part(np.arange(len(dataset)), min(FITTED_IMAGES, max(1, FITTED_BYTES // (4 * numbers))))
 
 
@@ -144,7 +144,7 @@ class ClairvoyantPolicy(PlannedPolicy):
         for b, index in enumerate(indices):
             fold = int(dataset.folds[index])
             asked = range(len(self.judge.networks)) if fold == -1 else [fold]
-            embeddings = {k: self.judge.embed_grid(k, dataset.images[index : index + 1])[0] for k in asked}  # (L, D)
+            embeddings = {k: self.judge.embed_split(k, dataset, np.array([index]))[0] for k in asked}  # (L, D)
             summed = {k: torch.zeros(embeddings[k].shape[-1]) for k in asked}
             for t in range(self.num_glimpses):
                 likelihood = torch.stack(
@@ -172,7 +172,7 @@ def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[
         members = rows[networks == k]
         for start in range(0, len(members), 64):
             chunk = members[start : start + 64]
-            part = judge.embed_grid(int(k), np.asarray(dataset.images[chunk]))
+            part = judge.embed_split(int(k), dataset, chunk)
             if embeddings is None:
                 embeddings = torch.empty(len(rows), *part.shape[1:])
             embeddings[torch.from_numpy(np.searchsorted(rows, chunk))] = part

@@ -5,6 +5,7 @@ from typing import Any
 
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
+from glimpse_env.encoding.registry import CONVOLUTIONAL, default_encoder, is_frozen
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import encoder_plan
 from oracles.boed.completion import CompletionConfig
@@ -46,6 +47,9 @@ class Preset:
     """The policy that ``oracle`` is another name of: the best on validation images."""
     greedy: ScorerPlan = field(default_factory=ScorerPlan)
     """How its amortised oracle of horizon ``next`` is trained."""
+    frozen: JudgePlan | None = None
+    """How its judge is trained on features of the data set's frozen encoder, where that can be used; None for ``judge``
+    everywhere."""
     ahead: ScorerPlan | None = None
     """How its amortised oracle of horizon ``last`` is trained; None for the plan ``greedy``."""
     criterion: str = "log_loss"
@@ -56,10 +60,24 @@ class Preset:
         return self.ahead if horizon == "last" and self.ahead is not None else self.greedy
 
 
+FROZEN_JUDGE = JudgePlan(
+    passes=40,
+    batch_size=32,
+    visited_images=400,
+    weight_decay=0.05,
+    embedding=160,
+    width=256,
+    dropout=0.5,
+    input_dropout=0.4,
+    label_smoothing=0.05,
+)
+"""How a judge is trained on frozen features, whose encoder is to be filled in."""
+
 # Of photographs there are few, and none shows what was seen: many completions, weighted by their match alone and looked
 # at themselves where the history looked, and their labels, for the judge is often sure and wrong.
 _PHOTOGRAPHS = Preset(
     judge=JudgePlan(passes=150, features=144, embedding=160, visited_images=400, weight_decay=0.1, start="birds"),
+    frozen=FROZEN_JUDGE,
     boed=OracleConfig(
         "log_loss", replace(_BY_EMBEDDING, effective_samples=100.0, samples=100, label_weight=0.0), history="completion"
     ),
@@ -89,7 +107,7 @@ PRESETS: dict[str, Preset] = {
     "cub": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
     "cub-full": replace(_PHOTOGRAPHS, judge=replace(_PHOTOGRAPHS.judge, histories=4, visited_images=200)),
     "folder": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
-    "celeba-hq": replace(_PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1)),
+    "celeba-hq": replace(_PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1), frozen=None),
 }
 """By the data set's name; ask :func:`preset_of`, which adapts them to what a data set is like."""
 
@@ -105,16 +123,23 @@ def register_preset(name: str, preset: Preset) -> None:
     PRESETS[name] = preset
 
 
-def preset_of(source: DataSource) -> Preset:
+def preset_of(source: DataSource, encoder: str | None = None) -> Preset:
     """Returns the defaults for a data set, those of :class:`Preset` where its name is unknown.
+
+    ``judge`` is how a judge with ``encoder`` is trained. None is the data set's own, where its preset says how that is
+    trained, and the convolutional one on fine grids, of whose locations a frozen encoder would see each alone.
 
     On a fine grid judges are narrow, so that the embeddings of an image at all locations fit into a bank, 0.3 MB at
     2500 locations; banks are small, the oracle looks at few images in training, and no policy but ``boed`` was tried as
     ``oracle``. Where the judge that ``judge.start`` names has an encoder of other shapes, as with more scales,
     ``start`` is None.
     """
-    preset = PRESETS.get(source.name, Preset())
-    if len(source.geometry.grid) >= MIN_FINE_LOCATIONS:
+    preset, fine = PRESETS.get(source.name, Preset()), len(source.geometry.grid) >= MIN_FINE_LOCATIONS
+    if encoder is None:
+        encoder = CONVOLUTIONAL if fine or preset.frozen is None else default_encoder(source.name)
+    if is_frozen(encoder):
+        preset = replace(preset, judge=replace(preset.frozen or FROZEN_JUDGE, encoder=encoder))
+    if fine:
         judge = preset.judge
         visited = min(judge.visited_images, FINE_VISITED_IMAGES)
         return replace(
@@ -126,7 +151,7 @@ def preset_of(source: DataSource) -> Preset:
         )
     if preset.judge.start is not None:
         other = make_source(preset.judge.start)
-        if _encoder_shapes(source, preset.judge) != _encoder_shapes(other, preset_of(other).judge):
+        if _encoder_shapes(source, preset.judge) != _encoder_shapes(other, preset_of(other, CONVOLUTIONAL).judge):
             return replace(preset, judge=replace(preset.judge, start=None))
     return preset
 

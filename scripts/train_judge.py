@@ -14,13 +14,18 @@ class Args(cli.DatasetFlags):
     """Number of passes over the training images; default the data set's own."""
     rounds: int | None = None
     """Number of rounds in which histories that the oracle visits are collected; default the data set's own."""
+    encoder: str | None = None
+    """Encoder of glimpses: convolutional, or a frozen one (efficientnet_lite0, timm:NAME, module:name, or the file of a
+    program that torch.export.save wrote, .pt2); default the data set's own."""
+    width: int | None = None
+    """Numbers to which a frozen encoder's features are reduced, 0 to keep them all; default the data set's own."""
     seed: int = 0
     """Seed of all that is random."""
     out: Path | None = None
     """File of the weights (.safetensors; the card beside it); default in the cache, where gym.make finds it."""
 
     def __post_init__(self) -> None:
-        cli.check_least(self, passes=1, rounds=0, seed=0)
+        cli.check_least(self, passes=1, rounds=0, width=0, seed=0)
 
 
 def main(args: Args) -> None:
@@ -31,11 +36,11 @@ def main(args: Args) -> None:
     from oracles.training.judge import train_judge
 
     source = args.source()
-    changes = {name: value for name in ("passes", "rounds") if (value := getattr(args, name)) is not None}
-    plan = replace(preset_of(source).judge, **changes)
+    changes = {name: value for name in ("passes", "rounds", "width") if (value := getattr(args, name)) is not None}
+    plan = replace(preset_of(source, args.encoder).judge, **changes)
     command = cli.command_line("train_judge", args)
     judge = train_judge(source, plan, seed=args.seed, command=command)
-    out = args.out or judge_path(source)
+    out = args.out or judge_path(source, plan.encoder)
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")

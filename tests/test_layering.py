@@ -25,7 +25,7 @@ LAYERS = (
     ("oracles.boed", "oracles.human"),
     ("oracles.amortised", "oracles.training.plans"),
     ("oracles.presets",),
-    ("oracles.training.loop",),
+    ("oracles.training.entries", "oracles.training.loop"),
     ("oracles.training.posterior", "oracles.training.scorer"),
     ("oracles.registry",),
     ("oracles.training.judge",),

@@ -65,8 +65,8 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
         with whole_file(path) as temporary:
             shape = (len(copies) * len(rows), *dataset.images.shape[1:])
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            for entries, images in copied_chunks(dataset, rows, copies, "copies"):
-                array[entries] = images
+            for entries, some, copy in copied_chunks(dataset, rows, copies, "copies"):
+                array[entries] = copy(dataset.images[some])
             array.flush()
     copied: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return copied
@@ -74,15 +74,15 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
 
 def copied_chunks(
     dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[ImageCopy, ...], what: str
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yields every copy of the images ``rows`` (n,), some at a time: their entries and the images (b, H, W, C) uint8.
+) -> Iterator[tuple[slice, np.ndarray, ImageCopy]]:
+    """Yields every copy of the images ``rows`` (n,), some at a time: their entries, their rows (b,), and the copy.
 
     A bar tells the progress of ``what`` is made of them.
     """
     with tqdm(total=len(copies) * len(rows), desc=f"{dataset.name}/{dataset.split}: {what}", unit="img") as bar:
         for c, copy in enumerate(copies):
             for start in range(0, len(rows), IMAGES_PER_CHUNK):
-                images = copy(dataset.images[rows[start : start + IMAGES_PER_CHUNK]])
+                some = rows[start : start + IMAGES_PER_CHUNK]
                 first = c * len(rows) + start
-                yield slice(first, first + len(images)), images
-                bar.update(len(images))
+                yield slice(first, first + len(some)), some, copy
+                bar.update(len(some))

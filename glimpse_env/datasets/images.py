@@ -231,10 +231,20 @@ def augmented(dataset: GlimpseDataset, rows: np.ndarray, rng: np.random.Generato
         seen = parts_in_crop(dataset.parts[row] + np.array([padding, padding, 0]), box, side)
         if mirror and rng.random() < 0.5:
             image = image[:, ::-1]
-            seen = seen[twins]
-            seen[:, 1] = np.where(seen[:, 2] > 0, side - seen[:, 1], 0)
+            seen = _mirrored(seen, twins, side)
         images[index], parts[index] = image, seen
     return LabelledImages(images, np.asarray(dataset.labels[rows]), np.asarray(dataset.folds[rows]), parts)
+
+
+def mirrored_parts(parts: np.ndarray, part_names: tuple[str, ...], side: int) -> np.ndarray:
+    """Returns the parts (N, P, 3) of mirror images of ``side`` pixels; one with a left and a right is the other one."""
+    return _mirrored(parts, _mirror_twins(part_names), side)
+
+
+def _mirrored(parts: np.ndarray, twins: np.ndarray, side: int) -> np.ndarray:
+    parts = parts[..., twins, :]
+    parts[..., 1] = np.where(parts[..., 2] > 0, side - parts[..., 1], 0)
+    return parts
 
 
 def _random_box(side: int, padding: int, shift: float, rng: np.random.Generator) -> Box:

@@ -58,8 +58,64 @@ class GlimpseFeatures:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the encoder by its name, and the reduction as it is."""
         encoder = (self.encoder.name, self.encoder.digest, str(self.encoder.device))
-        reduction = None if self.reduction is None else (self.reduction.mean.numpy(), self.reduction.components.numpy())
-        return _again, (*encoder, self.channels, self.scales, reduction)
+        return _again, (*encoder, self.channels, self.scales, _arrays(self.reduction))
+
+
+class StoredFeatures(GlimpseFeatures):
+    """Frozen features that a file names; the encoder is loaded when the first glimpse is encoded, not before.
+
+    Args:
+        name: the encoder's, see :func:`glimpse_env.encoding.registry.load_encoder`.
+        identity: of the features, as :attr:`GlimpseFeatures.identity` was when the file was written.
+        width: W.
+        channels, scales, reduction: as for :class:`GlimpseFeatures`.
+    """
+
+    def __init__(
+        self, name: str, identity: str, width: int, channels: int, scales: int, reduction: Reduction | None = None
+    ):
+        self._stored = (name, identity, width, channels, scales)
+        self.name, self.channels, self.scales, self.reduction = name, channels, scales, reduction
+        self.__dict__["identity"] = identity
+
+    @property
+    def width(self) -> int:
+        return self._stored[2]
+
+    @cached_property
+    def encoder(self) -> FrozenEncoder:  # type: ignore[override]  # loaded late
+        """The encoder.
+
+        Raises:
+            ArtifactError: if it, or the reduction, is another than those that the file was written with.
+            DependencyNotInstalled: if a package that it needs is not installed.
+        """
+        encoder = load_encoder(self.name)
+        found = GlimpseFeatures(encoder, self.channels, self.scales, self.reduction).identity
+        if found != self.identity:
+            raise ArtifactError(
+                f"encoder={self.name!r} gives the features {found} here, where {self.identity} are needed; install the "
+                "weights that this was trained with, or train it again."
+            )
+        return encoder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the arguments; the reduction as arrays, as :class:`GlimpseFeatures` does."""
+        return _stored_again, (self._stored, _arrays(self.reduction))
+
+
+def _arrays(reduction: Reduction | None) -> tuple[np.ndarray, np.ndarray] | None:
+    return None if reduction is None else (reduction.mean.numpy(), reduction.components.numpy())
+
+
+def _reduction(arrays: tuple[np.ndarray, np.ndarray] | None) -> Reduction | None:
+    return None if arrays is None else Reduction(*map(torch.from_numpy, arrays))
+
+
+def _stored_again(
+    stored: tuple[str, str, int, int, int], arrays: tuple[np.ndarray, np.ndarray] | None
+) -> StoredFeatures:
+    return StoredFeatures(*stored, _reduction(arrays))
 
 
 def _again(
@@ -71,8 +127,7 @@ def _again(
             f"encoder={name!r} has the digest {encoder.digest} here, and {expected} where features were pickled; give "
             "both the same weights."
         )
-    arrays = None if reduction is None else Reduction(*map(torch.from_numpy, reduction))
-    return GlimpseFeatures(encoder.to(device), channels, scales, arrays)
+    return GlimpseFeatures(encoder.to(device), channels, scales, _reduction(reduction))
 
 
 def glimpse_features(source: DataSource, encoder: str, width: int | None = WIDTH) -> GlimpseFeatures:

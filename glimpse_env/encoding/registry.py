@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 from gymnasium.error import DependencyNotInstalled
 
 from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.presets import PRESETS, DatasetPreset
 from glimpse_env.registry import Registry, import_name
 
 if TYPE_CHECKING:
     from torch import nn
 
     from glimpse_env.encoding.base import FrozenEncoder
+
+logger = logging.getLogger(__name__)
 
 CONVOLUTIONAL = "convolutional"
 """The judge's own encoder, trained with it: the one encoder that is not frozen."""
@@ -104,6 +108,24 @@ def unavailable_reason(name: str) -> str | None:
     except (GlimpseError, DependencyNotInstalled) as error:
         return str(error)
     return None
+
+
+def default_encoder(dataset: str) -> str:
+    """Returns the encoder of a data set's judge by default: its preset's where that can be used here.
+
+    Where it cannot, that is :data:`CONVOLUTIONAL`, and the log says once why.
+    """
+    encoder = PRESETS.get(dataset, DatasetPreset()).encoder
+    reason = unavailable_reason(encoder) if is_frozen(encoder) else None
+    if reason is None:
+        return encoder
+    _tell_what_would_help(dataset, reason)
+    return CONVOLUTIONAL
+
+
+@cache
+def _tell_what_would_help(dataset: str, reason: str) -> None:
+    logger.info("The judge of %s has convolutions of its own, where a frozen encoder is better: %s", dataset, reason)
 
 
 def _factory(name: str) -> EncoderFactory:

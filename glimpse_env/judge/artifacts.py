@@ -1,6 +1,7 @@
 """Trained networks in files: cards, saving, loading and finding, for judges and amortised oracles alike.
 
 An artefact is a safetensors file with the networks' weights, named ``k.parameter``, and a card beside it as ``.json``.
+Where the networks read the features of a frozen encoder the file also has the reduction of these, but not the encoder.
 """
 
 import json
@@ -11,14 +12,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
+from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
+from glimpse_env.encoding.reduction import Reduction
+from glimpse_env.encoding.registry import is_frozen
 from glimpse_env.errors import ArtifactError, GlimpseError
 from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge.posterior import PosteriorConfig
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
 
@@ -70,8 +76,14 @@ class ArtifactCard:
         """The glimpses that the networks take."""
         return Geometry(self.image_size, self.config.glimpse_size, self.config.stride, self.num_glimpses, self.scales)
 
+    @property
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**asdict(self), "config": self.config.to_json}
 
-Network = TypeVar("Network", bound=nn.Module)
+
+Network = TypeVar("Network", bound=GlimpsePosterior)
+_REDUCTION = ("reduction.mean", "reduction.components")
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ class ArtifactKind(Generic[Card]):
             )
         return self.card(**{**content, "config": PosteriorConfig(**content["config"])})
 
-    def save(self, path: str | Path, networks: Sequence[nn.Module], card: Card, *, half: bool = False) -> None:
+    def save(self, path: str | Path, networks: Sequence[GlimpsePosterior], card: Card, *, half: bool = False) -> None:
         """Writes the weights to ``path``, in half precision where ``half``, and the card beside it as ``.json``."""
         path = Path(path)
         tensors = {
@@ -138,16 +150,22 @@ class ArtifactKind(Generic[Card]):
             for k, network in enumerate(networks)
             for name, value in network.state_dict().items()
         }
+        frozen = networks[0].frozen
+        if frozen is not None and frozen.reduction is not None:  # the same of all networks, and never in half precision
+            arrays = (frozen.reduction.mean, frozen.reduction.components)
+            tensors |= {name: array.contiguous() for name, array in zip(_REDUCTION, arrays, strict=True)}
         with whole_file(path) as temporary:
             save_file(tensors, temporary)
-        write_json(path.with_suffix(".json"), asdict(card))
+        write_json(path.with_suffix(".json"), card.to_json)
 
-    def load(self, path: str | Path, make: Callable[[Card], Network]) -> tuple[list[Network], Card]:
-        """Returns the networks and the card that :meth:`save` wrote.
+    def load(
+        self, path: str | Path, make: Callable[[Card, GlimpseFeatures | None], Network]
+    ) -> tuple[list[Network], Card]:
+        """Returns the networks and the card that :meth:`save` wrote. A frozen encoder is not loaded yet.
 
         Args:
             path: of the weights.
-            make: makes one network of the card's shape.
+            make: makes one network of the card's shape, on frozen features where the card names some.
 
         Raises:
             GlimpseError: of the class :attr:`missing`, if a file is missing.
@@ -157,9 +175,10 @@ class ArtifactKind(Generic[Card]):
         try:
             card = self.read_card(path)
             tensors = load_file(path)
+            frozen = _frozen_features(card, tensors) if is_frozen(card.config.encoder) else None
             networks = []
             for k in range(card.num_networks):
-                network, prefix = make(card), f"{k}."
+                network, prefix = make(card, frozen), f"{k}."
                 network.load_state_dict(
                     {
                         name.removeprefix(prefix): value.float() if value.is_floating_point() else value
@@ -184,6 +203,13 @@ class ArtifactKind(Generic[Card]):
         return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
 
 
+def _frozen_features(card: ArtifactCard, tensors: dict[str, Any]) -> StoredFeatures:
+    """Returns the features that a card names, with the reduction among an artefact's ``tensors``."""
+    config, arrays = card.config, [tensors[name] for name in _REDUCTION if name in tensors]
+    channels, reduction = config.channels // card.scales, Reduction(*arrays) if arrays else None
+    return StoredFeatures(config.encoder, config.encoder_identity, config.features, channels, card.scales, reduction)
+
+
 class TrainedNetworks(Generic[Network, Card]):
     """The networks of an artefact.
 
@@ -203,4 +229,29 @@ class TrainedNetworks(Generic[Network, Card]):
     def identity(self) -> str:
         """A fingerprint of the weights and the card."""
         weights = (value.numpy() for network in self.networks for value in network.state_dict().values())
-        return digest(asdict(self.card), *weights)
+        return digest(self.card.to_json, *weights)
+
+    @property
+    def frozen(self) -> GlimpseFeatures | None:
+        """The frozen features that all networks read; None where each has convolutions of its own."""
+        return self.networks[0].frozen
+
+    def encode_once(self, glimpses: np.ndarray) -> np.ndarray | Tensor:
+        """Returns what networks then take in place of glimpses, so that none encodes a glimpse anew.
+
+        Args:
+            glimpses: (B, g, g, C * scales) uint8.
+
+        Returns:
+            Frozen features (B, W) float32, the same for all networks; where each has convolutions of its own, the
+            glimpses.
+        """
+        if self.frozen is None:
+            return glimpses
+        # without a glimpse, as before an episode's first, the encoder need not be loaded
+        return self.frozen.encode(glimpses) if len(glimpses) else torch.empty(0, self.frozen.width)
+
+    @staticmethod
+    def features_of(network: GlimpsePosterior, encoded: np.ndarray | Tensor) -> Tensor:
+        """Returns features (B, F) float32 that a network reads, from what :meth:`encode_once` returned."""
+        return encoded if isinstance(encoded, Tensor) else network.encode_glimpses(torch.from_numpy(encoded))

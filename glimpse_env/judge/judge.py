@@ -1,19 +1,27 @@
 """The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
 
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy
+from glimpse_env.encoding.registry import CONVOLUTIONAL, default_encoder, is_frozen
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.posterior import GlimpsePosterior
 from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.sensing.sensor import cut_on_grid
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +68,16 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         return torch.log_softmax(self.networks[network].logits(summed) / temperature, dim=-1)
 
     @torch.inference_mode()
-    def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
-        """Returns embeddings (B, D) of glimpses (B, g, g, C * scales) uint8 at ``corners`` (B, 2) pixels."""
+    def embed_glimpses(self, network: int, glimpses: np.ndarray | Tensor, corners: np.ndarray) -> Tensor:
+        """Returns embeddings (B, D) of glimpses at ``corners`` (B, 2) pixels.
+
+        Args:
+            network: k.
+            glimpses: (B, g, g, C * scales) uint8, or what :meth:`encode_once` made of them.
+            corners: top-left corners (row, col).
+        """
         posterior = self.networks[network]
-        features = posterior.encode_glimpses(torch.from_numpy(glimpses))
+        features = self.features_of(posterior, glimpses)
         return posterior.embed(features, torch.from_numpy(self.grid.normalise(corners)))
 
     @torch.inference_mode()
@@ -74,22 +88,41 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         return posterior.embed(features, torch.from_numpy(self.grid.normalised))
 
     @torch.inference_mode()
+    def embed_split(
+        self, network: int, dataset: GlimpseDataset, rows: np.ndarray, copy: ImageCopy = ORIGINAL
+    ) -> Tensor:
+        """Returns embeddings (n, L, D) of the glimpses at every grid location of images of a split.
+
+        A judge with a frozen encoder reads the split's table of features, in half precision, which is made on first
+        use and kept in the cache.
+
+        Args:
+            network: k.
+            dataset: the split, with the images that it has in the data set.
+            rows: (n,) int64, which of its images.
+            copy: how they are copied first.
+        """
+        if self.frozen is None:
+            return self.embed_grid(network, np.asarray(copy(dataset.images[rows])))
+        table = FeatureTable(dataset, self.frozen, (copy,))
+        features = torch.from_numpy(table(rows[:, None], np.arange(len(self.grid)))).float()
+        return self.networks[network].embed(features, torch.from_numpy(self.grid.normalised))
+
+    @torch.inference_mode()
     def probabilities(
         self, glimpses: np.ndarray, corners: np.ndarray, counts: np.ndarray, folds: np.ndarray
     ) -> np.ndarray:
         """Returns class probabilities, see :class:`glimpse_env.judge.assessment.Posterior`."""
-        seen = torch.from_numpy(np.arange(glimpses.shape[1]) < counts[:, None])  # (B, T)
-        locations = torch.from_numpy(self.grid.normalise(corners))
+        seen = np.arange(glimpses.shape[1]) < counts[:, None]  # (B, T)
+        encoded, places, owner = self.encode_once(glimpses[seen]), corners[seen], np.nonzero(seen)[0]
         steps = torch.from_numpy(counts.astype(np.int64))
 
         def ask(k: int, rows: np.ndarray) -> Tensor:
-            index = torch.from_numpy(rows)
-            mask, network = seen[index], self.networks[k]
-            features = network.encode_glimpses(torch.from_numpy(glimpses[rows])[mask])  # (sum of counts, F)
-            embedded = network.embed(features, locations[index][mask])
-            owner = torch.arange(len(rows))[:, None].expand_as(mask)[mask]
-            summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, owner, embedded)
-            return self.class_log_probabilities(k, summed, steps[index])
+            asked = np.isin(owner, rows)
+            embedded = self.embed_glimpses(k, encoded[asked], places[asked])  # (sum of counts, D)
+            index = torch.from_numpy(np.searchsorted(rows, owner[asked]))
+            summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, index, embedded)
+            return self.class_log_probabilities(k, summed, steps[torch.from_numpy(rows)])
 
         return self.mean_over_networks(folds, ask)
 
@@ -107,12 +140,13 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         """
         batch, count = glimpses.shape[:2]
         sums = np.zeros((len(self.networks), batch, self.card.config.embedding), dtype=np.float32)
+        encoded = self.encode_once(glimpses.reshape(-1, *glimpses.shape[2:]))
+        encoded = encoded.reshape(batch, count, *encoded.shape[1:])
         for k in range(len(self.networks)):
             rows = rows_for_network(k, folds)
             if len(rows):
-                embedded = self.embed_glimpses(
-                    k, glimpses[rows].reshape(-1, *glimpses.shape[2:]), corners[rows].reshape(-1, 2)
-                )
+                mine = encoded[rows]
+                embedded = self.embed_glimpses(k, mine.reshape(-1, *mine.shape[2:]), corners[rows].reshape(-1, 2))
                 sums[k, rows] = embedded.unflatten(0, (len(rows), count)).sum(1).numpy()
         return sums
 
@@ -163,7 +197,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
             JudgeNotFoundError: if a file is missing.
             ArtifactError: if it is damaged or of another format.
         """
-        return cls(*JUDGES.load(path, lambda card: GlimpsePosterior(card.config)))
+        return cls(*JUDGES.load(path, lambda card, frozen: GlimpsePosterior(card.config, frozen)))
 
 
 def rows_for_network(network: int, folds: np.ndarray) -> np.ndarray:
@@ -190,27 +224,53 @@ def cut_features(
     return network.encode_glimpses(torch.from_numpy(cut_on_grid(images, locations, grid, scales)))
 
 
-def judge_path(source: DataSource) -> Path:
-    """Returns where the judge of a data set is kept in the cache."""
-    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{source.geometry.scales}")
+def judge_path(source: DataSource, encoder: str = CONVOLUTIONAL) -> Path:
+    """Returns where the judge of a data set, with an encoder, is kept in the cache."""
+    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{source.geometry.scales}{_suffix(encoder)}")
 
 
-def judge_command(source: DataSource) -> str:
-    """Returns the command line that makes the judge of a data set."""
-    return JUDGES.command(source)
+def _suffix(encoder: str) -> str:
+    """Returns the end of the file names of judges with an encoder: nothing for the convolutional one."""
+    return "-" + re.sub(r"[^\w.-]+", "-", encoder.replace("\\", "/").rpartition("/")[2]) if is_frozen(encoder) else ""
 
 
-def find_judge(source: DataSource) -> Judge:
+def judge_command(source: DataSource, encoder: str | None = None) -> str:
+    """Returns the command line that makes the judge of a data set, with an encoder or the data set's own."""
+    return JUDGES.command(source, *([] if encoder is None else ["--encoder", encoder]))
+
+
+def find_judge(source: DataSource, encoder: str | None = None) -> Judge:
     """Returns the judge that fits a data set: from the cache, else the one shipped with the package.
+
+    Args:
+        source: the data set.
+        encoder: the judge's encoder of glimpses; None for the data set's own where it can be used here and such a judge
+            is there, else for the convolutional one.
 
     Raises:
         JudgeNotFoundError: if there is none; the message says which command makes one.
     """
-    name = f"{source.name}-x{source.geometry.scales}"
-    path = JUDGES.find(judge_path(source), name, lambda card: card.fingerprint == source.fingerprint)
-    if path is not None:
-        return Judge.load(path)
+    wanted = [default_encoder(source.name), CONVOLUTIONAL] if encoder is None else [encoder]
+    for one in dict.fromkeys(wanted):
+        fits = partial(_fits, source.fingerprint, one)
+        path = JUDGES.find(judge_path(source, one), f"{source.name}-x{source.geometry.scales}{_suffix(one)}", fits)
+        if path is not None:
+            if is_frozen(wanted[0]):
+                _tell_encoder(source.name, wanted[0], one)
+            return Judge.load(path)
     raise JudgeNotFoundError(
-        f"no judge fits the data set {source.name!r} (fingerprint {source.fingerprint}, "
-        f"scales={source.geometry.scales}); make one with `{judge_command(source)}`."
+        f"no judge {'' if encoder is None else f'with encoder={encoder!r} '}fits the data set {source.name!r} "
+        f"(fingerprint {source.fingerprint}, scales={source.geometry.scales}); make one with "
+        f"`{judge_command(source, encoder)}`."
     )
+
+
+def _fits(fingerprint: str, encoder: str, card: JudgeCard) -> bool:
+    return (card.fingerprint, card.config.encoder) == (fingerprint, encoder)
+
+
+@cache
+def _tell_encoder(name: str, wanted: str, found: str) -> None:
+    """Says once in the log which encoder the judge of a data set has."""
+    missing = "" if found == wanted else f", as there is none with {wanted}"
+    logger.info("The judge of %s has the encoder %s%s.", name, found, missing)

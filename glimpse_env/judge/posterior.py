@@ -4,15 +4,21 @@ It is factorised: a glimpse and its location are embedded, the embeddings are su
 off the sum. So the posterior cannot depend on the order of the glimpses, and one dense pass of the encoder over an
 image (its convolutions are *valid*) gives the embeddings of all grid locations at once, exactly as if each glimpse
 had been cut out and encoded alone. Where locations are spaced unevenly there is no dense pass, and each is.
+
+In place of convolutions of its own a network may read the features of a frozen encoder, see
+:mod:`glimpse_env.encoding`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from glimpse_env.checks import whole_number
+from glimpse_env.encoding.features import GlimpseFeatures
+from glimpse_env.encoding.registry import CONVOLUTIONAL, is_frozen
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.sensing.geometry import is_whole
 
@@ -91,21 +97,51 @@ class PosteriorConfig:
     embedding: int = 192
     """D, width of the summed embedding."""
     hidden: int = 128
+    encoder: str = CONVOLUTIONAL
+    """Encoder of glimpses: convolutions trained with the network, or the name of a frozen one."""
+    encoder_identity: str = ""
+    """Identity of the frozen features, see :class:`glimpse_env.encoding.features.GlimpseFeatures`."""
+    dropout: float = 0.0
+    """Share of a hidden layer's outputs that training drops, in phi and in the head."""
+    input_dropout: float = 0.0
+    """Share of a glimpse's features that training drops."""
+
+    @property
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, without the encoder's and dropouts at their defaults: those came later, and the
+        cards and identities of older networks do not have them."""
+        later = ("encoder", "encoder_identity", "dropout", "input_dropout")
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default or field.name not in later
+        }
 
 
 class GlimpsePosterior(nn.Module):
     """logits(theta) = head(sum_t phi(y_t, l_t)), phi(y, l) = W relu(A encoder(y) + B loc(l)).
 
+    Args:
+        config: the shape.
+        frozen: the features of the frozen encoder that ``config`` names; None where it names none. They are not among
+            the network's weights.
+
     Raises:
-        ConfigurationError: if the glimpse size or the stride is not positive.
+        ConfigurationError: if the glimpse size or the stride is not positive, or ``frozen`` are other features.
     """
 
-    def __init__(self, config: PosteriorConfig):
+    def __init__(self, config: PosteriorConfig, frozen: GlimpseFeatures | None = None):
         super().__init__()
-        self.config = config
+        self.config, self.frozen = config, frozen
+        given = None if frozen is None else (frozen.identity, frozen.width)
+        if given != ((config.encoder_identity, config.features) if is_frozen(config.encoder) else None):
+            raise ConfigurationError(
+                f"a posterior with encoder={config.encoder!r} and encoder_identity={config.encoder_identity!r} was "
+                f"given the frozen features {given}; give it those that it names."
+            )
         layers: list[nn.Module] = []
-        channels = config.channels
-        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride):
+        channels = config.channels if frozen is None else config.features
+        for kernel, stride, share in encoder_plan(config.glimpse_size, config.stride) if frozen is None else ():
             width = max(8, round(config.features * share / 8) * 8)
             layers += [
                 nn.Conv2d(channels, width, kernel, stride, bias=False),
@@ -119,10 +155,13 @@ class GlimpsePosterior(nn.Module):
             nn.Linear(2 + 4 * _HARMONICS, 64), nn.ReLU(), nn.Linear(64, config.embedding)
         )
         self.summand = nn.Linear(config.embedding, config.embedding)
+        self.input_dropout = nn.Dropout(config.input_dropout) if config.input_dropout else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         self.head = nn.Sequential(
             nn.ReLU(),
             nn.Linear(config.embedding, config.hidden),
             nn.ReLU(),
+            *([nn.Dropout(config.dropout)] if config.dropout else []),
             nn.Linear(config.hidden, config.num_classes),
         )
         self.part_head = nn.Linear(config.embedding, 2 * config.num_parts) if config.num_parts else None
@@ -135,10 +174,12 @@ class GlimpsePosterior(nn.Module):
     @property
     def has_dense_pass(self) -> bool:
         """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
-        return is_whole(self.config.stride)
+        return self.frozen is None and is_whole(self.config.stride)
 
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
         """Encodes glimpses (..., g, g, C) uint8, each on its own, to features (..., F) float32."""
+        if self.frozen is not None:
+            return self.frozen.encode(glimpses)
         leading = glimpses.shape[:-3]
         pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
         return self.encoder(pixels).reshape(*leading, self.feature_width)
@@ -150,9 +191,12 @@ class GlimpsePosterior(nn.Module):
             ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
         """
         if not self.has_dense_pass:
+            why = f"stride={self.config.stride} is no whole number, so that no convolution has it"
+            if self.frozen is not None:
+                why = f"encoder={self.config.encoder!r} takes each glimpse alone"
             raise ConfigurationError(
-                f"stride={self.config.stride} is no whole number, so that no convolution has it: there is no dense "
-                "pass; cut the glimpses out and take encode_glimpses, as glimpse_env.judge.judge.grid_features does."
+                f"{why}: there is no dense pass; cut the glimpses out and take encode_glimpses, as "
+                "glimpse_env.judge.judge.grid_features does."
             )
         return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
 
@@ -161,7 +205,8 @@ class GlimpsePosterior(nn.Module):
         phases = locations[..., None, :] * torch.pi * 2.0 ** torch.arange(_HARMONICS)[:, None]  # (..., K, 2)
         waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
         where = self.location_embedding(torch.cat([locations, waves], dim=-1))
-        return self.summand(torch.relu(self.glimpse_projection(features) + where))
+        hidden = torch.relu(self.glimpse_projection(self.input_dropout(features)) + where)
+        return self.summand(self.dropout(hidden))
 
     def logits(self, summed: Tensor) -> Tensor:
         """Computes uncalibrated logits (..., classes) from sums of embeddings (..., D)."""

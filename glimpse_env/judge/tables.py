@@ -18,7 +18,7 @@ class EmbeddingTable:
     """Embeddings phi(y, l) of the glimpses at every grid location, in half precision.
 
     Args:
-        dataset: the split.
+        dataset: the split, with the images that it has in the data set.
         judge: the judge that embeds.
         network: k, one of its networks.
         rows: (n,) int64 ascending, the images in the table; default all of the split.
@@ -42,10 +42,10 @@ class EmbeddingTable:
         rows = np.arange(len(dataset)) if rows is None else rows
 
         def fill(make: Callable[..., Any]) -> Any:
-            one = judge.embed_grid(network, dataset.images[rows[:1]])
+            one = judge.embed_split(network, dataset, rows[:1])
             table = make(shape=(len(copies) * len(rows), *one.shape[1:]), dtype=np.float16)
-            for entries, images in copied_chunks(dataset, rows, copies, "embeddings"):
-                table[entries] = judge.embed_grid(network, images).numpy()
+            for entries, some, copy in copied_chunks(dataset, rows, copies, "embeddings"):
+                table[entries] = judge.embed_split(network, dataset, some, copy).numpy()
             return table
 
         if cached:

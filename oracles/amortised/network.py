@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from glimpse_env.encoding.features import GlimpseFeatures
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
 HEAD_WIDTH = 256
@@ -27,14 +28,21 @@ class LocationScorer(GlimpsePosterior):
     c(y) the glimpse's coefficient in it, and ``local`` a network of all channels at a location, shared by locations.
     """
 
-    def __init__(self, config: PosteriorConfig, num_glimpses: int, relative: int = 0):
+    def __init__(
+        self,
+        config: PosteriorConfig,
+        num_glimpses: int,
+        relative: int = 0,
+        frozen: GlimpseFeatures | None = None,
+    ):
         """
         Args:
             config: the judge's shape, with as many classes as there are locations.
             num_glimpses: T.
             relative: channels of the maps over relative offsets; 0 for none.
+            frozen: see :class:`glimpse_env.judge.posterior.GlimpsePosterior`.
         """
-        super().__init__(config)
+        super().__init__(config, frozen)
         self.relative = relative
         self.head = nn.Sequential(
             nn.ReLU(),
@@ -75,7 +83,7 @@ class LocationScorer(GlimpsePosterior):
             relative: see :class:`LocationScorer`.
         """
         config = replace(judged.config, num_classes=num_locations, num_parts=0, hidden=HEAD_WIDTH)
-        scorer = cls(config, num_glimpses, relative)
+        scorer = cls(config, num_glimpses, relative, judged.frozen)
         skipped = ("head.", "part_head.")
         shared = {name: value for name, value in judged.state_dict().items() if not name.startswith(skipped)}
         scorer.load_state_dict({**scorer.state_dict(), **shared})

@@ -91,12 +91,12 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
     def add_new(self, histories: Histories, state: AmortisedState) -> None:
         new = histories.seen & (np.arange(histories.corners.shape[1]) >= state.counts[:, None])  # (B, T)
         if new.any():
-            glimpses = torch.from_numpy(histories.glimpses[new])
+            glimpses = self.encode_once(histories.glimpses[new])
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
             index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
             owner = torch.from_numpy(np.nonzero(new)[0])
             for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
-                encoded = scorer.glimpse_features(scorer.encode_glimpses(glimpses), places)
+                encoded = scorer.glimpse_features(self.features_of(scorer, glimpses), places)
                 summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
 
     def save(self, path: str | Path) -> None:
@@ -111,7 +111,9 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
             OracleNotFoundError: if a file is missing.
             ArtifactError: if it is damaged or of another format.
         """
-        networks, card = ORACLES.load(path, lambda card: LocationScorer(card.config, card.num_glimpses, card.relative))
+        networks, card = ORACLES.load(
+            path, lambda card, frozen: LocationScorer(card.config, card.num_glimpses, card.relative, frozen)
+        )
         return cls(networks, card, network=network)
 
 

@@ -302,8 +302,9 @@ class BOEDOracle(MappingPolicy[OracleState]):
         for t in range(int(state.counts.min()), int(histories.counts.max())):
             rows = np.flatnonzero((state.counts <= t) & (histories.counts > t))
             glimpses, corners = histories.glimpses[rows, t], histories.corners[rows, t]
+            encoded = self.judge.encode_once(glimpses)
             for k, bank in enumerate(self.banks):
-                embedded = self.judge.embed_glimpses(bank.network, glimpses, corners)
+                embedded = self.judge.embed_glimpses(bank.network, encoded, corners)
                 state.summed[k][rows] += embedded
                 dimensions = config.dimensions(len(bank))
                 queries = queries_of(glimpses, embedded, config.match)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge, find_judge, judge_path, rows_for_network
@@ -17,6 +18,7 @@ from oracles.base import random_part
 from oracles.boed.completion import ImageBank
 from oracles.boed.oracle import BOEDOracle
 from oracles.presets import preset_of
+from oracles.training.entries import FeatureEntries
 from oracles.training.plans import JudgePlan
 from oracles.training.posterior import (
     NetworkTrainer,
@@ -24,6 +26,7 @@ from oracles.training.posterior import (
     calibration_error,
     fit_temperatures,
     prefix_sums,
+    prefix_sums_of,
 )
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,9 @@ def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Jud
         return find_judge(source)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        judge = train_judge(source, preset_of(source).judge, seed=seed, command=command)
-        judge.save(judge_path(source))
+        plan = preset_of(source).judge
+        judge = train_judge(source, plan, seed=seed, command=command)
+        judge.save(judge_path(source, plan.encoder))
         return judge
 
 
@@ -66,6 +70,13 @@ def visited_histories(
     source: DataSource, plan: JudgePlan, judge: Judge, fold: int, rng: np.random.Generator
 ) -> VisitedHistories:
     """Returns where the oracle looks, under a judge of one network, on images that this network is trained on."""
+    frozen = judge.frozen
+    if frozen is not None:
+        entries = FeatureEntries(source, frozen, "judge")
+        drawn = entries.draw(fold, rng, copies=False)
+        drawn = drawn.take(np.arange(min(plan.visited_images, len(drawn))))
+        locations = _oracle_locations(source, judge, fold, entries.dataset, drawn.images)
+        return VisitedHistories(drawn.images, drawn.labels, drawn.parts, locations)
     fresh = source.judge_images(fold, rng)
     visited = fresh.take(np.arange(min(plan.visited_images, len(fresh))))
     looked_at = replace(source.load("train"), split="judge", **vars(visited))
@@ -155,8 +166,14 @@ def _split_notes(source: DataSource) -> dict[str, str]:
 def _log_probabilities(judge: Judge, dataset: GlimpseDataset, rows: np.ndarray, locations: np.ndarray) -> np.ndarray:
     """Returns log p (N, T + 1, classes) after the first 0..T of ``locations`` (N, T) on images ``rows``."""
     network, answers = judge.networks[0], []
+    table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen)
     for chunk in np.array_split(np.arange(len(rows)), max(1, len(rows) // 64)):
-        images = np.asarray(dataset.images[rows[chunk]])
-        summed = prefix_sums(network, images, locations[chunk][:, None], judge.grid, judge.card.scales)[:, 0]
+        histories = locations[chunk][:, None]
+        if table is None:
+            images = np.asarray(dataset.images[rows[chunk]])
+            summed = prefix_sums(network, images, histories, judge.grid, judge.card.scales)[:, 0]
+        else:
+            features = torch.from_numpy(table(rows[chunk, None], locations[chunk])).float()
+            summed = prefix_sums_of(network, features, histories, judge.grid)[:, 0]
         answers.append(torch.log_softmax(network.logits(summed), dim=-1).numpy())
     return np.concatenate(answers)

@@ -35,6 +35,17 @@ class JudgePlan:
     """Data set whose judge the glimpse encoder starts from, which must have the same shapes; None starts afresh."""
     heldout_images: int = 2000
     """Held-out images for calibration and the scores, at most."""
+    encoder: str = "convolutional"
+    """Encoder of glimpses: convolutions trained with the network, or the name of a frozen one, whose table of features
+    of the training images, and their mirror images where those are as likely, takes the images' place."""
+    width: int = 256
+    """W, numbers to which a frozen encoder's features are reduced; 0 keeps them all. It stands for ``features``."""
+    dropout: float = 0.0
+    """See :class:`glimpse_env.judge.posterior.PosteriorConfig`, as for ``input_dropout``."""
+    input_dropout: float = 0.0
+    """Share of a glimpse's features that training drops."""
+    label_smoothing: float = 0.0
+    """Probability that the loss's targets spread evenly over the classes."""
 
 
 @dataclass(frozen=True)

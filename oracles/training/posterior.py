@@ -13,10 +13,13 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource
+from glimpse_env.encoding.features import GlimpseFeatures, glimpse_features
+from glimpse_env.encoding.registry import is_frozen
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles.training.entries import FeatureEntries
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import JudgePlan
 
@@ -26,7 +29,7 @@ class VisitedHistories:
     """Glimpse sequences that a policy chose on images a network is trained on."""
 
     images: np.ndarray
-    """(M, H, W, C) uint8."""
+    """(M, H, W, C) uint8; (M,) int64 entries of :class:`FeatureEntries` where the encoder is frozen."""
     labels: np.ndarray
     """(M,) int64."""
     parts: np.ndarray
@@ -60,8 +63,10 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         self.geometry = geometry = source.geometry
         self.num_glimpses = geometry.num_glimpses
         self.grid = geometry.grid
+        frozen = glimpse_features(source, plan.encoder, plan.width) if is_frozen(plan.encoder) else None
+        self.entries = None if frozen is None else FeatureEntries(source, frozen, "judge")
         torch.manual_seed(seed * 1000 + fold)
-        network = GlimpsePosterior(network_config(source, plan))
+        network = GlimpsePosterior(network_config(source, plan, frozen), frozen)
         if plan.start is not None:
             _start_from(network, find_judge(make_source(plan.start)).networks[0], plan.start)
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,11 +81,13 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
     @property
     def identity(self) -> str:
         trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
-        return f"{trained} seed {self.seed} {self.plan}"
+        return f"{trained} seed {self.seed} {self.plan} {self.network.config.encoder_identity}".rstrip()
 
     def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
         if self.visit is not None and self.done in self.visits:
             self.visited = self.visit(self.provisional_judge(), self.fold, rng)
+        # dropout draws from PyTorch's generator
+        torch.manual_seed(np.random.SeedSequence([self.seed, self.fold, self.done, 1]).generate_state(1).item())
         yield 1, self._one_pass(rng)
 
     def further_state(self) -> dict[str, Any]:
@@ -102,7 +109,8 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return Judge([self.network], card)
 
     def _one_pass(self, rng: np.random.Generator) -> dict[str, str]:
-        data = self.source.judge_images(self.fold, rng)
+        draw = self.source.judge_images if self.entries is None else self.entries.draw
+        data = draw(self.fold, rng)
         self.network.train().requires_grad_(True)
         size = min(self.plan.batch_size, len(data.labels))
         fresh = size
@@ -155,10 +163,14 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
     ) -> tuple[Tensor, float]:
         """Returns the mean loss over all prefixes of histories (b, h, T), and the accuracy after T glimpses."""
         network = self.network
-        summed = prefix_sums(network, images, locations, self.grid, self.geometry.scales)  # (b, h, T + 1, D)
+        if self.entries is None:
+            summed = prefix_sums(network, images, locations, self.grid, self.geometry.scales)  # (b, h, T + 1, D)
+        else:
+            features = self.entries(images, locations.reshape(len(locations), -1))
+            summed = prefix_sums_of(network, features, locations, self.grid)
         logits = network.logits(summed)
         target = torch.from_numpy(labels)[:, None, None].expand(logits.shape[:-1])
-        loss = F.cross_entropy(logits.flatten(0, 2), target.flatten())
+        loss = F.cross_entropy(logits.flatten(0, 2), target.flatten(), label_smoothing=self.plan.label_smoothing)
         if network.part_head is not None and self.plan.part_weight > 0:
             known = torch.from_numpy(np.ascontiguousarray(parts))[:, None, None]  # (b, 1, 1, P, 3)
             places = network.part_places(summed[:, :, 1:])  # (b, h, T, P, 2)
@@ -168,17 +180,21 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return loss, accuracy
 
 
-def network_config(source: DataSource, plan: JudgePlan) -> PosteriorConfig:
-    """Returns the shape of the networks of a data set's judge."""
+def network_config(source: DataSource, plan: JudgePlan, frozen: GlimpseFeatures | None = None) -> PosteriorConfig:
+    """Returns the shape of the networks of a data set's judge, which read ``frozen`` features where there are some."""
     return PosteriorConfig(
         glimpse_size=source.geometry.glimpse_size,
         stride=source.geometry.stride,
         channels=source.image_shape[2] * source.geometry.scales,
         num_classes=len(source.class_names),
         num_parts=len(source.part_names),
-        features=plan.features,
+        features=plan.features if frozen is None else frozen.width,
         embedding=plan.embedding,
         hidden=plan.hidden,
+        encoder=plan.encoder,
+        encoder_identity="" if frozen is None else frozen.identity,
+        dropout=plan.dropout,
+        input_dropout=plan.input_dropout,
     )
 
 
@@ -203,13 +219,19 @@ def prefix_sums(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int = 1
 ) -> Tensor:
     """Returns sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
-    shape, index = locations.shape, torch.from_numpy(locations).flatten(1)  # (N, h * T)
+    index = torch.from_numpy(locations).flatten(1)  # (N, h * T)
     if scales == 1 and network.has_dense_pass:
         features = grid_features(network, images, grid)  # (N, L, F)
         looked_at = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
     else:
         looked_at = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
-    embedded = network.embed(looked_at, torch.from_numpy(grid.normalised)[index]).unflatten(1, shape[1:])
+    return prefix_sums_of(network, looked_at, locations, grid)
+
+
+def prefix_sums_of(network: GlimpsePosterior, features: Tensor, locations: np.ndarray, grid: LocationGrid) -> Tensor:
+    """Returns what :func:`prefix_sums` does, from features (N, h * T, F) of the glimpses."""
+    places = torch.from_numpy(grid.normalised)[torch.from_numpy(locations)]  # (N, h, T, 2)
+    embedded = network.embed(features.unflatten(1, locations.shape[1:]), places)
     return F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (N, h, T + 1, D)
 
 

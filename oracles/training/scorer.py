@@ -45,6 +45,7 @@ from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.presets import preset_of
+from oracles.training.entries import FeatureEntries
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import ScorerPlan
 
@@ -158,6 +159,8 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             guide: the greedy network, for horizon ``last``; None for ``next``.
         """
         self.source, self.judge, self.guide = source, judge, guide
+        frozen = judge.networks[0].frozen
+        self.entries = None if frozen is None else FeatureEntries(source, frozen, "oracle")
         self.criterion = criterion
         self.num_glimpses = source.geometry.num_glimpses
         torch.manual_seed(seed * 1000 + fold)
@@ -184,7 +187,8 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
 
     def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
-        data = self.source.unseen_images(self.fold, rng)
+        draw = self.source.unseen_images if self.entries is None else self.entries.draw
+        data = draw(self.fold, rng)
         for rows in self._batches(data.folds, rng):
             yield len(rows), {"loss": f"{self._step(data, rows, rng):.3f}"}
 
@@ -221,10 +225,15 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
-        features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
+        if self.entries is None:
+            features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
+            judged = self.judge.embed_grid(network, images)
+        else:
+            features = self.entries(images)  # which both networks read
+            judged = self.judge.networks[network].embed(features, places)
         scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
         encoded = [scorer.glimpse_features(features, places) for scorer in scorers]
-        return features, _Player(scorers, self.judge, network, encoded, self.judge.embed_grid(network, images), labels)
+        return features, _Player(scorers, self.judge, network, encoded, judged, labels)
 
     def _error(self, scores: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean squared error of scores (b, H, n), see the module's docstring."""

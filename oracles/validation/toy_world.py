@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset, Split
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.posterior import GlimpsePosterior
@@ -158,6 +159,10 @@ class ExactJudge:
         self._log_likelihood = torch.from_numpy(logs.transpose(1, 2, 0).astype(np.float32))  # (L, V, M)
         self._labels = torch.from_numpy(world.labels)
 
+    def encode_once(self, glimpses: np.ndarray) -> np.ndarray:
+        """Returns the glimpses themselves; see :meth:`glimpse_env.judge.judge.Judge.encode_once`."""
+        return glimpses
+
     def embed_glimpses(self, network: int, glimpses: np.ndarray, corners: np.ndarray) -> Tensor:
         """Returns embeddings (B, M) float32; see :meth:`glimpse_env.judge.judge.Judge.embed_glimpses`."""
         return self._log_likelihood[self.grid.nearest(corners), self._values(glimpses[:, 0, 0, 0])]
@@ -165,6 +170,12 @@ class ExactJudge:
     def embed_grid(self, network: int, images: np.ndarray) -> Tensor:
         """Returns embeddings (N, L, M) float32 of all glimpses of images."""
         return self._log_likelihood[torch.arange(len(self.grid)), self._values(images.reshape(len(images), -1))]
+
+    def embed_split(
+        self, network: int, dataset: GlimpseDataset, rows: np.ndarray, copy: ImageCopy = ORIGINAL
+    ) -> Tensor:
+        """Returns embeddings (n, L, M) float32 of all glimpses of images ``rows`` (n,) of a split."""
+        return self.embed_grid(network, copy(np.asarray(dataset.images[rows])))
 
     def class_log_probabilities(self, network: int, summed: Tensor, counts: Tensor | int) -> Tensor:
         """Returns log p(theta), (..., classes) float32, from sums of embeddings (..., M)."""
