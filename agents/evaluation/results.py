@@ -31,7 +31,7 @@ COLUMNS = (
 )
 """Columns of ``results`` that are read, one row an evaluation; others may be there."""
 ACRONYMS = ("ppo", "a2c", "dqn", "qrdqn", "trpo", "gru", "lstm", "mlp", "cnn", "reinforce")
-SOURCES: dict[str, str] = {"hgs": "hand-crafted", "fixed": "fixed-sequence", "ps-ram": "PS-RAM"}
+SOURCES: dict[str, str] = {"hgs": "hand-crafted", "human": "human-gaze", "fixed": "fixed-sequence", "ps-ram": "PS-RAM"}
 """Names of demonstrations where they differ from the demonstrator's."""
 
 

@@ -198,7 +198,7 @@ def disagreement(
     grid_axes = figure.subplots(count, steps + 2, squeeze=False)
     for row in range(count):
         for axes, sequence, title in zip(grid_axes[row], (published, ours), ("published", "ours"), strict=False):
-            _show_image(axes, dataset, int(indices[row]), photographs)
+            show_image(axes, dataset, int(indices[row]), photographs)
             for t, (top, left) in enumerate(grid.corners[sequence[row]]):
                 colour = GLIMPSE_COLOURS(t / max(steps - 1, 1))
                 axes.add_patch(
@@ -226,7 +226,7 @@ def disagreement(
     save(figure, path)
 
 
-def _show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bool) -> None:
+def show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: bool) -> None:
     """Draws the photograph, or the annotated parts that are visible in it."""
     size = dataset.images.shape[1]
     if photographs:

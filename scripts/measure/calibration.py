@@ -14,8 +14,8 @@ from glimpse_env import cli
 class Args(cli.DatasetFlags):
     """Plays policies on test images and holds the judge's confidence after each glimpse against its accuracy."""
 
-    policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "boed", "lookahead")
-    """Policies whose histories are judged; hgs is left out where there are no parts."""
+    policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "human", "boed", "lookahead")
+    """Policies whose histories are judged; hgs and human are left out where there are no parts and no gaze."""
     images: int = 2000
     """Maximum number of test images."""
     network: int | None = None
@@ -45,7 +45,7 @@ def main(args: Args) -> None:
     from glimpse_env.judge.sequences import judge_sequences
     from glimpse_env.rollout import play
     from glimpse_env.versions import versions
-    from oracles.registry import make_policy
+    from oracles.registry import make_policy, unavailable_reason
     from oracles.training.judge import ensure_judge
 
     source = args.source()
@@ -57,7 +57,7 @@ def main(args: Args) -> None:
     indices = choose_images(test, args.images)
     calibrations: dict[str, list[Calibration]] = {}
     for name in args.policies:
-        if name == "hgs" and not source.part_names:
+        if name in ("hgs", "human") and unavailable_reason(name, source) is not None:
             continue
         logging.info("%s: %d test images of %s", TITLES.get(name, name), len(indices), source.name)
         policy = make_policy(name, source, judge, network=args.network, seed=args.seed)

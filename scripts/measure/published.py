@@ -22,8 +22,8 @@ class Args:
     """Folder of CUB-200-2011; default GLIMPSE_DATA."""
     dataset_options: str = "{}"
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}'."""
-    policies: tuple[str, ...] = ("hgs", "centre", "fixed", "random")
-    """Policies to compare with beside the oracle."""
+    policies: tuple[str, ...] | None = None
+    """Policies to compare with beside the oracle; default hgs, human where there is gaze, centre, fixed and random."""
     draws: int = 20
     """Number of shuffles of the published sequences, and of seeds of the random policy, that are averaged over."""
     shown: int = 4
@@ -54,6 +54,7 @@ def main(args: Args) -> None:
     from glimpse_env.registration import source_of
     from glimpse_env.versions import versions
     from oracles.exchange.published import cropped_cub, read_published
+    from oracles.registry import unavailable_reason
     from oracles.training.judge import ensure_judge
 
     source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
@@ -67,10 +68,14 @@ def main(args: Args) -> None:
     shifts = published.official_training_images(source, source.image_ids("train")[indices])
     logging.info("For training in CUB's own split, with this added to the ids: %s", shifts)
 
+    names = args.policies
+    if names is None:
+        beside = ("hgs", "human", "centre", "fixed", "random")
+        names = tuple(name for name in beside if unavailable_reason(name, source) is None)
     rng = np.random.default_rng(args.seed)
     mixed = published.shuffled(theirs, args.draws, rng)
     draws = {PUBLISHED: theirs[None], SHUFFLED: mixed}
-    for name in (OURS, *(name for name in args.policies if name != OURS)):
+    for name in (OURS, *(name for name in names if name != OURS)):
         logging.info("Sequences of %s", name)
         seeds = range(args.seed, args.seed + (args.draws if name == "random" else 1))
         draws[name] = np.stack([published.chosen_by(name, source, judge, indices, seed=seed) for seed in seeds])

@@ -45,6 +45,7 @@ BAD_VALUES = {
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
+    "measure/human_gaze": ["--images", "1"],
     "measure/oracle_cost": ["--banks", "0"],
     "measure/published": ["nowhere", "--draws", "0"],
     "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],

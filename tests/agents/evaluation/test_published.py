@@ -26,7 +26,7 @@ from glimpse_env.rollout import play
 from oracles.baselines import RandomPolicy
 from oracles.registry import make_policy
 from tests.scripts.test_scripts import call
-from tests.support.tiny_data import write_tiny_cub
+from tests.support.tiny_data import write_tiny_cub, write_tiny_gaze
 from tests.support.toy import GEOMETRY, toy_dataset, toy_judge, write_toy_judge
 
 
@@ -165,6 +165,24 @@ def test_script_writes_tables_pictures_and_figures(
     for name in ("steps", "coverage", "maps"):
         with Image.open(tmp_path / f"published_{name}.png") as picture:
             assert min(picture.size) > 300
+
+
+@pytest.mark.parametrize("gaze", [False, True])
+def test_script_compares_with_human_gaze_where_there_is_some(
+    source: CUB200, judge: Judge, tmp_path: Path, gaze: bool
+) -> None:
+    write_sequences(source, tmp_path / "sequences")
+    if gaze:
+        write_tiny_gaze(tmp_path)
+    words = [str(tmp_path / "sequences"), "--pictures", str(tmp_path), "--out", str(tmp_path / "figures.json")]
+    call("measure/published", *words, "--draws", "1")
+    human = ["human"] if gaze else []
+    beside = ["published", "shuffled", "oracle", "hgs", *human, "centre", "fixed", "random"]
+    assert list(json.loads((tmp_path / "figures.json").read_text())["sequences"]) == beside
+    words = ["--env", "GlimpseCUB-v0", "--picture", str(tmp_path / "one.png"), "--out", str(tmp_path / "one.json")]
+    call("measure/calibration", *words, "--images", "2")
+    judged = ["random", "centre", "fixed", "hgs", *human, "boed", "lookahead"]
+    assert list(json.loads((tmp_path / "one.json").read_text())["policies"]) == judged
 
 
 def test_script_names_mistakes(
