@@ -193,8 +193,9 @@ def make_model(
     spec = algorithm_of(algo)
     architecture = architecture_of(algo, architecture)
     episodes = episodes_of(env)
-    copies = judge is not None and pretrained
-    config = judge.card.config if judge is not None else posterior_config(episodes)
+    convolutional = judge is not None and judge.frozen is None  # of a frozen encoder there are no convolutions to copy
+    copies = convolutional and pretrained
+    config = judge.card.config if judge is not None and convolutional else posterior_config(episodes)
     policy_overrides = dict(overrides.pop("policy_kwargs", None) or {})
     grid = asdict(episodes.grid)
     extractor = {"posterior": asdict(config), "frozen": copies, **policy_overrides.pop("features_extractor_kwargs", {})}
@@ -213,7 +214,7 @@ def make_model(
             hyperparameters["batch_size"] = _minibatch_size(n_steps, num_envs, spec.minibatch)
     arguments = {"policy_kwargs": policy_kwargs, "tensorboard_log": tensorboard_log, "seed": seed}
     model: Any = spec.model(spec.policy, env, **hyperparameters | arguments | overrides)
-    if judge is not None and pretrained:
+    if judge is not None and copies:
         for module in model.policy.modules():
             if isinstance(module, GlimpseEncoder):
                 module.copy_from(judge.networks[0])

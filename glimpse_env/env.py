@@ -52,6 +52,8 @@ class GlimpseEnv(gym.Env):
     `Box(0, 255, (H, W, C + 1), uint8)`, the image with unseen pixels zero and, as the last channel, 255 where seen;
     of several scales only the narrowest. `observation="embedding"`: as `"history"` with `embeddings` (T * D,) in place
     of `glimpses`, what the judge's first network makes of each glimpse and its place, read from a table.
+    `observation="features"`: as `"history"` with `features` (T * W,) in place of `glimpses`, what the frozen encoder
+    makes of each glimpse; read from a table, with continuous actions encoded at each step.
 
     With `scales=k` a glimpse is k concentric windows, each twice as wide as the last and reduced to the same size.
 
@@ -84,6 +86,7 @@ class GlimpseEnv(gym.Env):
     - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.
     - `tabulated=False`: True has the judge answer from a table of its embeddings at all grid places, computed once
       for the split and kept in the cache: many times as fast, and the same up to half precision.
+    - `features=None`: what `observation="features"` shows; None for what the judge reads.
     - `render_mode`: None, `"rgb_array"` or `"human"`.
 
     ## Version History

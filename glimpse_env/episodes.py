@@ -11,6 +11,8 @@ from gymnasium import spaces
 
 from glimpse_env.checks import flag, one_of, whole_number
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.encoding.features import GlimpseFeatures
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from glimpse_env.judge.assessment import Assessment, Posterior
 from glimpse_env.judge.judge import Judge
@@ -78,6 +80,7 @@ class EpisodeBatch:
         size: B.
         task, observation, action, reward, posterior_info, tabulated: see :class:`glimpse_env.env.GlimpseEnv`; embedding
             observations imply ``tabulated``.
+        features: what ``observation="features"`` shows; default what the judge reads.
 
     Raises:
         ConfigurationError: if an argument is out of range, images are not square, the judge knows other classes, a
@@ -96,6 +99,7 @@ class EpisodeBatch:
         reward: RewardMode = "classification",
         posterior_info: bool = True,
         tabulated: bool = False,
+        features: GlimpseFeatures | None = None,
     ):
         height, width, channels = dataset.images.shape[1:]
         size_needed = dataset.geometry.image_size
@@ -133,7 +137,8 @@ class EpisodeBatch:
         self.grid = geometry.grid
         self.sensor = geometry.sensor
         self.tabulated: TabulatedJudge | None = None
-        self.embeddings: EmbeddingTable | None = None  # shown in place of pixels
+        self.embeddings: EmbeddingTable | FeatureTable | None = None  # shown in place of pixels
+        self.features: GlimpseFeatures | None = None  # shown in place of pixels, where they are in no table
         self._threads = stepping_threads()
         if flag("tabulated", tabulated) or observation == "embedding":
             if action != "discrete":
@@ -151,7 +156,16 @@ class EpisodeBatch:
             self.tabulated = TabulatedJudge(dataset, judge)
             if observation == "embedding":
                 self.embeddings = EmbeddingTable(dataset, judge, 0)
-        self.observer = factory(geometry, self.embeddings.width if self.embeddings else channels)
+        if observation == "features":
+            self.features = features or (judge.frozen if isinstance(judge, Judge) else None)
+            if self.features is None:
+                raise ConfigurationError(
+                    "observation='features' needs frozen features: the judge reads none; give encoder, or features."
+                )
+            if action == "discrete":
+                self.embeddings = FeatureTable(dataset, self.features)
+        shown = self.embeddings or self.features
+        self.observer = factory(geometry, shown.width if shown else channels)
         self.action_space = self._actions()
         self.num_steps = geometry.num_glimpses + (task == "classify")
         """Steps of an episode."""
@@ -176,7 +190,9 @@ class EpisodeBatch:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "EpisodeBatch":
         """Copies the episodes; data set, judge and tables never change and are shared."""
-        memo |= {id(fixed): fixed for fixed in (self.dataset, self.judge, self.tabulated, self.embeddings)}
+        memo |= {
+            id(fixed): fixed for fixed in (self.dataset, self.judge, self.tabulated, self.embeddings, self.features)
+        }
         copied = object.__new__(type(self))
         memo[id(self)] = copied
         copied.__dict__.update(deepcopy(self.__dict__, memo))
@@ -233,6 +249,8 @@ class EpisodeBatch:
             seen = self.embeddings(self.indices, actions)
         else:
             seen = self.sensor(self.dataset.images, self.indices, corners)
+            if self.features is not None:
+                seen = self.features.encode(seen).half().numpy()
         with at_most_threads(self._threads):
             observations = self.observer.advance(self._observations, t, seen, corners)
         if self.task == "classify":

@@ -8,6 +8,8 @@ from typing import Any, get_args
 from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, GlimpseDataset, Split
 from glimpse_env.datasets.registry import DATASETS, make_source
+from glimpse_env.encoding.features import glimpse_features
+from glimpse_env.encoding.registry import default_encoder
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import EpisodeBatch, Task
 from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumentError
@@ -28,6 +30,8 @@ def make_env(**arguments: Any) -> GlimpseEnv:
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
         task: ``"look"``, or ``"classify"`` without a judge.
         scales: concentric windows of a glimpse.
+        encoder: name of the frozen encoder whose features ``observation="features"`` shows; default the judge's, else
+            that of the data set's preset.
         options: keyword arguments of :class:`GlimpseEnv`; and, where the data set's preset is flat, those of the data
             set's class.
 
@@ -98,6 +102,7 @@ def environment_parts(
     judge: str | None = None,
     task: Task = "look",
     scales: int = 1,
+    encoder: str | None = None,
     **options: Any,
 ) -> tuple[GlimpseDataset, Judge | None, dict[str, Any]]:
     """Returns the split, the judge and the further keyword arguments of the environment's class ``kind``.
@@ -110,20 +115,31 @@ def environment_parts(
     path = path_or_none("judge", judge)
     source = make_source(dataset, **{"root": root, **of_dataset}).with_scales(scales)
     options["task"] = task
+    showing = options.get("observation") == "features"
+    if encoder is not None and not showing:
+        raise ConfigurationError(f"encoder={encoder!r} is of observation='features' only; take that, or leave it out.")
     if task == "classify":
         if path is not None:
             raise ConfigurationError(f"judge={judge!r} has nothing to judge with task='classify'; leave it out.")
-        return source.load(split), None, options
-    if path is None:
-        fitting = find_judge(source)  # before the images are made, which takes longer
-        return source.load(split), fitting, options
-    given = Judge.load(path)
+        given = None
+    elif path is None:
+        given = find_judge(source)  # before the images are made, which takes longer
+    else:
+        given = _judge_at(path, source)
+    if showing and "features" not in options and (encoder is not None or given is None or given.frozen is None):
+        options["features"] = glimpse_features(source, encoder or default_encoder(source.name))
+    return source.load(split), given, options
+
+
+def _judge_at(path: str, source: DataSource) -> Judge:
+    """Returns the judge at a path; raises an ArtifactError where it is of other data."""
+    given, scales = Judge.load(path), source.geometry.scales
     if (given.card.fingerprint, given.card.scales) != (source.fingerprint, scales):
         raise ArtifactError(
             f"the judge at {path} was trained on {given.card.dataset} {given.card.fingerprint} with "
             f"scales={given.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
         )
-    return source.load(split), given, options
+    return given
 
 
 def _checked(options: Any) -> dict[str, Any]:

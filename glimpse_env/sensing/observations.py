@@ -195,6 +195,13 @@ class EmbeddingObserver(HistoryObserver):
         return glimpses
 
 
+class FeatureObserver(EmbeddingObserver):
+    """As :class:`HistoryObserver` with ``features`` (T * W,) in place of ``glimpses``: what a frozen encoder makes of
+    each glimpse alone. The "glimpses" that it writes are (b, W) float16."""
+
+    key = "features"
+
+
 class GlimpseObserver(Observer):
     """Only the newest glimpse, flattened from (g, g, C * scales), its normalised location, and the step."""
 
@@ -255,7 +262,7 @@ class CanvasObserver(Observer):
 
 ObserverFactory: TypeAlias = Callable[[Geometry, int], Observer]
 """Makes an observer from the geometry of the glimpses and the number of image channels; that of embeddings from the
-number D of an embedding's entries in place of the channels."""
+width of an embedding, that of features from W, in place of the channels."""
 
 OBSERVATIONS: Registry[ObserverFactory] = Registry(
     "observation",
@@ -264,6 +271,7 @@ OBSERVATIONS: Registry[ObserverFactory] = Registry(
         "glimpse": GlimpseObserver,
         "canvas": CanvasObserver,
         "embedding": EmbeddingObserver,
+        "features": FeatureObserver,
     },
 )
 """Kinds of observation by name."""
