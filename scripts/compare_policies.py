@@ -20,6 +20,9 @@ class Args(cli.DatasetFlags):
     """Environment ids, or names of data sets."""
     policies: tuple[str, ...] | None = None
     """Names of policies; default all that the data set supports."""
+    encoder: str | None = None
+    """Encoder of the judge, e.g. convolutional for one trained from scratch; default the data set's own. With it the
+    table's and the figures' name is that of the data set, a hyphen and the encoder."""
     images: int = 1000
     """Maximum number of images."""
     split: Literal["val", "test"] = "test"
@@ -47,7 +50,7 @@ def main(args: Args) -> None:
     for env in args.env:
         source = source_of(env, args.root, args.dataset_options, args.scales)
         names = choose_policies(source, args.policies)
-        judge = ensure_judge(source)
+        judge = ensure_judge(source, args.encoder)
         dataset = source.load(args.split)
         images = choose_images(dataset, args.images)
         evaluations = {}
@@ -57,9 +60,10 @@ def main(args: Args) -> None:
         comparison = PolicyComparison(env, source, judge, evaluations)
         text = comparison.to_markdown()
         print(f"\n{env}\n\n{text}\n")
-        replace_entry(args.out, source.name, comparison.to_json(cli.command_line("compare_policies", args)))
+        entry = source.name if args.encoder is None else f"{source.name}-{args.encoder}"
+        replace_entry(args.out, entry, comparison.to_json(cli.command_line("compare_policies", args)))
         if args.into is not None:
-            replace_section(text, args.into, f"table:{source.name}")
+            replace_section(text, args.into, f"table:{entry}")
 
 
 if __name__ == "__main__":

@@ -32,13 +32,20 @@ from oracles.training.posterior import (
 logger = logging.getLogger(__name__)
 
 
-def ensure_judge(source: DataSource, *, seed: int = 0, command: str = "") -> Judge:
-    """Returns the judge that fits a data set; where there is none it is trained and kept in the cache."""
+def ensure_judge(source: DataSource, encoder: str | None = None, *, seed: int = 0, command: str = "") -> Judge:
+    """Returns the judge that fits a data set; where there is none it is trained and kept in the cache.
+
+    Args:
+        source: the data set.
+        encoder: the judge's encoder of glimpses; None for the data set's own, see
+            :func:`glimpse_env.judge.judge.find_judge`.
+        seed, command: of the training.
+    """
     try:
-        return find_judge(source)
+        return find_judge(source, encoder)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
-        plan = preset_of(source).judge
+        plan = preset_of(source, encoder).judge
         judge = train_judge(source, plan, seed=seed, command=command)
         judge.save(judge_path(source, plan.encoder))
         return judge
