@@ -74,7 +74,7 @@ def best_fixed(dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, swee
     Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
     deciding between equals. Each image is judged by the network that never saw it.
     """
-    embeddings, labels, networks = _embedded(dataset, judge, fitted_images(dataset, judge))
+    embeddings, labels, networks = embedded_images(dataset, judge, fitted_images(dataset, judge))
     sequence: list[int] = []
     summed = torch.zeros(len(labels), embeddings.shape[-1])
     for t in range(num_glimpses):
@@ -164,7 +164,7 @@ class ClairvoyantPolicy(PlannedPolicy):
         return sequences, maps
 
 
-def _embedded(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+def embedded_images(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
     """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
     networks = np.maximum(dataset.folds[rows], 0)
     embeddings: Tensor | None = None

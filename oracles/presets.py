@@ -62,8 +62,8 @@ class Preset:
 
 FROZEN_JUDGE = JudgePlan(
     passes=40,
+    rounds=0,
     batch_size=32,
-    visited_images=400,
     weight_decay=0.05,
     embedding=160,
     width=256,
@@ -81,6 +81,7 @@ _PHOTOGRAPHS = Preset(
     boed=OracleConfig(
         "log_loss", replace(_BY_EMBEDDING, effective_samples=100.0, samples=100, label_weight=0.0), history="completion"
     ),
+    oracle="kernel",
 )
 
 PRESETS: dict[str, Preset] = {
@@ -107,7 +108,9 @@ PRESETS: dict[str, Preset] = {
     "cub": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
     "cub-full": replace(_PHOTOGRAPHS, judge=replace(_PHOTOGRAPHS.judge, histories=4, visited_images=200)),
     "folder": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
-    "celeba-hq": replace(_PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1), frozen=None),
+    "celeba-hq": replace(
+        _PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1), frozen=None, oracle="boed"
+    ),
 }
 """By the data set's name; ask :func:`preset_of`, which adapts them to what a data set is like."""
 

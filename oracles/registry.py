@@ -21,6 +21,7 @@ from oracles.baselines import (
     fitted_images,
 )
 from oracles.boed.criteria import Horizon
+from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.human import HumanPolicy, human_unavailable
 from oracles.presets import preset_of
@@ -109,6 +110,10 @@ def _boed_paper(source: DataSource, judge: Judge, *, network: int | None = None,
     return BOEDOracle(source.load("train"), judge, preset_of(source).paper, network=network)
 
 
+def _kernel(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return KernelOracle(source.load("train"), judge)
+
+
 def _amortised(horizon: Horizon) -> PolicyEntry:
     def make(source: DataSource, judge: Judge, *, network: int | None = None, **_: Any) -> GlimpsePolicy:
         return ensure_oracle(source, judge, horizon, network=network)
@@ -163,15 +168,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
             seeded=False,
             settings=lambda source, judge, config: _boed_settings(source, judge, config or preset_of(source).boed),
         ),
+        "kernel": PolicyEntry(_kernel, seeded=False, settings=lambda *_: asdict(KernelConfig())),
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
     },
 )
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
-it, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in :data:`HORIZONS`; ``oracle`` is the policy
-that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its part annotations, ``human`` where
-people looked who saw it whole, ``clairvoyant`` its pixels and its label."""
+it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
+:data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
+part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label."""
 
 
 def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:

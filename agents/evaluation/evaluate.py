@@ -32,6 +32,7 @@ TITLES: dict[str, str] = {
     "human": "human gaze (sees all)",
     "boed-paper": "BOED as in the paper",
     "boed": "BOED",
+    "kernel": "kernel BOED",
     "oracle": "oracle",
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",

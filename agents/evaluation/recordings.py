@@ -17,7 +17,7 @@ from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rendering.frames import draw_episode
 from glimpse_env.rollout import play
 
-MAPPED = ("oracle", "boed", "boed-paper", "amortised", "lookahead")
+MAPPED = ("oracle", "boed", "boed-paper", "kernel", "amortised", "lookahead")
 """Policies whose maps are drawn beside their episodes."""
 
 

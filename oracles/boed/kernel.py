@@ -1,0 +1,288 @@
+"""Expected losses by kernel regression over few photographs: the best fixed sequence where they say nothing.
+
+With some ten images a class the completions of :mod:`oracles.boed.completion` are few and their weighted mean is noise,
+whose minimum loses to a fixed sequence. Here the completions are all training images, each with its own glimpses at the
+places looked at, and their weights are those of kernel ridge regression in place of importance sampling. With d^2 the
+squared distance of the glimpses seen, a sum over them as in the paper,
+
+    E[loss(l) | y_1:t, l_1:t] ~ m(l) + k (K + ridge I)^-1 (C(l) - m(l)),   k_n = exp(-sharpness d_n^2 / mean d^2)
+
+where C_n(l) is image n's own log-loss after the last glimpse: after l_1:t, l and what the best fixed sequence has left.
+The more ridge the closer to the mean m, whose minimum is the next location of the fixed sequence. Each choice improves
+on that sequence by one step of policy iteration, so that it looks ahead as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glimpse_env.checks import whole_number
+from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.encoding.table import FeatureTable
+from glimpse_env.errors import ConfigurationError
+from glimpse_env.judge.judge import Judge
+from glimpse_env.sensing.observations import Histories
+from oracles.base import MappingPolicy, random_part
+from oracles.baselines import best_fixed, embedded_images
+from oracles.boed.criteria import map_title
+
+IMAGES_PER_CHUNK = 64
+"""Images whose losses are computed at a time."""
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """How expected losses are regressed.
+
+    Raises:
+        ConfigurationError: if a value is out of range.
+    """
+
+    ridge: float = 3.0
+    """Added to the kernel's diagonal, which is 1; the best fixed sequence is its limit."""
+    sharpness: float = 2.0
+    """Inverse width of the kernel, in units of the mean squared distance between images."""
+    branches: int = 3
+    """Locations among which each choice but the last is made, after the same locations: regressions are kept by the
+    set of locations, and there are ``branches`` times as many with each glimpse."""
+    most_nats: float = 6.0
+    """What larger log-losses count as."""
+    images: int = 3000
+    """Training images regressed over, at most, drawn at random where there are more."""
+    side_images: int = 512
+    """The same where an agent has left the locations that this oracle would have chosen."""
+
+    def __post_init__(self) -> None:
+        for name in ("branches", "images", "side_images"):
+            whole_number(name, getattr(self, name), 1)
+        for name in ("ridge", "sharpness", "most_nats"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name}={getattr(self, name)!r} must be above 0.")
+
+
+class KernelRegression:
+    """Kernel ridge regression of many targets, with predictions that leave a training row out in closed form.
+
+    Args:
+        inputs: (n, F) float32.
+        targets: (n, L) float32.
+        ridge, sharpness: see :class:`KernelConfig`.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, ridge: float, sharpness: float):
+        self.inputs, self.targets = inputs, targets
+        self.mean = targets.mean(0)
+        distances = squared_distances(inputs, inputs)
+        self.precision = sharpness / distances.mean().clamp_min(1e-12)
+        kernel = (-self.precision * distances).exp().double()
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridge * torch.eye(len(inputs))))
+        self.weights = (inverse @ (targets - self.mean).double()).float()  # (n, L)
+        self.left_out = targets - self.weights / inverse.diagonal().float()[:, None]
+        """(n, L) float32: the prediction for each row without it (the mean keeps it)."""
+
+    def __call__(self, inputs: Tensor, own: np.ndarray) -> Tensor:
+        """Returns predictions (B, L) for inputs (B, F); ``own`` (B,) int64 is the row to leave out, or -1."""
+        kernel = (-self.precision * squared_distances(inputs, self.inputs)).exp()
+        predicted = self.mean + kernel @ self.weights
+        known = torch.from_numpy(np.flatnonzero(own >= 0))
+        predicted[known] = self.left_out[torch.from_numpy(own)[known]]
+        return predicted
+
+
+def squared_distances(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Returns the squared Euclidean distances (B, n) between rows (B, F) and (n, F)."""
+    squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
+    return squares.clamp_min_(0.0)
+
+
+def covering(losses: Tensor, count: int) -> list[int]:
+    """Returns ``count`` locations so that the best of them serves images well: chosen greedily to minimise the mean
+    over images of the least of losses (n, L)."""
+    best, chosen = torch.full((len(losses),), torch.inf), []
+    for _ in range(min(count, losses.shape[1])):
+        chosen.append(int(torch.minimum(best[:, None], losses).mean(0).argmin()))
+        best = torch.minimum(best, losses[:, chosen[-1]])
+    return chosen
+
+
+@dataclass
+class KernelState:
+    """State of B running episodes, so that no glimpse is encoded twice."""
+
+    counts: np.ndarray
+    """(B,) int64, glimpses in the state."""
+    features: Tensor
+    """(B, T, F) float32, the glimpses' features."""
+    locations: np.ndarray
+    """(B, T) int64, their grid locations."""
+    own: np.ndarray
+    """(B,) int64, which of the images regressed over each episode's is; -1 for none."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """The regression after one set of locations, and where the next glimpse may be."""
+
+    regression: KernelRegression | None
+    """None before the first glimpse."""
+    mean: Tensor
+    """(L,) float32, the loss over all images."""
+    allowed: np.ndarray
+    """(L,) bool."""
+
+
+class KernelOracle(MappingPolicy[KernelState]):
+    """Looks where kernel regression expects the least log-loss after the last glimpse; see the module's docstring.
+
+    Glimpses are compared by the frozen features of the judge's encoder, or by their pixels, averaged to 8 x 8, where
+    the judge has none. An image that is among the training images is left out of its own prediction.
+
+    Attributes:
+        sequence: (T,) int64, the best fixed sequence, which it starts from.
+    """
+
+    def __init__(self, dataset: GlimpseDataset, judge: Judge, config: KernelConfig | None = None):
+        """
+        Args:
+            dataset: the training split.
+            judge: gives the posterior; each image is judged by a network that never saw it.
+            config: see :class:`KernelConfig`.
+        """
+        self.dataset, self.judge, self.grid, self.config = dataset, judge, judge.grid, config or KernelConfig()
+        self.num_glimpses = judge.card.num_glimpses
+        self.sequence = best_fixed(dataset, judge, self.num_glimpses)
+        self.rows = random_part(np.arange(len(dataset)), self.config.images)
+        self.embeddings, self.labels, self.networks = embedded_images(dataset, judge, self.rows)
+        self.map_title = map_title("log_loss", "last")
+        self._side = random_part(np.arange(len(self.rows)), self.config.side_images)
+        self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen)
+        self._nodes: dict[tuple[int, ...], _Node] = {}
+        self._on_tree = {(), (int(self.sequence[0]),)}
+
+    def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> KernelState:
+        """Returns a state in which images to be looked at, where they are training images, are left out."""
+        state = self.fresh_state(len(indices))
+        if (dataset.fingerprint, dataset.split) == (self.dataset.fingerprint, self.dataset.split):
+            places = np.searchsorted(self.rows, indices).clip(max=len(self.rows) - 1)
+            state.own = np.where(self.rows[places] == indices, places, -1)
+        return state
+
+    def fresh_state(self, batch: int) -> KernelState:
+        return KernelState(
+            counts=np.zeros(batch, dtype=np.int64),
+            features=torch.zeros(batch, self.num_glimpses, 0),
+            locations=np.zeros((batch, self.num_glimpses), dtype=np.int64),
+            own=np.full(batch, -1),
+        )
+
+    def restart(self, state: KernelState, rows: np.ndarray) -> None:
+        """Clears the episodes ``rows``; as the images of the next ones are unknown, none is left out."""
+        state.own[rows] = -1
+
+    def add_new(self, histories: Histories, state: KernelState) -> None:
+        new = (np.arange(self.num_glimpses) < histories.counts[:, None]) & (
+            np.arange(self.num_glimpses) >= state.counts[:, None]
+        )
+        if not new.any():
+            return
+        features = self._features(histories.glimpses[new])
+        if state.features.shape[2] == 0:
+            state.features = torch.zeros(*state.features.shape[:2], features.shape[1])
+        state.features[torch.from_numpy(new)] = features
+        state.locations[new] = self.grid.nearest(histories.corners[new])
+
+    def expected_maps(self, state: KernelState) -> np.ndarray:
+        maps = np.empty((len(state.counts), len(self.grid)), dtype=np.float32)
+        seen = [
+            tuple(np.unique(row[:count]).tolist()) for row, count in zip(state.locations, state.counts, strict=True)
+        ]
+        for locations in dict.fromkeys(seen):
+            rows = np.array([b for b, other in enumerate(seen) if other == locations])
+            for count in np.unique(state.counts[rows]):  # more than the locations where some were looked at twice
+                members = rows[state.counts[rows] == count]
+                maps[members] = self._maps(locations, int(count), state, members)
+        return maps
+
+    def _maps(self, locations: tuple[int, ...], count: int, state: KernelState, rows: np.ndarray) -> np.ndarray:
+        """Returns the expected losses (b, L) of the episodes ``rows`` (b,), which looked at ``locations``."""
+        node = self._node(locations, self._left(locations, count))
+        if node.regression is None:
+            maps = np.repeat(node.mean.numpy()[None], len(rows), axis=0)
+        else:
+            order = [
+                [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations]
+                for b in rows
+            ]
+            inputs = state.features[torch.from_numpy(rows)[:, None], torch.tensor(order)].flatten(1)
+            own = state.own[rows]
+            if locations not in self._on_tree:
+                places = np.searchsorted(self._side, own).clip(max=len(self._side) - 1)
+                own = np.where(self._side[places] == own, places, -1)
+            maps = node.regression(inputs, own).numpy()
+        # what is not among the branches is no better than they are
+        least = maps[:, node.allowed].min(axis=1, keepdims=True)
+        return np.where(node.allowed, maps, np.maximum(maps, least + 1e-4))
+
+    def _left(self, locations: Sequence[int], count: int) -> list[int]:
+        """Returns what the fixed sequence has left after ``count`` glimpses and the one that is to be chosen."""
+        after = self.num_glimpses - count - 1
+        return [int(x) for x in self.sequence if x not in locations][-after:] if after else []
+
+    def _node(self, locations: tuple[int, ...], left: list[int]) -> _Node:
+        if locations not in self._nodes:
+            on_tree = locations in self._on_tree
+            images = np.arange(len(self.rows)) if on_tree else self._side
+            losses = self._losses(images, [*locations, *left]).clamp_max_(self.config.most_nats)
+            open_ = np.ones(len(self.grid), dtype=bool)
+            open_[[*locations, *left]] = False
+            regression = None
+            if locations:
+                inputs = self._bank_features(images, np.array(locations))
+                regression = KernelRegression(inputs, losses, self.config.ridge, self.config.sharpness)
+            if on_tree and left:
+                branches = [int(self.sequence[0])]
+                if regression is not None:
+                    known = regression.left_out.clone()
+                    known[:, torch.from_numpy(~open_)] = torch.inf
+                    branches = covering(known, self.config.branches)
+                    # a branch's last place in the fixed sequence stays among those left
+                self._on_tree |= {tuple(sorted({*locations, branch})) for branch in branches}
+                open_[:] = False
+                open_[branches] = True
+            self._nodes[locations] = _Node(regression, losses.mean(0), open_)
+        return self._nodes[locations]
+
+    @torch.no_grad()
+    def _losses(self, images: np.ndarray, locations: list[int]) -> Tensor:
+        """Returns the log-loss (n, L) of images (n,) after ``locations`` and each further one."""
+        losses = torch.empty(len(images), len(self.grid))
+        for k in np.unique(self.networks[images]):
+            members = np.flatnonzero(self.networks[images] == k)
+            for rows in np.array_split(members, max(1, len(members) // IMAGES_PER_CHUNK)):
+                embedded = self.embeddings[torch.from_numpy(images[rows])]  # (b, L, D)
+                summed = embedded + embedded[:, locations].sum(1, keepdim=True)
+                answers = self.judge.class_log_probabilities(int(k), summed, len(locations) + 1)
+                labels = self.labels[torch.from_numpy(images[rows])]
+                losses[torch.from_numpy(rows)] = -answers.gather(
+                    -1, labels[:, None, None].expand(-1, answers.shape[1], 1)
+                )[..., 0]
+        return losses
+
+    def _bank_features(self, images: np.ndarray, locations: np.ndarray) -> Tensor:
+        """Returns the features (n, t * F) of images (n,) at ``locations`` (t,), one after another."""
+        rows = self.rows[images]
+        if self._table is not None:
+            return torch.from_numpy(self._table(rows[:, None], locations)).float().flatten(1)
+        corners = np.tile(self.grid.corners[locations], (len(rows), 1))
+        glimpses = self.judge.geometry.sensor(self.dataset.images, np.repeat(rows, len(locations)), corners)
+        return self._features(glimpses).reshape(len(rows), -1)
+
+    def _features(self, glimpses: np.ndarray) -> Tensor:
+        """Returns the numbers (B, F) float32 by which glimpses (B, g, g, C * scales) uint8 are compared."""
+        if self.judge.frozen is not None:
+            return self.judge.frozen.encode(glimpses)
+        pixels = torch.from_numpy(glimpses).permute(0, 3, 1, 2) / 255.0
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, min(8, pixels.shape[-1])).flatten(1)
