@@ -50,7 +50,7 @@ class KernelConfig:
     set of locations, and there are ``branches`` times as many with each glimpse."""
     most_nats: float = 6.0
     """What larger log-losses count as."""
-    images: int = 3000
+    images: int = 2100
     """Training images regressed over, at most, drawn at random where there are more."""
     side_images: int = 512
     """The same where an agent has left the locations that this oracle would have chosen."""
