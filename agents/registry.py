@@ -199,7 +199,7 @@ def make_model(
     config = judge.card.config if judge is not None and convolutional else posterior_config(episodes)
     policy_overrides = dict(overrides.pop("policy_kwargs", None) or {})
     grid = asdict(episodes.grid)
-    extractor = {"posterior": asdict(config), "frozen": copies, **policy_overrides.pop("features_extractor_kwargs", {})}
+    extractor = {"posterior": config.to_json, "frozen": copies, **policy_overrides.pop("features_extractor_kwargs", {})}
     policy_kwargs = {"grid": grid, "features_extractor_kwargs": extractor, **policy_overrides}
     if spec.core is None:
         extractor_class = policy_kwargs.setdefault("features_extractor_class", ARCHITECTURES[architecture])

@@ -117,7 +117,10 @@ def test_an_observation(outside: Path, judge: Judge) -> None:
 
 
 def test_an_encoder(outside: Path) -> None:
-    call("encode_features", "--env", ID, "--encoder", "thumbnail:thumbnail", "--width", "16", "--workers", "2")
+    encoder = ("--env", ID, "--encoder", "thumbnail:thumbnail", "--width", "16")
+    call("encode_features", *encoder, "--workers", "2")
+    call("train_judge", *encoder, "--passes", "2", "--rounds", "0")
+    assert find_judge(source_of(ID), "thumbnail:thumbnail").card.config.features == 16
     table = run_blocks("FeatureTable", {})["table"]
     assert table.array.shape == (192, 25, 16)
     means = table.array.astype(np.float32).std(axis=(0, 1))

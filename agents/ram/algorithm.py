@@ -142,7 +142,7 @@ class RAM(BaseAlgorithm):
                 raise ConfigurationError(f"wake_sleep={self.wake_sleep} must divide {self.n_envs}, the environments.")
             self._check_sequences(episodes)
             asked, channels = dict(self.policy_kwargs), episodes.dataset.images.shape[3]
-            posterior = asdict(posterior_config(episodes)) | {"features": FEATURES} | dict(asked.pop("posterior", {}))
+            posterior = posterior_config(episodes).to_json | {"features": FEATURES} | dict(asked.pop("posterior", {}))
             filled = {"posterior": posterior, "proposal": self.wake_sleep > 0, "image_channels": channels}
             self.policy_kwargs = filled | asked
         self.policy = self.policy_class(  # type: ignore[assignment]

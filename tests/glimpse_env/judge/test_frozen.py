@@ -40,13 +40,15 @@ def _cache(fresh_cache: Path) -> None:
     pass
 
 
-def frozen_judge(width: int | None = WIDTH, geometry: Geometry = GEOMETRY, channels: int = 1, **options: Any) -> Judge:
+def frozen_judge(
+    width: int | None = WIDTH, channels: int = 1, scales: int = 1, geometry: Geometry = GEOMETRY, **options: Any
+) -> Judge:
     """Random small networks on the toy encoder's features; ``options`` of :func:`toy_judge`."""
     encoder = load_encoder(TOY)
-    sample = np.random.default_rng(0).normal(0.1, 0.02, size=(200, encoder.width)).astype(np.float32)
+    sample = np.random.default_rng(0).normal(0.1, 0.02, size=(200, scales * encoder.width)).astype(np.float32)
     reduction = None if width is None else fit_reduction(sample, width)
-    features = GlimpseFeatures(encoder, channels, geometry.scales, reduction)
-    card = toy_judge(geometry, channels=channels, **options).card
+    features = GlimpseFeatures(encoder, channels, scales, reduction)
+    card = toy_judge(replace(geometry, scales=scales), channels=channels, **options).card
     config = replace(card.config, features=features.width, encoder=TOY, encoder_identity=features.identity, dropout=0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -76,11 +78,12 @@ def seen(dataset: GlimpseDataset, count: int = 5, steps: int = 3) -> tuple[np.nd
     return glimpses.reshape(count, steps, *glimpses.shape[1:]), corners, locations
 
 
-@pytest.mark.parametrize("width", [WIDTH, None])
+@pytest.mark.parametrize(("width", "channels", "scales"), [(WIDTH, 1, 1), (None, 1, 1), (WIDTH, 3, 2)])
 def test_a_judge_travels_with_its_reduction_and_without_its_encoder(
-    width: int | None, tmp_path: Path, windows: list[int], monkeypatch: pytest.MonkeyPatch
+    width: int | None, channels: int, scales: int, tmp_path: Path, windows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge, dataset = frozen_judge(width), toy_dataset()
+    judge = frozen_judge(width, channels, scales)
+    dataset = toy_dataset(geometry=replace(GEOMETRY, scales=scales), channels=channels)
     glimpses, corners, _ = seen(dataset)
     asked = glimpses, corners, np.array([0, 1, 2, 3, 3]), np.array([0, 1, -1, 0, -1])
     expected = judge.probabilities(*asked)
@@ -98,7 +101,9 @@ def test_a_judge_travels_with_its_reduction_and_without_its_encoder(
         np.testing.assert_array_equal(one.probabilities(*asked), expected)
     loaded.save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
-    assert frozen_judge(width).identity == judge.identity
+    assert frozen_judge(width, channels, scales).identity == judge.identity
+    embedded = loaded.embed_split(0, dataset, np.arange(2))
+    torch.testing.assert_close(embedded, judge.embed_grid(0, dataset.images[:2]), atol=2e-3, rtol=2e-3)
     assert frozen_judge(3).identity != judge.identity
 
 
