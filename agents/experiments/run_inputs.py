@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.cloning_data import CloningData
-from agents.presets import DEMONSTRATORS, Args, json_object, tuned
+from agents.presets import DEMONSTRATORS, Args, budget_of, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import Algorithm, algorithm_of, make_model
 from agents.vec_env import GlimpseVecEnv
@@ -135,9 +135,13 @@ class RunInputs:
         """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given."""
         steps = self.source.geometry.num_glimpses
         with_demos = self.args.demos != "none"
-        settings = {**tuned(self.args.algo, with_demos), **json_object("--hyperparameters", self.args.hyperparameters)}
+        settings = tuned(self.args.algo, with_demos)
         if with_demos:
             settings = {**self.algorithm.after_demonstrations, **settings}
+            rate = budget_of(self.source.name).learning_rate
+            if rate is not None and not self.algorithm.off_policy:
+                settings["learning_rate"] = rate
+        settings |= json_object("--hyperparameters", self.args.hyperparameters)
         tuned_rollout = settings.pop("rollout", None)
         if tuned_rollout is not None and self.algorithm.off_policy:
             raise ConfigurationError(f"rollout={tuned_rollout} does nothing with {self.args.algo}; leave it out.")

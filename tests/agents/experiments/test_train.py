@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from stable_baselines3 import PPO
 
+from agents import presets
 from agents.evaluation import comparison
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
@@ -18,7 +19,7 @@ from agents.experiments import run_inputs, run_training
 from agents.experiments.run_folder import algorithm_identity
 from agents.experiments.run_training import ProgressCallback
 from agents.experiments.train import Experiment, format_times, run
-from agents.presets import Args
+from agents.presets import Args, budget_of, tuned
 from agents.recording import record_agent
 from agents.registry import algorithm_of
 from agents.reports.episodes import draw_run
@@ -474,6 +475,20 @@ def test_agents_are_shown_the_features_that_the_judge_reads(tmp_path, monkeypatc
     recorded = record_agent(tmp_path / "run" / "model.zip", source, experiment.judge, 5)
     assert recorded.manifest["agent"]["observation"] == "features"
     assert Experiment.resumed(Args(resume=tmp_path / "run")).observation == "features"
+
+
+@pytest.mark.parametrize(
+    ("algo", "demos", "given", "expected"),
+    [
+        ("ppo", "random", "{}", 3e-5),
+        ("ppo", "none", "{}", tuned("ppo", False)["learning_rate"]),
+        ("ppo", "random", '{"learning_rate": 0.5}', 0.5),
+    ],
+)
+def test_a_data_set_has_its_learning_rate_after_cloning(algo, demos, given, expected, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets._BUDGETS, "digits", replace(budget_of("digits"), learning_rate=3e-5))
+    args = replace(TOY, algo=algo, demos=demos, hyperparameters=given, observation="history", out=tmp_path)
+    assert Experiment.started(args).make_model().learning_rate == expected
 
 
 @pytest.mark.parametrize(("encoder", "expected"), [("convolutional", "history"), (TOY_ENCODER, "features")])
