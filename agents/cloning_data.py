@@ -1,6 +1,6 @@
 """Demonstrations as agents learn them: states and target distributions over actions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -8,16 +8,24 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import Geometry, LocationGrid
-from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
+from glimpse_env.sensing.observations import EmbeddingObserver, FeatureObserver, HistoryObserver
 
 if TYPE_CHECKING:
     from oracles.demonstrations import Demonstrations
 
 DEMONSTRATIONS_PER_CHUNK = 256
 """Demonstrations that are encoded, embedded or played together, at most."""
+HistoryMode = Literal["history", "embedding", "features"]
+HISTORY_OBSERVERS: dict[HistoryMode, type[HistoryObserver]] = {
+    "history": HistoryObserver,
+    "embedding": EmbeddingObserver,
+    "features": FeatureObserver,
+}
+"""Observations that show an agent all its glimpses: their pixels, or numbers in place of those."""
 Targets = Literal["soft", "argmax"]
 """Targets that follow the EPE maps, or only the locations taken."""
 
@@ -36,11 +44,13 @@ class CloningData:
     taken: np.ndarray
     """(N, T) int64: grid locations in the order they were looked at."""
     glimpses: np.ndarray
-    """(N, T - 1, g, g, C * scales) uint8, or (N, T - 1, D) float16 embeddings: the glimpses there; no action follows
-    the last one."""
+    """(N, T - 1, g, g, C * scales) uint8, or (N, T - 1, D) float16 embeddings or features: the glimpses there; no
+    action follows the last one."""
     targets: np.ndarray
     """(N, T, L) float32: q(l | s_t), the distribution to imitate. All zero where there is no target: with ``"argmax"``,
     where the demonstrator looked at a location for the second time."""
+    observation: HistoryMode = "history"
+    """Observation whose states these are."""
 
     def __post_init__(self) -> None:
         count, steps = self.taken.shape
@@ -107,16 +117,18 @@ class CloningData:
 
     def __getitem__(self, rows: Any) -> "CloningData":
         """Returns some of the demonstrations; ``rows`` is a slice, an index array or a mask."""
-        return CloningData(self.grid, self.indices[rows], self.taken[rows], self.glimpses[rows], self.targets[rows])
+        names = ("indices", "taken", "glimpses", "targets")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def with_mirror_images(self) -> "CloningData":
         """Returns 2 N demonstrations, these and their mirror images, for classes that are symmetric.
 
         Raises:
-            ConfigurationError: if the grid of locations is not symmetric, or glimpses are embeddings.
+            ConfigurationError: if the grid of locations is not symmetric, or glimpses are no pixels.
         """
-        if self.observation == "embedding":
-            raise ConfigurationError("embeddings cannot be mirrored; mirror the demonstrations first, then embed them.")
+        if self.observation != "history":
+            key = HISTORY_OBSERVERS[self.observation].key
+            raise ConfigurationError(f"{key} cannot be mirrored; mirror the demonstrations first, then embed them.")
         if not self.grid.mirror_symmetric:
             raise ConfigurationError(
                 f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
@@ -141,12 +153,18 @@ class CloningData:
             places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, 2)
             features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(self.glimpses[rows])))
             embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)
-        return CloningData(self.grid, self.indices, self.taken, np.concatenate(embeddings), self.targets)
+        return replace(self, glimpses=np.concatenate(embeddings), observation="embedding")
 
-    @property
-    def observation(self) -> Literal["history", "embedding"]:
-        """Observation mode whose states these are."""
-        return "embedding" if self.glimpses.ndim == 3 else "history"
+    def featured(self, table: FeatureTable) -> "CloningData":
+        """Returns these with frozen features in place of pixels, as in observations of ``observation="features"``.
+
+        Args:
+            table: the features of the split that these were made on; with two copies, the original and its mirror
+                image, of data as :meth:`with_mirror_images` returns it, else with the original alone.
+        """
+        parts = np.split(np.arange(len(self)), len(table.copies))
+        features = [table(self.indices[rows, None], self.taken[rows, :-1], copy) for copy, rows in enumerate(parts)]
+        return replace(self, glimpses=np.concatenate(features), observation="features")
 
     def split(self, held_out: float, seed: int) -> tuple["CloningData", "CloningData"]:
         """Returns a part to train on and a held-out part; all demonstrations of one image are in the same part.
@@ -178,9 +196,10 @@ class CloningData:
         Returns:
             Observation tensors of n states, and targets (n, L) float32.
         """
-        observer_class = EmbeddingObserver if self.observation == "embedding" else HistoryObserver
-        grid, width = self.grid, self.glimpses.shape[-1]  # all scales' channels, or an embedding's numbers
-        observer = observer_class(Geometry(grid.image_size, grid.glimpse_size, grid.stride, self.num_glimpses), width)
+        grid, width = self.grid, self.glimpses.shape[-1]  # all scales' channels, or the numbers in their place
+        observer = HISTORY_OBSERVERS[self.observation](
+            Geometry(grid.image_size, grid.glimpse_size, grid.stride, self.num_glimpses), width
+        )
         observations = observer.blank(len(rows))
         for t in range(int(steps.max(initial=0))):
             which = np.flatnonzero(steps > t)

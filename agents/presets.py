@@ -23,6 +23,9 @@ class Budget:
     """Temperature of the soft targets in cloning, in nats."""
     architecture: str = "gru"
     """Network that reads the history, where the algorithm leaves a choice."""
+    learning_rate: float | None = None
+    """Learning rate of an on-policy algorithm after cloning; None for the tuned one. On few images a cloned policy
+    should change little: their rewards are too noisy to tell locations of about the same use apart."""
 
 
 _BUDGETS: dict[str, Budget] = {
@@ -30,7 +33,7 @@ _BUDGETS: dict[str, Budget] = {
     # a digit may lie anywhere: what a glimpse says of a place depends on how far off the place is
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
-    "cub": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
+    "cub": Budget(num_demos=810, timesteps=20_000, temperature=0.1, learning_rate=2e-5),
     "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
     "celeba-hq": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
 }
@@ -84,8 +87,9 @@ class Args:
     architecture: str | None = None
     """Network that reads the history: gru, attention (a set transformer), canvas (a convolution), mlp, or module:name
     for one that a module registers; default by data set; recurrent_ppo has an LSTM."""
-    observation: Literal["history", "embedding"] = "history"
-    """Observation of each glimpse: its pixels, or the judge's embedding, from a table in the cache."""
+    observation: Literal["history", "embedding", "features"] | None = None
+    """Observation of each glimpse: its pixels (history), or from a table in the cache the judge's embedding, or the
+    frozen features that the judge reads; default features where it reads them, else history."""
     demos: str = "oracle"
     """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, none, a file of
     scripts/generate_demos.py, the model.zip of another run, or a text file or folder of published sequences on CUB."""

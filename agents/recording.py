@@ -50,14 +50,14 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
         ArtifactError: if there is no agent.
         ConfigurationError: if ``num`` is not in 1..the number of training images.
     """
-    from agents.networks.encoders import EMBEDDING_KEYS  # imports stable_baselines3, which --help does without
+    from agents.networks.encoders import observation_of  # imports stable_baselines3, which --help does without
 
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
     model, settings = load_agent(path)
     images = np.random.default_rng(seed).permutation(len(train))[:num]
-    observation = "embedding" if set(model.observation_space.spaces) == EMBEDDING_KEYS else "history"
+    observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",

@@ -167,7 +167,7 @@ def make_model(
     tensorboard_log: str | None = None,
     **overrides: Any,
 ) -> Any:
-    """Makes an untrained model for an environment with ``observation="history"`` or ``"embedding"``.
+    """Makes an untrained model for an environment with ``observation="history"``, ``"embedding"`` or ``"features"``.
 
     Args:
         algo: see :func:`algorithm_of`.
@@ -175,7 +175,8 @@ def make_model(
         seed: of weights and sampling.
         architecture: see :func:`architecture_of`.
         judge: gives the agent's glimpse encoder its shape and, with ``pretrained``, its weights, which are copied from
-            the first network and frozen; embeddings need neither. Saving and loading the model need no judge.
+            the first network and frozen; embeddings and features need neither. Saving and loading the model need no
+            judge.
         pretrained: whether to copy the weights; if False, or without a judge, the encoder is trained with the rest.
         tensorboard_log: folder for SB3's logs.
         **overrides: keyword arguments of the SB3 algorithm; ``policy_kwargs`` and, within,

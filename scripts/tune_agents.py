@@ -20,8 +20,8 @@ class Args:
     """Names of algorithms, as for scripts/train_agent.py."""
     architecture: str = "gru"
     """Network that reads the history: gru, attention, canvas or mlp."""
-    observation: Literal["history", "embedding"] = "embedding"
-    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
+    observation: Literal["history", "embedding", "features"] = "embedding"
+    """Form in which agents see each glimpse: its pixels, the judge's embedding, or the frozen features it reads."""
     demos: str = "oracle"
     """Policy whose demonstrations runs start from, in the search with demonstrations."""
     num_demos: int = 1000

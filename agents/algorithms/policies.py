@@ -76,7 +76,7 @@ class ActorCriticGlimpsePolicy(GlimpsePolicy):
     ):
         """
         Args:
-            observation_space: that of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
             action_space: ``Discrete`` grid locations or ``Box`` coordinates.
             lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.

@@ -69,7 +69,7 @@ class GlimpseQPolicy(GlimpsePolicy, QRDQNPolicy):
     ):
         """
         Args:
-            observation_space: that of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
             action_space: ``Discrete`` grid locations.
             lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never taken.

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from torch import Tensor
 
-from agents.networks.encoders import EMBEDDING_KEYS, HISTORY_KEYS, WHOLE
+from agents.cloning_data import HISTORY_OBSERVERS
+from agents.networks.encoders import WHOLE, observation_of
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
 from glimpse_env.sensing.geometry import LocationGrid
@@ -37,13 +38,14 @@ class EpisodeSamples(NamedTuple):
 class EpisodeReplayBuffer(ReplayBuffer):
     """SB3's replay buffer for episodes that run in lockstep from a reset, as this project's environments do.
 
-    An episode is kept once, as its glimpses (pixels in a byte each, embeddings in half precision, both without loss),
-    T locations and T rewards, where SB3 keeps 2 T observations of T glimpses in single precision. New episodes of the
-    agent replace its oldest ones; demonstrations stay, and have a fixed share of what :meth:`sample_episodes` draws.
+    An episode is kept once, as its glimpses (pixels in a byte each, numbers in their place in half precision, both
+    without loss), T locations and T rewards, where SB3 keeps 2 T observations of T glimpses in single precision. New
+    episodes of the agent replace its oldest ones; demonstrations stay, and have a fixed share of what
+    :meth:`sample_episodes` draws.
 
     Attributes:
-        own: arrays of the agent's episodes: ``seen`` (n, T, W) uint8 pixels or float16 embeddings, the glimpses in
-            order; ``actions`` (n, T) int64 and ``rewards`` (n, T) float32; ``agreement`` (n, T, 0).
+        own: arrays of the agent's episodes: ``seen`` (n, T, W) uint8 pixels or float16 numbers in their place, the
+            glimpses in order; ``actions`` (n, T) int64 and ``rewards`` (n, T) float32; ``agreement`` (n, T, 0).
         demonstrations: the same of the demonstrations, with ``seen`` (n, T - 1, W), as no action follows the last
             glimpse, and ``agreement`` (n, T, L) float16, see :class:`EpisodeSamples`.
     """
@@ -63,7 +65,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         """
         Args:
             buffer_size: capacity for the agent's own transitions, rounded down to whole episodes.
-            observation_space: that of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
             action_space: ``Discrete`` grid locations.
             device: device of the samples.
             n_envs: number of environments that are stepped together.
@@ -74,11 +76,11 @@ class EpisodeReplayBuffer(ReplayBuffer):
         Raises:
             ConfigurationError: if an argument is out of range or does not fit the others.
         """
-        keys = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
-        if keys not in (HISTORY_KEYS, EMBEDDING_KEYS) or not isinstance(action_space, spaces.Discrete):
+        mode = observation_of(observation_space)
+        if mode is None or not isinstance(action_space, spaces.Discrete):
             raise ConfigurationError(
-                'the replay buffer needs an environment with observation="history" or "embedding" and discrete '
-                f"actions; this one shows {observation_space} and takes {action_space}."
+                'the replay buffer needs an environment with observation="history", "embedding" or "features" and '
+                f"discrete actions; this one shows {observation_space} and takes {action_space}."
             )
         if not 0 <= demo_share <= 1:
             raise ConfigurationError(f"demo_share={demo_share} must lie in 0..1.")
@@ -98,7 +100,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         self.capacity = capacity
         self.demo_share = demo_share
         self.grid = LocationGrid(**grid)
-        self.key = "embeddings" if keys == EMBEDDING_KEYS else "glimpses"
+        self.key = HISTORY_OBSERVERS[mode].key
         self.width = observation_space[self.key].shape[0] // self.steps  # type: ignore[index]
         self.own = self._empty(capacity, self.steps, 0)
         self.demonstrations = self._empty(0, self.steps - 1, int(action_space.n))
@@ -163,7 +165,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         """Stores demonstrations in place of earlier ones.
 
         Args:
-            seen: (N, T - 1, ...) uint8 pixels or float16 embeddings of all glimpses but the last.
+            seen: (N, T - 1, ...) uint8 pixels or float16 numbers in their place, of all glimpses but the last.
             actions: (N, T) int, grid locations in the order they were looked at.
             rewards: (N, T) the environment's rewards for them.
             agreement: (N, T, L) in 0..1, see :class:`EpisodeSamples`.
@@ -260,7 +262,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
     def _empty(self, count: int, glimpses: int, locations: int) -> dict[str, np.ndarray]:
         """Returns arrays for ``count`` episodes with ``glimpses`` glimpses."""
         return {
-            "seen": np.zeros((count, glimpses, self.width), np.float16 if self.key == "embeddings" else np.uint8),
+            "seen": np.zeros((count, glimpses, self.width), np.uint8 if self.key == "glimpses" else np.float16),
             "actions": np.zeros((count, self.steps), np.int64),
             "rewards": np.zeros((count, self.steps), np.float32),
             "agreement": np.zeros((count, self.steps, locations), np.float16),

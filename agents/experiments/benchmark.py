@@ -94,9 +94,9 @@ class Benchmark(GridRunner[AgentCell]):
             wanted_for = (self._images(source), source.fingerprint, judge.identity)
             if known is None or (known.images, known.fingerprint, known.judge) != wanted_for:
                 references[env] = self._reference(source, judge, known.making_s if known else {})
-            if self.grid.observation == "embedding":
+            if self.grid.observation != "history":
                 for split in PUBLIC_SPLITS:
-                    EpisodeBatch(source.load(split), judge, 1, observation="embedding")
+                    EpisodeBatch(source.load(split), judge, 1, observation=self.grid.observation)
             for demos in self.grid.demos:
                 if demos not in ("none", RECORDED):
                     self._demonstrate(env, demos, references[env])

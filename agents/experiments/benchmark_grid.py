@@ -79,8 +79,8 @@ class BenchmarkGrid:
     """Numbers of demonstrations."""
     variants: tuple[str, ...] = ("default",)
     """Ablations: default, no_warm_up, no_kept_loss, neither, argmax, sparse_reward."""
-    observation: Literal["history", "embedding"] = "embedding"
-    """Form in which agents see each glimpse: its pixels, or the judge's embedding."""
+    observation: Literal["history", "embedding", "features"] = "embedding"
+    """Form in which agents see each glimpse: its pixels, the judge's embedding, or the frozen features it reads."""
     validations: int = 16
     """Number of points of each learning curve after the first."""
     val_images: int = 2000

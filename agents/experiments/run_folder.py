@@ -12,11 +12,14 @@ from agents.presets import DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, short_name
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.encoding.registry import is_frozen
+from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
 from glimpse_env.files import digest, whole_file, write_json
+from glimpse_env.judge.judge import find_judge
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
 from oracles.exchange.published import cropped_cub, is_published
+from oracles.presets import preset_of
 from oracles.registry import unavailable_reason
 
 FORMAT = 1
@@ -103,6 +106,8 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         resolved["num_demos"] = min(budget.num_demos, source.size("train"))
     if args.timesteps is None:
         resolved["timesteps"] = budget.timesteps
+    if args.observation is None:
+        resolved["observation"] = "features" if _reads_features(source) else "history"
     if args.target_temperature is None:
         resolved["target_temperature"] = budget.temperature
     # absolute paths, as the run may be resumed from another folder
@@ -122,6 +127,14 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
     }
     write_json(out / "config.json", config)
     return Args(**resolved), source
+
+
+def _reads_features(source: DataSource) -> bool:
+    """Returns whether the judge of a data set, or the one to be trained, reads frozen features."""
+    try:
+        return find_judge(source).frozen is not None
+    except JudgeNotFoundError:
+        return is_frozen(preset_of(source).judge.encoder)
 
 
 def read_run(folder: Path) -> tuple[Args, DataSource, str]:
@@ -174,8 +187,9 @@ def refuse_other_args(args: Args) -> None:
     path = args.out / "config.json"
     if path.is_file():
         wanted = {name: value for name, value in vars(args).items() if name not in PATHS}
-        if wanted["target_temperature"] is None:  # a run takes its data set's when it begins
-            del wanted["target_temperature"]
+        for name in ("target_temperature", "observation"):
+            if wanted[name] is None:  # a run takes its data set's when it begins
+                del wanted[name]
         begun = json.loads(path.read_text(encoding="utf-8"))["args"]
         refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
 

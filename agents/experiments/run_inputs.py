@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from agents.cloning_data import CloningData
-from agents.presets import DEMONSTRATORS, Args, json_object, tuned
+from agents.presets import DEMONSTRATORS, Args, budget_of, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import Algorithm, algorithm_of, make_model
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.copies import copies_of
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, judge_command
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -29,7 +31,7 @@ class RunInputs:
     """What a training run works with.
 
     Args:
-        args: settings; ``num_demos`` and ``timesteps`` resolved.
+        args: settings; defaults by data set resolved.
         out: folder of the results, with ``config.json`` in it.
         source: the data set.
         command: the command that began the run.
@@ -73,11 +75,15 @@ class RunInputs:
         data = self.plain_cloning_data()
         if data is None:
             return None
-        data = data.with_mirror_images() if self.source.mirror_symmetric else data
-        return data.embedded(self.judge) if self.args.observation == "embedding" else data
+        symmetric = self.source.mirror_symmetric
+        data = data.with_mirror_images() if symmetric else data
+        if self.observation == "features":
+            assert self.judge.frozen is not None  # the environment refuses judges without
+            return data.featured(FeatureTable(self.source.load("train"), self.judge.frozen, copies_of(symmetric, 0)))
+        return data.embedded(self.judge) if self.observation == "embedding" else data
 
     def plain_cloning_data(self) -> CloningData | None:
-        """Returns the demonstrations as states and targets, without mirror images and embeddings."""
+        """Returns the demonstrations as states and targets, without mirror images, in pixels."""
         demonstrations = self.demonstrations
         if demonstrations is None:
             return None
@@ -102,7 +108,7 @@ class RunInputs:
             self.source.load("train"),
             self.judge,
             num_envs=NUM_ENVS,
-            observation=self.args.observation,
+            observation=self.observation,
             reward=self.args.reward,
             posterior_info=False,
             tabulated=self.tabulated,
@@ -112,7 +118,13 @@ class RunInputs:
     @property
     def tabulated(self) -> bool:
         """Whether the judge answers from a table."""
-        return self.args.observation == "embedding" or self.source.size("train") <= TABULATED_IMAGES
+        encodes = self.observation == "embedding" or self.judge.frozen is not None
+        return encodes or self.source.size("train") <= TABULATED_IMAGES
+
+    @property
+    def observation(self) -> str:
+        """Observation of the environments."""
+        return self.args.observation or "history"
 
     @property
     def algorithm(self) -> Algorithm:
@@ -123,9 +135,13 @@ class RunInputs:
         """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given."""
         steps = self.source.geometry.num_glimpses
         with_demos = self.args.demos != "none"
-        settings = {**tuned(self.args.algo, with_demos), **json_object("--hyperparameters", self.args.hyperparameters)}
+        settings = tuned(self.args.algo, with_demos)
         if with_demos:
             settings = {**self.algorithm.after_demonstrations, **settings}
+            rate = budget_of(self.source.name).learning_rate
+            if rate is not None and not self.algorithm.off_policy:
+                settings["learning_rate"] = rate
+        settings |= json_object("--hyperparameters", self.args.hyperparameters)
         tuned_rollout = settings.pop("rollout", None)
         if tuned_rollout is not None and self.algorithm.off_policy:
             raise ConfigurationError(f"rollout={tuned_rollout} does nothing with {self.args.algo}; leave it out.")

@@ -303,11 +303,11 @@ class RunTraining(RunInputs):
     ) -> Evaluation:
         if progress:
             logger.info("%s: %d %s images", TITLES[name], len(indices), dataset.split)
-        observation = self.args.observation
+        observation = self.observation
         return evaluate(agent, dataset, self.judge, indices, name=name, observation=observation, progress=progress)
 
     def _record(self, name: str, policy: Any, dataset: GlimpseDataset, indices: np.ndarray) -> Recording:
-        observation = self.args.observation if name == "agent" else "history"
+        observation = self.observation if name == "agent" else "history"
         return record(policy, dataset, self.judge, indices, observation=observation)
 
     @contextmanager

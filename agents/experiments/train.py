@@ -201,7 +201,7 @@ class Experiment(RunTraining):
             "demonstrations": taught,
             "algorithm": self.args.algo,
             "architecture": self.args.architecture,
-            "observation": self.args.observation,
+            "observation": self.observation,
             "seed": self.args.seed,
             "command": self.command,
             "policies": {name: evaluation.to_json() for name, evaluation in evaluations.items()},

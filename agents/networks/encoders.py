@@ -10,18 +10,24 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
+from agents.cloning_data import HISTORY_OBSERVERS, HistoryMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 
-HISTORY_KEYS = frozenset({"glimpses", "locations", "mask", "step"})
-"""Keys of an observation space with ``observation="history"``."""
-EMBEDDING_KEYS = frozenset({"embeddings", "locations", "mask", "step"})
-"""Keys of an observation space with ``observation="embedding"``."""
 ENCODED = "encoded"
 """Key under which observations may hold features (B, T * F) of a frozen encoder in place of the glimpses."""
 WHOLE = "whole"
 """Key that marks observations each of which stands for all T states of its episode: it is the one before the last
 glimpse, which contains all earlier ones."""
+
+
+def observation_of(space: spaces.Space) -> HistoryMode | None:
+    """Returns which observation of the whole history has this space; None if none has."""
+    keys = set(space.spaces) if isinstance(space, spaces.Dict) else set()
+    modes = (
+        mode for mode, observer in HISTORY_OBSERVERS.items() if keys == {observer.key, "locations", "mask", "step"}
+    )
+    return next(modes, None)
 
 
 class GlimpseEncoder(nn.Module):
@@ -76,8 +82,9 @@ class GlimpseEncoder(nn.Module):
 class HistoryExtractor(BaseFeaturesExtractor):
     """Features of a glimpse history. An architecture derives from this and says how tokens become features.
 
-    Reads observations of ``observation="history"``, whose glimpses it encodes, and of ``"embedding"``, whose glimpses
-    are encoded already: token(y, l) = relu(A encoder(y) + B loc(l)). Glimpses that the mask leaves out are ignored.
+    Reads observations of ``observation="history"``, whose glimpses it encodes, and of ``"embedding"`` and
+    ``"features"``, whose glimpses are encoded already: token(y, l) = relu(A encoder(y) + B loc(l)). Glimpses that the
+    mask leaves out are ignored.
     """
 
     needs_grid: bool = False
@@ -98,7 +105,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
     ):
         """
         Args:
-            observation_space: that of ``observation="history"`` or ``"embedding"``.
+            observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
             features_dim: H, width of the features.
             posterior: the fields of the :class:`PosteriorConfig` that shapes the glimpse encoder; plain values, so
                 that SB3 stores them with the model and loading needs no judge.
@@ -109,17 +116,19 @@ class HistoryExtractor(BaseFeaturesExtractor):
             ConfigurationError: if the space is of another kind or its glimpses are of another size.
         """
         super().__init__(observation_space, features_dim=features_dim)
-        keys = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
-        if keys not in (HISTORY_KEYS, EMBEDDING_KEYS):
+        mode = observation_of(observation_space)
+        if mode is None:
             raise ConfigurationError(
-                'an environment with observation="history" or "embedding" is needed; this one shows '
+                'an environment with observation="history", "embedding" or "features" is needed; this one shows '
                 f"{observation_space}."
             )
+        self.shown = HISTORY_OBSERVERS[mode].key
+        """Key of what observations show of the glimpses."""
         self.config = PosteriorConfig(**posterior)
         self.num_glimpses = int(observation_space["mask"].shape[0])  # type: ignore[index]
-        self.encoder: GlimpseEncoder | None = None  # embeddings are encoded already
-        if keys == EMBEDDING_KEYS:
-            self.width = observation_space["embeddings"].shape[0] // self.num_glimpses  # type: ignore[index]
+        self.encoder: GlimpseEncoder | None = None  # embeddings and features are encoded already
+        if mode != "history":
+            self.width = observation_space[self.shown].shape[0] // self.num_glimpses  # type: ignore[index]
         else:
             side = self.config.glimpse_size
             self.glimpse_shape = (side, side, self.config.channels)
@@ -142,9 +151,9 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Returns (B, T, F) float32: the encoder's output for every glimpse seen, zero for the others."""
-        for key in (ENCODED, "embeddings"):
-            if key in observations:
-                return observations[key].unflatten(1, (self.num_glimpses, self.width))
+        encoded = self.shown if self.encoder is None else ENCODED
+        if encoded in observations:
+            return observations[encoded].unflatten(1, (self.num_glimpses, self.width))
         assert self.encoder is not None
         seen = seen_in(observations)  # (B, T)
         glimpses = observations["glimpses"].unflatten(1, (self.num_glimpses, *self.glimpse_shape))  # (B, T, g, g, C)

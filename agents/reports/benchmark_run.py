@@ -43,7 +43,9 @@ def report_benchmark(benchmark: Benchmark, command: str, against: str) -> tuple[
             "seeds": f"0 to {grid.seeds - 1}",
             "learning curves": f"{grid.validations + 1} evaluations on up to {grid.val_images} validation images",
             "final scores": f"up to {grid.eval_images} test images, weights chosen on validation images",
-            "agents are shown": "glimpses and locations" if grid.observation == "history" else "embeddings of glimpses",
+            "agents are shown": {"history": "glimpses and locations", "embedding": "embeddings of glimpses"}.get(
+                grid.observation, "frozen features of glimpses"
+            ),
         },
         figures=example_figures(benchmark),
         notes=sentences,

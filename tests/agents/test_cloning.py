@@ -10,10 +10,12 @@ from stable_baselines3 import PPO
 from agents.cloning import DemonstrationLoss, actor_parameters, agreement, clone, critic_modules, critic_parameters
 from agents.cloning_data import CloningData
 from agents.registry import ARCHITECTURES
+from glimpse_env.datasets.copies import copies_of
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations
+from tests.glimpse_env.judge.test_frozen import frozen_judge
 from tests.support import toy
 from tests.support.toy import CountingJudge, toy_dataset, toy_judge
 from tests.support.toy_agents import (
@@ -31,6 +33,7 @@ from tests.support.toy_agents import (
     toy_data,
     toy_env_showing,
     toy_model,
+    toy_table,
     toy_vec_env,
     weights_of,
 )
@@ -136,6 +139,33 @@ def test_mirror_images_are_embedded_as_such() -> None:
         np.testing.assert_allclose(shown["embeddings"][0], observation["embeddings"], rtol=2e-3, atol=2e-3)
 
 
+def test_features_are_what_environments_of_the_images_and_of_their_mirror_images_show() -> None:
+    """They are read from the table, without a glimpse being encoded."""
+    count = 5
+    dataset = toy_dataset(count, fingerprint="five")
+    flipped = toy_dataset(count, images=np.ascontiguousarray(dataset.images[:, :, ::-1]), fingerprint="five, flipped")
+    table = toy_table(dataset, copies_of(True, 0))
+    data = random_data(count).with_mirror_images().featured(table)
+    assert (len(data), data.observation, data.glimpses.dtype) == (2 * count, "features", np.float16)
+    alone = random_data(count).featured(toy_table(dataset))
+    np.testing.assert_array_equal(alone.glimpses, data.glimpses[:count])
+    for first, images in ((0, dataset), (count, flipped)):
+        env = GlimpseEnv(images, frozen_judge(), observation="features")
+        for row in range(first, first + count):
+            observation, _ = env.reset(options={"index": int(data.indices[row])})
+            for step in range(STEPS):
+                shown, targets = data.batch(np.array([row]), np.array([step]))
+                assert shown.keys() == observation.keys()
+                for key, value in observation.items():
+                    np.testing.assert_allclose(shown[key][0], value, rtol=2e-3, atol=2e-3, err_msg=key)
+                np.testing.assert_array_equal(targets[0], data.targets[row, step])
+                observation = env.step(data.taken[row, step])[0]
+    assert data[:count].observation == "features"
+    assert not np.allclose(data.glimpses[:count], data.glimpses[count:], atol=2e-3)
+    with pytest.raises(ConfigurationError, match="features cannot be mirrored"):
+        data.with_mirror_images()
+
+
 def test_split_keeps_images_apart() -> None:
     rng = np.random.default_rng(0)
     indices = rng.integers(20, size=60)
@@ -179,12 +209,15 @@ def test_bad_demonstrations_are_named(options: dict[str, Any], error: type[Excep
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("algo", ["ppo", "maskable_ppo"])
-@pytest.mark.parametrize(("observation", "pretrained"), [("history", True), ("history", False), ("embedding", True)])
+@pytest.mark.parametrize(
+    ("observation", "pretrained"), [("history", True), ("history", False), ("embedding", True), ("features", True)]
+)
 def test_one_pass_equals_asking_state_by_state(
     algo: str, observation: str, pretrained: bool, architecture: str
 ) -> None:
     env = toy_env_showing(observation)
     policy: Any = toy_model(algo, pretrained=pretrained, architecture=architecture, env=env).policy
+    policy.set_training_mode(False)
     fill_zeros(policy)
     torch.nn.init.normal_(policy.action_net.weight)
     data = toy_data(observation)
@@ -199,6 +232,7 @@ def test_one_pass_equals_asking_state_by_state(
 def test_loss_is_the_divergence(plain: bool, observation: str) -> None:
     env = toy_env_showing(observation)
     policy: Any = (plain_model(env) if plain else toy_model(env=env)).policy
+    policy.set_training_mode(False)
     torch.nn.init.normal_(policy.action_net.weight)
     data, rows = toy_data(observation), np.array([5, 2, 5])
     with torch.no_grad():
@@ -208,6 +242,23 @@ def test_loss_is_the_divergence(plain: bool, observation: str) -> None:
     q = data.targets[rows].astype(np.float64)
     expected = np.where(q > 0, q * np.log(np.where(q > 0, q, 1) / np.maximum(p, 1e-300)), 0).sum(-1).mean()
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_training_drops_features_in_the_loss_alone() -> None:
+    """Updates on a policy's own rollouts drop none: they would compare it with another."""
+    policy: Any = toy_model(env=toy_env_showing("features")).policy
+    torch.nn.init.normal_(policy.action_net.weight)
+    data = toy_data("features")
+    loss, rows, states = DemonstrationLoss(policy, data), np.arange(len(data)), state_observations(data)
+    for training in (False, True):
+        policy.set_training_mode(training)
+        with torch.no_grad():
+            own = policy.get_distribution(states).distribution.logits
+            first, again = (loss.logits(rows).log_softmax(-1).flatten(0, 1) for _ in range(2))
+        assert torch.equal(first, again) != training
+        assert torch.allclose(first, own, atol=1e-4) != training
+    agreement(loss)
+    assert not policy.training
 
 
 def test_states_without_target_do_not_count() -> None:

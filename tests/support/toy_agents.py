@@ -11,26 +11,30 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import Tensor
 from torch.nn import functional as F
 
-from agents.cloning_data import CloningData
+from agents.cloning_data import HISTORY_OBSERVERS, CloningData
 from agents.networks.encoders import HistoryExtractor
 from agents.registry import ALGORITHMS, ARCHITECTURES, make_model
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Posterior
-from glimpse_env.sensing.observations import EmbeddingObserver, HistoryObserver
+from glimpse_env.sensing.observations import EmbeddingObserver, FeatureObserver, HistoryObserver
 from oracles.demonstrations import Demonstrations
+from tests.glimpse_env.judge.test_frozen import WIDTH, frozen_judge
 from tests.support.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge
 
 GRID = GEOMETRY.grid
 STEPS = GEOMETRY.num_glimpses
 CONFIG = toy_judge().card.config
-OBSERVATIONS = ("history", "embedding")
+OBSERVATIONS = ("history", "embedding", "features")
 """Modes that agents read."""
 SPACES = {
     "history": HistoryObserver(GEOMETRY, 1).space,
     "embedding": EmbeddingObserver(GEOMETRY, CONFIG.embedding).space,
+    "features": FeatureObserver(GEOMETRY, WIDTH).space,
 }
-WIDTHS = {"glimpses": GEOMETRY.glimpse_size**2, "embeddings": CONFIG.embedding, "locations": 2}
+WIDTHS = {"glimpses": GEOMETRY.glimpse_size**2, "embeddings": CONFIG.embedding, "features": WIDTH, "locations": 2}
 """Numbers a glimpse has under each key of an observation."""
 
 
@@ -52,8 +56,9 @@ def toy_model(algo: str = "ppo", *, pretrained: bool = True, **overrides: Any) -
 
 
 def toy_env_showing(observation: str, num_envs: int = 8, **options: Any) -> DummyVecEnv:
-    """Environments that show one of :data:`OBSERVATIONS`, judged by the toy judge."""
-    return toy_vec_env(num_envs, judge=toy_judge(), observation=observation, **options)
+    """Environments that show one of :data:`OBSERVATIONS`, judged by the toy judge, or one that reads features."""
+    judge = frozen_judge() if observation == "features" else toy_judge()
+    return toy_vec_env(num_envs, judge=judge, observation=observation, **options)
 
 
 def fill_zeros(module: torch.nn.Module) -> None:
@@ -80,7 +85,7 @@ def toy_observations(counts: list[int], observation: str = "history", seed: int 
     """Preprocessed as SB3 does it, at grid locations; with garbage where nothing was seen."""
     generator = torch.Generator().manual_seed(seed)
     batch, taken = len(counts), torch.tensor(counts)
-    shown = "glimpses" if observation == "history" else "embeddings"
+    shown = HISTORY_OBSERVERS[observation].key  # type: ignore[index]
     indices = torch.randint(len(GRID), (batch, STEPS), generator=generator)
     return {
         shown: torch.rand(batch, STEPS * WIDTHS[shown], generator=generator),
@@ -135,7 +140,16 @@ def random_data(count: int = 24, seed: int = 0) -> CloningData:
 
 def toy_data(observation: str = "history") -> CloningData:
     """:func:`random_data` as one of :data:`OBSERVATIONS` shows it."""
+    if observation == "features":
+        return random_data().featured(toy_table())
     return random_data() if observation == "history" else random_data().embedded(toy_judge())
+
+
+def toy_table(dataset: GlimpseDataset | None = None, copies: tuple[ImageCopy, ...] = (ORIGINAL,)) -> FeatureTable:
+    """Features, as :func:`frozen_judge` reads them, of the toy data set or another, which needs its own fingerprint."""
+    features = frozen_judge().frozen
+    assert features is not None
+    return FeatureTable(dataset or toy_dataset(), features, copies)
 
 
 def state_observations(data: CloningData) -> dict[str, Tensor]:

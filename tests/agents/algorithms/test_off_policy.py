@@ -9,6 +9,7 @@ from agents.algorithms.demonstrations import demonstration_rewards
 from agents.registry import ALGORITHMS, ARCHITECTURES, make_model, steps_between_updates
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.vector_env import GlimpseVectorEnv
+from tests.glimpse_env.judge.test_frozen import frozen_judge
 from tests.support.toy import toy_dataset, toy_judge
 from tests.support.toy_agents import (
     OBSERVATIONS,
@@ -53,7 +54,7 @@ def test_off_policy_algorithms_are_trained_after_whole_episodes(algo: str, num_e
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_off_policy_algorithms_learn_in_the_vector_environment(algo: str, observation: Any) -> None:
     """Also from demonstrations; a frozen encoder stays the judge's, all else is trained."""
-    judge = toy_judge()
+    judge = frozen_judge() if observation == "features" else toy_judge()
     options = {"num_envs": 4, "posterior_info": False, "observation": observation}
     env = GlimpseVecEnv(GlimpseVectorEnv(toy_dataset(), judge, **options))
     model: Any = make_model(algo, env, seed=0, judge=judge, device="cpu")

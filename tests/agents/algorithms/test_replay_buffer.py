@@ -11,6 +11,7 @@ from agents.networks.encoders import WHOLE
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.vector_env import GlimpseVectorEnv
+from tests.glimpse_env.judge.test_frozen import frozen_judge
 from tests.support.toy import GEOMETRY, SIZE, toy_dataset, toy_judge
 from tests.support.toy_agents import GRID, STEPS, toy_vec_env
 
@@ -19,7 +20,8 @@ ENVS = 3
 
 
 def glimpse_vec_env(observation: Any = "history", num_envs: int = ENVS) -> GlimpseVecEnv:
-    env = GlimpseVectorEnv(toy_dataset(), toy_judge(), num_envs=num_envs, observation=observation, reward="information")
+    judge = frozen_judge() if observation == "features" else toy_judge()
+    env = GlimpseVectorEnv(toy_dataset(), judge, num_envs=num_envs, observation=observation, reward="information")
     return GlimpseVecEnv(env)
 
 
@@ -74,7 +76,7 @@ def demonstrate(buffer: EpisodeReplayBuffer, count: int = 5, reward: float = -7.
     buffer.set_demonstrations(seen, actions, np.full((count, STEPS), reward), agreement)
 
 
-@pytest.mark.parametrize("observation", ["history", "embedding", "single environments"])
+@pytest.mark.parametrize("observation", ["history", "embedding", "features", "single environments"])
 def test_samples_are_what_the_environment_showed(observation: str) -> None:
     env = toy_vec_env(ENVS, reward="information") if observation.startswith("single") else glimpse_vec_env(observation)
     buffer = make_buffer(env)

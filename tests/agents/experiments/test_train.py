@@ -11,26 +11,33 @@ import torch
 from PIL import Image
 from stable_baselines3 import PPO
 
+from agents import presets
 from agents.evaluation import comparison
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
-from agents.experiments import run_training
+from agents.experiments import run_inputs, run_training
 from agents.experiments.run_folder import algorithm_identity
 from agents.experiments.run_training import ProgressCallback
 from agents.experiments.train import Experiment, format_times, run
-from agents.presets import Args
+from agents.presets import Args, budget_of, tuned
+from agents.recording import record_agent
 from agents.registry import algorithm_of
 from agents.reports.episodes import draw_run
 from glimpse_env.datasets import make_source
+from glimpse_env.encoding.base import FrozenEncoder
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
+from glimpse_env.judge.judge import judge_path
+from glimpse_env.presets import PRESETS as DATASETS
 from glimpse_env.sensing.observations import HistoryObserver
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
 from oracles.presets import PRESETS
+from tests.glimpse_env.judge.test_frozen import WIDTH, frozen_judge
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_gaze
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
+from tests.support.toy_encoder import TOY as TOY_ENCODER
 
 TOY = Args(
     env="GlimpseDigits-v0",
@@ -438,6 +445,60 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
     assert metrics["dataset"]["fingerprint"] == source.fingerprint
     config = read(tmp_path / "run", "config.json")["args"]
     assert (config["root"], config["dataset_options"]) == (str(photos), options)
+
+
+def test_agents_are_shown_the_features_that_the_judge_reads(tmp_path, monkeypatch):
+    """Fine-tuning reads tables, however many images there are."""
+    monkeypatch.setattr(run_inputs, "TABULATED_IMAGES", 0)
+    monkeypatch.setitem(DATASETS, "folder", replace(DATASETS["folder"], encoder=TOY_ENCODER))
+    options = {"size": 20, "glimpse_size": 12, "stride": 4, "num_glimpses": 3, "mirror": True}
+    root = str(write_tiny_folder(tmp_path / "photos", images=12))
+    source = make_source("folder", root=root, **options)
+    shape = {"num_networks": source.num_folds, "fingerprint": source.fingerprint, "dataset": "folder"}
+    frozen_judge(geometry=source.geometry, channels=3, **shape).save(judge_path(source, TOY_ENCODER))
+    given = {"env": "GlimpseFolder-v0", "root": root, "dataset_options": json.dumps(options), "demos": "random"}
+    small = {"num_demos": 12, "timesteps": 1536, "rollout": 768, "val_images": 3, "clone_passes": 1, "warm_up": 100}
+    experiment = Experiment.started(replace(TOY, **given, **small, validations=1, out=tmp_path / "run"))
+    experiment.progress = experiment.examples = False
+    assert experiment.observation == "features"
+    assert read(tmp_path / "run", "config.json")["args"]["observation"] == "features"
+    experiment.clone()
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenEncoder, "__call__", lambda *_: pytest.fail("a glimpse was encoded"))
+        patch.setattr(Experiment, "_checkpoint", lambda *_: None)
+        experiment.fine_tune()
+    assert experiment.cloning_data is not None
+    assert (len(experiment.cloning_data), experiment.cloning_data.observation) == (24, "features")
+    assert experiment.model is not None
+    assert experiment.model.num_timesteps == 1536
+    assert experiment.model.observation_space["features"].shape == (3 * WIDTH,)
+    recorded = record_agent(tmp_path / "run" / "model.zip", source, experiment.judge, 5)
+    assert recorded.manifest["agent"]["observation"] == "features"
+    assert Experiment.resumed(Args(resume=tmp_path / "run")).observation == "features"
+
+
+@pytest.mark.parametrize(
+    ("algo", "demos", "given", "expected"),
+    [
+        ("ppo", "random", "{}", 3e-5),
+        ("ppo", "none", "{}", tuned("ppo", False)["learning_rate"]),
+        ("ppo", "random", '{"learning_rate": 0.5}', 0.5),
+    ],
+)
+def test_a_data_set_has_its_learning_rate_after_cloning(algo, demos, given, expected, tmp_path, monkeypatch):
+    monkeypatch.setitem(presets._BUDGETS, "digits", replace(budget_of("digits"), learning_rate=3e-5))
+    args = replace(TOY, algo=algo, demos=demos, hyperparameters=given, observation="history", out=tmp_path)
+    assert Experiment.started(args).make_model().learning_rate == expected
+
+
+@pytest.mark.parametrize(("encoder", "expected"), [("convolutional", "history"), (TOY_ENCODER, "features")])
+def test_observations_by_default_are_those_of_the_judge_that_will_be_trained(encoder, expected, tmp_path, monkeypatch):
+    monkeypatch.setitem(DATASETS, "folder", replace(DATASETS["folder"], encoder=encoder))
+    root = str(write_tiny_folder(tmp_path / "photos"))
+    args = replace(TOY, env="GlimpseFolder-v0", root=root, dataset_options=json.dumps(SMALL_FOLDER))
+    assert Experiment.started(replace(args, out=tmp_path / "run")).observation == expected
+    asked = replace(args, observation="embedding", out=tmp_path / "asked")
+    assert Experiment.started(asked).observation == "embedding"
 
 
 @pytest.mark.parametrize(

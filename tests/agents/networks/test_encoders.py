@@ -143,12 +143,13 @@ def test_encoded_glimpses_may_take_the_glimpses_place() -> None:
     assert torch.equal(extractor(instead | {ENCODED: encoded.flatten(1)}), extractor(observations))
 
 
-def test_embeddings_are_read_as_they_are() -> None:
-    extractor, observations = toy_extractor(observation="embedding"), toy_observations([2, STEPS], "embedding")
+@pytest.mark.parametrize(("observation", "key"), [("embedding", "embeddings"), ("features", "features")])
+def test_what_is_encoded_is_read_as_it_is(observation: str, key: str) -> None:
+    extractor, observations = toy_extractor(observation=observation), toy_observations([2, STEPS], observation)
     assert extractor.encoder is None
     assert extractor.frozen
-    assert extractor.width == CONFIG.embedding
-    expected = observations["embeddings"].unflatten(1, (STEPS, CONFIG.embedding))
+    assert extractor.width == WIDTHS[key]
+    expected = observations[key].unflatten(1, (STEPS, WIDTHS[key]))
     assert torch.equal(extractor.encode(observations), expected)
 
 

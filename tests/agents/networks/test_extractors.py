@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from agents.algorithms.policies import prepared
 from agents.cloning import DemonstrationLoss, actor_parameters, critic_parameters
+from agents.cloning_data import HISTORY_OBSERVERS
 from agents.networks.encoders import WHOLE, HistoryExtractor
 from agents.registry import ARCHITECTURES
 from tests.support.toy_agents import (
@@ -131,7 +132,7 @@ def test_order_matters_to_the_gru_alone(architecture: str, observation: str) -> 
 def test_glimpses_and_places_matter(architecture: str, observation: str) -> None:
     extractor = toy_extractor(architecture, observation)
     observations = toy_observations([1, 3, STEPS], observation)
-    shown = "glimpses" if observation == "history" else "embeddings"
+    shown = HISTORY_OBSERVERS[observation].key  # type: ignore[index]
     for key, changed in ((shown, observations[shown] * 0.5), ("locations", -observations["locations"])):
         assert (extractor(observations | {key: changed}) - extractor(observations)).abs().amax(1).min() > 1e-3
 

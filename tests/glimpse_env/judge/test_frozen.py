@@ -3,6 +3,7 @@
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from glimpse_env.judge.posterior import GlimpsePosterior
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
 from glimpse_env.presets import PRESETS, DatasetPreset
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.oracle import AmortisedOracle
 from oracles.baselines import ClairvoyantPolicy, best_fixed
 from oracles.boed.completion import CompletionConfig
@@ -38,12 +40,15 @@ def _cache(fresh_cache: Path) -> None:
     pass
 
 
-def frozen_judge(width: int | None = WIDTH, channels: int = 1, scales: int = 1) -> Judge:
-    """Random small networks on the toy encoder's features."""
+def frozen_judge(
+    width: int | None = WIDTH, channels: int = 1, scales: int = 1, geometry: Geometry = GEOMETRY, **options: Any
+) -> Judge:
+    """Random small networks on the toy encoder's features; ``options`` of :func:`toy_judge`."""
     encoder = load_encoder(TOY)
     sample = np.random.default_rng(0).normal(0.1, 0.02, size=(200, scales * encoder.width)).astype(np.float32)
-    features = GlimpseFeatures(encoder, channels, scales, None if width is None else fit_reduction(sample, width))
-    card = toy_judge(replace(GEOMETRY, scales=scales), channels=channels).card
+    reduction = None if width is None else fit_reduction(sample, width)
+    features = GlimpseFeatures(encoder, channels, scales, reduction)
+    card = toy_judge(replace(geometry, scales=scales), channels=channels, **options).card
     config = replace(card.config, features=features.width, encoder=TOY, encoder_identity=features.identity, dropout=0.5)
     with torch.random.fork_rng():
         torch.manual_seed(0)
