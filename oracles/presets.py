@@ -107,7 +107,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "cub": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
     "cub-full": replace(_PHOTOGRAPHS, judge=replace(_PHOTOGRAPHS.judge, histories=4, visited_images=200)),
-    "folder": replace(_PHOTOGRAPHS, greedy=ScorerPlan(images=8000)),
+    # of a folder of images there may be more classes, for which a head of CUB's width is too narrow
+    "folder": replace(
+        _PHOTOGRAPHS,
+        frozen=replace(FROZEN_JUDGE, embedding=384, hidden=384, dropout=0.4, input_dropout=0.3),
+        greedy=ScorerPlan(images=8000),
+    ),
     "celeba-hq": replace(
         _PHOTOGRAPHS, judge=JudgePlan(passes=30, visited_images=300, weight_decay=0.1), frozen=None, oracle="boed"
     ),
