@@ -37,7 +37,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
     assert [line.split(" | ")[0] for line in table.splitlines()[2:6]] == [
         "| random",
         "| best fixed sequence",
-        "| **BOED** (default oracle)",
+        "| **kernel BOED** (default oracle)",
         "| clairvoyant (sees all) †",
     ]
     assert list(entry["policies"]) == ["random", "fixed", "boed", "clairvoyant"]
