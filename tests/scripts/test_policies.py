@@ -40,7 +40,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
         "| **kernel BOED** (default oracle)",
         "| clairvoyant (sees all) †",
     ]
-    assert list(entry["policies"]) == ["random", "fixed", "boed", "clairvoyant"]
+    assert list(entry["policies"]) == ["random", "fixed", "kernel", "clairvoyant"]
     assert list(entry["oracle_less"]) == ["random", "fixed", "clairvoyant"]
     assert entry["num_images"] == 8
     for name, content in entry["policies"].items():
@@ -48,7 +48,7 @@ def test_compare_policies_makes_the_table_and_goes_on_where_it_stopped(folder, c
         assert content["peeks"] == (name == "clairvoyant")
         assert content["milliseconds"] * 8 / 1000 == pytest.approx(content["policy_seconds"])
         assert content["policy_seconds"] < content["seconds"]
-    assert entry["policies"]["boed"]["settings"]["criterion"] == "log_loss"
+    assert entry["policies"]["kernel"]["settings"]["ridge"] == 3.0
     assert entry["command"].startswith("python scripts/compare_policies.py --env GlimpseFolder-v0 --root ")
     assert " --policies random fixed oracle clairvoyant" in entry["command"]
 
