@@ -15,8 +15,7 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
-from oracles.base import GlimpsePolicy, Observations
-from oracles.boed.oracle import BOEDOracle
+from oracles.base import GlimpsePolicy, MappingPolicy, Observations
 from oracles.registry import make_policy
 
 PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
@@ -84,7 +83,7 @@ def shuffled(sequences: np.ndarray, draws: int, rng: np.random.Generator) -> np.
 class Follower(GlimpsePolicy):
     """Follows given sequences, (T,) grid locations by image, while the oracle computes its maps before each glimpse."""
 
-    def __init__(self, oracle: BOEDOracle, sequences: Mapping[int, np.ndarray]):
+    def __init__(self, oracle: MappingPolicy[Any], sequences: Mapping[int, np.ndarray]):
         self.oracle, self.sequences = oracle, sequences
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> tuple[Any, np.ndarray]:
@@ -113,7 +112,7 @@ def maps_along(source: DataSource, judge: Judge, indices: np.ndarray, sequences:
     maps = np.empty((*sequences.shape, len(judge.grid)), dtype=np.float32)
     for network, rows in rows_by_network(train, indices):
         oracle = make_policy(OURS, source, judge, network=network)
-        assert isinstance(oracle, BOEDOracle)
+        assert isinstance(oracle, MappingPolicy)
         follower = Follower(oracle, dict(zip(indices[rows].tolist(), sequences[rows], strict=True)))
 
         def keep(batch: np.ndarray, t: int, policy: Any, rows: np.ndarray = rows) -> None:
