@@ -63,6 +63,7 @@ class Preset:
 FROZEN_JUDGE = JudgePlan(
     passes=40,
     rounds=0,
+    heldout_images=300,
     batch_size=32,
     weight_decay=0.05,
     embedding=160,
