@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource, Geometry, GlimpseDataset, LabelledImages, Split
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
@@ -15,7 +16,7 @@ from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, find_judge
 from glimpse_env.sensing.sensor import Sensor
 from glimpse_env.threads import at_most_threads
-from oracles.presets import PRESETS, Preset
+from oracles.presets import PRESETS, Preset, preset_of
 from oracles.training import judge as judge_training
 from oracles.training.judge import ensure_judge, train_judge
 from oracles.training.loop import one_cycle
@@ -27,6 +28,7 @@ from oracles.training.posterior import (
     fit_temperatures,
     prefix_sums,
 )
+from tests.support.tiny_data import write_tiny_cub
 from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
 
 PLAN = JudgePlan(
@@ -215,6 +217,14 @@ def test_one_cycle_rises_and_falls_to_zero() -> None:
 def test_a_start_of_other_shapes_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"start='birds' cannot be followed: .* has the shape \(\d+"):
         NetworkTrainer(Stripes(), 0, replace(PLAN, start="birds"), seed=0)
+
+
+def test_a_preset_starts_from_no_judge_of_other_shapes(tmp_path: Path) -> None:
+    write_tiny_cub(tmp_path)
+    cropped, whole = (make_source(name, root=str(tmp_path)) for name in ("cub", "cub-full"))
+    assert preset_of(cropped, "convolutional").judge.start == "birds"
+    assert preset_of(whole, "convolutional").judge.start == "birds", "one scale, and the same glimpses"
+    assert preset_of(whole.with_scales(2), "convolutional").judge.start is None
 
 
 def test_weights_are_those_of_version_0_1() -> None:
