@@ -132,6 +132,8 @@ class _Node:
     """(L,) float32, the loss over all images."""
     allowed: np.ndarray
     """(L,) bool."""
+    on_tree: bool
+    """Whether the oracle itself reaches these locations; all its images are regressed over then, else a part."""
 
 
 class KernelOracle(MappingPolicy[KernelState]):
@@ -159,8 +161,7 @@ class KernelOracle(MappingPolicy[KernelState]):
         self.map_title = map_title("log_loss", "last")
         self._side = random_part(np.arange(len(self.rows)), self.config.side_images)
         self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen)
-        self._nodes: dict[tuple[int, ...], _Node] = {}
-        self._on_tree = {(), (int(self.sequence[0]),)}
+        self._nodes: dict[tuple[tuple[int, ...], int], _Node] = {}  # by locations and number of glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> KernelState:
         """Returns a state in which images to be looked at, where they are training images, are left out."""
@@ -208,7 +209,7 @@ class KernelOracle(MappingPolicy[KernelState]):
 
     def _maps(self, locations: tuple[int, ...], count: int, state: KernelState, rows: np.ndarray) -> np.ndarray:
         """Returns the expected losses (b, L) of the episodes ``rows`` (b,), which looked at ``locations``."""
-        node = self._node(locations, self._left(locations, count))
+        node = self._node(locations, count)
         if node.regression is None:
             maps = np.repeat(node.mean.numpy()[None], len(rows), axis=0)
         else:
@@ -218,7 +219,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             ]
             inputs = state.features[torch.from_numpy(rows)[:, None], torch.tensor(order)].flatten(1)
             own = state.own[rows]
-            if locations not in self._on_tree:
+            if not node.on_tree:
                 places = np.searchsorted(self._side, own).clip(max=len(self._side) - 1)
                 own = np.where(self._side[places] == own, places, -1)
             maps = node.regression(inputs, own).numpy()
@@ -231,13 +232,17 @@ class KernelOracle(MappingPolicy[KernelState]):
         after = self.num_glimpses - count - 1
         return [int(x) for x in self.sequence if x not in locations][-after:] if after else []
 
-    def _node(self, locations: tuple[int, ...], left: list[int]) -> _Node:
-        if locations not in self._nodes:
-            on_tree = locations in self._on_tree
+    def _node(self, locations: tuple[int, ...], count: int, on_tree: bool | None = None) -> _Node:
+        """Returns the regression after ``count`` glimpses at ``locations``, made at first use; ``on_tree`` None finds
+        out whether the oracle reaches them."""
+        if (locations, count) not in self._nodes:
+            if on_tree is None:
+                on_tree = self._reaches(locations, count)
+            left = self._left(locations, count)
             images = np.arange(len(self.rows)) if on_tree else self._side
             losses = self._losses(images, [*locations, *left]).clamp_max_(self.config.most_nats)
-            open_ = np.ones(len(self.grid), dtype=bool)
-            open_[[*locations, *left]] = False
+            allowed = np.ones(len(self.grid), dtype=bool)
+            allowed[[*locations, *left]] = False
             regression = None
             if locations:
                 inputs = self._bank_features(images, np.array(locations))
@@ -245,15 +250,28 @@ class KernelOracle(MappingPolicy[KernelState]):
             if on_tree and left:
                 branches = [int(self.sequence[0])]
                 if regression is not None:
-                    known = regression.left_out.clone()
-                    known[:, torch.from_numpy(~open_)] = torch.inf
-                    branches = covering(known, self.config.branches)
-                    # a branch's last place in the fixed sequence stays among those left
-                self._on_tree |= {tuple(sorted({*locations, branch})) for branch in branches}
-                open_[:] = False
-                open_[branches] = True
-            self._nodes[locations] = _Node(regression, losses.mean(0), open_)
-        return self._nodes[locations]
+                    open_losses = regression.left_out.clone()
+                    open_losses[:, torch.from_numpy(~allowed)] = torch.inf
+                    branches = covering(open_losses, self.config.branches)
+                allowed[:] = False
+                allowed[branches] = True
+            self._nodes[locations, count] = _Node(regression, losses.mean(0), allowed, on_tree)
+        return self._nodes[locations, count]
+
+    def _reaches(self, locations: tuple[int, ...], count: int) -> bool:
+        """Returns whether the oracle itself may have looked at ``locations`` with its first ``count`` glimpses.
+
+        It depends on nothing that was asked before: all its paths within ``locations`` are followed.
+        """
+        reached: set[tuple[int, ...]] = {()}
+        for t in range(count):
+            reached = {
+                tuple(sorted({*before, int(branch)}))
+                for before in reached
+                for branch in np.flatnonzero(self._node(before, t, True).allowed)
+                if branch in locations
+            }
+        return len(locations) == count and locations in reached
 
     @torch.no_grad()
     def _losses(self, images: np.ndarray, locations: list[int]) -> Tensor:

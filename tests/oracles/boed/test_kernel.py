@@ -90,6 +90,21 @@ def test_choices_do_not_depend_on_the_batch_nor_on_a_carried_state() -> None:
     assert all(len(set(sequence)) == len(sequence) for sequence in together.tolist())
 
 
+def test_a_map_depends_on_the_history_and_not_on_what_was_asked_before() -> None:
+    judge, dataset = toy.toy_judge(), toy.toy_dataset()
+    oracle, image = KernelOracle(dataset, judge), np.array([2])
+    sequence = chosen(oracle, image)
+    off_tree = np.array([[63, 0, 63]])  # one place twice, then once
+    for looked in (sequence[:, :3], off_tree, off_tree[:, :2], sequence[:, :1]):
+        observation = observe(dataset, judge, image, looked)
+        maps = []
+        for asked in (oracle, KernelOracle(dataset, judge)):
+            asked.predict(observation, asked.start(dataset, image))
+            assert asked.last_maps is not None
+            maps.append(asked.last_maps)
+        np.testing.assert_array_equal(*maps)
+
+
 def test_histories_that_it_would_not_have_chosen_get_a_map_from_a_part_of_the_images() -> None:
     judge, dataset = toy.toy_judge(), toy.toy_dataset()
     oracle = KernelOracle(dataset, judge, KernelConfig(side_images=6))
