@@ -20,8 +20,7 @@ from glimpse_env.rollout import play
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
-from oracles.boed.oracle import OracleConfig
-from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
+from oracles.registry import POLICIES, PolicyConfig, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
 SEQUENCES_PER_SHARD = 250
@@ -124,7 +123,7 @@ class Demonstrations:
 
 
 def manifest_of(
-    name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: OracleConfig | None = None
+    name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: PolicyConfig | None = None
 ) -> dict[str, Any]:
     """Returns all that determines the demonstrations of policy ``name``: equal manifests, equal bytes.
 
@@ -156,7 +155,7 @@ def generate(
     *,
     out: str | Path,
     seed: int = 0,
-    config: OracleConfig | None = None,
+    config: PolicyConfig | None = None,
     workers: int = 1,
     ray: str | None = None,
 ) -> Demonstrations:
@@ -243,7 +242,7 @@ def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
 class _Player:
     """Makes the shards of one run: plays its policy on their images."""
 
-    def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: OracleConfig | None):
+    def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: PolicyConfig | None):
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)
