@@ -30,6 +30,8 @@ class Args(cli.DatasetFlags):
     """Split of the data set. On training images the oracle leaves the very image out of its bank."""
     out: Path = Path("episode.png")
     """File to write: one picture with all steps (.png), or an animation (.gif)."""
+    photographs: bool = True
+    """Whether the image is shown; else what the glimpses have seen of it, as for images that may not be passed on."""
     width: int = 1000
     """Maximum width of an animation in pixels."""
     seconds: float = 1.0
@@ -72,7 +74,7 @@ def main(args: Args) -> None:
         else:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
         recording = record(policy, dataset, judge, image)
-        columns.append(episode_frames(recording, 0, dataset, name=title))
+        columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:

@@ -272,7 +272,8 @@ def test_completions_that_all_weigh_the_same_and_keep_their_own_history_are_the_
     bank = ImageBank(dataset, judge, 0, 1000, cached=False)
     completion = CompletionConfig("embedding", bandwidth=1e9, samples=len(bank), short_list=len(bank))
     oracle = BOEDOracle(dataset, judge, OracleConfig("log_loss", completion, len(bank), "completion"), network=0)
-    summed, greedy = torch.zeros(len(bank), bank.embeddings.shape[-1]), []
+    summed = torch.zeros(len(bank), bank.embeddings.shape[-1])
+    greedy: list[int] = []
     for count in range(1, GEOMETRY.num_glimpses + 1):
         answers = judge.class_log_probabilities(0, summed[:, None] + bank.embeddings.float(), count)
         losses = -answers.gather(-1, bank.labels[:, None, None].expand(*answers.shape[:2], 1)).mean((0, 2))
