@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
@@ -164,15 +165,18 @@ class ClairvoyantPolicy(PlannedPolicy):
         return sequences, maps
 
 
-def embedded_images(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
+def embedded_images(
+    dataset: GlimpseDataset, judge: Judge, rows: np.ndarray, copy: ImageCopy = ORIGINAL
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, or of copies of them, each by the network
+    that may judge it."""
     networks = np.maximum(dataset.folds[rows], 0)
     embeddings: Tensor | None = None
     for k in np.unique(networks):
         members = rows[networks == k]
         for start in range(0, len(members), 64):
             chunk = members[start : start + 64]
-            part = judge.embed_split(int(k), dataset, chunk)
+            part = judge.embed_split(int(k), dataset, chunk, copy)
             if embeddings is None:
                 embeddings = torch.empty(len(rows), *part.shape[1:])
             embeddings[torch.from_numpy(np.searchsorted(rows, chunk))] = part

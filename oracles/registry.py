@@ -1,7 +1,7 @@
 """The policies by name, to which other packages add theirs."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
@@ -124,7 +124,15 @@ def _kernel(source: DataSource, judge: Judge, *, config: PolicyConfig | None = N
 
 
 def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelConfig:
-    return config if isinstance(config, KernelConfig) else preset_of(source).kernel
+    config = config if isinstance(config, KernelConfig) else preset_of(source).kernel
+    return replace(config, mirrored=config.mirrored and source.mirror_symmetric)
+
+
+def _kernel_settings(source: DataSource, _: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    settings = asdict(_kernel_config(source, config))
+    if not settings["mirrored"]:
+        del settings["mirrored"]  # as in files from before there was such a setting
+    return settings
 
 
 def _amortised(horizon: Horizon) -> PolicyEntry:
@@ -184,9 +192,7 @@ POLICIES: Registry[PolicyEntry] = Registry(
             by_network=True,
             settings=lambda source, judge, config: _boed_settings(source, judge, _boed_config(source, config)),
         ),
-        "kernel": PolicyEntry(
-            _kernel, seeded=False, settings=lambda source, judge, config: asdict(_kernel_config(source, config))
-        ),
+        "kernel": PolicyEntry(_kernel, seeded=False, settings=_kernel_settings),
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),

@@ -31,7 +31,8 @@ class Args(cli.DatasetFlags):
     effective_samples: tuple[float, ...] = (5.0, 10.0, 30.0, 100.0)
     """Effective sample sizes of the completions that are tried."""
     mirrored: tuple[bool, ...] = (False, True)
-    """Banks with mirror images (True) and without (False), tried where the data set is mirror symmetric."""
+    """Banks and regressions with mirror images (True) and without (False), tried where the data set is mirror
+    symmetric."""
     shifts: tuple[int, ...] = (0, 4)
     """Shifts of further copies in the bank that are tried, pixels up, down, left and right."""
     ridges: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0)
@@ -64,7 +65,12 @@ def main(args: Args) -> None:
     names = ("matches", "label_weights", "effective_samples", "mirrored", "shifts")
     fields = ("match", "label_weight", "effective_samples", "mirrored", "shifts")
     completions = {field: getattr(args, name) for field, name in zip(fields, names, strict=True)}
-    kernels = {"ridge": args.ridges, "sharpness": args.sharpnesses, "branches": args.branches}
+    kernels = {
+        "ridge": args.ridges,
+        "sharpness": args.sharpnesses,
+        "branches": args.branches,
+        "mirrored": args.mirrored,
+    }
     settings = oracle_settings(source, values, completions, kernels)
     judge = ensure_judge(source)
     dataset = source.load(args.split)

@@ -45,7 +45,7 @@ def oracle_settings(
         values: values to try, by field of :class:`OracleConfig`.
         completions: values to try, by field of :class:`CompletionConfig`; ``mirrored`` is left out where the data set
             is not mirror symmetric.
-        kernels: values to try, by field of :class:`KernelConfig`.
+        kernels: the same by field of :class:`KernelConfig`.
 
     Raises:
         ConfigurationError: if a value is out of range.
@@ -62,7 +62,9 @@ def oracle_settings(
     if preset.oracle == "kernel":
         kernel = preset.kernel
         tried_kernels = {
-            _changed(field, value): replace(kernel, **{field: value}) for field in kernels for value in kernels[field]
+            _changed(field, value): replace(kernel, **{field: value})
+            for field, tried in kernels.items()
+            for value in (tried if field != "mirrored" or source.mirror_symmetric else ())
         }
         first = {_described(kernel): Setting("kernel", kernel)}
         first |= {name: Setting("kernel", config) for name, config in tried_kernels.items() if config != kernel}
@@ -111,7 +113,8 @@ def _changed(field: str, value: Any) -> str:
 def _described(config: PolicyConfig) -> str:
     """Returns the settings of a configuration in words."""
     if isinstance(config, KernelConfig):
-        return f"kernel, ridge {config.ridge:g}, sharpness {config.sharpness:g}, branches {config.branches}"
+        mirrored = ", mirrored" if config.mirrored else ""
+        return f"kernel, ridge {config.ridge:g}, sharpness {config.sharpness:g}, branches {config.branches}{mirrored}"
     completion = config.completion
     return (
         f"criterion {config.criterion}, horizon {config.horizon}, history {config.history}, "
