@@ -8,7 +8,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Plays the data set's default oracle with one setting changed at a time, and the paper's form, on the same
     validation images; a run that was stopped goes on when called again."""
 
@@ -47,6 +47,7 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images
     from agents.reports.oracle_settings import configurations, settings_entry, settings_table
     from agents.reports.tables import replace_entry, replace_section
+    from glimpse_env.devices import find_device
     from oracles.training.judge import ensure_judge
 
     source = args.source()
@@ -55,7 +56,7 @@ def main(args: Args) -> None:
     fields = ("match", "label_weight", "effective_samples", "mirrored", "shifts")
     completions = {field: getattr(args, name) for field, name in zip(fields, names, strict=True)}
     configs = configurations(source, settings, completions)
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     dataset = source.load("val")
     images = choose_images(dataset, args.images)
     evaluations = {}
