@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.registry import algorithm_of, architecture_of, short_name
-from glimpse_env.cli import check_least, command_line
+from glimpse_env.cli import DeviceFlags, check_least, command_line
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
@@ -71,7 +71,7 @@ def tuned(algo: str, demonstrations: bool) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(DeviceFlags):
     """Trains an agent that chooses glimpses, from demonstrations through policy gradient to a table of results."""
 
     env: str = "GlimpseBirds-v0"

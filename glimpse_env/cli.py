@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 from gymnasium.error import DependencyNotInstalled
 
+from glimpse_env.devices import Device
 from glimpse_env.errors import ConfigurationError, GlimpseError
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class DatasetFlags:
         from glimpse_env.registration import source_of  # imports torch
 
         return source_of(self.env, self.root, self.dataset_options, self.scales)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFlags:
+    """The flag that names where a command computes; commands inherit from it."""
+
+    device: Device = "cpu"
+    """Device that computes; auto takes cuda where there is one, else mps, else cpu."""
 
 
 def run(

@@ -159,11 +159,11 @@ def generate(
     workers: int = 1,
     ray: str | None = None,
 ) -> Demonstrations:
-    """Makes demonstrations of policy ``name`` on ``num`` training images and saves them at ``out``.
+    """Makes demonstrations of policy ``name`` on ``num`` training images, on the judge's device, and saves them.
 
     Finished shards are kept beside ``out`` during the run, and a run that was killed goes on after them. The bytes do
-    not depend on which process makes a shard, except that last digits can differ between processors, as a mixed cluster
-    may have. Each image is looked at with the network that never saw it, fold by fold.
+    not depend on which process makes a shard, except that last digits can differ between processors and devices, as a
+    mixed cluster may have. Each image is looked at with the network that never saw it, fold by fold.
 
     This process writes all files. Other processes receive the judge, and the data set as the arguments that make it:
     each finds the images, and keeps the oracle's tables, in the cache (GLIMPSE_CACHE, GLIMPSE_DATA) of the machine it
@@ -206,7 +206,8 @@ def generate(
         desc=f"{source.name}: demonstrations of {name}",
         unit="seq",
     ) as bar:
-        for shard, arrays in make_shards(player, missing, workers=workers, ray=ray):
+        gpus = int(judge.device.type == "cuda")
+        for shard, arrays in make_shards(player, missing, workers=workers, ray=ray, gpus=gpus):
             _save_arrays(partial / f"{shard}.npz", arrays)
             made[shard] = arrays
             bar.update(len(shard.rows))

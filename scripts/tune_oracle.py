@@ -9,7 +9,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Plays the data set's default oracle with one setting changed at a time, the paper's form and the best fixed
     sequence on the same images; a run that was stopped goes on when called again."""
 
@@ -58,6 +58,7 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images
     from agents.reports.oracle_settings import oracle_settings, settings_entry, settings_table
     from agents.reports.tables import replace_entry, replace_section
+    from glimpse_env.devices import find_device
     from oracles.training.judge import ensure_judge
 
     source = args.source()
@@ -72,7 +73,7 @@ def main(args: Args) -> None:
         "mirrored": args.mirrored,
     }
     settings = oracle_settings(source, values, completions, kernels)
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     dataset = source.load(args.split)
     images = choose_images(dataset, args.images)
     evaluations = {}

@@ -83,14 +83,17 @@ class KernelRegression:
         self.mean = targets.mean(0)
         distances = squared_distances(inputs, inputs)
         self.precision = sharpness / distances.mean().clamp_min(1e-12)
-        kernel = (-self.precision * distances).exp().double()
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridge * torch.eye(len(inputs))))
-        weights = inverse @ (targets - self.mean).double()
-        self.weights = weights.float()  # (copies * n, L)
-        together = torch.arange(len(inputs)).view(copies, -1)  # (copies, n)
+        # in double precision, which Apple's devices lack
+        exact = torch.device("cpu") if inputs.device.type == "mps" else inputs.device
+        kernel = (-self.precision * distances).exp().to(exact).double()
+        ridges = ridge * torch.eye(len(inputs), device=exact)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridges))
+        weights = inverse @ (targets - self.mean).to(exact).double()
+        self.weights = weights.float().to(inputs.device)  # (copies * n, L)
+        together = torch.arange(len(inputs), device=exact).view(copies, -1)  # (copies, n)
         blocks = inverse[together[:, None], together].permute(2, 0, 1)  # (n, copies, copies)
         missed = torch.linalg.solve(blocks, weights[together.T])  # (n, copies, L)
-        self.left_out = targets - missed.transpose(0, 1).flatten(0, 1).float()
+        self.left_out = targets - missed.transpose(0, 1).flatten(0, 1).float().to(inputs.device)
         """(copies * n, L) float32: the prediction for each row without its image (the mean keeps it)."""
 
     def __call__(self, inputs: Tensor, own: np.ndarray) -> Tensor:
@@ -111,7 +114,7 @@ def squared_distances(ours: Tensor, theirs: Tensor) -> Tensor:
 def covering(losses: Tensor, count: int) -> list[int]:
     """Returns ``count`` locations so that the best of them serves images well: chosen greedily to minimise the mean
     over images of the least of losses (n, L)."""
-    best, chosen = torch.full((len(losses),), torch.inf), []
+    best, chosen = losses.new_full((len(losses),), torch.inf), []
     for _ in range(min(count, losses.shape[1])):
         chosen.append(int(torch.minimum(best[:, None], losses).mean(0).argmin()))
         best = torch.minimum(best, losses[:, chosen[-1]])
@@ -188,7 +191,7 @@ class KernelOracle(MappingPolicy[KernelState]):
     def fresh_state(self, batch: int) -> KernelState:
         return KernelState(
             counts=np.zeros(batch, dtype=np.int64),
-            features=torch.zeros(batch, self.num_glimpses, 0),
+            features=torch.zeros(batch, self.num_glimpses, 0, device=self.judge.device),
             locations=np.zeros((batch, self.num_glimpses), dtype=np.int64),
             own=np.full(batch, -1),
         )
@@ -205,7 +208,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             return
         features = self._features(histories.glimpses[new])
         if state.features.shape[2] == 0:
-            state.features = torch.zeros(*state.features.shape[:2], features.shape[1])
+            state.features = features.new_zeros(*state.features.shape[:2], features.shape[1])
         state.features[torch.from_numpy(new)] = features
         state.locations[new] = self.grid.nearest(histories.corners[new])
 
@@ -225,7 +228,7 @@ class KernelOracle(MappingPolicy[KernelState]):
         """Returns the expected losses (b, L) of the episodes ``rows`` (b,), which looked at ``locations``."""
         node = self._node(locations, count)
         if node.regression is None:
-            maps = np.repeat(node.mean.numpy()[None], len(rows), axis=0)
+            maps = np.repeat(node.mean.cpu().numpy()[None], len(rows), axis=0)
         else:
             order = [
                 [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations]
@@ -236,7 +239,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             if not node.on_tree:
                 places = np.searchsorted(self._side, own).clip(max=len(self._side) - 1)
                 own = np.where(self._side[places] == own, places, -1)
-            maps = node.regression(inputs, own).numpy()
+            maps = node.regression(inputs, own).cpu().numpy()
         # what is not among the branches is no better than they are
         least = maps[:, node.allowed].min(axis=1, keepdims=True)
         return np.where(node.allowed, maps, np.maximum(maps, least + 1e-4))
@@ -292,14 +295,14 @@ class KernelOracle(MappingPolicy[KernelState]):
     @torch.no_grad()
     def _losses(self, entries: np.ndarray, locations: list[int]) -> Tensor:
         """Returns the log-loss (n, L) of entries (n,), images or copies, after ``locations`` and each further one."""
-        losses = torch.empty(len(entries), len(self.grid))
+        losses = torch.empty(len(entries), len(self.grid), device=self.judge.device)
         for k in np.unique(self.networks[entries]):
             members = np.flatnonzero(self.networks[entries] == k)
             for rows in np.array_split(members, max(1, len(members) // IMAGES_PER_CHUNK)):
-                embedded = self.embeddings[torch.from_numpy(entries[rows])]  # (b, L, D)
+                embedded = self.embeddings[torch.from_numpy(entries[rows])].to(self.judge.device)  # (b, L, D)
                 summed = embedded + embedded[:, locations].sum(1, keepdim=True)
                 answers = self.judge.class_log_probabilities(int(k), summed, len(locations) + 1)
-                labels = self.labels[torch.from_numpy(entries[rows])]
+                labels = self.labels[torch.from_numpy(entries[rows])].to(self.judge.device)
                 losses[torch.from_numpy(rows)] = -answers.gather(
                     -1, labels[:, None, None].expand(-1, answers.shape[1], 1)
                 )[..., 0]
@@ -313,7 +316,7 @@ class KernelOracle(MappingPolicy[KernelState]):
         for c, copy in enumerate(self.copies):
             rows = self.rows[places[which == c]]
             if self._table is not None:
-                part = torch.from_numpy(self._table(rows[:, None], locations, c)).float()
+                part = torch.from_numpy(self._table(rows[:, None], locations, c)).to(self.judge.device).float()
             else:
                 images = copy(self.dataset.images[rows])
                 corners = np.tile(self.grid.corners[locations], (len(rows), 1))
@@ -325,6 +328,6 @@ class KernelOracle(MappingPolicy[KernelState]):
     def _features(self, glimpses: np.ndarray) -> Tensor:
         """Returns the numbers (B, F) float32 by which glimpses (B, g, g, C * scales) uint8 are compared."""
         if self.judge.frozen is not None:
-            return self.judge.frozen.encode(glimpses)
-        pixels = torch.from_numpy(glimpses).permute(0, 3, 1, 2) / 255.0
+            return self.judge.frozen.encode(glimpses).to(self.judge.device)
+        pixels = torch.from_numpy(glimpses).to(self.judge.device).permute(0, 3, 1, 2) / 255.0
         return torch.nn.functional.adaptive_avg_pool2d(pixels, min(8, pixels.shape[-1])).flatten(1)
