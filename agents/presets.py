@@ -34,7 +34,7 @@ _BUDGETS: dict[str, Budget] = {
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
     "cub": Budget(num_demos=810, timesteps=20_000, temperature=0.1, learning_rate=2e-5),
-    "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
+    "cub-full": Budget(num_demos=810, timesteps=20_000, temperature=0.1, learning_rate=2e-5),
     "celeba-hq": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
 }
 

@@ -85,7 +85,6 @@ _PHOTOGRAPHS = Preset(
     boed=OracleConfig(
         "log_loss", replace(_BY_EMBEDDING, effective_samples=100.0, samples=100, label_weight=0.0), history="completion"
     ),
-    kernel=KernelConfig(mirrored=True),
     oracle="kernel",
 )
 
