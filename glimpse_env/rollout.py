@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.encoding.features import GlimpseFeatures
 from glimpse_env.episodes import ActionMode, Assessment, EpisodeBatch, Posterior, Task
 
 
@@ -73,6 +74,7 @@ def play(
     *,
     action: ActionMode = "discrete",
     observation: str = "history",
+    features: GlimpseFeatures | None = None,
     batch_size: int = 128,
     deterministic: bool = True,
     progress: bool = True,
@@ -83,7 +85,7 @@ def play(
 
     Args:
         policy: the policy that acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
-        dataset, action, observation: see :class:`EpisodeBatch`.
+        dataset, action, observation, features: see :class:`EpisodeBatch`.
         judge: None for a policy that classifies, with discrete actions.
         batch_size: images at a time.
         deterministic: handed to ``predict``.
@@ -106,7 +108,9 @@ def play(
     with tqdm(total=count, desc="Episodes", unit="img", disable=not progress) as bar:
         for first in range(0, count, batch_size):
             rows = np.arange(first, min(first + batch_size, count))
-            batch = EpisodeBatch(dataset, judge, len(rows), task=task, action=action, observation=observation)
+            batch = EpisodeBatch(
+                dataset, judge, len(rows), task=task, action=action, observation=observation, features=features
+            )
             wanted = batch.requested({"index": indices[rows]})
             assert wanted is not None
             observations, _ = batch.begin(wanted)

@@ -5,9 +5,10 @@ best (CUB, Birds, MNIST), or whose cross-entropy is (binary attributes).
 """
 
 import json
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,27 @@ import torch
 
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.grid import Cell, GridRunner, check_axis, refuse_other_settings
-from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
+from agents.experiments.ram_tasks import LATER, METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
 from agents.experiments.run_folder import save_whole
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import whole_number
-from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
+from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, data_root
+from glimpse_env.datasets.gaze import CUBGaze
+from glimpse_env.devices import find_device
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from oracles.baselines import HandCraftedPolicy
 from oracles.demonstrations import Demonstrations, demonstrate
+from oracles.human import HumanPolicy
+from oracles.registry import unavailable_reason
 from oracles.training.judge import ensure_judge
 from oracles.training.loop import one_cycle
+
+logger = logging.getLogger(__name__)
 
 TOLERANCE = 0.01
 """Distance from the best validation at which a run counts as converged: of accuracy, or nats of cross-entropy."""
@@ -64,36 +71,52 @@ class RamGrid(RamAxes):
         check_axis("--data", self.data, TASKS)
         check_axis("--methods", self.methods, METHODS)
         check_axis("--architectures", self.architectures, NETWORKS)
-        try:
-            torch.device(self.device)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f'--device {self.device} is no device that PyTorch knows; take "cpu" or "cuda".'
-            ) from error
+        find_device(self.device)
         for name in ("seeds", "iterations", "num_sequences", "val_images", "eval_images"):
             value = getattr(self, name)
             if value is not None:
                 whole_number(f"--{name.replace('_', '-')}", value, 1)
 
     def cells(self) -> list[RamCell]:
-        """Returns all cells, seed by seed: HGS only where a data set has parts, and RAM also where only PS-RAM is asked
-        for."""
+        """Returns all cells, seed by seed: without those of :meth:`impossible`, and RAM also where only PS-RAM is asked
+        for.
+
+        Raises:
+            ConfigurationError: if none is left, with what keeps the methods from the data sets.
+        """
         cells: dict[RamCell, None] = {}
+        impossible = self.impossible()
         for seed in range(self.seeds):
             for data in self.data:
                 for method in self.methods:
-                    if method == "hgs" and not self.source(data).part_names:
-                        continue
-                    for architecture in self.architectures:
+                    for architecture in self.architectures if (data, method) not in impossible else ():
                         if method == "ps-ram":
                             cells[RamCell(data, "ram", architecture, seed)] = None
                         cells[RamCell(data, method, architecture, seed)] = None
+        if not cells:
+            raise ConfigurationError(" ".join(impossible.values()))
         return list(cells)
+
+    def impossible(self) -> dict[tuple[str, str], str]:
+        """Returns what keeps methods from data sets that lack parts or gaze, in a sentence, by data set and method."""
+        policies = {method: METHODS[method].sequences for method in self.methods}
+        reasons = {
+            (data, method): unavailable_reason(policy, self.source(data))
+            for data in self.data
+            for method, policy in policies.items()
+            if policy in ("hgs", "human")
+        }
+        return {pair: reason for pair, reason in reasons.items() if reason is not None}
 
     def source(self, data: str) -> DataSource:
         """Returns the data set of the task called ``data``."""
         task = TASKS[data]
-        return source_of(task.env, self.root, json.dumps(task.dataset_options), task.scales)
+        return source_of(task.env, self.root_of(data), json.dumps(task.dataset_options), task.scales)
+
+    def root_of(self, data: str) -> str | None:
+        """Returns the folder where the data set of the task called ``data`` is; None for that of all data sets."""
+        folder = TASKS[data].folder
+        return self.root if folder is None else str(data_root(self.root) / folder)
 
     def iterations_of(self, cell: RamCell) -> int:
         """Returns the most iterations of a cell's run."""
@@ -101,7 +124,7 @@ class RamGrid(RamAxes):
 
     def sequences_of(self, data: str) -> int:
         """Returns the number of sequences that supervise in the task called ``data``."""
-        return self.num_sequences or TASKS[data].num_sequences
+        return self.num_sequences or TASKS[data].num_sequences or self.source(data).size("train")
 
 
 @dataclass(frozen=True)
@@ -151,13 +174,18 @@ class Run:
     def source(self) -> DataSource:
         return self.grid.source(self.cell.data)
 
+    @property
+    def device(self) -> torch.device:
+        return find_device(self.grid.device)
+
     def vec_env(self) -> GlimpseVecEnv:
         """Makes the training environments."""
         task = self.task
         options: dict[str, Any] = {"scales": task.scales, "dataset_options": task.dataset_options}
-        if self.grid.root is not None:
-            options["root"] = self.grid.root
-        env: Any = gym.make_vec(task.env, num_envs=task.batch_size, observation="glimpse", **options)
+        root = self.grid.root_of(self.cell.data)
+        if root is not None:
+            options["root"] = root
+        env: Any = gym.make_vec(task.env, num_envs=task.batch_size, observation=task.observation, **options)
         return GlimpseVecEnv(env)
 
     def sequences(self) -> Sequences | None:
@@ -173,26 +201,28 @@ class Run:
         images, train = demonstrations.indices, self.source.load("train")
         if kind == "oracle":
             return Sequences(images, demonstrations.locations).first(steps)
-        if kind == "hgs":
-            policy = HandCraftedPolicy(self.source.geometry.grid, steps, self.cell.seed)
+        if kind in ("hgs", "human"):
+            grid = self.source.geometry.grid
+            by_hand = HandCraftedPolicy(grid, steps, self.cell.seed) if kind == "hgs" else None
+            policy = by_hand or HumanPolicy(CUBGaze(self.source), grid, steps)
             return Sequences(images, policy.start(train, images)[0])
         path = self.folder.with_name(replace(self.cell, method="ram").name) / "best.zip"
         if not path.is_file():
             raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
-        teacher = RAM.load(path, env=self.vec_env(), device=self.grid.device)
+        teacher = RAM.load(path, env=self.vec_env(), device=self.device)
         return Sequences(images, teacher.look(train, images).locations)
 
     def model(self) -> RAM:
         """Makes a new model, or loads the one of the last checkpoint."""
         sequences = self.sequences()
         if self.curve:
-            return RAM.load(self.model_path, env=self.vec_env(), device=self.grid.device, sequences=sequences)
+            return RAM.load(self.model_path, env=self.vec_env(), device=self.device, sequences=sequences)
         return RAM(
             "RAMPolicy",
             self.vec_env(),
             sequences=sequences,
             seed=self.cell.seed,
-            device=self.grid.device,
+            device=self.device,
             policy_kwargs=NETWORKS[self.cell.architecture].policy_kwargs(self.task),
             tensorboard_log=str(self.folder / "tensorboard"),
             **self.settings(),
@@ -236,7 +266,7 @@ class Run:
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
         test = self.source.load("test")
-        model = RAM.load(self.best_path, env=self.vec_env(), device=self.grid.device)
+        model = RAM.load(self.best_path, env=self.vec_env(), device=self.device)
         return model.look(test, choose_images(test, self.grid.eval_images))
 
 
@@ -257,14 +287,18 @@ def read_curve(path: Path) -> list[Validation]:
 def demonstrate_for(grid: RamGrid, data: str) -> Demonstrations:
     """Returns the oracle's demonstrations for a task, and makes them and the judge where there are none."""
     task = TASKS[data]
-    source = source_of(task.env, grid.root, json.dumps(task.demonstrator_options), task.scales)
+    source = source_of(task.env, grid.root_of(data), json.dumps(task.demonstrator_options), task.scales)
     judge = ensure_judge(source)
     return demonstrate(task.oracle, source, judge, grid.sequences_of(data))
 
 
 def settings_of(grid: RamGrid, cell: RamCell) -> dict[str, Any]:
-    """Returns all that a cell's run depends on beside its name, JSON values; two keys have the names of version 0.1."""
+    """Returns all that a cell's run depends on beside its name, JSON values. Two keys have the names of version 0.1,
+    and :data:`LATER` fields are there where they are not at their defaults."""
     task, network = asdict(TASKS[cell.data]), asdict(NETWORKS[cell.architecture])
+    for item in fields(RamTask):
+        if item.name in LATER and task[item.name] == item.default:
+            del task[item.name]
     for resolved in ("iterations", "num_sequences"):
         del task[resolved]
     task["demonstrated_by"] = task.pop("judge_options")
@@ -304,7 +338,10 @@ class PaperExperiment(GridRunner[RamCell]):
         refuse_other_settings(path.parent, begun, json.loads(json.dumps(settings)))
 
     def prepare(self) -> None:
-        """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them."""
+        """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them; tells
+        which methods a data set does not allow."""
+        for (data, method), reason in self.grid.impossible().items():
+            logger.info("No %s on %s: %s", METHODS[method].title, data, reason)
         for data in self.grid.data:
             if any(METHODS[method].sequences for method in self.grid.methods):
                 demonstrate_for(self.grid, data)

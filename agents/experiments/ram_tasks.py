@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from glimpse_env.devices import Device
+
 RamCriterion = Literal["accuracy", "cross_entropy"]
 
 
@@ -14,13 +16,17 @@ class RamTask:
     """Environment id."""
     iterations: int
     """Most iterations of training."""
-    num_sequences: int
-    """Training images that are supervised, where a method has supervision. In birds all are: it takes the oracle
-    seconds, and fewer are learned by heart together with their glimpses."""
+    num_sequences: int | None
+    """Training images that are supervised, where a method has supervision; None for all. In birds all are: it takes the
+    oracle seconds, and fewer are learned by heart together with their glimpses."""
     dataset_options: dict[str, Any] = field(default_factory=dict)
     """Options of the data set."""
+    folder: str | None = None
+    """Folder of the data set below that of all data sets; None where the data set finds its own."""
     scales: int = 1
     """Concentric windows of a glimpse."""
+    observation: Literal["glimpse", "features"] = "glimpse"
+    """What is shown of glimpses: pixels, or the frozen features that the data set's judge reads."""
     criterion: RamCriterion = "accuracy"
     """Figure on validation images by which weights are selected and convergence is decided."""
     batch_size: int = 64
@@ -44,6 +50,12 @@ class RamTask:
     """Width of that network's output."""
     hidden: int = 128
     """Width of tokens and of the core's state."""
+    dropout: float = 0.0
+    """Share of tokens' and of the classifier's hidden numbers that training drops."""
+    input_dropout: float = 0.0
+    """Share of a glimpse's frozen features that training drops."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
     averaging: float = 0.995
     """Decay of the average of the weights that is validated and tested, which spans 1 / (1 - decay) iterations."""
     patience: int | None = None
@@ -58,6 +70,9 @@ class RamTask:
         return {**self.dataset_options, **self.judge_options}
 
 
+LATER = ("folder", "observation", "dropout", "input_dropout", "weight_decay")
+"""Fields that runs which were begun earlier do not know."""
+
 _BIRDS = RamTask(
     "GlimpseBirdsClassify-v0",
     iterations=20_000,
@@ -65,6 +80,18 @@ _BIRDS = RamTask(
     settings={"learning_rate": 2e-3},
     features=96,
     hidden=192,
+)
+_PHOTOGRAPHS = RamTask(
+    "GlimpseCUBClassify-v0",
+    iterations=4000,
+    num_sequences=None,
+    observation="features",
+    encoder="features",
+    features=128,
+    validate_every=25,
+    dropout=0.2,
+    input_dropout=0.2,
+    settings={"learning_rate": 1e-3},
 )
 _MNIST = RamTask(
     "GlimpseMNISTClassify-v0",
@@ -118,7 +145,13 @@ TASKS: dict[str, RamTask] = {
     ),
     "mnist": _MNIST,
     "digits": RamTask("GlimpseDigitsClassify-v0", iterations=4000, num_sequences=500, encoder="linear", features=128),
-    "cub": replace(_BIRDS, env="GlimpseCUBClassify-v0", iterations=1500, num_sequences=500, validate_every=50),
+    "cub": _PHOTOGRAPHS,
+    "birds-80": replace(
+        _PHOTOGRAPHS,
+        env="GlimpseFolderClassify-v0",
+        dataset_options={"mirror": True},
+        folder="birds_cropped_80",
+    ),
     "birds-eye-ring": replace(
         _BIRDS,
         iterations=4000,
@@ -142,9 +175,9 @@ class RamMethod:
 
     title: str
     """Name in tables."""
-    sequences: Literal["oracle", "ram", "hgs"] | None = None
-    """Source of the sequences: the oracle, a network trained by RAM with the same seed, or hand-crafted glimpses at
-    parts."""
+    sequences: Literal["oracle", "ram", "hgs", "human"] | None = None
+    """Source of the sequences: the oracle, a network trained by RAM with the same seed, hand-crafted glimpses at parts,
+    or people's gaze."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Arguments of RAM."""
 
@@ -157,6 +190,7 @@ METHODS: dict[str, RamMethod] = {
     "ram+": RamMethod("RAM+", settings={"pretraining": 1000}),
     "ws-ram": RamMethod("WS-RAM", settings={"wake_sleep": 4}),
     "hgs": RamMethod("HGS", "hgs", _GUIDED),
+    "ps-human": RamMethod("PS-human gaze", "human", _GUIDED),
     "ps-ram": RamMethod("PS-RAM", "ram", _GUIDED),
     "ps-nogs": RamMethod("PS-NOGS", "oracle", _GUIDED),
     "ps-nogs-steps": RamMethod("PS-NOGS, a classifier a step", "oracle", {**_GUIDED, "every_step": True}),
@@ -178,7 +212,12 @@ class RamNetwork:
     def policy_kwargs(self, task: RamTask) -> dict[str, Any]:
         """Returns the arguments of :class:`agents.ram.policy.RAMPolicy`."""
         return {
-            "posterior": {"features": round(task.features * self.width)},
+            "posterior": {
+                "features": round(task.features * self.width),
+                "dropout": task.dropout,
+                "input_dropout": task.input_dropout,
+            },
+            "weight_decay": task.weight_decay,
             "encoder": task.encoder,
             "core": self.core,
             "tokens": task.hidden,
@@ -201,11 +240,12 @@ class RamAxes:
     """The axes of a grid of runs, and the settings that all runs share; flags of scripts/paper_experiment.py."""
 
     data: tuple[str, ...] = ("birds", "mnist")
-    """Data sets: birds, birds-19200 with four times the images, mnist, digits, cub; birds-eye-ring and celeba-hq with a
-    binary attribute; mnist-4, mnist-6 and mnist-8 in RAM's published setting."""
-    methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-ram", "ps-nogs")
-    """Methods: ram, ram+, ws-ram, hgs, ps-ram, ps-nogs, and ps-nogs-steps, which scripts/measure/stopping.py can stop
-    early."""
+    """Data sets: birds, birds-19200 with four times the images, mnist, digits; cub and birds-80, the image folder
+    birds_cropped_80, by frozen features; birds-eye-ring and celeba-hq with a binary attribute; mnist-4, mnist-6 and
+    mnist-8 in RAM's published setting."""
+    methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-human", "ps-ram", "ps-nogs")
+    """Methods: ram, ram+, ws-ram, hgs where parts are annotated, ps-human where there is gaze (cub), ps-ram, ps-nogs,
+    and ps-nogs-steps, which scripts/measure/stopping.py can stop early."""
     architectures: tuple[str, ...] = ("gru",)
     """Networks: gru, wide and narrow (other widths of its glimpse CNN), transformer."""
     seeds: int = 5
@@ -220,5 +260,6 @@ class RamAxes:
     """Maximum number of test images."""
     root: str | None = None
     """Folder of the data sets; default GLIMPSE_DATA."""
-    device: str = "cpu"
-    """Device that networks are trained on: cpu, cuda, ... Runs side by side can share a GPU."""
+    device: Device = "cpu"
+    """Device that networks are trained on; auto takes cuda where there is one, else mps, else cpu. Runs side by side
+    can share a GPU."""

@@ -5,7 +5,8 @@ with gradients, for the loss (:mod:`agents.ram.losses`). Sampled locations reach
 environment: they carry no gradient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from stable_baselines3.common.utils import safe_mean
 from torch import Tensor
 
 from agents.ram.losses import Played, Weights, loss_terms
-from agents.ram.minibatches import FREE, SAMPLING, Minibatch, MinibatchSampler, random_stream
+from agents.ram.minibatches import DROPOUT, FREE, SAMPLING, Minibatch, MinibatchSampler, random_stream
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
 from agents.registry import episodes_of, posterior_config
@@ -42,7 +43,7 @@ class Episodes:
     locations: np.ndarray
     """(B, T) int64: grid locations in the order they were looked at."""
     glimpses: np.ndarray
-    """(B, T, g * g * C * scales) float32."""
+    """(B, T, g * g * C * scales) or (B, T, W) float32."""
     places: np.ndarray
     """(B, T, 2) float32: the locations, normalised."""
     returns: np.ndarray
@@ -50,7 +51,7 @@ class Episodes:
 
 
 class RAM(BaseAlgorithm):
-    """RAM and its relatives as an SB3 algorithm for ``task="classify"`` with ``observation="glimpse"``.
+    """RAM and its relatives as an SB3 algorithm for ``task="classify"``, ``observation="glimpse"`` or ``"features"``.
 
     An iteration, of one episode in every environment, is one step of Adam. What it draws depends on the seed and its
     number only, so training that goes on from a saved model ends as if it had not been stopped.
@@ -186,7 +187,9 @@ class RAM(BaseAlgorithm):
                 break
             callback.on_rollout_end()
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            self._update(self.loss(drawn, self.read(drawn, episodes)))
+            with self._own_dropout():
+                played = self.read(drawn, episodes)
+            self._update(self.loss(drawn, played))
             if log_interval and self.iterations % log_interval == 0:
                 self._log()
         callback.on_training_end()
@@ -194,7 +197,9 @@ class RAM(BaseAlgorithm):
 
     def look(self, dataset: GlimpseDataset, indices: np.ndarray) -> Rollouts:
         """One deterministic episode on each of the images ``indices`` (N,) of a split."""
-        return play(self, dataset, None, indices, observation="glimpse", progress=False)
+        features = None if self.env is None else self._episodes.features
+        kind = self.policy.observation
+        return play(self, dataset, None, indices, observation=kind, features=features, progress=False)
 
     def loss(self, drawn: Minibatch, played: Played) -> Tensor:
         """Returns the loss of a minibatch that was played; logs its terms."""
@@ -262,9 +267,10 @@ class RAM(BaseAlgorithm):
             if observations is None:
                 return None
             returns += rewards
-            glimpses.append(observations["glimpse"])
-            places.append(observations["location"])
-            state, memory = network.core.step(network.read(observations), memory)
+            newest = self.policy.newest(observations)
+            glimpses.append(newest["glimpse"])
+            places.append(newest["location"])
+            state, memory = network.core.step(network.read(newest), memory)
         answers = network.classifier(state).argmax(-1).cpu().numpy()
         observations, rewards = self._step(np.stack([np.zeros_like(answers), answers], axis=1), callback)
         if observations is None:
@@ -294,6 +300,17 @@ class RAM(BaseAlgorithm):
             labels=self._labels(drawn),
             returns=torch.as_tensor(episodes.returns, dtype=torch.float32, device=self.device),
         )
+
+    @contextmanager
+    def _own_dropout(self) -> Iterator[None]:
+        """Draws what dropout leaves out, while the block runs, from the iteration's own random numbers."""
+        if not self.policy.drops:
+            yield
+            return
+        cuda = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):
+            torch.manual_seed(int(random_stream(self.seed or 0, DROPOUT, self.iterations).integers(2**62)))
+            yield
 
     def _labels(self, drawn: Minibatch) -> Tensor:
         return torch.as_tensor(self._episodes.dataset.labels[drawn.indices], device=self.device)

@@ -10,7 +10,7 @@ from agents.ram.sequences import Sequences
 FREE = -1
 """Stands in place of a location that is sampled."""
 
-IMAGES, SUPERVISED, HEURISTIC, SAMPLING = range(4)
+IMAGES, SUPERVISED, HEURISTIC, SAMPLING, DROPOUT = range(5)
 """Purposes of random numbers."""
 
 

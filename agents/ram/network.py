@@ -9,38 +9,50 @@ from torch import Tensor, nn
 
 from agents.networks.extractors import AttentionBlock
 from glimpse_env.checks import one_of
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import Plan, PosteriorConfig, encoder_plan
 
-ENCODERS = ("conv", "spatial", "linear")
+ENCODERS = ("conv", "spatial", "linear", "features")
 
 
 class GlimpseNetwork(nn.Module):
     """token(y, l) = relu(A encoder(y) + B loc(l)) of a glimpse y at location l.
 
     The encoder ``"conv"`` has the judge's *valid* convolutions; ``"spatial"`` two convolutions and a dense layer on all
-    their outputs, which tells shapes apart better; ``"linear"`` RAM's own dense layer on the pixels. All have batch
-    normalisation, without which RAM learns several times as slowly where to look. Its statistics must be those of the
-    glimpses of all steps together: at one step all episodes may look at the same place, and the network in evaluation
-    mode would differ from the one trained.
+    their outputs, which tells shapes apart better; ``"linear"`` RAM's own dense layer on the pixels; ``"features"`` the
+    same on what a frozen encoder makes of the glimpse. All have batch normalisation, without which RAM learns several
+    times as slowly where to look. Its statistics must be those of the glimpses of all steps together: at one step all
+    episodes may look at the same place, and the network in evaluation mode would differ from the one trained.
     """
 
-    def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv"):
+    def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv", width: int | None = None):
         """
         Args:
-            config: its glimpse size, stride, channels and ``features``, the width of the encoder's output, are used.
+            config: its glimpse size, stride, channels, ``features``, the width of the encoder's output, and dropouts
+                are used.
             tokens: width of a token.
-            encoder: ``"conv"``, ``"spatial"`` or ``"linear"``.
+            encoder: ``"conv"``, ``"spatial"``, ``"linear"`` or ``"features"``.
+            width: W, frozen features of a glimpse; None where glimpses are pixels.
 
         Raises:
-            ConfigurationError: if there is no such encoder.
+            ConfigurationError: if there is no such encoder, or it does not read what is shown of glimpses.
         """
         super().__init__()
-        self.shape = (config.glimpse_size, config.glimpse_size, config.channels)
         one_of("encoder", encoder, ENCODERS)
+        if (encoder == "features") != (width is not None):
+            shown = "pixels" if width is None else "frozen features"
+            raise ConfigurationError(
+                f"encoder={encoder!r} cannot read {shown}; encoder='features' and observation='features' go together."
+            )
+        self.shape = (config.glimpse_size, config.glimpse_size, config.channels) if width is None else None
         layers: list[nn.Module] = []
         channels, side = config.channels, config.glimpse_size
         plan: Plan = ()
-        if encoder == "conv":
+        if width is not None:
+            channels = config.features
+            linear = nn.Linear(width, channels)
+            layers = [nn.Dropout(config.input_dropout), linear, nn.BatchNorm1d(channels), nn.ReLU()]
+        elif encoder == "conv":
             plan = encoder_plan(side, config.stride)
         elif encoder == "spatial":
             plan = spatial_plan(side)
@@ -60,12 +72,16 @@ class GlimpseNetwork(nn.Module):
         self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.glimpse_projection = nn.Linear(channels, tokens)
         self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """Returns tokens (B, tokens) of glimpses (B, g * g * C * scales) in [0, 1] at normalised locations (B, 2)."""
-        pixels = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
-        features = self.encoder(pixels).flatten(1)
-        return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
+        """Returns tokens (B, tokens) of glimpses at normalised locations (B, 2): (B, g * g * C * scales) in [0, 1], or
+        (B, W) frozen features."""
+        if self.shape is not None:
+            glimpses = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
+        features = self.encoder(glimpses).flatten(1)
+        tokens = torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
+        return self.dropout(tokens)
 
 
 def spatial_plan(glimpse_size: int) -> Plan:
@@ -176,6 +192,7 @@ class RAMNetwork(nn.Module):
         *,
         core: str = "gru",
         encoder: str = "conv",
+        width: int | None = None,
         tokens: int = 192,
         hidden: int = 192,
     ):
@@ -185,7 +202,7 @@ class RAMNetwork(nn.Module):
                 SB3 stores them with the model.
             num_locations: L, number of the grid's locations.
             core: a key of :data:`CORES`.
-            encoder: see :class:`GlimpseNetwork`.
+            encoder, width: see :class:`GlimpseNetwork`.
             tokens: width of a glimpse's token.
             hidden: H, width of the core's state.
 
@@ -195,10 +212,10 @@ class RAMNetwork(nn.Module):
         super().__init__()
         one_of("core", core, CORES)
         config, self.tokens, self.hidden = PosteriorConfig(**posterior), tokens, hidden
-        self.glimpse_network = GlimpseNetwork(config, tokens, encoder)
+        self.glimpse_network = GlimpseNetwork(config, tokens, encoder, width)
         self.core = CORES[core](tokens, hidden)
         self.locator = _head(hidden, num_locations)
-        self.classifier = _head(hidden, config.num_classes)
+        self.classifier = _head(hidden, config.num_classes, config.dropout)
         self.baseline = _head(hidden, 1)
         self.foresight = _head(hidden, 1)
 
@@ -221,5 +238,6 @@ class RAMNetwork(nn.Module):
         return torch.relu(self.foresight(state.detach())[..., 0])
 
 
-def _head(hidden: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, out))
+def _head(hidden: int, out: int, dropout: float = 0.0) -> nn.Sequential:
+    before, behind = ([nn.Dropout(dropout)] if dropout else [] for _ in range(2))
+    return nn.Sequential(*before, nn.Linear(hidden, hidden), nn.ReLU(), *behind, nn.Linear(hidden, out))

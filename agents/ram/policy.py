@@ -1,5 +1,6 @@
 """RAM's network as an SB3 policy, whose actions are pairs of the next location and the predicted class."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, cast
@@ -15,15 +16,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from agents.ram.network import RAMNetwork
 from glimpse_env.errors import ConfigurationError
 
-KEYS = frozenset({"glimpse", "location", "step"})
-"""Keys of an observation space with ``observation="glimpse"``."""
+KEYS = {
+    "glimpse": frozenset({"glimpse", "location", "step"}),
+    "features": frozenset({"features", "locations", "mask", "step"}),
+}
+"""Keys of the observation spaces that RAM reads, by ``observation``."""
 
 
 class RAMPolicy(BasePolicy):
     """Policy that observes the newest glimpse; its state holds the tokens of all glimpses.
 
     Attributes:
+        observation: what it observes, a key of :data:`KEYS`.
         network: the network that is trained.
+        drops: whether its training drops some numbers.
         averaged: moving average of its weights and statistics; None without averaging.
         proposal: q(l | h_t, theta, x) of wake-sleep training, which observes label and image; else None.
         last_probabilities: (B, classes) float32, p(theta | y_1:t, l_1:t) at the last call of :meth:`predict`.
@@ -37,16 +43,18 @@ class RAMPolicy(BasePolicy):
         *,
         posterior: Mapping[str, Any],
         averaging: float = 0.0,
+        weight_decay: float = 0.0,
         proposal: bool = False,
         image_channels: int = 1,
         **network: Any,
     ):
         """
         Args:
-            observation_space: that of ``observation="glimpse"``.
+            observation_space: that of ``observation="glimpse"`` or ``"features"``.
             action_space: ``MultiDiscrete([locations, classes])``.
             lr_schedule: SB3's learning rate schedule.
             posterior: see :class:`RAMNetwork`.
+            weight_decay: of AdamW, decoupled from the gradient.
             averaging: decay, 0 or more and below 1, of an exponential moving average of the weights over iterations,
                 by which :meth:`predict` then acts: it smooths the noise of a constant learning rate. In iteration n
                 the decay is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
@@ -61,23 +69,29 @@ class RAMPolicy(BasePolicy):
             raise ConfigurationError(f"averaging={averaging} must be at least 0 and below 1.")
         if not isinstance(action_space, spaces.MultiDiscrete) or len(action_space.nvec) != 2:
             raise ConfigurationError(f"RAM needs task='classify' with action='discrete', not actions {action_space}.")
-        if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) != KEYS:
+        if not isinstance(observation_space, spaces.Dict) or set(observation_space.spaces) not in KEYS.values():
             raise ConfigurationError(
-                f"RAM needs an environment with observation='glimpse'; this one shows {observation_space}."
+                f"RAM needs an environment with observation='glimpse' or 'features', not one of {observation_space}."
             )
         super().__init__(observation_space, action_space)
         self._constructor = {
             "posterior": dict(posterior),
             "averaging": averaging,
+            "weight_decay": weight_decay,
             "proposal": proposal,
             "image_channels": image_channels,
             **network,
         }
         locations, classes = (int(number) for number in action_space.nvec)
         self.num_glimpses = int(observation_space["step"].n) - 1  # type: ignore[attr-defined]
-        self.network = RAMNetwork(posterior, locations, **network)
+        self.observation = next(kind for kind, keys in KEYS.items() if keys == set(observation_space.spaces))
+        width = None
+        if self.observation == "features":
+            width = math.prod(observation_space["features"].shape or ()) // self.num_glimpses
+        self.network = RAMNetwork(posterior, locations, width=width, **network)
+        self.drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.network.modules())
         self.proposal = Proposal(locations, classes, image_channels, self.network.hidden) if proposal else None
-        self.optimizer = torch.optim.Adam(self.parameters(), lr=lr_schedule(1))
+        self.optimizer = torch.optim.AdamW(self.parameters(), lr=lr_schedule(1), weight_decay=weight_decay)
         self.averaged: AveragedModel | None = None
         if averaging:  # after the optimiser, which must not train it
             average = partial(_average, averaging)
@@ -86,6 +100,17 @@ class RAMPolicy(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return super()._get_constructor_parameters() | self._constructor | {"lr_schedule": self._dummy_schedule}
+
+    def newest(self, observation: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Returns the newest glimpses (B, ...) and their locations (B, 2) of observations after a first glimpse."""
+        if self.observation == "glimpse":
+            return {key: observation[key] for key in ("glimpse", "location")}
+        steps = observation["step"].reshape(-1)
+        shown = {"glimpse": observation["features"], "location": observation["locations"]}
+        rows = np.arange(len(steps))
+        return {
+            key: values.reshape(len(steps), self.num_glimpses, -1)[rows, steps - 1] for key, values in shown.items()
+        }
 
     @property
     def acting(self) -> RAMNetwork:
@@ -113,14 +138,14 @@ class RAMPolicy(BasePolicy):
             Actions (B, 2) int64, or (2,), and the state.
         """
         self.set_training_mode(False)
-        single = np.ndim(observation["location"]) == 1
+        single = np.ndim(observation["location" if self.observation == "glimpse" else "locations"]) == 1
         batch = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
         steps, network = batch["step"].reshape(-1), self.acting
         shape = (len(steps), self.num_glimpses, network.tokens)
         tokens = np.zeros(shape, np.float32) if state is None else state.copy()
         seen = np.flatnonzero(steps)
         if len(seen):
-            newest = network.read({key: value[seen] for key, value in batch.items()})
+            newest = network.read(self.newest({key: value[seen] for key, value in batch.items()}))
             tokens[seen, steps[seen] - 1] = newest.cpu().numpy()
         read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
         states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)

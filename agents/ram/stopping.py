@@ -31,8 +31,13 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
         indices: images of the split.
 
     Raises:
-        ConfigurationError: if the network was trained after the last glimpse only, or an episode has only one.
+        ConfigurationError: if the network was trained after the last glimpse only or reads frozen features, or an
+            episode has only one glimpse.
     """
+    if model.policy.observation != "glimpse":
+        raise ConfigurationError(
+            "this network reads frozen features; stopping is worked out for one that reads pixels."
+        )
     if not model.every_step:
         raise ConfigurationError("this network classifies after its last glimpse only; train one with every_step=True.")
     geometry, network = dataset.geometry, model.policy.acting

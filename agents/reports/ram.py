@@ -25,7 +25,7 @@ PUBLISHED: dict[str, dict[str, tuple[int, float]]] = {
     "CelebA-HQ": {"ram": (25100, 87.1), "ws-ram": (40700, 88.1), "ps-ram": (4750, 87.0), "ps-nogs": (3820, 87.0)},
 }
 """Iterations to convergence and test accuracy in % (Harvey et al. 2019): 200 species, and the mean of 40 attributes."""
-COMPARED_WITH = {"cub": "CUB", "birds": "CUB", "birds-19200": "CUB"}
+COMPARED_WITH = {"cub": "CUB", "birds-80": "CUB", "birds": "CUB", "birds-19200": "CUB"}
 """Keys of :data:`PUBLISHED` by data set; others have no published figures beside theirs."""
 RAM_ON_MNIST = {"mnist-4": 4.96, "mnist-6": 4.08, "mnist-8": 4.04}
 """Test error in % of RAM itself by data set (Mnih et al. 2014)."""
@@ -150,13 +150,15 @@ def arrival(one: Summary, score: float) -> str:
 
 
 def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
-    """Returns how PS-NOGS compares with RAM, as JSON values; empty without one of them."""
+    """Returns how PS-NOGS compares with RAM, and with RAM+ where it is there, as JSON values; empty without the first
+    two."""
     if not {"ram", "ps-nogs"} <= summaries.keys():
         return {}
-    ours, ram = summaries["ps-nogs"], summaries["ram"]
+    ours, ram, plus = summaries["ps-nogs"], summaries["ram"], summaries.get("ram+")
     best = max(summaries.values(), key=lambda one: float(one.accuracy.mean()))
     return {
         "speed_up": ratio(ours.convergence, ram.convergence).to_json(),
+        **({"speed_up_over_ram+": ratio(ours.convergence, plus.convergence).to_json()} if plus else {}),
         "below_best_points": 100 * float(best.accuracy.mean() - ours.accuracy.mean()),
         "best_method": best.method,
         "spread_ratio": ours.spread / ram.spread if ram.seeds > 1 and ram.spread > 0 else None,
@@ -166,15 +168,21 @@ def verdicts(summaries: Mapping[str, Summary]) -> dict[str, Any]:
 
 def verdict_sentence(verdict: Mapping[str, Any]) -> str:
     """Returns :func:`verdicts` in a sentence."""
-    faster = verdict["speed_up"]
-    interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
+    faster, than_plus = _times(verdict["speed_up"]), ""
+    if "speed_up_over_ram+" in verdict:
+        than_plus = f" and {_times(verdict['speed_up_over_ram+'])} as fast as RAM+"
     spread = verdict["spread_ratio"]
     spreads = "" if spread is None else f" The spread of its iterations over seeds is {spread:.2f} of RAM's."
     return (
-        f"PS-NOGS converges {faster['value']:.1f} times{interval} as fast as RAM, and its test accuracy is "
+        f"PS-NOGS converges {faster} as fast as RAM{than_plus}, and its test accuracy is "
         f"{verdict['below_best_points']:.1f} points below the best method's ({METHODS[verdict['best_method']].title})."
         f"{spreads} ({count_seeds(verdict['seeds'])}.)"
     )
+
+
+def _times(faster: Mapping[str, Any]) -> str:
+    interval = "" if faster["interval"] is None else " ({:.1f} to {:.1f})".format(*faster["interval"])
+    return f"{faster['value']:.1f} times{interval}"
 
 
 def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:

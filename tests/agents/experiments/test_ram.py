@@ -23,13 +23,20 @@ from agents.experiments.ram import (
     exhausted,
     settings_of,
 )
-from agents.experiments.ram_tasks import METHODS, TASKS
+from agents.experiments.ram_tasks import LATER, METHODS, TASKS
 from agents.reports.ram import error_beside, method_table, ratio, summarise, verdict_sentence, verdicts
 from agents.reports.style import covered
+from glimpse_env.datasets.gaze import CUBGaze
+from glimpse_env.encoding.features import glimpse_features
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
+from glimpse_env.presets import PRESETS
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles.human import HumanPolicy
 from tests.support.commands import ROOT, begun, finish
+from tests.support.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_gaze
+from tests.support.toy_agents import demonstrations
+from tests.support.toy_encoder import TOY
 
 GRID = RamGrid(
     data=("digits",),
@@ -101,6 +108,10 @@ def test_the_table_and_the_verdict_of_known_runs() -> None:
     assert verdict["spread_ratio"] == pytest.approx(0.25)
     assert "4.8 times" in verdict_sentence(verdict)
     assert "1.0 points below the best method's (RAM)" in verdict_sentence(verdict)
+    assert "RAM+" not in verdict_sentence(verdict)
+    plus = verdicts(summarise([*cells, *(cell("ram+", seed, 500, 0.7) for seed in range(3))], "birds", "gru"))
+    assert plus["speed_up_over_ram+"]["value"] == pytest.approx(2.0)
+    assert ") as fast as RAM and 2.0 times (" in verdict_sentence(plus)
     written = method_table(found, "CUB")
     assert "| PS-NOGS | 250 (" in written
     assert "| 3530 | 54.4 |" in written
@@ -146,9 +157,17 @@ def test_what_glimpses_cover() -> None:
 
 def test_hand_crafted_glimpses_are_only_where_parts_are() -> None:
     methods = {one.method for one in GRID.cells()}
-    assert methods == set(METHODS) - {"hgs", "ps-nogs-steps"}
+    assert methods == set(METHODS) - {"hgs", "ps-human", "ps-nogs-steps"}
     alone = replace(GRID, methods=("ps-ram",)).cells()
     assert [one.method for one in alone] == ["ram", "ps-ram"]  # which records what RAM has trained
+
+
+def test_what_came_later_is_in_settings_where_it_differs() -> None:
+    old, new = (
+        settings_of(RamGrid((data,), ("ram",)), RamCell(data, "ram", "gru", 0))["data"] for data in ("birds", "cub")
+    )
+    assert not set(LATER) & old.keys()
+    assert {"observation", "dropout"} <= new.keys()
 
 
 def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) -> None:
@@ -162,7 +181,7 @@ def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) 
         assert of(data, "ram")["weights"]["entropy"] > of(data, "ps-nogs")["weights"]["entropy"] == 0.0
     assert of("mnist", "ps-nogs", "transformer") == of("mnist", "ps-nogs")
     assert of("mnist", "ram", "transformer")["learning_rate"] < of("mnist", "ram")["learning_rate"]
-    assert of("cub", "ram+")["pretraining"] == 1000
+    assert of("birds", "ram+")["pretraining"] == 1000
     grid = RamGrid(("birds",), ("ps-nogs",))
     assert grid.sequences_of("birds") == grid.source("birds").size("train")  # all images have one
 
@@ -176,12 +195,14 @@ def test_settings_are_the_data_sets_and_those_that_outrank_them(tmp_path: Path) 
         ({"architectures": ("lstm",)}, "lstm"),
         ({"seeds": 0}, "--seeds"),
         ({"iterations": 0}, "--iterations"),
-        ({"device": "abacus"}, "--device abacus"),
+        ({"device": "abacus"}, "device='abacus'"),
+        ({"methods": ("hgs",)}, "'digits' has no parts"),
+        ({"methods": ("ps-human",)}, "human gaze is of CUB-200-2011, not of data set 'digits'"),
     ],
 )
 def test_grids_refuse_what_there_is_not(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named):
-        replace(GRID, **changes)
+        replace(GRID, **changes).cells()
 
 
 # Runs
@@ -195,6 +216,50 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("PYTHONPATH", str(ROOT))
         yield
+
+
+@pytest.fixture
+def photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of data sets: tiny CUB with gaze on it and a tiny image folder; a toy encoder in place of theirs."""
+    write_tiny_cub(tmp_path)
+    write_tiny_gaze(tmp_path)
+    write_tiny_folder(tmp_path / "birds_cropped_80")
+    for name in ("cub", "folder"):
+        monkeypatch.setitem(PRESETS, name, replace(PRESETS[name], encoder=TOY))
+    made = demonstrations(np.tile(np.arange(5), (4, 1)), indices=np.array([2, 0, 7, 11]))
+    monkeypatch.setattr("agents.experiments.ram.demonstrate_for", lambda *_: made)
+    for name in ("cub", "birds-80"):
+        monkeypatch.setitem(TASKS, name, replace(TASKS[name], batch_size=8, validate_every=2))
+    return tmp_path
+
+
+def test_photographs_are_seen_by_frozen_features_and_gaze_supervises(photographs: Path, tmp_path: Path) -> None:
+    grid = RamGrid(("cub",), ("ps-human", "hgs"), seeds=1, iterations=2, root=str(photographs))
+    assert [one.method for one in grid.cells()] == ["ps-human", "hgs"]
+    run = Run(grid, RamCell("cub", "ps-human", "gru", 0), tmp_path)
+    sequences, source = run.sequences(), run.source
+    assert sequences is not None
+    assert sequences.indices.tolist() == [2, 0, 7, 11]
+    looked = HumanPolicy(CUBGaze(source), source.geometry.grid, 5).start(source.load("train"), sequences.indices)[0]
+    assert np.array_equal(sequences.locations, looked)
+    run.train()
+    features = run.model()._episodes.features
+    assert features is not None
+    assert features.identity == glimpse_features(source, TOY).identity
+    assert len(run.test()) == source.size("test")
+    by_parts = Run(grid, RamCell("cub", "hgs", "gru", 0), tmp_path).sequences()
+    assert by_parts is not None
+    assert not np.array_equal(by_parts.locations, looked)
+
+
+def test_an_image_folder_is_found_below_that_of_data_sets(photographs: Path) -> None:
+    grid = RamGrid(("birds-80",), ("ram", "hgs", "ps-human"), seeds=1, root=str(photographs))
+    assert [one.method for one in grid.cells()] == ["ram"]  # there are neither parts nor gaze
+    assert ["has no parts" in reason or "human gaze" in reason for reason in grid.impossible().values()] == [True, True]
+    source = grid.source("birds-80")
+    assert (source.size("train"), source.mirror_symmetric) == (12, True)
+    assert grid.sequences_of("birds-80") == 12
+    assert Run(grid, grid.cells()[0], photographs).vec_env().env.batch.features is not None
 
 
 @pytest.fixture(scope="module")
