@@ -48,7 +48,7 @@ def budget_of(dataset: str) -> Budget:
     Args:
         dataset: name of its :class:`DataSource`.
     """
-    return _BUDGETS.get(dataset, Budget(num_demos=1000, timesteps=50_000, temperature=0.05))
+    return _BUDGETS.get(dataset, Budget(num_demos=2100, timesteps=30_000, temperature=0.1, learning_rate=2e-5))
 
 
 TUNED = Path(__file__).with_name("tuned.json")
