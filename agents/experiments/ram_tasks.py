@@ -83,15 +83,16 @@ _BIRDS = RamTask(
 )
 _PHOTOGRAPHS = RamTask(
     "GlimpseCUBClassify-v0",
-    iterations=4000,
+    iterations=2500,
     num_sequences=None,
     observation="features",
     encoder="features",
     features=128,
     validate_every=25,
     dropout=0.2,
-    input_dropout=0.2,
+    input_dropout=0.3,
     settings={"learning_rate": 1e-3},
+    without_sequences={"weights": {"entropy": 0.02}},
 )
 _MNIST = RamTask(
     "GlimpseMNISTClassify-v0",
@@ -151,6 +152,7 @@ TASKS: dict[str, RamTask] = {
         env="GlimpseFolderClassify-v0",
         dataset_options={"mirror": True},
         folder="birds_cropped_80",
+        settings={"learning_rate": 2e-3},
     ),
     "birds-eye-ring": replace(
         _BIRDS,
