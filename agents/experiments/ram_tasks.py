@@ -87,11 +87,13 @@ _PHOTOGRAPHS = RamTask(
     num_sequences=None,
     observation="features",
     encoder="features",
-    features=128,
+    features=192,
+    hidden=192,
     validate_every=25,
-    dropout=0.2,
-    input_dropout=0.3,
-    settings={"learning_rate": 1e-3},
+    dropout=0.4,
+    input_dropout=0.4,
+    settings={"learning_rate": 1e-3, "weights": {"imitation": 0.05}},
+    patience=1000,
     without_sequences={"weights": {"entropy": 0.02}},
 )
 _MNIST = RamTask(
@@ -152,7 +154,8 @@ TASKS: dict[str, RamTask] = {
         env="GlimpseFolderClassify-v0",
         dataset_options={"mirror": True},
         folder="birds_cropped_80",
-        settings={"learning_rate": 2e-3},
+        settings={"learning_rate": 2e-3, "weights": {"imitation": 0.05}},
+        dropout=0.3,
     ),
     "birds-eye-ring": replace(
         _BIRDS,
