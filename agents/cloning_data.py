@@ -152,7 +152,7 @@ class CloningData:
         for rows in self.chunks():
             places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, 2)
             features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(self.glimpses[rows])))
-            embeddings.append(network.embed(features, places).half().numpy())  # (n, T - 1, D)
+            embeddings.append(network.embed(features, places).half().cpu().numpy())  # (n, T - 1, D)
         return replace(self, glimpses=np.concatenate(embeddings), observation="embedding")
 
     def featured(self, table: FeatureTable) -> "CloningData":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.registry import algorithm_of, architecture_of, short_name
-from glimpse_env.cli import check_least, command_line
+from glimpse_env.cli import DeviceFlags, check_least, command_line
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import dataset_of
 
@@ -34,7 +34,7 @@ _BUDGETS: dict[str, Budget] = {
     "digits": Budget(num_demos=1000, timesteps=50_000, temperature=0.02, architecture="canvas"),
     "mnist": Budget(num_demos=8000, timesteps=150_000, temperature=0.02, architecture="canvas"),
     "cub": Budget(num_demos=810, timesteps=20_000, temperature=0.1, learning_rate=2e-5),
-    "cub-full": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
+    "cub-full": Budget(num_demos=810, timesteps=20_000, temperature=0.1, learning_rate=2e-5),
     "celeba-hq": Budget(num_demos=600, timesteps=20_000, temperature=0.05),
 }
 
@@ -71,7 +71,7 @@ def tuned(algo: str, demonstrations: bool) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(DeviceFlags):
     """Trains an agent that chooses glimpses, from demonstrations through policy gradient to a table of results."""
 
     env: str = "GlimpseBirds-v0"

@@ -20,15 +20,15 @@ def is_agent(path: str) -> bool:
     return Path(path).suffix == ".zip"
 
 
-def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Returns the agent that a run of scripts/train_agent.py saved at ``path``, and that run's settings.
+def load_agent(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Returns the agent that a run of scripts/train_agent.py saved at ``path``, on a device, and that run's settings.
 
     Raises:
         ArtifactError: if the agent, or ``config.json`` of its run beside it, cannot be read.
     """
     try:
         settings = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["args"]
-        return algorithm_of(settings["algo"]).model.load(path, device="cpu"), settings
+        return algorithm_of(settings["algo"]).model.load(path, device=device), settings
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
             f"{path} is no agent of a run ({type(error).__name__}: {error}); give the model.zip in a folder of "
@@ -37,7 +37,8 @@ def load_agent(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
-    """Records one deterministic sequence of a saved agent on each of ``num`` training images; there are no EPE maps.
+    """Records one deterministic sequence of a saved agent on each of ``num`` training images, without EPE maps, on the
+    judge's device.
 
     Args:
         path: file of the agent, see :func:`load_agent`.
@@ -55,7 +56,7 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
-    model, settings = load_agent(path)
+    model, settings = load_agent(path, judge.device)
     images = np.random.default_rng(seed).permutation(len(train))[:num]
     observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)
@@ -64,6 +65,6 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
         "agent": {
             name: settings.get(name) for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
         },
-        "weights": digest(*(value.numpy() for value in model.policy.state_dict().values())),
+        "weights": digest(*(value.cpu().numpy() for value in model.policy.state_dict().values())),
     }
     return Demonstrations(images, rollouts.locations, rollouts.entropy, None, manifest)

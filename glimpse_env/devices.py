@@ -32,3 +32,16 @@ def find_device(name: str) -> torch.device:
             "the best there is."
         )
     return torch.device(name)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Returns the free memory of a device as far as it may be filled with what could stay elsewhere: 0 but for CUDA."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def resident(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Returns a large tensor on the device where it takes at most half of the free memory there; else as it is, for
+    callers who move the parts that they need."""
+    return tensor.to(device) if 2 * tensor.nbytes <= free_bytes(device) else tensor

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import ORIGINAL, ImageCopy
+from glimpse_env.devices import resident
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.geometry import LocationGrid
@@ -76,7 +78,7 @@ def best_fixed(dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, swee
     """
     embeddings, labels, networks = embedded_images(dataset, judge, fitted_images(dataset, judge))
     sequence: list[int] = []
-    summed = torch.zeros(len(labels), embeddings.shape[-1])
+    summed = embeddings.new_zeros(len(labels), embeddings.shape[-1])
     for t in range(num_glimpses):
         losses, _ = _scores(judge, embeddings, labels, networks, summed, t + 1)
         losses[sequence] = torch.inf
@@ -145,7 +147,7 @@ class ClairvoyantPolicy(PlannedPolicy):
             fold = int(dataset.folds[index])
             asked = range(len(self.judge.networks)) if fold == -1 else [fold]
             embeddings = {k: self.judge.embed_split(k, dataset, np.array([index]))[0] for k in asked}  # (L, D)
-            summed = {k: torch.zeros(embeddings[k].shape[-1]) for k in asked}
+            summed = {k: embeddings[k].new_zeros(embeddings[k].shape[-1]) for k in asked}
             for t in range(self.num_glimpses):
                 likelihood = torch.stack(
                     [
@@ -155,7 +157,7 @@ class ClairvoyantPolicy(PlannedPolicy):
                         for k in asked
                     ]
                 ).mean(0)  # (L,)
-                maps[b, t] = -likelihood.log().numpy()
+                maps[b, t] = -likelihood.log().cpu().numpy()
                 candidates = maps[b, t].copy()
                 candidates[sequences[b, :t]] = np.inf
                 sequences[b, t] = candidates.argmin()
@@ -164,20 +166,26 @@ class ClairvoyantPolicy(PlannedPolicy):
         return sequences, maps
 
 
-def embedded_images(dataset: GlimpseDataset, judge: Judge, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, each by the network that may judge it."""
+def embedded_images(
+    dataset: GlimpseDataset, judge: Judge, rows: np.ndarray, copy: ImageCopy = ORIGINAL
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Returns embeddings (N, L, D), labels (N,) and networks (N,) of images, or of copies of them, each by the network
+    that may judge it.
+
+    Embeddings are on the judge's device where there is room, else, as labels always, on the CPU.
+    """
     networks = np.maximum(dataset.folds[rows], 0)
     embeddings: Tensor | None = None
     for k in np.unique(networks):
         members = rows[networks == k]
         for start in range(0, len(members), 64):
             chunk = members[start : start + 64]
-            part = judge.embed_split(int(k), dataset, chunk)
+            part = judge.embed_split(int(k), dataset, chunk, copy)
             if embeddings is None:
                 embeddings = torch.empty(len(rows), *part.shape[1:])
-            embeddings[torch.from_numpy(np.searchsorted(rows, chunk))] = part
+            embeddings[torch.from_numpy(np.searchsorted(rows, chunk))] = part.cpu()
     assert embeddings is not None
-    return embeddings, torch.from_numpy(np.asarray(dataset.labels[rows])), networks
+    return resident(embeddings, judge.device), torch.from_numpy(np.asarray(dataset.labels[rows])), networks
 
 
 @torch.no_grad()
@@ -186,11 +194,11 @@ def _scores(
 ) -> tuple[Tensor, Tensor]:
     """Returns mean log-loss (L,) and success (L,) over images after one more glimpse at each location, ``count`` in
     all."""
-    losses, success = torch.zeros(embeddings.shape[1]), torch.zeros(embeddings.shape[1])
+    losses, success = (torch.zeros(embeddings.shape[1], device=judge.device) for _ in range(2))
     for k in np.unique(networks):
         for rows in np.array_split(np.flatnonzero(networks == k), max(1, int((networks == k).sum()) // 64)):
             log_probabilities = judge.class_log_probabilities(int(k), summed[rows, None] + embeddings[rows], count)
-            target = labels[rows][:, None, None].expand(*log_probabilities.shape[:2], 1)
+            target = labels[rows].to(judge.device)[:, None, None].expand(*log_probabilities.shape[:2], 1)
             losses -= log_probabilities.gather(-1, target)[..., 0].sum(0)
             success += (log_probabilities.argmax(-1) == target[..., 0]).float().sum(0)
     return losses / len(labels), success / len(labels)

@@ -20,8 +20,7 @@ from glimpse_env.rollout import play
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
-from oracles.boed.oracle import OracleConfig
-from oracles.registry import POLICIES, ensure_policy, horizon_of, make_policy, policy_settings
+from oracles.registry import POLICIES, PolicyConfig, ensure_policy, horizon_of, make_policy, policy_settings
 
 FORMAT = 1
 SEQUENCES_PER_SHARD = 250
@@ -124,7 +123,7 @@ class Demonstrations:
 
 
 def manifest_of(
-    name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: OracleConfig | None = None
+    name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, config: PolicyConfig | None = None
 ) -> dict[str, Any]:
     """Returns all that determines the demonstrations of policy ``name``: equal manifests, equal bytes.
 
@@ -156,15 +155,15 @@ def generate(
     *,
     out: str | Path,
     seed: int = 0,
-    config: OracleConfig | None = None,
+    config: PolicyConfig | None = None,
     workers: int = 1,
     ray: str | None = None,
 ) -> Demonstrations:
-    """Makes demonstrations of policy ``name`` on ``num`` training images and saves them at ``out``.
+    """Makes demonstrations of policy ``name`` on ``num`` training images, on the judge's device, and saves them.
 
     Finished shards are kept beside ``out`` during the run, and a run that was killed goes on after them. The bytes do
-    not depend on which process makes a shard, except that last digits can differ between processors, as a mixed cluster
-    may have. Each image is looked at with the network that never saw it, fold by fold.
+    not depend on which process makes a shard, except that last digits can differ between processors and devices, as a
+    mixed cluster may have. Each image is looked at with the network that never saw it, fold by fold.
 
     This process writes all files. Other processes receive the judge, and the data set as the arguments that make it:
     each finds the images, and keeps the oracle's tables, in the cache (GLIMPSE_CACHE, GLIMPSE_DATA) of the machine it
@@ -207,7 +206,8 @@ def generate(
         desc=f"{source.name}: demonstrations of {name}",
         unit="seq",
     ) as bar:
-        for shard, arrays in make_shards(player, missing, workers=workers, ray=ray):
+        gpus = int(judge.device.type == "cuda")
+        for shard, arrays in make_shards(player, missing, workers=workers, ray=ray, gpus=gpus):
             _save_arrays(partial / f"{shard}.npz", arrays)
             made[shard] = arrays
             bar.update(len(shard.rows))
@@ -243,7 +243,7 @@ def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
 class _Player:
     """Makes the shards of one run: plays its policy on their images."""
 
-    def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: OracleConfig | None):
+    def __init__(self, name: str, source: DataSource, judge: Judge, seed: int, config: PolicyConfig | None):
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)

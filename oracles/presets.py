@@ -10,6 +10,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.posterior import encoder_plan
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.criteria import Horizon
+from oracles.boed.kernel import KernelConfig
 from oracles.boed.oracle import OracleConfig
 from oracles.training.plans import JudgePlan, ScorerPlan
 
@@ -41,6 +42,8 @@ class Preset:
     """How its judge is trained."""
     boed: OracleConfig = field(default_factory=lambda: OracleConfig(completion=_BY_EMBEDDING))
     """Configuration of the policy ``boed``."""
+    kernel: KernelConfig = field(default_factory=KernelConfig)
+    """Configuration of the policy ``kernel``."""
     paper: OracleConfig = PAPER_CONFIG
     """Configuration of the policy ``boed-paper``."""
     oracle: str = "boed"

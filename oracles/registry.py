@@ -1,7 +1,7 @@
 """The policies by name, to which other packages add theirs."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from glimpse_env.datasets.base import DataSource
@@ -28,6 +28,9 @@ from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.training.scorer import ensure_oracle
 
+PolicyConfig = OracleConfig | KernelConfig
+"""Configurations of the policies that have one."""
+
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 """Horizons of the amortised oracles, by the policies' names."""
 
@@ -45,7 +48,7 @@ class PolicyFactory(Protocol):
         *,
         network: int | None = None,
         seed: int = 0,
-        config: OracleConfig | None = None,
+        config: PolicyConfig | None = None,
     ) -> GlimpsePolicy: ...
 
 
@@ -58,9 +61,11 @@ class PolicyEntry:
     """Whether it may see more of an image than glimpses and locations."""
     seeded: bool = True
     """Whether its choices may depend on the seed: such a policy is made anew for every part of the demonstrations."""
+    by_network: bool = False
+    """Whether it asks one network of the judge alone for images of that network's fold."""
     unavailable: Callable[[DataSource], str | None] = lambda source: None
     """Says in a sentence what keeps it from images of a data set; None where nothing does."""
-    settings: Callable[[DataSource, Judge, OracleConfig | None], dict[str, Any] | None] = lambda *_: None
+    settings: Callable[[DataSource, Judge, PolicyConfig | None], dict[str, Any] | None] = lambda *_: None
     """What its choices depend on beside data set, judge and seed, as JSON values; see :func:`policy_settings`."""
 
 
@@ -80,7 +85,7 @@ def _fixed(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, best_fixed(source.load("train"), judge, source.geometry.num_glimpses))
 
 
-def _fixed_settings(source: DataSource, judge: Judge, _: OracleConfig | None) -> dict[str, Any] | None:
+def _fixed_settings(source: DataSource, judge: Judge, _: PolicyConfig | None) -> dict[str, Any] | None:
     images = len(fitted_images(source.load("train"), judge))
     return None if images == source.size("train") else {"random_part": images}
 
@@ -94,9 +99,13 @@ def _human(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
 
 
 def _boed(
-    source: DataSource, judge: Judge, *, network: int | None = None, config: OracleConfig | None = None, **_: Any
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
 ) -> GlimpsePolicy:
-    return BOEDOracle(source.load("train"), judge, config or preset_of(source).boed, network=network)
+    return BOEDOracle(source.load("train"), judge, _boed_config(source, config), network=network)
+
+
+def _boed_config(source: DataSource, config: PolicyConfig | None) -> OracleConfig:
+    return config if isinstance(config, OracleConfig) else preset_of(source).boed
 
 
 def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
@@ -110,8 +119,20 @@ def _boed_paper(source: DataSource, judge: Judge, *, network: int | None = None,
     return BOEDOracle(source.load("train"), judge, preset_of(source).paper, network=network)
 
 
-def _kernel(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
-    return KernelOracle(source.load("train"), judge)
+def _kernel(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **_: Any) -> GlimpsePolicy:
+    return KernelOracle(source.load("train"), judge, _kernel_config(source, config))
+
+
+def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelConfig:
+    config = config if isinstance(config, KernelConfig) else preset_of(source).kernel
+    return replace(config, mirrored=config.mirrored and source.mirror_symmetric)
+
+
+def _kernel_settings(source: DataSource, _: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    settings = asdict(_kernel_config(source, config))
+    if not settings["mirrored"]:
+        del settings["mirrored"]  # as in files from before there was such a setting
+    return settings
 
 
 def _amortised(horizon: Horizon) -> PolicyEntry:
@@ -121,11 +142,12 @@ def _amortised(horizon: Horizon) -> PolicyEntry:
     return PolicyEntry(
         make,
         seeded=False,
+        by_network=True,
         settings=lambda source, judge, _: {"weights": find_oracle(source, judge, horizon).identity},
     )
 
 
-def _oracle(source: DataSource, judge: Judge, *, config: OracleConfig | None = None, **further: Any) -> GlimpsePolicy:
+def _oracle(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
     return make_policy(resolved("oracle", source, config), source, judge, config=config, **further)
 
 
@@ -161,14 +183,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
         "boed-paper": PolicyEntry(
             _boed_paper,
             seeded=False,
+            by_network=True,
             settings=lambda source, judge, _: _boed_settings(source, judge, preset_of(source).paper),
         ),
         "boed": PolicyEntry(
             _boed,
             seeded=False,
-            settings=lambda source, judge, config: _boed_settings(source, judge, config or preset_of(source).boed),
+            by_network=True,
+            settings=lambda source, judge, config: _boed_settings(source, judge, _boed_config(source, config)),
         ),
-        "kernel": PolicyEntry(_kernel, seeded=False, settings=lambda *_: asdict(KernelConfig())),
+        "kernel": PolicyEntry(_kernel, seeded=False, settings=_kernel_settings),
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
@@ -187,7 +211,7 @@ def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **fu
         name: a word. Other processes, as workers that make demonstrations, know it as ``"module:name"`` where importing
             ``module`` adds it.
         factory, peeks: see :class:`PolicyEntry`.
-        further: its other fields, ``seeded``, ``unavailable`` and ``settings``.
+        further: its other fields, ``seeded``, ``by_network``, ``unavailable`` and ``settings``.
 
     Raises:
         ConfigurationError: if the name is taken.
@@ -202,7 +226,7 @@ def make_policy(
     *,
     network: int | None = None,
     seed: int = 0,
-    config: OracleConfig | None = None,
+    config: PolicyConfig | None = None,
 ) -> GlimpsePolicy:
     """Returns the policy called ``name`` for images of a data set; an amortised oracle that is missing is trained.
 
@@ -212,7 +236,7 @@ def make_policy(
         judge: of that data set.
         network: the fold whose images the oracle is to look at; None for images no network was trained on.
         seed: of what is random in the policy.
-        config: of ``boed``, which ``oracle`` then is; None for the data set's default.
+        config: of ``boed`` or ``kernel``, which ``oracle`` then is; None for the data set's default.
 
     Raises:
         ConfigurationError: if there is no such policy, or :func:`unavailable_reason` says what it lacks.
@@ -239,19 +263,21 @@ def peeks(name: str) -> bool:
     return name in POLICIES and POLICIES[name].peeks
 
 
-def resolved(name: str, source: DataSource, config: OracleConfig | None = None) -> str:
-    """Returns ``name``, or the preset's policy where it is ``oracle``; a configuration asks for ``boed``."""
+def resolved(name: str, source: DataSource, config: PolicyConfig | None = None) -> str:
+    """Returns ``name``, or the preset's policy where it is ``oracle``; a configuration asks for the one it is of."""
     if name != "oracle":
         return name
-    return preset_of(source).oracle if config is None else "boed"
+    if config is None:
+        return preset_of(source).oracle
+    return "kernel" if isinstance(config, KernelConfig) else "boed"
 
 
-def horizon_of(name: str, source: DataSource, config: OracleConfig | None = None) -> Horizon | None:
+def horizon_of(name: str, source: DataSource, config: PolicyConfig | None = None) -> Horizon | None:
     """Returns how far the policy called ``name`` looks ahead, where it is an amortised oracle; else None."""
     return HORIZONS.get(resolved(name, source, config))
 
 
-def ensure_policy(name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None) -> None:
+def ensure_policy(name: str, source: DataSource, judge: Judge, config: PolicyConfig | None = None) -> None:
     """Trains the amortised oracle that the policy called ``name`` is, where there is none: tens of minutes."""
     horizon = horizon_of(name, source, config)
     if horizon is not None:
@@ -259,7 +285,7 @@ def ensure_policy(name: str, source: DataSource, judge: Judge, config: OracleCon
 
 
 def policy_settings(
-    name: str, source: DataSource, judge: Judge, config: OracleConfig | None = None
+    name: str, source: DataSource, judge: Judge, config: PolicyConfig | None = None
 ) -> dict[str, Any] | None:
     """Returns what the choices of the policy called ``name`` depend on beside data set, judge and seed, as JSON values.
 

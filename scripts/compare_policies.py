@@ -12,7 +12,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Plays every policy once on the same images and sets them side by side; a run that was stopped goes on when called
     again."""
 
@@ -44,13 +44,15 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import TITLES, choose_images
     from agents.reports.policies import PolicyComparison, choose_policies
     from agents.reports.tables import replace_entry, replace_section
+    from glimpse_env.devices import find_device
     from glimpse_env.registration import source_of
     from oracles.training.judge import ensure_judge
 
+    device = find_device(args.device)
     for env in args.env:
         source = source_of(env, args.root, args.dataset_options, args.scales)
         names = choose_policies(source, args.policies)
-        judge = ensure_judge(source, args.encoder)
+        judge = ensure_judge(source, args.encoder, device=device)
         dataset = source.load(args.split)
         images = choose_images(dataset, args.images)
         evaluations = {}

@@ -9,7 +9,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Encodes the glimpses at all grid locations into the cache, once for judges, oracles and agents; a run that was
     stopped goes on when called again."""
 
@@ -36,6 +36,7 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from glimpse_env.datasets.copies import ORIGINAL, copies_of
+    from glimpse_env.devices import find_device
     from glimpse_env.encoding.features import glimpse_features
     from glimpse_env.encoding.table import FeatureTable, table_path
     from glimpse_env.files import write_json
@@ -44,7 +45,7 @@ def main(args: Args) -> None:
     check_means(args.workers, args.ray)
     source = args.source()
     began = time.perf_counter()
-    features = glimpse_features(source, args.encoder, args.width)
+    features = glimpse_features(source, args.encoder, args.width, find_device(args.device))
     splits: dict[str, dict[str, float]] = {}
     report = {
         "dataset": source.name,

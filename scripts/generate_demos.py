@@ -7,7 +7,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Records sequences of a policy on training images; a run that was stopped or killed goes on when called again."""
 
     out: Path
@@ -30,13 +30,14 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from agents.recording import is_agent, record_agent
+    from glimpse_env.devices import find_device
     from glimpse_env.parallel import check_means
     from oracles.demonstrations import generate
     from oracles.training.judge import ensure_judge
 
     check_means(args.workers, args.ray)
     source = args.source()
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     if is_agent(args.policy):
         demonstrations = record_agent(Path(args.policy), source, judge, args.num, seed=args.seed)
         demonstrations.save(args.out)

@@ -11,7 +11,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """You choose the glimpses with the mouse, the judge names the class, and the oracle plays the same images."""
 
     split: Literal["val", "test"] = "test"
@@ -31,6 +31,7 @@ def main(args: Args) -> None:
 
     from agents.play.game import Game
     from agents.play.window import Session, display, score_lines
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
@@ -46,7 +47,7 @@ def main(args: Args) -> None:
         dataset = source.load(args.split)
         if not 1 <= args.episodes <= len(dataset):
             raise ConfigurationError(f"--episodes {args.episodes} must lie in 1..{len(dataset)} for {args.split}.")
-        judge = ensure_judge(source)
+        judge = ensure_judge(source, device=find_device(args.device))
         images = np.random.default_rng(args.seed).permutation(len(dataset))[: args.episodes]
         oracle = make_policy("oracle", source, judge)
         game = Game(dataset, judge, oracle, images)

@@ -16,7 +16,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Draws an episode: after each glimpse what was seen, what the judge makes of it, and the oracle's EPE map."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--policy",))] = ("oracle",)
@@ -30,6 +30,8 @@ class Args(cli.DatasetFlags):
     """Split of the data set. On training images the oracle leaves the very image out of its bank."""
     out: Path = Path("episode.png")
     """File to write: one picture with all steps (.png), or an animation (.gif)."""
+    photographs: bool = True
+    """Whether the image is shown; else what the glimpses have seen of it, as for images that may not be passed on."""
     width: int = 1000
     """Maximum width of an animation in pixels."""
     seconds: float = 1.0
@@ -48,6 +50,7 @@ def main(args: Args) -> None:
     from agents.evaluation.recordings import episode_frames, record
     from agents.registry import algorithm_of
     from agents.reports.episodes import animate, tile
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
     from oracles.registry import POLICIES, make_policy
@@ -59,20 +62,20 @@ def main(args: Args) -> None:
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
         raise ConfigurationError(f"--index {args.index} must lie in 0..{len(dataset) - 1} for {args.split}.")
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     image, fold = np.array([args.index]), int(dataset.folds[args.index])
     columns = []
     for name in args.policies:
         title = name
         if Path(name).is_file():
             title = Path(name).parent.name or name
-            policy: Any = algorithm_of(args.algo).model.load(name, device="cpu")
+            policy: Any = algorithm_of(args.algo).model.load(name, device=judge.device)
         elif ":" not in name and name not in POLICIES:
             raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
         recording = record(policy, dataset, judge, image)
-        columns.append(episode_frames(recording, 0, dataset, name=title))
+        columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:

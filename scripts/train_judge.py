@@ -7,7 +7,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Trains the judge of a data set, calibrates it on held-out images and saves it with its card."""
 
     passes: int | None = None
@@ -29,7 +29,7 @@ class Args(cli.DatasetFlags):
 
 
 def main(args: Args) -> None:
-
+    from glimpse_env.devices import find_device
     from glimpse_env.files import write_json
     from glimpse_env.judge.judge import judge_path
     from oracles.presets import preset_of
@@ -39,7 +39,7 @@ def main(args: Args) -> None:
     changes = {name: value for name in ("passes", "rounds", "width") if (value := getattr(args, name)) is not None}
     plan = replace(preset_of(source, args.encoder).judge, **changes)
     command = cli.command_line("train_judge", args)
-    judge = train_judge(source, plan, seed=args.seed, command=command)
+    judge = train_judge(source, plan, seed=args.seed, command=command, device=find_device(args.device))
     out = args.out or judge_path(source, plan.encoder)
     judge.save(out)
     write_json(out.with_suffix(".plan.json"), vars(plan))

@@ -8,7 +8,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Trains the networks of an amortised oracle, scores it on validation images and saves it with its card."""
 
     horizon: Literal["next", "last"] = "next"
@@ -30,13 +30,14 @@ class Args(cli.DatasetFlags):
 
 def main(args: Args) -> None:
     from agents.evaluation.evaluate import choose_images, evaluate
+    from glimpse_env.devices import find_device
     from oracles.amortised.oracle import oracle_path
     from oracles.presets import preset_of
     from oracles.training.judge import ensure_judge
     from oracles.training.scorer import train_oracle
 
     source = args.source()
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     plan = preset_of(source).scorer(args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)

@@ -11,7 +11,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DeviceFlags):
     """A search for each algorithm and each way to start; called again it goes on where it was stopped."""
 
     env: str = "GlimpseBirds-v0"
@@ -49,7 +49,7 @@ def main(args: Args) -> None:
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
 
-    shared = ("env", "architecture", "observation", "demos", "num_demos", "timesteps")
+    shared = ("env", "architecture", "observation", "demos", "num_demos", "timesteps", "device")
     base = TrainArgs(**{name: getattr(args, name) for name in shared})
     results: dict[str, Any] = {"command": cli.command_line("tune_agents", args), "versions": versions()}
     for algo in args.algos:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluation.evaluate import BATCH, Evaluation, cached, evaluate
+from agents.evaluation.evaluate import BATCH, Evaluation, cached, evaluate, joined
 from agents.evaluation.statistics import Estimate, gap_closed, mean_difference
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
-from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import manifest_of
-from oracles.registry import ensure_policy, make_policy, peeks
+from oracles.registry import POLICIES, PolicyConfig, ensure_policy, make_policy, peeks, resolved
 
 
 def kept_evaluation(
@@ -25,11 +24,14 @@ def kept_evaluation(
     dataset: GlimpseDataset,
     indices: np.ndarray,
     *,
-    config: OracleConfig | None = None,
+    config: PolicyConfig | None = None,
     folder: Path | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Returns the evaluation of a policy on images that no network of the judge was trained on, played at first use.
+    """Returns the evaluation of a policy on images of a split, played at first use.
+
+    Images of the training split are judged each by the network that was not trained on it, which alone an oracle may
+    ask there.
 
     Args:
         name, source, judge, config: see :func:`oracles.registry.make_policy`.
@@ -47,8 +49,14 @@ def kept_evaluation(
     folder = cache_folder() / "evaluations" if folder is None else folder
 
     def make() -> Evaluation:
-        policy = make_policy(name, source, judge, config=config)
-        return evaluate(policy, dataset, judge, indices, name=name, progress=progress)
+        by_network = POLICIES[resolved(name, source, config)].by_network
+        folds = np.asarray(dataset.folds[indices]) if by_network else np.full(len(indices), -1)
+        parts = []
+        for fold in np.unique(folds):
+            policy = make_policy(name, source, judge, network=None if fold == -1 else int(fold), config=config)
+            rows = np.flatnonzero(folds == fold)
+            parts.append((rows, evaluate(policy, dataset, judge, indices[rows], name=name, progress=progress)))
+        return joined(parts, indices)
 
     return cached(folder / f"{source.name}-{name}-{key}.json", make)
 

@@ -3,8 +3,8 @@
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,28 @@ def evaluate(
         seconds=time.perf_counter() - began,
         policy_seconds=timed.seconds,
     )
+
+
+def joined(parts: Sequence[tuple[np.ndarray, Evaluation]], indices: np.ndarray) -> Evaluation:
+    """Returns the evaluation on images ``indices`` (N,) of a policy that was evaluated part by part.
+
+    Args:
+        parts: the rows (n,) int64 of ``indices`` that a part has, and its evaluation; each row is in one part.
+        indices: (N,) int64, all images.
+    """
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    ones = [one for _, one in parts]
+    shares = [len(one.outcomes) for one in ones]
+    merged: dict[str, Any] = {
+        name: np.concatenate([getattr(one, name) for one in ones])[order]
+        for name in ("outcomes", "final_log_loss", "final_entropy")
+    }
+    means: dict[str, Any] = {
+        name: np.average([getattr(one, name) for one in ones], axis=0, weights=shares)
+        for name in ("log_loss", "entropy")
+    }
+    times: dict[str, Any] = {name: sum(getattr(one, name) for one in ones) for name in ("seconds", "policy_seconds")}
+    return replace(ones[0], **merged, **means, **times, images=digest(np.asarray(indices, dtype=np.int64)))
 
 
 class Timed:

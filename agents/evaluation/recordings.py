@@ -16,6 +16,7 @@ from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rendering.frames import draw_episode
 from glimpse_env.rollout import play
+from glimpse_env.sensing.geometry import Geometry
 
 MAPPED = ("oracle", "boed", "boed-paper", "kernel", "amortised", "lookahead")
 """Policies whose maps are drawn beside their episodes."""
@@ -107,7 +108,9 @@ def load_recordings(path: Path) -> dict[str, Recording]:
         raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
 
 
-def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, name: str) -> list[np.ndarray]:
+def episode_frames(
+    recording: Recording, row: int, dataset: GlimpseDataset, *, name: str, whole: bool = True
+) -> list[np.ndarray]:
     """Draws an episode step by step: T pictures, one after each glimpse, the true class named in the last.
 
     Args:
@@ -115,6 +118,7 @@ def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, n
         row: index of its episode.
         dataset: the split that was played on.
         name: of the policy. Oracles' pictures show the map that the newest glimpse was chosen by.
+        whole: whether the image is shown; else what the glimpses so far have seen of it, on grey.
 
     Returns:
         (h, w, 3) uint8 pictures of one size.
@@ -122,9 +126,10 @@ def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, n
     index, geometry = int(recording.indices[row]), dataset.geometry
     steps = geometry.num_glimpses
     maps = recording.maps if name in MAPPED else None
+    image = np.asarray(dataset.images[index])
     return [
         draw_episode(
-            np.asarray(dataset.images[index]),
+            image if whole else _seen(image, recording.corners[row, : t + 1], geometry),
             recording.corners[row, : t + 1],
             geometry,
             recording.probabilities[row, t],
@@ -136,3 +141,14 @@ def episode_frames(recording: Recording, row: int, dataset: GlimpseDataset, *, n
         )
         for t in range(steps)
     ]
+
+
+def _seen(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Returns an image (H, W, C) that is grey outside the windows at ``corners`` (t, 2)."""
+    seen = np.full_like(image, 128)
+    for corner in corners:
+        side = geometry.glimpse_size * 2 ** (geometry.scales - 1)  # of the widest window, which may leave the image
+        top, left = corner - (side - geometry.glimpse_size) // 2
+        window = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
+        seen[window] = image[window]
+    return seen

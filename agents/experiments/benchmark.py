@@ -21,6 +21,7 @@ from agents.experiments.run_inputs import NUM_ENVS
 from agents.experiments.train import Experiment
 from agents.recording import record_agent
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
+from glimpse_env.devices import find_device
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
@@ -67,7 +68,8 @@ class Benchmark(GridRunner[AgentCell]):
     @cached_property
     def judges(self) -> dict[str, Judge]:
         """Judges by environment; trained where there is none."""
-        return {env: ensure_judge(source) for env, source in self.sources.items()}
+        device = find_device(self.grid.device)
+        return {env: ensure_judge(source, device=device) for env, source in self.sources.items()}
 
     def prepare(self) -> dict[str, Reference]:
         """Makes what all cells of an environment share: judge, tables, demonstrations, references.

@@ -10,6 +10,7 @@ from agents.experiments.run_folder import algorithm_identity
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.registry import algorithm_of, short_name
 from glimpse_env import ENV_IDS
+from glimpse_env.cli import DeviceFlags
 from glimpse_env.errors import ConfigurationError
 
 RECORDED = "ps-ram"
@@ -55,7 +56,7 @@ class AgentCell(Cell):
 
 
 @dataclass(frozen=True)
-class BenchmarkGrid:
+class BenchmarkGrid(DeviceFlags):
     """The axes of the grid, and the settings that all cells share.
 
     Raises:
@@ -131,6 +132,7 @@ class BenchmarkGrid:
         given = {
             "env": cell.env,
             "root": self.root,
+            "device": self.device,
             "algo": cell.algo,
             "architecture": cell.architecture,
             "observation": self.observation,

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from tqdm.auto import tqdm
 
+from glimpse_env.devices import find_device
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.parallel import check_means, make_shards
@@ -94,6 +95,11 @@ class GridRunner(ABC, Generic[C]):
     def prepare(self) -> Any:
         """Makes what cells share, before the first of them."""
 
+    @property
+    def device(self) -> str:
+        """Name of the device that cells compute on, see :func:`glimpse_env.devices.find_device`."""
+        return getattr(self.grid, "device", "cpu")
+
     # -- what all grids share ------------------------------------------------------------------------------------------
 
     def __call__(self, cell: C) -> dict[str, Any]:
@@ -135,8 +141,10 @@ class GridRunner(ABC, Generic[C]):
         todo = [cell for cell in cells if not self.finished(cell)]
         logger.info("%d cells, %d of them to do; results go to %s", len(cells), len(todo), self.out)
         with self._bar(cells):
+            gpus = int(ray is not None and find_device(self.device).type == "cuda")
+            fresh = self.fresh_process
             for wave in self.waves(todo):
-                for _ in make_shards(self, wave, workers=workers, ray=ray, fresh_process=self.fresh_process):
+                for _ in make_shards(self, wave, workers=workers, ray=ray, fresh_process=fresh, gpus=gpus):
                     pass
 
     def waves(self, cells: Sequence[C]) -> Iterator[list[C]]:

@@ -2,8 +2,7 @@
 
 import json
 import os
-import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from agents.experiments.grid import refuse_other_settings
 from agents.presets import DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, short_name
+from glimpse_env.cli import command_line
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.registry import is_frozen
 from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
@@ -25,6 +25,8 @@ from oracles.registry import unavailable_reason
 FORMAT = 1
 PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
 """Settings that are or may be paths, which can be written in many ways."""
+OF_THE_COMMAND = frozenset({"resume", "device"})
+"""Settings that a run has anew with each command that goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         ConfigurationError: if the folder holds a run already, or the data set lacks what the settings need.
     """
     out = args.folder
-    resume = f"python scripts/train_agent.py --resume {shlex.quote(str(out))}"
+    resume = command_line("train_agent", Args(resume=out, device=args.device))
     if (out / "metrics.json").exists():
         raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
     if (out / "config.json").exists():
@@ -172,13 +174,14 @@ def resume_run(args: Args) -> tuple[Args, DataSource, str]:
         ConfigurationError: also if the run is finished, or other settings are given beside ``resume``.
     """
     assert args.resume is not None
-    given = [name for name, value in vars(args).items() if name != "resume" and value != getattr(Args, name)]
+    given = [name for name, value in vars(args).items() if name not in OF_THE_COMMAND and value != getattr(Args, name)]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
     if (args.resume / "metrics.json").exists() and (args.resume / "config.json").exists():
         raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-    return read_run(args.resume)
+    own, source, command = read_run(args.resume)
+    return replace(own, device=args.device), source, command
 
 
 def refuse_other_args(args: Args) -> None:
@@ -186,7 +189,7 @@ def refuse_other_args(args: Args) -> None:
     assert args.out is not None
     path = args.out / "config.json"
     if path.is_file():
-        wanted = {name: value for name, value in vars(args).items() if name not in PATHS}
+        wanted = {name: value for name, value in vars(args).items() if name not in PATHS | OF_THE_COMMAND}
         for name in ("target_temperature", "observation"):
             if wanted[name] is None:  # a run takes its data set's when it begins
                 del wanted[name]

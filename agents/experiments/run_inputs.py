@@ -11,6 +11,7 @@ from agents.registry import Algorithm, algorithm_of, make_model
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.copies import copies_of
+from glimpse_env.devices import find_device
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import Judge, judge_command
@@ -39,11 +40,12 @@ class RunInputs:
 
     def __init__(self, args: Args, out: Path, source: DataSource, command: str):
         self.args, self.out, self.source, self.command = args, out, source, command
+        self.device = find_device(args.device)
 
     @cached_property
     def judge(self) -> Judge:
         """The judge of the data set, trained first where there is none."""
-        return ensure_judge(self.source, command=judge_command(self.source))
+        return ensure_judge(self.source, command=judge_command(self.source), device=self.device)
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -154,5 +156,6 @@ class RunInputs:
             seed=self.args.seed,
             architecture=self.args.architecture,
             judge=self.judge,
+            device=self.device,
             **settings,
         )

@@ -245,7 +245,7 @@ class RunTraining(RunInputs):
     def _load(self) -> Any:
         path = self._checkpoint_path(self.state.chunk)
         try:
-            model: Any = self.algorithm.model.load(path, env=self.vec_env(), device="cpu")
+            model: Any = self.algorithm.model.load(path, env=self.vec_env(), device=self.device)
             if self.algorithm.off_policy:
                 model.load_replay_buffer(path.with_suffix(".npz"))
             return model

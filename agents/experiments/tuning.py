@@ -42,6 +42,10 @@ class TrialRunner(GridRunner[Trial]):
     unit = "step"
     fresh_process = False
 
+    @property
+    def device(self) -> str:
+        return self.grid[0].args.device
+
     def cells(self) -> list[Trial]:
         return list(self.grid)
 

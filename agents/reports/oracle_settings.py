@@ -1,7 +1,7 @@
-"""The table of BOED's settings on a data set: its default, one setting changed at a time, and the paper's form."""
+"""The table of the oracles' settings on a data set, with the best fixed sequence that none should be below."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agents.evaluation.comparison import difference
@@ -11,98 +11,137 @@ from agents.reports.policies import means_of
 from agents.reports.tables import format_estimate, markdown_table, percent
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.versions import versions
-from oracles.boed.oracle import OracleConfig
+from oracles.boed.kernel import KernelConfig
 from oracles.presets import preset_of
+from oracles.registry import PolicyConfig
 
-DEFAULT, PAPER = "default", "the paper's form"
+FIXED, PAPER = "best fixed sequence", "the paper's form"
 
 
-def configurations(
-    source: DataSource, settings: Mapping[str, Sequence[Any]], completions: Mapping[str, Sequence[Any]]
-) -> dict[str, OracleConfig]:
-    """Returns the default configuration of a data set, copies of it with one setting changed, and the paper's form.
+@dataclass(frozen=True)
+class Setting:
+    """A row of the table."""
 
-    One setting at a time: all combinations would be nearly a hundred, and take hours. None is there twice.
+    policy: str
+    """A key of :data:`oracles.registry.POLICIES`."""
+    config: PolicyConfig | None = None
+    """Its configuration."""
+
+
+def oracle_settings(
+    source: DataSource,
+    values: Mapping[str, Sequence[Any]],
+    completions: Mapping[str, Sequence[Any]],
+    kernels: Mapping[str, Sequence[Any]],
+) -> dict[str, Setting]:
+    """Returns the rows of the table, the default first: copies of the data set's oracle with one setting changed, the
+    paper's form, and the best fixed sequence.
+
+    One setting at a time: all combinations would be nearly a hundred, and take hours. None is there twice. Where the
+    default oracle is ``kernel``, its settings come before those of ``boed``.
 
     Args:
         source: the data set.
-        settings: values to try, by field of :class:`OracleConfig`.
+        values: values to try, by field of :class:`OracleConfig`.
         completions: values to try, by field of :class:`CompletionConfig`; ``mirrored`` is left out where the data set
             is not mirror symmetric.
+        kernels: the same by field of :class:`KernelConfig`.
 
     Raises:
         ConfigurationError: if a value is out of range.
     """
-    base = preset_of(source).boed
-    configs = {DEFAULT: base}
-    for field, values in settings.items():
-        for value in values:
-            configs[f"{field}: {value}"] = replace(base, **{field: value})
-    for field, values in completions.items():
-        for value in values if field != "mirrored" or source.mirror_symmetric else ():
-            text = f"{value:g}" if isinstance(value, float) else str(value)
+    preset = preset_of(source)
+    base = preset.boed
+    configs = {f"{field}: {value}": replace(base, **{field: value}) for field in values for value in values[field]}
+    for field, tried in completions.items():
+        for value in tried if field != "mirrored" or source.mirror_symmetric else ():
             completion = replace(base.completion, **{field: value})
-            configs[f"{field.replace('_', ' ')}: {text}"] = replace(base, completion=completion)
-    kept = {name: config for name, config in configs.items() if name == DEFAULT or config != base}
-    return kept | {PAPER: preset_of(source).paper}
+            configs[_changed(field, value)] = replace(base, completion=completion)
+    rows = {_described(base): Setting("boed", base)}
+    rows |= {name: Setting("boed", config) for name, config in configs.items() if config != base}
+    if preset.oracle == "kernel":
+        kernel = preset.kernel
+        tried_kernels = {
+            _changed(field, value): replace(kernel, **{field: value})
+            for field, tried in kernels.items()
+            for value in (tried if field != "mirrored" or source.mirror_symmetric else ())
+        }
+        first = {_described(kernel): Setting("kernel", kernel)}
+        first |= {name: Setting("kernel", config) for name, config in tried_kernels.items() if config != kernel}
+        rows = first | {f"BOED, {name}": setting for name, setting in rows.items()}
+    return rows | {PAPER: Setting("boed", preset.paper), FIXED: Setting("fixed")}
 
 
 def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) -> str:
-    """Returns Markdown, a row for each configuration, the best by success and by log-loss in bold."""
+    """Returns Markdown, a row for each setting, the first of them the default, the best by success and by log-loss in
+    bold."""
     most = max(one.success_rate for one in evaluations.values())
     least = min(one.log_loss[-1] for one in evaluations.values())
     head = ["what is changed", "success", "less the default, points", "log-loss, nats", "less the default"]
     rows = [[*head, "ms a sequence"]]
-    base = evaluations[DEFAULT]
+    default, base = next(iter(evaluations.items()))
     for name, one in evaluations.items():
         success, loss = percent(one.success_rate, one.interval()), format_estimate(mean_of(one.final_log_loss), 3)
         less = difference(one, base)
         rows.append(
             [
-                _description(preset_of(source).boed) if name == DEFAULT else name,
+                f"default: {name}" if name == default else name,
                 f"**{success}**" if one.success_rate == most else success,
-                "" if name == DEFAULT else format_estimate(less.success, 1, scale=100, signed=True),
+                "" if name == default else format_estimate(less.success, 1, scale=100, signed=True),
                 f"**{loss}**" if one.log_loss[-1] == least else loss,
-                "" if name == DEFAULT else format_estimate(less.log_loss, 3, signed=True),
+                "" if name == default else format_estimate(less.log_loss, 3, signed=True),
                 f"{one.milliseconds:.0f}",
             ]
         )
+    where = {
+        "train": "training images (each judged by the network not trained on it, left out of banks and regressions)",
+        "val": "validation images",
+    }
     note = (
-        f"{len(base.outcomes)} validation images of {source.name} (`{source.fingerprint}`), judge `{base.judge}`. One "
-        "setting of the default changed at a time. 95 % intervals over images: Wilson's for success, bootstrap for the "
-        "rest, paired for differences; the best of a column is bold, which of many is best by chance too. The time is "
-        f"the policy's own, {BATCH} episodes at once."
+        f"{len(base.outcomes)} {where[base.split]} of {source.name} (`{source.fingerprint}`), judge `{base.judge}`. "
+        "One setting of the default changed at a time. 95 % intervals over images: Wilson's for success, bootstrap for "
+        "the rest, paired for differences; the best of a column is bold, which of many is best by chance too. The time "
+        f"is the policy's own, {BATCH} episodes at once."
     )
     return f"{markdown_table(rows)}\n\n{note}"
 
 
-def _description(config: OracleConfig) -> str:
-    """Returns the settings of the default configuration in words."""
+def _changed(field: str, value: Any) -> str:
+    return f"{field.replace('_', ' ')}: {f'{value:g}' if isinstance(value, float) else value}"
+
+
+def _described(config: PolicyConfig) -> str:
+    """Returns the settings of a configuration in words."""
+    if isinstance(config, KernelConfig):
+        mirrored = ", mirrored" if config.mirrored else ""
+        return f"kernel, ridge {config.ridge:g}, sharpness {config.sharpness:g}, branches {config.branches}{mirrored}"
     completion = config.completion
     return (
-        f"{DEFAULT}: criterion {config.criterion}, horizon {config.horizon}, history {config.history}, "
+        f"criterion {config.criterion}, horizon {config.horizon}, history {config.history}, "
         f"match {completion.match}, label weight {completion.label_weight:g}, "
         f"effective samples {completion.effective_samples:g}"
     )
 
 
 def settings_entry(
-    source: DataSource, configs: Mapping[str, OracleConfig], evaluations: Mapping[str, Evaluation]
+    source: DataSource, settings: Mapping[str, Setting], evaluations: Mapping[str, Evaluation]
 ) -> dict[str, Any]:
     """Returns all figures as JSON values."""
-    base = evaluations[DEFAULT]
+    base = next(iter(evaluations.values()))
     return {
-        "dataset": {"name": source.name, "fingerprint": source.fingerprint},
+        "dataset": {"name": source.name, "fingerprint": source.fingerprint, "split": base.split},
         "judge": base.judge,
         "configurations": {
             name: {
-                "config": asdict(configs[name]),
+                "policy": settings[name].policy,
+                "config": None if config is None else asdict(config),
                 **means_of(one),
                 "final_log_loss": mean_of(one.final_log_loss).to_json(),
                 "less_default": difference(one, base).to_json(),
                 "milliseconds": one.milliseconds,
             }
             for name, one in evaluations.items()
+            for config in [settings[name].config]
         },
         "versions": versions(),
     }

@@ -52,8 +52,8 @@ class GlimpseFeatures:
         """Encodes glimpses (..., g, g, C * scales) uint8: (..., W) float32, on the glimpses' device."""
         if isinstance(glimpses, np.ndarray):
             glimpses = torch.from_numpy(glimpses if glimpses.flags.writeable else glimpses.copy())
-        features = encode_glimpses(self.encoder, glimpses, self.channels)
-        return features if self.reduction is None else self.reduction(features)
+        features = encode_glimpses(self.encoder, glimpses.to(self.encoder.device), self.channels)
+        return (features if self.reduction is None else self.reduction(features)).to(glimpses.device)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the encoder by its name, and the reduction as it is."""
@@ -75,6 +75,7 @@ class StoredFeatures(GlimpseFeatures):
         self, name: str, identity: str, width: int, channels: int, scales: int, reduction: Reduction | None = None
     ):
         self._stored = (name, identity, width, channels, scales)
+        self._device: torch.device | str | None = None
         self.name, self.channels, self.scales, self.reduction = name, channels, scales, reduction
         self.__dict__["identity"] = identity
 
@@ -97,11 +98,19 @@ class StoredFeatures(GlimpseFeatures):
                 f"encoder={self.name!r} gives the features {found} here, where {self.identity} are needed; install the "
                 "weights that this was trained with, or train it again."
             )
-        return encoder
+        return encoder if self._device is None else encoder.to(self._device)
+
+    def to(self, device: torch.device | str) -> "StoredFeatures":
+        """Moves the encoder as :class:`GlimpseFeatures` does, once it is loaded."""
+        self._device = device
+        if "encoder" in self.__dict__:
+            self.encoder.to(device)
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the arguments; the reduction as arrays, as :class:`GlimpseFeatures` does."""
-        return _stored_again, (self._stored, _arrays(self.reduction))
+        device = None if self._device is None else str(self._device)
+        return _stored_again, (self._stored, _arrays(self.reduction), device)
 
 
 def _arrays(reduction: Reduction | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -113,9 +122,10 @@ def _reduction(arrays: tuple[np.ndarray, np.ndarray] | None) -> Reduction | None
 
 
 def _stored_again(
-    stored: tuple[str, str, int, int, int], arrays: tuple[np.ndarray, np.ndarray] | None
+    stored: tuple[str, str, int, int, int], arrays: tuple[np.ndarray, np.ndarray] | None, device: str | None
 ) -> StoredFeatures:
-    return StoredFeatures(*stored, _reduction(arrays))
+    features = StoredFeatures(*stored, _reduction(arrays))
+    return features if device is None else features.to(device)
 
 
 def _again(
@@ -130,7 +140,9 @@ def _again(
     return GlimpseFeatures(encoder.to(device), channels, scales, _reduction(reduction))
 
 
-def glimpse_features(source: DataSource, encoder: str, width: int | None = WIDTH) -> GlimpseFeatures:
+def glimpse_features(
+    source: DataSource, encoder: str, width: int | None = WIDTH, device: torch.device | str | None = None
+) -> GlimpseFeatures:
     """Returns the frozen features of a data set's glimpses, made once a process.
 
     Args:
@@ -138,6 +150,7 @@ def glimpse_features(source: DataSource, encoder: str, width: int | None = WIDTH
         encoder: name of a frozen encoder, see :func:`glimpse_env.encoding.registry.load_encoder`.
         width: numbers to which the features are reduced, at most; 0 or None to keep them all. A reduction is fitted
             where the cache has none.
+        device: that the encoder is moved to; None leaves it where it is.
 
     Raises:
         ConfigurationError: if there is no such encoder, or ``width`` is negative.
@@ -146,6 +159,8 @@ def glimpse_features(source: DataSource, encoder: str, width: int | None = WIDTH
     """
     width = whole_number("width", width or 0, 0)
     loaded = load_encoder(encoder)
+    if device is not None:
+        loaded.to(device)
     key = (source.fingerprint, source.geometry, encoder, width)
     if key not in _made:
         channels, scales = source.image_shape[2], source.geometry.scales

@@ -7,10 +7,11 @@ Where the networks read the features of a frozen encoder the file also has the r
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
 
 Card = TypeVar("Card", bound="ArtifactCard")
+Trained = TypeVar("Trained", bound="TrainedNetworks[Any, Any]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,13 +213,16 @@ def _frozen_features(card: ArtifactCard, tensors: dict[str, Any]) -> StoredFeatu
 
 
 class TrainedNetworks(Generic[Network, Card]):
-    """The networks of an artefact.
+    """The networks of an artefact. They are pickled by their weights and the name of their device.
 
     Attributes:
         networks: K networks in evaluation mode, gradients off.
         card: see :class:`ArtifactCard`.
         geometry, grid: the glimpses that the networks take, and where.
     """
+
+    tensors: ClassVar[tuple[str, ...]] = ()
+    """Cached properties that hold tensors on the device."""
 
     def __init__(self, networks: Sequence[Network], card: Card):
         self.networks = [network.eval().requires_grad_(False) for network in networks]
@@ -226,9 +231,36 @@ class TrainedNetworks(Generic[Network, Card]):
         self.grid = self.geometry.grid
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks are, and all tensors that are made with them."""
+        return self.networks[0].device
+
+    def to(self: Trained, device: torch.device | str) -> Trained:
+        """Moves the networks, and the frozen encoder for all who share it, to a device; returns these."""
+        for network in self.networks:
+            network.to(device)
+        if self.frozen is not None:
+            self.frozen.to(device)
+        for name in self.tensors:
+            self.__dict__.pop(name, None)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in self.__dict__.items() if name not in self.tensors}
+        if self.device.type != "cpu":  # what holds the weights then belongs to this process
+            kept["networks"] = [deepcopy(network).cpu() for network in self.networks]
+        return kept | {"device": str(self.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        device = state.pop("device")
+        self.__dict__.update(state)
+        if device != "cpu":
+            self.to(device)
+
+    @property
     def identity(self) -> str:
         """A fingerprint of the weights and the card."""
-        weights = (value.numpy() for network in self.networks for value in network.state_dict().values())
+        weights = (value.cpu().numpy() for network in self.networks for value in network.state_dict().values())
         return digest(self.card.to_json, *weights)
 
     @property
@@ -254,4 +286,6 @@ class TrainedNetworks(Generic[Network, Card]):
     @staticmethod
     def features_of(network: GlimpsePosterior, encoded: np.ndarray | Tensor) -> Tensor:
         """Returns features (B, F) float32 that a network reads, from what :meth:`encode_once` returned."""
-        return encoded if isinstance(encoded, Tensor) else network.encode_glimpses(torch.from_numpy(encoded))
+        if isinstance(encoded, Tensor):
+            return encoded.to(network.device)
+        return network.encode_glimpses(torch.from_numpy(encoded))

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +43,12 @@ JUDGES = ArtifactKind("judge", JudgeCard, "train_judge.py", JudgeNotFoundError, 
 class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
     """p(theta | y_1:t, l_1:t) for batches of glimpse histories; its ``networks`` are K posterior networks."""
 
-    def __init__(self, networks: list[GlimpsePosterior], card: JudgeCard):
-        super().__init__(networks, card)
-        self._temperatures = torch.tensor(card.temperatures, dtype=torch.float32)  # (K, T + 1)
+    tensors = ("_temperatures",)
+
+    @cached_property
+    def _temperatures(self) -> Tensor:
+        """(K, T + 1) float32."""
+        return torch.tensor(self.card.temperatures, dtype=torch.float32).to(self.device)
 
     @property
     def num_classes(self) -> int:
@@ -56,7 +59,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
 
         Args:
             network: k.
-            summed: (..., D) sums of embeddings.
+            summed: (..., D) sums of embeddings, on any device.
             counts: t, the number of glimpses summed; an int or (...,) int64.
 
         Returns:
@@ -65,7 +68,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         temperature = self._temperatures[network][counts]
         if isinstance(counts, Tensor):
             temperature = temperature[..., None]
-        return torch.log_softmax(self.networks[network].logits(summed) / temperature, dim=-1)
+        return torch.log_softmax(self.networks[network].logits(summed.to(self.device)) / temperature, dim=-1)
 
     @torch.inference_mode()
     def embed_glimpses(self, network: int, glimpses: np.ndarray | Tensor, corners: np.ndarray) -> Tensor:
@@ -120,8 +123,8 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         def ask(k: int, rows: np.ndarray) -> Tensor:
             asked = np.isin(owner, rows)
             embedded = self.embed_glimpses(k, encoded[asked], places[asked])  # (sum of counts, D)
-            index = torch.from_numpy(np.searchsorted(rows, owner[asked]))
-            summed = torch.zeros(len(rows), embedded.shape[-1]).index_add_(0, index, embedded)
+            index = torch.from_numpy(np.searchsorted(rows, owner[asked])).to(self.device)
+            summed = embedded.new_zeros(len(rows), embedded.shape[-1]).index_add_(0, index, embedded)
             return self.class_log_probabilities(k, summed, steps[torch.from_numpy(rows)])
 
         return self.mean_over_networks(folds, ask)
@@ -147,7 +150,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
             if len(rows):
                 mine = encoded[rows]
                 embedded = self.embed_glimpses(k, mine.reshape(-1, *mine.shape[2:]), corners[rows].reshape(-1, 2))
-                sums[k, rows] = embedded.unflatten(0, (len(rows), count)).sum(1).numpy()
+                sums[k, rows] = embedded.unflatten(0, (len(rows), count)).sum(1).cpu().numpy()
         return sums
 
     @torch.inference_mode()
@@ -176,7 +179,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         for k in range(len(self.networks)):
             rows = rows_for_network(k, folds)
             if len(rows):
-                total[rows] += ask(k, rows).exp().numpy()
+                total[rows] += ask(k, rows).exp().cpu().numpy()
                 asked[rows] += 1
         if (asked == 0).any():
             raise ArtifactError(

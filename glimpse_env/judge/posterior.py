@@ -121,6 +121,8 @@ class PosteriorConfig:
 class GlimpsePosterior(nn.Module):
     """logits(theta) = head(sum_t phi(y_t, l_t)), phi(y, l) = W relu(A encoder(y) + B loc(l)).
 
+    Glimpses, images, features and locations may be on any device, what is computed of them is on the network's own.
+
     Args:
         config: the shape.
         frozen: the features of the frozen encoder that ``config`` names; None where it names none. They are not among
@@ -172,6 +174,11 @@ class GlimpsePosterior(nn.Module):
         return self.glimpse_projection.in_features
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.summand.weight.device
+
+    @property
     def has_dense_pass(self) -> bool:
         """Whether one pass over an image gives the features of all grid locations: they are spaced evenly."""
         return self.frozen is None and is_whole(self.config.stride)
@@ -179,9 +186,9 @@ class GlimpsePosterior(nn.Module):
     def encode_glimpses(self, glimpses: Tensor) -> Tensor:
         """Encodes glimpses (..., g, g, C) uint8, each on its own, to features (..., F) float32."""
         if self.frozen is not None:
-            return self.frozen.encode(glimpses)
+            return self.frozen.encode(glimpses).to(self.device)
         leading = glimpses.shape[:-3]
-        pixels = _pixels(glimpses.reshape(-1, *glimpses.shape[-3:]))
+        pixels = _pixels(glimpses.to(self.device).reshape(-1, *glimpses.shape[-3:]))
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
@@ -198,11 +205,13 @@ class GlimpsePosterior(nn.Module):
                 f"{why}: there is no dense pass; cut the glimpses out and take encode_glimpses, as "
                 "glimpse_env.judge.judge.grid_features does."
             )
-        return self.encoder(_pixels(images)).flatten(2).transpose(1, 2)
+        return self.encoder(_pixels(images.to(self.device))).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:
         """Computes phi from features (..., F) of glimpses at normalised ``locations`` (..., 2): embeddings (..., D)."""
-        phases = locations[..., None, :] * torch.pi * 2.0 ** torch.arange(_HARMONICS)[:, None]  # (..., K, 2)
+        features, locations = features.to(self.device), locations.to(self.device)
+        octaves = 2.0 ** torch.arange(_HARMONICS, device=self.device)[:, None]
+        phases = locations[..., None, :] * torch.pi * octaves  # (..., K, 2)
         waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
         where = self.location_embedding(torch.cat([locations, waves], dim=-1))
         hidden = torch.relu(self.glimpse_projection(self.input_dropout(features)) + where)

@@ -45,7 +45,7 @@ class EmbeddingTable:
             one = judge.embed_split(network, dataset, rows[:1])
             table = make(shape=(len(copies) * len(rows), *one.shape[1:]), dtype=np.float16)
             for entries, some, copy in copied_chunks(dataset, rows, copies, "embeddings"):
-                table[entries] = judge.embed_split(network, dataset, some, copy).numpy()
+                table[entries] = judge.embed_split(network, dataset, some, copy).cpu().numpy()
             return table
 
         if cached:

@@ -97,7 +97,7 @@ class LocationScorer(GlimpsePosterior):
     def glimpse_features(self, features: Tensor, locations: Tensor) -> Tensor:
         """Returns (phi, c), (..., D + E), of glimpses with features (..., F) at normalised ``locations`` (..., 2)."""
         phi = self.embed(features, locations)
-        return torch.cat([phi, self.coefficients(features)], dim=-1) if self.relative else phi
+        return torch.cat([phi, self.coefficients(features.to(self.device))], dim=-1) if self.relative else phi
 
     def state_contribution(self, encoded: Tensor, index: Tensor, kernels: Tensor | None = None) -> Tensor:
         """Returns (phi, c k(. - l_i)), (..., S): what glimpses add to the state of a history.
@@ -119,7 +119,7 @@ class LocationScorer(GlimpsePosterior):
         """Returns k(l - l_i) for each l_i and then each l, (L, L E); None without ``relative`` channels."""
         if not self.relative:
             return None
-        every = torch.arange(self.config.num_classes)
+        every = torch.arange(self.config.num_classes, device=self.device)
         return self._kernels(every[:, None], every).flatten(1)
 
     def _kernels(self, index: Tensor, at: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Amortised oracles: networks that score every location at once, without a bank of images."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +60,23 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
     mean over the networks, for images of other splits.
     """
 
+    tensors = ("_kernels",)
+
     def __init__(self, networks: list[LocationScorer], card: OracleCard, *, network: int | None = None):
         super().__init__(networks, card)
         self.network = network
-        self._kernels = [scorer.kernels_from() for scorer in self._used]
         self.map_title = map_title(card.criterion, card.horizon)
+
+    @cached_property
+    def _kernels(self) -> list[Tensor | None]:
+        return [scorer.kernels_from() for scorer in self._used]
 
     def for_fold(self, network: int | None) -> "AmortisedOracle":
         """Returns the same oracle with another of its networks, or all for None."""
         return AmortisedOracle(self.networks, self.card, network=network)
 
     def fresh_state(self, batch: int) -> AmortisedState:
-        sums = [torch.zeros(batch, scorer.state_width) for scorer in self._used]
+        sums = [torch.zeros(batch, scorer.state_width, device=self.device) for scorer in self._used]
         return AmortisedState(np.zeros(batch, dtype=np.int64), sums)
 
     def restart(self, state: AmortisedState, rows: np.ndarray) -> None:
@@ -81,7 +87,7 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
     def expected_maps(self, state: AmortisedState) -> np.ndarray:
         counts = torch.from_numpy(state.counts)
         scores = [scorer.scores(summed, counts) for scorer, summed in zip(self._used, state.summed, strict=True)]
-        return torch.stack(scores).mean(0).numpy()
+        return torch.stack(scores).mean(0).cpu().numpy()
 
     @property
     def _used(self) -> list[LocationScorer]:
@@ -93,8 +99,8 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
         if new.any():
             glimpses = self.encode_once(histories.glimpses[new])
             places = torch.from_numpy(self.grid.normalise(histories.corners[new]))
-            index = torch.from_numpy(self.grid.nearest(histories.corners[new]))
-            owner = torch.from_numpy(np.nonzero(new)[0])
+            index = torch.from_numpy(self.grid.nearest(histories.corners[new])).to(self.device)
+            owner = torch.from_numpy(np.nonzero(new)[0]).to(self.device)
             for scorer, kernels, summed in zip(self._used, self._kernels, state.summed, strict=True):
                 encoded = scorer.glimpse_features(self.features_of(scorer, glimpses), places)
                 summed.index_add_(0, owner, scorer.state_contribution(encoded, index, kernels))
@@ -128,7 +134,8 @@ def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
 
 
 def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
-    """Returns the amortised oracle that fits a judge: from the cache, else the one shipped with the package.
+    """Returns the amortised oracle that fits a judge, on its device: from the cache, else the one shipped with the
+    package.
 
     Raises:
         OracleNotFoundError: if there is none; the message says which command makes one.
@@ -136,7 +143,7 @@ def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: 
     identity, name = judge.identity, f"{source.name}-x{judge.card.scales}-{horizon}"
     path = ORACLES.find(oracle_path(source, judge, horizon), name, lambda card: card.judge == identity)
     if path is not None:
-        return AmortisedOracle.load(path, network=network)
+        return AmortisedOracle.load(path, network=network).to(judge.device)
     raise OracleNotFoundError(
         f"no amortised oracle of horizon {horizon!r} fits the judge {identity} of {source.name!r}; "
         f"train one with `{oracle_command(source, judge, horizon)}`."

@@ -97,10 +97,11 @@ class CoarseTable:
 
     def squared_distances(self, queries: Tensor, location: int) -> Tensor:
         """Returns estimates (B, N) float32 for glimpses with the features ``queries`` (B, F) at a grid location."""
-        centred = queries - self.means[location]
-        projected = centred @ self.components[location].float().T  # (B, d)
+        device = queries.device
+        centred = queries - self.means[location].to(device)
+        projected = centred @ self.components[location].to(device).float().T  # (B, d)
         energy = _energy(centred, projected, self.residual)[:, None]
-        distances = torch.empty(len(queries), self.projections.shape[1])
+        distances = queries.new_empty(len(queries), self.projections.shape[1])
         parts = zip(
             self.projections[location].split(ENTRIES_PER_SEARCH),
             self.energies[location].split(ENTRIES_PER_SEARCH),
@@ -108,7 +109,8 @@ class CoarseTable:
             strict=True,
         )
         for projections, energies, out in parts:
-            out.copy_(torch.addmm(energies, projected, projections.float().T, alpha=-2.0).add_(energy))
+            inner = torch.addmm(energies.to(device), projected, projections.to(device).float().T, alpha=-2.0)
+            out.copy_(inner.add_(energy))
         return distances
 
 

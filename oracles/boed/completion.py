@@ -19,6 +19,7 @@ from torch import Tensor
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, named
+from glimpse_env.devices import resident
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
@@ -96,12 +97,13 @@ class ImageBank:
     Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods
     that compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`; the glimpses' ``corners`` (B, 2) int
     pixels, at which entries are compared (embeddings at the nearest grid location); and ``match`` as in
-    :class:`CompletionConfig`.
+    :class:`CompletionConfig`. Distances are computed, and returned, on the queries' device.
 
     Attributes:
         rows: (N,) int64, which image of the training split each entry is, or is a copy of.
-        labels: (N,) int64 tensor.
-        embeddings: (N, L, D) float16 tensor, memory-mapped from the cache where ``cached``.
+        labels: (N,) int64 tensor, on the judge's device.
+        embeddings: (N, L, D) float16 tensor, on the judge's device where there is room, else memory-mapped from the
+            cache where ``cached``.
     """
 
     def __init__(
@@ -135,33 +137,40 @@ class ImageBank:
             )
         self.copies = copies_of(mirrored, whole_number("shifts", shifts, 0, dataset.images.shape[1] - 1))
         self.rows = np.tile(sources, len(self.copies))
-        self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows]))
+        self.labels = torch.from_numpy(np.asarray(dataset.labels[self.rows])).to(judge.device)
         self.sensor = judge.geometry.sensor
         table = EmbeddingTable(dataset, judge, network, sources, self.copies, cached)
-        self.embeddings = torch.from_numpy(table.array)
+        self.embeddings = resident(torch.from_numpy(table.array), judge.device)
         self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def features(self, entries: np.ndarray, corner: np.ndarray, match: Match) -> Tensor:
+    def embedded(self, entries: Tensor, places: Tensor | slice = slice(None)) -> Tensor:
+        """Returns the embeddings float32 of entries at grid locations, or at all, on the judge's device."""
+        return self.embeddings[entries.to(self.embeddings.device), places].to(self.judge.device).float()
+
+    def features(
+        self, entries: np.ndarray, corner: np.ndarray, match: Match, device: torch.device | str = "cpu"
+    ) -> Tensor:
         """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) are compared."""
         if match == "embedding":
-            return self.embeddings[torch.from_numpy(entries), int(self.judge.grid.nearest(corner))].float()
+            place = int(self.judge.grid.nearest(corner))
+            return self.embeddings[torch.from_numpy(entries), place].to(device).float()
         images, places = self._pixels
         windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), 2)))
-        return torch.from_numpy(windows).flatten(1) / 255.0
+        return torch.from_numpy(windows).to(device).flatten(1) / 255.0
 
     def squared_distances(self, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
         """Returns the squared distance (B, N) float32 of each glimpse to every entry's at the same place."""
-        distances = torch.empty(len(queries), len(self))
+        distances = queries.new_empty(len(queries), len(self))
         for rows, corner in _by_place(corners):
             ours = queries[rows]
             energy = ours.square().sum(1)[:, None]
             for start in range(0, len(self), ENTRIES_PER_COMPARISON):
                 entries = np.arange(start, min(start + ENTRIES_PER_COMPARISON, len(self)))
                 # the window of these images is read once for all episodes that look there
-                theirs = self.features(entries, corner, match)
+                theirs = self.features(entries, corner, match, queries.device)
                 squares = energy + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
                 distances[rows, start : entries[-1] + 1] = squares.clamp_min_(0.0)
         return distances
@@ -169,17 +178,17 @@ class ImageBank:
     def coarse_distances(self, queries: Tensor, corners: np.ndarray, match: Match, dimensions: int) -> Tensor:
         """Returns estimates (B, N) of :meth:`squared_distances` at grid locations, by some principal components."""
         table = self.coarse_table(match, dimensions)
-        distances = torch.empty(len(queries), len(self))
+        distances = queries.new_empty(len(queries), len(self))
         for rows, corner in _by_place(corners):
             distances[rows] = table.squared_distances(queries[rows], int(self.judge.grid.nearest(corner)))
         return distances
 
     def listed_distances(self, entries: Tensor, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
         """Returns squared distances (n,) of one history's glimpses to entries (n,) int64, summed over glimpses."""
-        total = torch.zeros(len(entries))
+        total, entries = queries.new_zeros(len(entries)), entries.cpu()
         for query, corner in zip(queries, corners, strict=True):
             for some, out in zip(entries.split(LISTED_PER_COMPARISON), total.split(LISTED_PER_COMPARISON), strict=True):
-                out += self.features(some.numpy(), corner, match).sub_(query).square_().sum(1)
+                out += self.features(some.numpy(), corner, match, queries.device).sub_(query).square_().sum(1)
         return total
 
     def coarse_table(self, match: Match, dimensions: int) -> CoarseTable:
@@ -210,8 +219,8 @@ class ImageBank:
 
 def queries_of(glimpses: np.ndarray, embedded: Tensor, match: Match) -> Tensor:
     """Returns the numbers (B, F) float32 by which glimpses (B, g, g, C * scales) uint8 with embeddings (B, D) are
-    compared: pixels in [0, 1], or the embeddings."""
-    return torch.from_numpy(glimpses).flatten(1) / 255.0 if match == "pixels" else embedded
+    compared: pixels in [0, 1], or the embeddings; on the embeddings' device."""
+    return torch.from_numpy(glimpses).to(embedded.device).flatten(1) / 255.0 if match == "pixels" else embedded
 
 
 def _by_place(corners: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
@@ -241,7 +250,7 @@ def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionC
     if config.bandwidth is not None:
         return torch.softmax(log_prior - (distances - nearest) / (2.0 * config.bandwidth**2), dim=-1)
     usable = torch.isfinite(distances).sum(-1)
-    target = torch.minimum(torch.tensor(config.effective_samples), 0.9 * usable)
+    target = (0.9 * usable).clamp_max(config.effective_samples)
     gaps = distances - nearest
     scale = torch.where(torch.isfinite(gaps), gaps, 0.0).mean(-1, keepdim=True).clamp_min(1e-12)
     gaps = gaps / scale

@@ -8,8 +8,9 @@ squared distance of the glimpses seen, a sum over them as in the paper,
     E[loss(l) | y_1:t, l_1:t] ~ m(l) + k (K + ridge I)^-1 (C(l) - m(l)),   k_n = exp(-sharpness d_n^2 / mean d^2)
 
 where C_n(l) is image n's own log-loss after the last glimpse: after l_1:t, l and what the best fixed sequence has left.
-The more ridge the closer to the mean m, whose minimum is the next location of the fixed sequence. Each choice improves
-on that sequence by one step of policy iteration, so that it looks ahead as well.
+Mirror images can be regressed over as well. The more ridge the closer to the mean m, whose minimum is the next location
+of the fixed sequence. Each choice improves on that sequence by one step of policy iteration, so that it looks ahead as
+well.
 """
 
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.copies import copies_of
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
@@ -52,6 +54,9 @@ class KernelConfig:
     """What larger log-losses count as."""
     images: int = 2100
     """Training images regressed over, at most, drawn at random where there are more."""
+    mirrored: bool = False
+    """Whether their mirror images are regressed over as well, where ``images`` has room for both: for data whose mirror
+    images are of the same class."""
     side_images: int = 512
     """The same where an agent has left the locations that this oracle would have chosen."""
 
@@ -64,27 +69,35 @@ class KernelConfig:
 
 
 class KernelRegression:
-    """Kernel ridge regression of many targets, with predictions that leave a training row out in closed form.
+    """Kernel ridge regression of many targets, with predictions that leave training rows out in closed form.
 
     Args:
-        inputs: (n, F) float32.
-        targets: (n, L) float32.
+        inputs: (copies * n, F) float32; row c * n + i is copy c of image i.
+        targets: (copies * n, L) float32.
         ridge, sharpness: see :class:`KernelConfig`.
+        copies: of each image, which are left out together.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, ridge: float, sharpness: float):
+    def __init__(self, inputs: Tensor, targets: Tensor, ridge: float, sharpness: float, copies: int = 1):
         self.inputs, self.targets = inputs, targets
         self.mean = targets.mean(0)
         distances = squared_distances(inputs, inputs)
         self.precision = sharpness / distances.mean().clamp_min(1e-12)
-        kernel = (-self.precision * distances).exp().double()
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridge * torch.eye(len(inputs))))
-        self.weights = (inverse @ (targets - self.mean).double()).float()  # (n, L)
-        self.left_out = targets - self.weights / inverse.diagonal().float()[:, None]
-        """(n, L) float32: the prediction for each row without it (the mean keeps it)."""
+        # in double precision, which Apple's devices lack
+        exact = torch.device("cpu") if inputs.device.type == "mps" else inputs.device
+        kernel = (-self.precision * distances).exp().to(exact).double()
+        ridges = ridge * torch.eye(len(inputs), device=exact)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridges))
+        weights = inverse @ (targets - self.mean).to(exact).double()
+        self.weights = weights.float().to(inputs.device)  # (copies * n, L)
+        together = torch.arange(len(inputs), device=exact).view(copies, -1)  # (copies, n)
+        blocks = inverse[together[:, None], together].permute(2, 0, 1)  # (n, copies, copies)
+        missed = torch.linalg.solve(blocks, weights[together.T])  # (n, copies, L)
+        self.left_out = targets - missed.transpose(0, 1).flatten(0, 1).float().to(inputs.device)
+        """(copies * n, L) float32: the prediction for each row without its image (the mean keeps it)."""
 
     def __call__(self, inputs: Tensor, own: np.ndarray) -> Tensor:
-        """Returns predictions (B, L) for inputs (B, F); ``own`` (B,) int64 is the row to leave out, or -1."""
+        """Returns predictions (B, L) for inputs (B, F); ``own`` (B,) int64 is the image to leave out, or -1."""
         kernel = (-self.precision * squared_distances(inputs, self.inputs)).exp()
         predicted = self.mean + kernel @ self.weights
         known = torch.from_numpy(np.flatnonzero(own >= 0))
@@ -101,7 +114,7 @@ def squared_distances(ours: Tensor, theirs: Tensor) -> Tensor:
 def covering(losses: Tensor, count: int) -> list[int]:
     """Returns ``count`` locations so that the best of them serves images well: chosen greedily to minimise the mean
     over images of the least of losses (n, L)."""
-    best, chosen = torch.full((len(losses),), torch.inf), []
+    best, chosen = losses.new_full((len(losses),), torch.inf), []
     for _ in range(min(count, losses.shape[1])):
         chosen.append(int(torch.minimum(best[:, None], losses).mean(0).argmin()))
         best = torch.minimum(best, losses[:, chosen[-1]])
@@ -157,10 +170,14 @@ class KernelOracle(MappingPolicy[KernelState]):
         self.num_glimpses = judge.card.num_glimpses
         self.sequence = best_fixed(dataset, judge, self.num_glimpses)
         self.rows = random_part(np.arange(len(dataset)), self.config.images)
-        self.embeddings, self.labels, self.networks = embedded_images(dataset, judge, self.rows)
+        self.copies = copies_of(self.config.mirrored and 2 * len(self.rows) <= self.config.images, 0)
+        embedded = [embedded_images(dataset, judge, self.rows, copy) for copy in self.copies]
+        self.embeddings = torch.cat([embeddings for embeddings, _, _ in embedded])
+        self.labels = torch.cat([labels for _, labels, _ in embedded])
+        self.networks = np.concatenate([networks for _, _, networks in embedded])
         self.map_title = map_title("log_loss", "last")
-        self._side = random_part(np.arange(len(self.rows)), self.config.side_images)
-        self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen)
+        self._side = random_part(np.arange(len(self.rows)), self.config.side_images // len(self.copies))
+        self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen, self.copies)
         self._nodes: dict[tuple[tuple[int, ...], int], _Node] = {}  # by locations and number of glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> KernelState:
@@ -174,7 +191,7 @@ class KernelOracle(MappingPolicy[KernelState]):
     def fresh_state(self, batch: int) -> KernelState:
         return KernelState(
             counts=np.zeros(batch, dtype=np.int64),
-            features=torch.zeros(batch, self.num_glimpses, 0),
+            features=torch.zeros(batch, self.num_glimpses, 0, device=self.judge.device),
             locations=np.zeros((batch, self.num_glimpses), dtype=np.int64),
             own=np.full(batch, -1),
         )
@@ -191,7 +208,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             return
         features = self._features(histories.glimpses[new])
         if state.features.shape[2] == 0:
-            state.features = torch.zeros(*state.features.shape[:2], features.shape[1])
+            state.features = features.new_zeros(*state.features.shape[:2], features.shape[1])
         state.features[torch.from_numpy(new)] = features
         state.locations[new] = self.grid.nearest(histories.corners[new])
 
@@ -211,7 +228,7 @@ class KernelOracle(MappingPolicy[KernelState]):
         """Returns the expected losses (b, L) of the episodes ``rows`` (b,), which looked at ``locations``."""
         node = self._node(locations, count)
         if node.regression is None:
-            maps = np.repeat(node.mean.numpy()[None], len(rows), axis=0)
+            maps = np.repeat(node.mean.cpu().numpy()[None], len(rows), axis=0)
         else:
             order = [
                 [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations]
@@ -222,7 +239,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             if not node.on_tree:
                 places = np.searchsorted(self._side, own).clip(max=len(self._side) - 1)
                 own = np.where(self._side[places] == own, places, -1)
-            maps = node.regression(inputs, own).numpy()
+            maps = node.regression(inputs, own).cpu().numpy()
         # what is not among the branches is no better than they are
         least = maps[:, node.allowed].min(axis=1, keepdims=True)
         return np.where(node.allowed, maps, np.maximum(maps, least + 1e-4))
@@ -240,13 +257,15 @@ class KernelOracle(MappingPolicy[KernelState]):
                 on_tree = self._reaches(locations, count)
             left = self._left(locations, count)
             images = np.arange(len(self.rows)) if on_tree else self._side
-            losses = self._losses(images, [*locations, *left]).clamp_max_(self.config.most_nats)
+            entries = (np.arange(len(self.copies))[:, None] * len(self.rows) + images).reshape(-1)
+            losses = self._losses(entries, [*locations, *left]).clamp_max_(self.config.most_nats)
             allowed = np.ones(len(self.grid), dtype=bool)
             allowed[[*locations, *left]] = False
             regression = None
             if locations:
-                inputs = self._bank_features(images, np.array(locations))
-                regression = KernelRegression(inputs, losses, self.config.ridge, self.config.sharpness)
+                inputs = self._bank_features(entries, np.array(locations))
+                settings = self.config.ridge, self.config.sharpness, len(self.copies)
+                regression = KernelRegression(inputs, losses, *settings)
             if on_tree and left:
                 branches = [int(self.sequence[0])]
                 if regression is not None:
@@ -274,33 +293,41 @@ class KernelOracle(MappingPolicy[KernelState]):
         return len(locations) == count and locations in reached
 
     @torch.no_grad()
-    def _losses(self, images: np.ndarray, locations: list[int]) -> Tensor:
-        """Returns the log-loss (n, L) of images (n,) after ``locations`` and each further one."""
-        losses = torch.empty(len(images), len(self.grid))
-        for k in np.unique(self.networks[images]):
-            members = np.flatnonzero(self.networks[images] == k)
+    def _losses(self, entries: np.ndarray, locations: list[int]) -> Tensor:
+        """Returns the log-loss (n, L) of entries (n,), images or copies, after ``locations`` and each further one."""
+        losses = torch.empty(len(entries), len(self.grid), device=self.judge.device)
+        for k in np.unique(self.networks[entries]):
+            members = np.flatnonzero(self.networks[entries] == k)
             for rows in np.array_split(members, max(1, len(members) // IMAGES_PER_CHUNK)):
-                embedded = self.embeddings[torch.from_numpy(images[rows])]  # (b, L, D)
+                embedded = self.embeddings[torch.from_numpy(entries[rows])].to(self.judge.device)  # (b, L, D)
                 summed = embedded + embedded[:, locations].sum(1, keepdim=True)
                 answers = self.judge.class_log_probabilities(int(k), summed, len(locations) + 1)
-                labels = self.labels[torch.from_numpy(images[rows])]
+                labels = self.labels[torch.from_numpy(entries[rows])].to(self.judge.device)
                 losses[torch.from_numpy(rows)] = -answers.gather(
                     -1, labels[:, None, None].expand(-1, answers.shape[1], 1)
                 )[..., 0]
         return losses
 
-    def _bank_features(self, images: np.ndarray, locations: np.ndarray) -> Tensor:
-        """Returns the features (n, t * F) of images (n,) at ``locations`` (t,), one after another."""
-        rows = self.rows[images]
-        if self._table is not None:
-            return torch.from_numpy(self._table(rows[:, None], locations)).float().flatten(1)
-        corners = np.tile(self.grid.corners[locations], (len(rows), 1))
-        glimpses = self.judge.geometry.sensor(self.dataset.images, np.repeat(rows, len(locations)), corners)
-        return self._features(glimpses).reshape(len(rows), -1)
+    def _bank_features(self, entries: np.ndarray, locations: np.ndarray) -> Tensor:
+        """Returns the features (n, t * F) of entries (n,), images or copies, at ``locations`` (t,), one after
+        another; the entries of one copy come together."""
+        which, places = np.divmod(entries, len(self.rows))
+        features = []
+        for c, copy in enumerate(self.copies):
+            rows = self.rows[places[which == c]]
+            if self._table is not None:
+                part = torch.from_numpy(self._table(rows[:, None], locations, c)).to(self.judge.device).float()
+            else:
+                images = copy(self.dataset.images[rows])
+                corners = np.tile(self.grid.corners[locations], (len(rows), 1))
+                glimpses = self.judge.geometry.sensor(images, np.repeat(np.arange(len(rows)), len(locations)), corners)
+                part = self._features(glimpses)
+            features.append(part.reshape(len(rows), -1))
+        return torch.cat(features)
 
     def _features(self, glimpses: np.ndarray) -> Tensor:
         """Returns the numbers (B, F) float32 by which glimpses (B, g, g, C * scales) uint8 are compared."""
         if self.judge.frozen is not None:
-            return self.judge.frozen.encode(glimpses)
-        pixels = torch.from_numpy(glimpses).permute(0, 3, 1, 2) / 255.0
+            return self.judge.frozen.encode(glimpses).to(self.judge.device)
+        pixels = torch.from_numpy(glimpses).to(self.judge.device).permute(0, 3, 1, 2) / 255.0
         return torch.nn.functional.adaptive_avg_pool2d(pixels, min(8, pixels.shape[-1])).flatten(1)

@@ -22,7 +22,9 @@ from oracles.boed.planning import Completions, planned_map
 logger = logging.getLogger(__name__)
 
 GLIMPSES_AT_ONCE = 2048
-"""Completed glimpses judged at a time, so that the arrays stay in the processor's cache."""
+"""Completed glimpses judged at a time on the CPU, so that the arrays stay in the processor's cache."""
+GLIMPSES_ON_DEVICE = 131_072
+"""The same on any other device."""
 ROUNDING_NATS = 1e-4
 """Nats by which an expected entropy may be above the present one through rounding."""
 MIN_PREDICTIONS = 100
@@ -167,8 +169,9 @@ class BOEDOracle(MappingPolicy[OracleState]):
             for bank in self.banks:
                 # spread over the bank, since neighbours may be of one class
                 samples = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
-                weights = torch.full((len(samples),), 1.0 / len(samples))
-                completions.append(Completions(bank, torch.zeros(1, bank.embeddings.shape[-1]), samples, weights))
+                weights = torch.full((len(samples),), 1.0 / len(samples), device=self.judge.device)
+                nothing = torch.zeros(1, bank.embeddings.shape[-1], device=self.judge.device)
+                completions.append(Completions(bank, nothing, samples, weights))
             self._first_map = self._map(completions, np.empty(0, dtype=np.int64))
         return self._first_map
 
@@ -208,7 +211,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
             history = summed[i : i + 1]
             if self.config.history == "completion":
                 places = torch.from_numpy(self.judge.grid.nearest(state.corners[row, : counts[i]]))
-                history = bank.embeddings[samples[i][:, None], places].float().sum(1)
+                history = bank.embedded(samples[i][:, None], places).sum(1)
             completions.append(Completions(bank, history, samples[i], kept[i]))
         return completions
 
@@ -218,7 +221,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
         if self.config.horizon == "last":
             return planned_map(self.judge, completions, places, self.judge.card.num_glimpses, self.config.criterion)
         maps = [self.expected_over(one.bank, one.summed, len(places), one.samples, one.weights) for one in completions]
-        return torch.stack(maps).mean(0).numpy()
+        return torch.stack(maps).mean(0).cpu().numpy()
 
     def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
         """Returns the criterion of one history over completions, a bounded number of them at a time.
@@ -233,7 +236,8 @@ class BOEDOracle(MappingPolicy[OracleState]):
         Returns:
             (L,) float32.
         """
-        chunk = max(1, GLIMPSES_AT_ONCE // len(self.judge.grid))
+        at_once = GLIMPSES_AT_ONCE if self.judge.device.type == "cpu" else GLIMPSES_ON_DEVICE
+        chunk = max(1, at_once // len(self.judge.grid))
         histories = summed.expand(len(samples), -1)[:, None]  # (S, 1, D)
         return torch.stack(
             [
@@ -242,7 +246,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
                     bank.network,
                     history,
                     count,
-                    bank.embeddings[part].float(),
+                    bank.embedded(part),
                     bank.labels[part],
                     share,
                     self.config.criterion,
@@ -258,7 +262,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
         counts = torch.from_numpy(state.counts[rows])
         present = np.mean(
             [
-                entropy(self.judge.class_log_probabilities(bank.network, summed[rows], counts)).numpy()
+                entropy(self.judge.class_log_probabilities(bank.network, summed[rows], counts)).cpu().numpy()
                 for bank, summed in zip(self.banks, state.summed, strict=True)
             ],
             axis=0,
@@ -282,11 +286,12 @@ class BOEDOracle(MappingPolicy[OracleState]):
                 logger.info(message)
 
     def fresh_state(self, batch: int) -> OracleState:
+        device = self.judge.device
         return OracleState(
             counts=np.zeros(batch, dtype=np.int64),
-            summed=[torch.zeros(batch, bank.embeddings.shape[-1]) for bank in self.banks],
-            distances=[torch.zeros(batch, len(bank)) for bank in self.banks],
-            queries=[torch.empty(batch, 0, 0) for _ in self.banks],
+            summed=[torch.zeros(batch, bank.embeddings.shape[-1], device=device) for bank in self.banks],
+            distances=[torch.zeros(batch, len(bank), device=device) for bank in self.banks],
+            queries=[torch.empty(batch, 0, 0, device=device) for _ in self.banks],
             corners=np.empty((batch, 0, 2), dtype=np.int64),
         )
 
@@ -312,6 +317,6 @@ class BOEDOracle(MappingPolicy[OracleState]):
                     state.distances[k][rows] += bank.squared_distances(queries, corners, config.match)
                     continue
                 if state.queries[k].shape[1] == 0:
-                    state.queries[k] = torch.zeros(*histories.corners.shape[:2], queries.shape[1])
+                    state.queries[k] = queries.new_zeros(*histories.corners.shape[:2], queries.shape[1])
                 state.queries[k][rows, t] = queries
                 state.distances[k][rows] += bank.coarse_distances(queries, corners, config.match, dimensions)

@@ -50,13 +50,13 @@ def planned_map(
         (L,) float32; for locations that were not tried, the highest value of those that were.
     """
     count, places = len(seen), len(judge.grid)
-    tried = torch.arange(places)
-    tables = [part.bank.embeddings[part.samples].float() for part in completions]
+    tried = torch.arange(places, device=judge.device)
+    tables = [part.bank.embedded(part.samples) for part in completions]
 
     def expected(plan: list[int], glimpses: int) -> Tensor:
         """Returns the criterion (L,) after the plan and one more glimpse at each location, ``glimpses`` in all."""
-        total = torch.full((places,), torch.inf)
-        scores = torch.zeros(len(tried))
+        total = torch.full((places,), torch.inf, device=judge.device)
+        scores = torch.zeros(len(tried), device=judge.device)
         for part, table in zip(completions, tables, strict=True):
             history = part.summed[:, None] + table[:, plan].sum(1, keepdim=True)  # (S, 1, D)
             scores += expected_criterion(
@@ -84,4 +84,4 @@ def planned_map(
             plan[i] = int(expected(others, num_glimpses).argmin())
     following = min(plan, key=lambda location: float(first[location]))
     planned = expected([location for location in plan if location != following], num_glimpses)
-    return planned.where(planned.isfinite(), planned[planned.isfinite()].max()).numpy()
+    return planned.where(planned.isfinite(), planned[planned.isfinite()].max()).cpu().numpy()

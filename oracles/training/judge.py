@@ -32,7 +32,14 @@ from oracles.training.posterior import (
 logger = logging.getLogger(__name__)
 
 
-def ensure_judge(source: DataSource, encoder: str | None = None, *, seed: int = 0, command: str = "") -> Judge:
+def ensure_judge(
+    source: DataSource,
+    encoder: str | None = None,
+    *,
+    seed: int = 0,
+    command: str = "",
+    device: torch.device | str = "cpu",
+) -> Judge:
     """Returns the judge that fits a data set; where there is none it is trained and kept in the cache.
 
     Args:
@@ -40,18 +47,21 @@ def ensure_judge(source: DataSource, encoder: str | None = None, *, seed: int = 
         encoder: the judge's encoder of glimpses; None for the data set's own, see
             :func:`glimpse_env.judge.judge.find_judge`.
         seed, command: of the training.
+        device: that the judge is trained on and moved to.
     """
     try:
-        return find_judge(source, encoder)
+        return find_judge(source, encoder).to(device)
     except JudgeNotFoundError:
         logger.info("No judge fits %s; training one.", source.name)
         plan = preset_of(source, encoder).judge
-        judge = train_judge(source, plan, seed=seed, command=command)
+        judge = train_judge(source, plan, seed=seed, command=command, device=device)
         judge.save(judge_path(source, plan.encoder))
         return judge
 
 
-def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str = "") -> Judge:
+def train_judge(
+    source: DataSource, plan: JudgePlan, *, seed: int, command: str = "", device: torch.device | str = "cpu"
+) -> Judge:
     """Trains, calibrates and scores a judge; a run that was stopped goes on from its last finished pass.
 
     Args:
@@ -59,13 +69,14 @@ def train_judge(source: DataSource, plan: JudgePlan, *, seed: int, command: str 
         plan: how to train.
         seed: of all that is random.
         command: command line that makes this judge again; kept in its card.
+        device: that computes, and that the judge is on.
     """
     key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
     work = cache_folder() / "judge-training" / key
     visit = partial(visited_histories, source, plan)
     trainers = []
     for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit)
+        trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit, device=device)
         trainer.run(work / f"{fold}.pt")
         trainers.append(trainer)
     judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
@@ -182,5 +193,5 @@ def _log_probabilities(judge: Judge, dataset: GlimpseDataset, rows: np.ndarray, 
         else:
             features = torch.from_numpy(table(rows[chunk, None], locations[chunk])).float()
             summed = prefix_sums_of(network, features, histories, judge.grid)[:, 0]
-        answers.append(torch.log_softmax(network.logits(summed), dim=-1).numpy())
+        answers.append(torch.log_softmax(network.logits(summed), dim=-1).cpu().numpy())
     return np.concatenate(answers)

@@ -147,7 +147,7 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
             ArtifactError: if it is damaged or another run's.
         """
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             identity = state["identity"]
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to start afresh.") from error

@@ -47,7 +47,16 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
 
     unit = "passes"
 
-    def __init__(self, source: DataSource, fold: int, plan: JudgePlan, *, seed: int, visit: Visit | None = None):
+    def __init__(
+        self,
+        source: DataSource,
+        fold: int,
+        plan: JudgePlan,
+        *,
+        seed: int,
+        visit: Visit | None = None,
+        device: torch.device | str = "cpu",
+    ):
         """
         Args:
             source: the data set.
@@ -55,6 +64,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
             plan: how to train.
             seed: of all that is random.
             visit: collects the histories that an oracle visits; None trains on random ones only.
+            device: that computes; the network starts as on the CPU, but dropout draws other numbers.
 
         Raises:
             ConfigurationError: if ``plan.start`` cannot be followed, as the encoders' shapes differ.
@@ -63,13 +73,13 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         self.geometry = geometry = source.geometry
         self.num_glimpses = geometry.num_glimpses
         self.grid = geometry.grid
-        frozen = glimpse_features(source, plan.encoder, plan.width) if is_frozen(plan.encoder) else None
+        frozen = glimpse_features(source, plan.encoder, plan.width, device) if is_frozen(plan.encoder) else None
         self.entries = None if frozen is None else FeatureEntries(source, frozen, "judge")
         torch.manual_seed(seed * 1000 + fold)
         network = GlimpsePosterior(network_config(source, plan, frozen), frozen)
         if plan.start is not None:
             _start_from(network, find_judge(make_source(plan.start)).networks[0], plan.start)
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(network, plan, total=plan.passes, fold=fold, seed=seed)
         self.visits = {round(plan.passes * (r + 1) / (plan.rounds + 1)) for r in range(plan.rounds)}
         self.visited: VisitedHistories | None = None
@@ -169,10 +179,10 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
             features = self.entries(images, locations.reshape(len(locations), -1))
             summed = prefix_sums_of(network, features, locations, self.grid)
         logits = network.logits(summed)
-        target = torch.from_numpy(labels)[:, None, None].expand(logits.shape[:-1])
+        target = torch.from_numpy(labels).to(logits.device)[:, None, None].expand(logits.shape[:-1])
         loss = F.cross_entropy(logits.flatten(0, 2), target.flatten(), label_smoothing=self.plan.label_smoothing)
         if network.part_head is not None and self.plan.part_weight > 0:
-            known = torch.from_numpy(np.ascontiguousarray(parts))[:, None, None]  # (b, 1, 1, P, 3)
+            known = torch.from_numpy(np.ascontiguousarray(parts)).to(logits.device)[:, None, None]  # (b, 1, 1, P, 3)
             places = network.part_places(summed[:, :, 1:])  # (b, h, T, P, 2)
             error = (places - known[..., :2] / self.grid.image_size).abs().sum(-1) * known[..., 2]
             loss = loss + self.plan.part_weight * error.mean()
@@ -222,7 +232,7 @@ def prefix_sums(
     index = torch.from_numpy(locations).flatten(1)  # (N, h * T)
     if scales == 1 and network.has_dense_pass:
         features = grid_features(network, images, grid)  # (N, L, F)
-        looked_at = features.gather(1, index[..., None].expand(-1, -1, features.shape[-1]))
+        looked_at = features.gather(1, index.to(features.device)[..., None].expand(-1, -1, features.shape[-1]))
     else:
         looked_at = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
     return prefix_sums_of(network, looked_at, locations, grid)

@@ -84,7 +84,7 @@ def train_oracle(
 ) -> AmortisedOracle:
     """Trains the networks of an amortised oracle; a run that was stopped goes on from its last checkpoint.
 
-    PyTorch has one thread per network: the arrays are too small to share.
+    PyTorch has one thread per network: the arrays are too small to share. The judge's device computes.
 
     Args:
         source: the data set.
@@ -168,6 +168,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         self.trunk = (fold + 1) % len(judge.networks)
         relative = plan.relative if guide is None else guide.relative
         network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
+        network.to(judge.device)
         if guide is not None:
             network.load_state_dict(guide.state_dict())
             network.gain.data[:-1] = START_GAIN
@@ -183,7 +184,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
 
     @property
     def identity(self) -> str:
-        guide = [] if self.guide is None else [value.numpy() for value in self.guide.state_dict().values()]
+        guide = [] if self.guide is None else [value.cpu().numpy() for value in self.guide.state_dict().values()]
         return digest(self.judge.identity, self.fold, self.seed, self.criterion, asdict(self.plan), *guide)
 
     def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
@@ -209,7 +210,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         looked_at, candidates, targets = self._play_histories(player, rng)
         index = looked_at[..., :-1]  # the last glimpse has no successor
         seen = features.gather(1, index.flatten(1)[..., None].expand(-1, -1, features.shape[-1]))
-        places = torch.from_numpy(self.judge.grid.normalised)[index]
+        places = torch.from_numpy(self.judge.grid.normalised).to(index.device)[index]
         encoded = self.network.glimpse_features(seen.unflatten(1, index.shape[1:]), places)  # (b, H, T - 1, D + E)
         losses = [
             self._error(self.network.scores_at(encoded[:, :, :t], index[:, :, :t], candidates[t]), targets[t])
@@ -222,14 +223,14 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
     @torch.no_grad()
     def _player(self, data: LabelledImages, rows: np.ndarray) -> tuple[Tensor, "_Player"]:
         """Returns the encoder's features (b, L, F) of all glimpses of some images of one fold, and a player on them."""
-        images, labels = data.images[rows], torch.from_numpy(data.labels[rows])
+        images, labels = data.images[rows], torch.from_numpy(data.labels[rows]).to(self.judge.device)
         network = max(int(data.folds[rows[0]]), 0)
         places = torch.from_numpy(self.judge.grid.normalised)
         if self.entries is None:
             features = grid_features(self.network, images, self.judge.grid, self.judge.card.scales)
             judged = self.judge.embed_grid(network, images)
         else:
-            features = self.entries(images)  # which both networks read
+            features = self.entries(images).to(self.judge.device)  # which both networks read
             judged = self.judge.networks[network].embed(features, places)
         scorers = [self.network] if self.guide is None else [self.network, self.guide]  # of the same convolutions
         encoded = [scorer.glimpse_features(features, places) for scorer in scorers]
@@ -247,11 +248,11 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
     def _begin_at_means(self, player: "_Player", rng: np.random.Generator) -> None:
         """Sets ``base`` to the mean criterion after random histories of some images."""
         state = player.begin(self.plan.histories)
-        everywhere = torch.arange(len(self.judge.grid)).expand(*state.seen.shape)
+        everywhere = torch.arange(len(self.judge.grid), device=self.judge.device).expand(*state.seen.shape)
         for t in range(self.num_glimpses):
             self.network.base[t] = player.outcome(state, everywhere, self.criterion).mean((0, 1))
             locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
-            state = player.look(state, torch.from_numpy(locations))
+            state = player.look(state, torch.from_numpy(locations).to(self.judge.device))
 
     def _play_histories(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Plays histories and computes the targets of some locations at each of their steps.
@@ -282,8 +283,8 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
                 greedy = player.scores(state, guide=True).argmin(-1)
                 some[..., -1] = greedy
                 choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
-            random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration)
-            anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2]))
+            random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration).to(scores.device)
+            anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2])).to(scores.device)
             candidates.append(some)
             targets.append(player.outcome(state, some, self.criterion, to_the_end=rollout))
             looked_at.append(torch.where(random, anywhere, choice))
@@ -326,7 +327,7 @@ class _Player:
         self.scorers, self.judge, self.network = scorers, judge, network
         self.encoded, self.judged, self.labels = encoded, judged, labels
         self.kernels = [scorer.kernels_from() for scorer in scorers]
-        self.images = torch.arange(len(labels))[:, None]
+        self.images = torch.arange(len(labels), device=labels.device)[:, None]
 
     def split(self, images: int) -> Iterator["_Player"]:
         """Yields players of at most ``images`` images each."""
@@ -347,7 +348,7 @@ class _Player:
         count, places, width = self.judged.shape
         widths = [*(scorer.state_width for scorer in self.scorers), width]
         sums = tuple(self.judged.new_zeros(count, histories, width) for width in widths)
-        return _Histories(0, sums, torch.zeros(count, histories, places, dtype=torch.bool))
+        return _Histories(0, sums, self.labels.new_zeros(count, histories, places, dtype=torch.bool))
 
     def scores(self, state: _Histories, *, guide: bool = False) -> Tensor:
         """Returns the scores (b, n, L) of the trained scorer or the guide, +inf where a history has looked."""
@@ -389,6 +390,6 @@ class _Player:
 def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:
     """Returns different locations (b, n, min(count, L)): a third of lowest ``scores`` (b, n, L), others random."""
     count = min(count, scores.shape[-1])
-    key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32))
+    key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32)).to(scores.device)
     best = scores.topk(max(1, count // 3), dim=-1, largest=False).indices
     return key.scatter(-1, best, -1.0).topk(count, dim=-1, largest=False).indices

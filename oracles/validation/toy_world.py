@@ -154,6 +154,7 @@ class ExactJudge:
         self.num_classes = world.num_classes
         self.card = SimpleNamespace(scales=1)
         self.frozen = None  # it reads the glimpses themselves
+        self.device = torch.device("cpu")
         self.identity = digest("exact judge", world.fingerprint)
         with np.errstate(divide="ignore"):
             logs = np.maximum(np.log(world.likelihood), IMPOSSIBLE)

@@ -11,7 +11,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Plays policies on test images and holds the judge's confidence after each glimpse against its accuracy."""
 
     policies: tuple[str, ...] = ("random", "centre", "fixed", "hgs", "human", "boed", "lookahead")
@@ -40,6 +40,7 @@ def main(args: Args) -> None:
     from agents.evaluation.evaluate import TITLES, choose_images, start_on
     from agents.reports.oracle_plots import reliability
     from agents.reports.oracle_tables import calibration_table
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from glimpse_env.judge.sequences import judge_sequences
@@ -49,7 +50,7 @@ def main(args: Args) -> None:
     from oracles.training.judge import ensure_judge
 
     source = args.source()
-    judge, test = ensure_judge(source), source.load("test")
+    judge, test = ensure_judge(source, device=find_device(args.device)), source.load("test")
     if args.network is not None:
         if not 0 <= args.network < len(judge.networks):
             raise ConfigurationError(f"--network {args.network} must lie in 0..{len(judge.networks) - 1}.")

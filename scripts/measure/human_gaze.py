@@ -12,7 +12,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Measures how well glimpses and maps of policies agree with human gaze: NSS, AUC and a distance of scanpaths,
     between what people agree among themselves and what the centre of the image gives."""
 
@@ -53,6 +53,7 @@ def main(args: Args) -> None:
     from agents.reports.gaze import MAPS, agreement_plot, agreement_table, examples, runs_table, to_json
     from agents.reports.tables import replace_section
     from glimpse_env.datasets.gaze import RUNS, CUBGaze, gaze_identity
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
@@ -68,7 +69,7 @@ def main(args: Args) -> None:
         )
     source = args.source()
     gaze, identity, geometry = CUBGaze(source), gaze_identity(source), source.geometry
-    judge, dataset, grid = ensure_judge(source), source.load(args.split), geometry.grid
+    judge, dataset, grid = ensure_judge(source, device=find_device(args.device)), source.load(args.split), geometry.grid
     people = People(gaze, args.split, choose_images(dataset, args.images))
     if len(people) < 2:
         raise ConfigurationError(

@@ -13,7 +13,7 @@ from glimpse_env import cli
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(cli.DeviceFlags):
     """Compares published sequences, the same shuffled over the images, and policies of ours, image by image."""
 
     sequences: tyro.conf.Positional[Path]
@@ -49,6 +49,7 @@ def main(args: Args) -> None:
     from agents.evaluation.published import EXCHANGED, OURS, PUBLISHED, SHUFFLED
     from agents.reports import oracle_plots
     from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from glimpse_env.registration import source_of
@@ -58,7 +59,7 @@ def main(args: Args) -> None:
     from oracles.training.judge import ensure_judge
 
     source = cropped_cub(source_of("GlimpseCUB-v0", args.root, args.dataset_options))
-    judge, train = ensure_judge(source), source.load("train")
+    judge, train = ensure_judge(source, device=find_device(args.device)), source.load("train")
     demonstrations = read_published(args.sequences, source, judge)
     indices, theirs = demonstrations.indices, demonstrations.locations
     if len(indices) < 2:

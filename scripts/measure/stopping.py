@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Args(cli.DatasetFlags):
+class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Plays the oracle, or a network that classifies, to the end once on each image and works out where each rule would
     have stopped."""
 
@@ -95,13 +95,14 @@ def played_by_oracle(args: Args, source: DataSource, images: np.ndarray) -> Play
         ConfigurationError: if the policy expects no entropies.
     """
     from agents.evaluation.evaluate import TITLES
+    from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from oracles.boed.oracle import BOEDOracle
     from oracles.boed.stopping import play_out
     from oracles.registry import make_policy
     from oracles.training.judge import ensure_judge
 
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(args.device))
     oracle = make_policy(args.policy, source, judge)
     if not isinstance(oracle, BOEDOracle):
         raise ConfigurationError(f"--policy {args.policy} expects no entropies; take boed or boed-paper.")
@@ -117,6 +118,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
     from agents.ram.algorithm import RAM
     from agents.ram.stopping import flops, play_out
     from agents.vec_env import GlimpseVecEnv
+    from glimpse_env.devices import find_device
 
     assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
@@ -129,7 +131,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
         dataset_options=json.loads(args.dataset_options),
         **root,
     )
-    model = RAM.load(args.network, env=GlimpseVecEnv(env), device="cpu")
+    model = RAM.load(args.network, env=GlimpseVecEnv(env), device=find_device(args.device))
     asked = flops(model, rule=True)
     operations = {"fixed": flops(model, rule=False), "entropy": asked, "gain": asked}
     by_glimpses = {name: [int(number) for number in numbers] for name, numbers in operations.items()}

@@ -10,8 +10,11 @@ import pytest
 from PIL import Image
 
 from agents.evaluation import comparison
+from agents.evaluation.published import Judged, chosen_by
 from glimpse_env.datasets import make_source
+from glimpse_env.judge.judge import Judge
 from oracles.registry import POLICIES
+from oracles.training.judge import judge_path
 from tests.scripts.test_scripts import call
 from tests.support.tiny_data import write_tiny_folder
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
@@ -74,39 +77,59 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
 def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, monkeypatch):
     values = ["--matches", "pixels", "embedding", "--effective-samples", "2", "100", "--label-weights", "1"]
     values += ["--mirrored", "False", "--shifts", "0", "--into", "page.md"]
+    values += ["--ridges", "1", "3", "--sharpnesses", "2", "--branches", "1"]
     call("tune_oracle", *folder, *values)
     entry = json.loads(Path("runs/oracle_ablation.json").read_text())["folder"]
+    default = "kernel, ridge 3, sharpness 2, branches 3"
+    boed = "BOED, criterion log_loss, horizon next, history completion, match embedding, label weight 0, "
+    boed += "effective samples 100"
     assert list(entry["configurations"]) == [
-        "default",
-        "criterion: entropy",
-        "criterion: error",
-        "horizon: last",
-        "history: seen",
-        "match: pixels",
-        "label weight: 1",
-        "effective samples: 2",
+        default,
+        "ridge: 1",
+        "branches: 1",
+        boed,
+        "BOED, criterion: entropy",
+        "BOED, criterion: error",
+        "BOED, horizon: last",
+        "BOED, history: seen",
+        "BOED, match: pixels",
+        "BOED, label weight: 1",
+        "BOED, effective samples: 2",
         "the paper's form",
+        "best fixed sequence",
     ]
-    configs = {name: row["config"] for name, row in entry["configurations"].items()}
-    for name, config in configs.items():
-        changed = [key for key in ("criterion", "horizon", "history") if config[key] != configs["default"][key]]
-        changed += [
-            key for key, value in config["completion"].items() if value != configs["default"]["completion"][key]
-        ]
-        assert name == "the paper's form" or len(changed) == (name != "default"), name
-    assert entry["configurations"]["default"]["less_default"]["log_loss"]["interval"] == [0.0, 0.0]
+    for policy, base in (("kernel", default), ("boed", boed)):
+        configs = {name: row["config"] for name, row in entry["configurations"].items() if row["policy"] == policy}
+        for name, config in configs.items():
+            flat = {key: (value, configs[base][key]) for key, value in config.items() if key != "completion"}
+            theirs = configs[base].get("completion", {})
+            flat |= {key: (value, theirs[key]) for key, value in config.get("completion", {}).items()}
+            changed = [key for key, (value, before) in flat.items() if value != before]
+            assert name == "the paper's form" or len(changed) == (name != base), name
+    assert entry["configurations"][default]["less_default"]["log_loss"]["interval"] == [0.0, 0.0]
     page = Path("page.md").read_text()
-    told = (
-        "criterion log_loss, horizon next, history completion, match embedding, label weight 0, effective samples 100"
-    )
-    assert f"| default: {told} |" in page
+    assert f"| default: {default} |" in page
     losses = {name: row["final_log_loss"]["value"] for name, row in entry["configurations"].items()}
     best = min(losses, key=losses.__getitem__)
-    line = next(line for line in page.splitlines() if line.startswith(f"| {best}"))
+    line = next(line for line in page.splitlines() if line.startswith((f"| {best}", f"| default: {best}")))
     assert f"**{losses[best]:.3f}" in line
     monkeypatch.setattr(comparison, "make_policy", lambda *_, **__: pytest.fail("played again"))
     call("tune_oracle", *folder, *values)
     assert Path("page.md").read_text() == page
+
+
+@pytest.mark.parametrize("name", ["boed", "kernel", "fixed"])
+def test_policies_on_training_images_ask_the_network_that_never_saw_each(folder, name):
+    source = make_source("folder", root=folder[3], **SMALL_FOLDER)
+    judge, train = Judge.load(judge_path(source)), source.load("train")
+    images = np.arange(len(train))[::-1].copy()
+    one = comparison.kept_evaluation(name, source, judge, train, images, progress=False)
+    judged = Judged.of(train, judge, images, chosen_by(name, source, judge, images)[None])
+    assert len(set(train.folds)) == 3
+    np.testing.assert_array_equal(one.outcomes, judged.success[:, -1])
+    np.testing.assert_allclose(one.final_log_loss, judged.log_loss[:, -1], rtol=1e-4)
+    np.testing.assert_allclose(one.log_loss, judged.log_loss.mean(0), rtol=1e-4)
+    assert one.images == comparison.kept_evaluation("random", source, judge, train, images, progress=False).images
 
 
 def test_tune_oracle_names_settings_that_are_not_there(folder):

@@ -132,4 +132,4 @@ def test_ray_takes_the_place_of_workers(
     monkeypatch.setattr(grids, "make_shards", make_shards)
     monkeypatch.setattr(grids, "check_means", lambda workers, ray: None)  # Ray need not be installed
     Counting(Counts((FIRST, THIRD)), tmp_path).run(ray=ray)
-    assert asked == [{"workers": workers, "ray": ray, "fresh_process": True}] * 2
+    assert asked == [{"workers": workers, "ray": ray, "fresh_process": True, "gpus": 0}] * 2

@@ -30,6 +30,35 @@ def test_the_prediction_without_a_row_is_that_of_a_regression_without_it() -> No
         assert (foreign - targets[out]).abs().mean() < (own - targets[out]).abs().mean(), "it was seen in training"
 
 
+def test_an_image_is_left_out_with_all_its_copies() -> None:
+    generator = torch.Generator().manual_seed(1)
+    inputs, targets = torch.randn(12, 5, generator=generator), torch.rand(12, 7, generator=generator)
+    fitted = KernelRegression(inputs, targets, ridge=0.5, sharpness=2.0, copies=2)
+    kernel = (-fitted.precision * squared_distances(inputs, inputs)).exp()
+    for image in (0, 5):
+        kept = torch.tensor([n for n in range(12) if n % 6 != image])
+        weights = torch.linalg.solve(kernel[kept][:, kept] + 0.5 * torch.eye(10), targets[kept] - targets.mean(0))
+        expected = targets.mean(0) + kernel[image, kept] @ weights
+        torch.testing.assert_close(fitted(inputs[[image]], np.array([image]))[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mirrored_regression_is_that_over_images_and_their_mirror_images() -> None:
+    judge, dataset = toy.toy_judge(), toy.toy_dataset()
+    both = np.concatenate([dataset.images, dataset.images[:, :, ::-1]])
+    doubled = toy.toy_dataset(48, images=both, labels=np.tile(dataset.labels, 2), folds=np.tile(dataset.folds, 2))
+    strangers = toy.toy_dataset(6, seed=5, split="test")
+    rows = np.arange(6)
+    maps = []
+    for bank, mirrored in ((dataset, True), (doubled, False)):
+        oracle = KernelOracle(bank, judge, KernelConfig(ridge=0.1, mirrored=mirrored))
+        oracle.sequence = np.array([9, 30, 12, 41])
+        observation = observe(strangers, judge, rows, np.tile([[9, 30]], (6, 1)))
+        oracle.predict(observation, oracle.start(strangers, rows))
+        maps.append(oracle.last_maps)
+    np.testing.assert_allclose(maps[0], maps[1], atol=1e-4)
+    assert len(KernelOracle(dataset, judge, KernelConfig(images=30, mirrored=True)).copies) == 1, "no room for both"
+
+
 def test_branches_cover_what_images_need() -> None:
     losses = torch.tensor([[0.0, 1.0, 0.4], [0.0, 1.0, 0.4], [0.0, 1.0, 0.4], [1.0, 0.0, 0.4]])
     assert covering(losses, 1) == [0]

@@ -265,3 +265,22 @@ def test_the_heaviest_completions_are_kept() -> None:
     summed = judge.embed_grid(0, dataset.images[row : row + 1])[0, seen[0]].sum(0)
     alone = oracle.expected_over(bank, summed, 2, torch.tensor([row]), torch.ones(1))
     np.testing.assert_allclose(oracle.last_maps[0], alone.numpy(), atol=1e-3)
+
+
+def test_completions_that_all_weigh_the_same_and_keep_their_own_history_are_the_greedy_fixed_sequence() -> None:
+    judge, dataset = toy.toy_judge(), toy.toy_dataset()
+    bank = ImageBank(dataset, judge, 0, 1000, cached=False)
+    completion = CompletionConfig("embedding", bandwidth=1e9, samples=len(bank), short_list=len(bank))
+    oracle = BOEDOracle(dataset, judge, OracleConfig("log_loss", completion, len(bank), "completion"), network=0)
+    summed = torch.zeros(len(bank), bank.embeddings.shape[-1])
+    greedy: list[int] = []
+    for count in range(1, GEOMETRY.num_glimpses + 1):
+        answers = judge.class_log_probabilities(0, summed[:, None] + bank.embeddings.float(), count)
+        losses = -answers.gather(-1, bank.labels[:, None, None].expand(*answers.shape[:2], 1)).mean((0, 2))
+        losses[greedy] = torch.inf
+        greedy.append(int(losses.argmin()))
+        summed = summed + bank.embeddings[:, greedy[-1]].float()
+    images = np.random.default_rng(3).integers(0, 256, dataset.images.shape, dtype=np.uint8)
+    strangers = toy.toy_dataset(images=images)
+    locations = play(oracle, strangers, judge, np.arange(6), progress=False).locations
+    np.testing.assert_array_equal(locations, np.tile(greedy, (6, 1)))
