@@ -81,6 +81,7 @@ class EpisodeBatch:
         task, observation, action, reward, posterior_info, tabulated: see :class:`glimpse_env.env.GlimpseEnv`; embedding
             observations imply ``tabulated``.
         features: what ``observation="features"`` shows; default what the judge reads.
+        table: of these features at the grid locations of the data set's images; default one of the data set.
 
     Raises:
         ConfigurationError: if an argument is out of range, images are not square, the judge knows other classes, a
@@ -100,6 +101,7 @@ class EpisodeBatch:
         posterior_info: bool = True,
         tabulated: bool = False,
         features: GlimpseFeatures | None = None,
+        table: FeatureTable | None = None,
     ):
         height, width, channels = dataset.images.shape[1:]
         size_needed = dataset.geometry.image_size
@@ -163,7 +165,7 @@ class EpisodeBatch:
                     "observation='features' needs frozen features: the judge reads none; give encoder, or features."
                 )
             if action == "discrete":
-                self.embeddings = FeatureTable(dataset, self.features)
+                self.embeddings = table or FeatureTable(dataset, self.features)
         shown = self.embeddings or self.features
         self.observer = factory(geometry, shown.width if shown else channels)
         self.action_space = self._actions()

@@ -26,12 +26,17 @@ from agents.ram.sequences import Sequences
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, data_root
+from glimpse_env.datasets.copies import copies_of, with_mirror_images
 from glimpse_env.datasets.gaze import CUBGaze
 from glimpse_env.devices import find_device
+from glimpse_env.encoding.features import glimpse_features
+from glimpse_env.encoding.registry import default_encoder
+from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
+from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.baselines import HandCraftedPolicy
 from oracles.demonstrations import Demonstrations, demonstrate
 from oracles.human import HumanPolicy
@@ -179,8 +184,20 @@ class Run:
         return find_device(self.grid.device)
 
     def vec_env(self) -> GlimpseVecEnv:
-        """Makes the training environments."""
+        """Makes the training environments; their images are the training images and, where it is features that are
+        shown and mirror images are as likely, those too."""
         task = self.task
+        if self.mirrored:
+            train, features = (
+                self.source.load("train"),
+                glimpse_features(self.source, default_encoder(self.source.name)),
+            )
+            table = FeatureTable(train, features, copies_of(True, 0))
+            shown: dict[str, Any] = {"observation": task.observation, "features": features, "table": table}
+            mirrored = GlimpseVectorEnv(
+                with_mirror_images(train), None, num_envs=task.batch_size, task="classify", **shown
+            )
+            return GlimpseVecEnv(mirrored)
         options: dict[str, Any] = {"scales": task.scales, "dataset_options": task.dataset_options}
         root = self.grid.root_of(self.cell.data)
         if root is not None:
@@ -188,12 +205,24 @@ class Run:
         env: Any = gym.make_vec(task.env, num_envs=task.batch_size, observation=task.observation, **options)
         return GlimpseVecEnv(env)
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether mirror images are trained on as well."""
+        return self.task.observation == "features" and self.source.mirror_symmetric
+
     def sequences(self) -> Sequences | None:
         """Makes or reads the sequences that supervise, on the same images for every method and seed.
 
         Raises:
             ArtifactError: if a network is to supervise that is not trained yet.
         """
+        found = self._sequences()
+        if found is None or not self.mirrored:
+            return found
+        return found.with_mirror_images(self.source.geometry.grid, self.source.size("train"))
+
+    def _sequences(self) -> Sequences | None:
+        """Returns :meth:`sequences` without mirror images."""
         kind, steps = self.method.sequences, self.source.geometry.num_glimpses
         if kind is None:
             return None

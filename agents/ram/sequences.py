@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.sensing.geometry import LocationGrid
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Sequences:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def with_mirror_images(self, grid: LocationGrid, images: int) -> "Sequences":
+        """Returns 2 N sequences, these and their mirror images, as :func:`with_mirror_images` has them of ``images``
+        images."""
+        mirror = np.arange(len(grid)).reshape(grid.side, -1)[:, ::-1].reshape(-1)
+        return Sequences(
+            np.concatenate([self.indices, self.indices + images]),
+            np.concatenate([self.locations, mirror[self.locations]]),
+        )
 
     def first(self, num_glimpses: int) -> "Sequences":
         """Returns the sequences cut to their first ``num_glimpses`` locations.

@@ -1,12 +1,13 @@
 """Mirrored and shifted copies of a split's images."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
+from glimpse_env.datasets.images import mirrored_parts
 from glimpse_env.files import cache_folder, digest, whole_file
 
 IMAGES_PER_CHUNK = 64
@@ -70,6 +71,21 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
             array.flush()
     copied: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     return copied
+
+
+def with_mirror_images(dataset: GlimpseDataset) -> GlimpseDataset:
+    """Returns 2 N images, those of a split of N and their mirror images: entry N + i mirrors image i, parts too."""
+    copies, everything = copies_of(True, 0), np.arange(len(dataset))
+    parts = np.asarray(dataset.parts)
+    mirrored = mirrored_parts(parts, dataset.part_names, dataset.geometry.image_size) if parts.shape[1] else parts
+    return replace(
+        dataset,
+        images=copied_images(dataset, everything, copies),
+        labels=np.tile(dataset.labels, 2),
+        folds=np.tile(dataset.folds, 2),
+        parts=np.concatenate([parts, mirrored]),
+        fingerprint=digest(dataset.fingerprint, named(copies)),
+    )
 
 
 def copied_chunks(

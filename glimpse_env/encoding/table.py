@@ -94,15 +94,23 @@ class FeatureTable:
         """Returns the features of glimpses.
 
         Args:
-            indices: (...) int64, images of the split.
+            indices: (...) int64, images of the split of N; c * N + i is copy c of image i.
             locations: (...) int64, grid locations; both are broadcast against each other.
-            copy: position in ``copies``.
+            copy: position in ``copies`` of the images below N.
 
         Returns:
             (..., W) float16.
         """
-        array = self.arrays[copy]
-        return array.reshape(-1, self.width).take(self._rows[indices] * array.shape[1] + locations, axis=0)
+        further = np.asarray(indices) // len(self._rows)
+        if not further.any():
+            array = self.arrays[copy]
+            return array.reshape(-1, self.width).take(self._rows[indices] * array.shape[1] + locations, axis=0)
+        indices, locations, further = np.broadcast_arrays(indices, locations, further)
+        features = np.empty((*indices.shape, self.width), dtype=np.float16)
+        for c in np.unique(further):
+            mine = further == c
+            features[mine] = self(indices[mine] - c * len(self._rows), locations[mine], copy + c)
+        return features
 
 
 def table_path(

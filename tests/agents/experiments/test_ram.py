@@ -239,9 +239,12 @@ def test_photographs_are_seen_by_frozen_features_and_gaze_supervises(photographs
     run = Run(grid, RamCell("cub", "ps-human", "gru", 0), tmp_path)
     sequences, source = run.sequences(), run.source
     assert sequences is not None
-    assert sequences.indices.tolist() == [2, 0, 7, 11]
-    looked = HumanPolicy(CUBGaze(source), source.geometry.grid, 5).start(source.load("train"), sequences.indices)[0]
-    assert np.array_equal(sequences.locations, looked)
+    assert sequences.indices.tolist() == [2, 0, 7, 11, 14, 12, 19, 23]  # mirror images come behind 12 images
+    places, images = source.geometry.grid, np.array([2, 0, 7, 11])
+    looked = HumanPolicy(CUBGaze(source), places, 5).start(source.load("train"), images)[0]
+    assert np.array_equal(sequences.locations[:4], looked)
+    mirrored = places.corners[sequences.locations[4:]]
+    assert np.array_equal(mirrored, places.corners[looked] * [1, -1] + [0, places.span])
     run.train()
     features = run.model()._episodes.features
     assert features is not None
@@ -249,7 +252,22 @@ def test_photographs_are_seen_by_frozen_features_and_gaze_supervises(photographs
     assert len(run.test()) == source.size("test")
     by_parts = Run(grid, RamCell("cub", "hgs", "gru", 0), tmp_path).sequences()
     assert by_parts is not None
-    assert not np.array_equal(by_parts.locations, looked)
+    assert not np.array_equal(by_parts.locations[:4], looked)
+
+
+def test_mirror_images_are_played_as_well(photographs: Path, tmp_path: Path) -> None:
+    grid = RamGrid(("cub",), ("ram",), seeds=1, root=str(photographs))
+    run = Run(grid, grid.cells()[0], tmp_path)
+    train, env = run.source.load("train"), run.vec_env().env
+    seen, locations = np.array([0, 3, 12, 15, 23, 5, 6, 7]), np.arange(8) * 13 + 4
+    env.reset(options={"index": seen})
+    observations = env.step(np.stack([locations, np.zeros(8, dtype=int)], axis=1))[0]
+    images = np.concatenate([train.images, np.asarray(train.images)[:, :, ::-1]])[seen]
+    corners = run.source.geometry.grid.corners[locations]
+    cut = np.stack([one[r : r + 32, c : c + 32] for one, (r, c) in zip(images, corners, strict=True)])
+    encoded = glimpse_features(run.source, TOY).encode(cut).numpy()
+    np.testing.assert_allclose(observations["features"][:, :24], encoded, atol=2e-3)
+    assert np.array_equal(env.dataset.labels[seen], train.labels[seen % 12])
 
 
 def test_an_image_folder_is_found_below_that_of_data_sets(photographs: Path) -> None:

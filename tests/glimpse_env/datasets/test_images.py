@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glimpse_env.datasets import DATASETS
+from glimpse_env.datasets.copies import with_mirror_images
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.images import read_photograph
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
-from tests.support.toy import SMALL_CELEBA
+from tests.support.toy import SMALL_CELEBA, toy_dataset
 
 FUZZ = settings(
     derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -300,3 +301,14 @@ def test_any_argument_of_an_id_is_taken_or_named(
     count = {"num_envs": 2} if "vector" in make.__name__ else {}
     with pytest.raises(GlimpseError):  # at the latest for want of a judge
         make(**{**fixed, **count, **given})
+
+
+def test_mirror_images_come_behind_the_images_with_their_parts(fresh_cache: Path) -> None:
+    parts = np.array([[[3.0, 5.0, 1.0], [7.0, 30.0, 1.0]], [[0.0, 0.0, 0.0], [9.0, 10.0, 1.0]]], dtype=np.float32)
+    dataset = toy_dataset(2, num_classes=2, part_names=("left eye", "right eye"), parts=parts)
+    both = with_mirror_images(dataset)
+    np.testing.assert_array_equal(both.images, np.concatenate([dataset.images, dataset.images[:, :, ::-1]]))
+    assert both.labels.tolist() == [0, 1, 0, 1]
+    assert both.parts[2].tolist() == [[7.0, 10.0, 1.0], [3.0, 35.0, 1.0]]  # a mirrored left eye is a right one
+    assert both.parts[3].tolist() == [[9.0, 30.0, 1.0], [0.0, 0.0, 0.0]]
+    assert both.fingerprint != dataset.fingerprint  # tables of the one are none of the other

@@ -104,8 +104,11 @@ def test_copies_that_are_there_are_not_encoded_again(encoded: list[int]) -> None
     both = FeatureTable(dataset, features, (MIRRORED, ORIGINAL))
     assert encoded == [5, 5, 3] * 2
     assert np.array_equal(both.arrays[1], alone.array)
-    FeatureTable(dataset, features, (ORIGINAL, MIRRORED))
+    turned = FeatureTable(dataset, features, (ORIGINAL, MIRRORED))
     assert len(encoded) == 6
+    entries, locations = np.array([[3], [13 + 3], [12], [25]]), np.array([[0, 9]])  # copies come behind 13 images
+    for entry, row in zip(entries[:, 0], turned(entries, locations), strict=True):
+        np.testing.assert_array_equal(row, turned.array[entry, locations[0]])
 
 
 def test_the_cache_tells_tables_apart(encoded: list[int]) -> None:
