@@ -17,7 +17,7 @@ from PIL import Image
 from glimpse_env.datasets import DATASETS
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
-from glimpse_env.datasets.images import read_photograph
+from glimpse_env.datasets.images import read_photograph, stored_size
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
@@ -172,13 +172,18 @@ def test_a_failed_split_is_made_anew_once_the_image_is_replaced(photos: Path, fr
 def test_pictures_too_large_to_be_meant_are_named(
     photos: Path, every_cache: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # Pillow warns of 80 x 60, and refuses 100 x 100
-    buffer = io.BytesIO()
-    Image.new("RGB", (100, 100)).save(buffer, "PNG")
-    assert loaded(photos, buffer.getvalue()) is None
-    buffer = io.BytesIO()
-    Image.new("RGB", (80, 60)).save(buffer, "PNG")
-    assert loaded(photos, buffer.getvalue()) is not None
+    """Before any pixel is decoded: the files break off behind their heads. Pillow itself only warns of 80 x 61."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4800)
+    for size, named in (((100, 100), True), ((80, 61), True), ((80, 60), False)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size).save(buffer, "PNG")
+        assert (loaded(photos, buffer.getvalue()) is None) == named
+        (photos.parent / "head.png").write_bytes(buffer.getvalue()[:41])
+        with pytest.raises(ValueError, match="DecompressionBombError" if named else "truncated"):
+            read_photograph(photos.parent / "head.png", upright=True)
+        if named:
+            with pytest.raises(ValueError, match="DecompressionBombError"):
+                stored_size(photos.parent / "head.png")
 
 
 @FUZZ
