@@ -90,6 +90,8 @@ class CUB200(PhotographSource):
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
         self.folder = _find_folder(data_root(self.root))
         classes, class_lines = _read_table(self.folder / "classes.txt", require_label)
+        if not classes:
+            raise DatasetFormatError(f"{self.folder / 'classes.txt'} names no class; {_REMEDY}.")
         self.species = _choose(species, classes, self.folder)
         self._has_all_species = len(self.species) == len(classes)
         self.class_names = tuple(_class_name(classes[identity]) for identity in self.species)

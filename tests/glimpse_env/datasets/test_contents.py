@@ -71,7 +71,7 @@ def test_images_changed_in_place_change_fingerprint_and_pixels(photos: Path) -> 
         invert(path)
     after = ImageFolder(photos)
     assert after.fingerprint != before.fingerprint
-    np.testing.assert_allclose(after.load("train").images, 255 - old, atol=1)  # resized
+    np.testing.assert_allclose(after.load("train").images, 255 - old, atol=2)  # resized
 
 
 @pytest.mark.parametrize("name", MAKERS)
