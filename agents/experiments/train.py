@@ -75,7 +75,7 @@ class Experiment(RunTraining):
         """Takes up the run in ``args.out``, or begins it; without bars and example episodes."""
         assert args.out is not None
         begun = (args.out / "config.json").is_file()
-        experiment = cls.resumed(Args(resume=args.out)) if begun else cls.started(args)
+        experiment = cls.resumed(Args(resume=args.out, root=args.root)) if begun else cls.started(args)
         experiment.progress = experiment.examples = False
         return experiment
 
