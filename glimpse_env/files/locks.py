@@ -7,17 +7,21 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from glimpse_env.files.content import digest
+from glimpse_env.files.storage import cache_folder
+
 logger = logging.getLogger(__name__)
 
 _held: set[tuple[int, Path]] = set()
-"""Locks that threads of this process hold, with the thread's number."""
+"""What threads of this process have locked, with the thread's number."""
 
 
 @contextmanager
 def only_process(paths: Iterable[Path]) -> Iterator[bool]:
     """Runs a block while no other process, or thread, runs one for any of the same paths; waits for that.
 
-    A lock of a dead process is free. Where there can be no locks, as on some file systems, the block runs without.
+    A lock of a dead process is free. Where there can be no locks, as on some file systems and in a cache that cannot be
+    written, the block runs without.
 
     Yields:
         Whether another process was waited for, which may have made what this one wanted.
@@ -25,10 +29,10 @@ def only_process(paths: Iterable[Path]) -> Iterator[bool]:
     waited = False
     with ExitStack() as held:
         for path in sorted(paths):  # in one order, so that two processes never wait for each other
-            key = threading.get_ident(), path.with_name(f".{path.stem}.lock").absolute()
+            key = threading.get_ident(), path.absolute()
             if key in _held:  # by a caller
                 continue
-            lock, free = _acquired(path, key[1])
+            lock, free = _acquired(path)
             waited = waited or not free
             if lock is not None:
                 held.callback(lock.release)
@@ -37,11 +41,12 @@ def only_process(paths: Iterable[Path]) -> Iterator[bool]:
         yield waited
 
 
-def _acquired(path: Path, file: Path) -> tuple[Any, bool]:
+def _acquired(path: Path) -> tuple[Any, bool]:
     """Returns the acquired lock of a path, None where there can be none, and whether it was free at once."""
     from filelock import FileLock, Timeout  # not needed where nothing is missing
 
     free = True
+    file = cache_folder() / "locks" / f"{digest(str(path.absolute()))}.lock"  # none lies beside what people look at
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
