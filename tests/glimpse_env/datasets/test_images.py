@@ -232,7 +232,11 @@ def test_pixels_of_32_bits_are_scaled_by_their_range(tmp_path: Path, name: str, 
 def test_unsigned_pixels_of_32_bits_are_not_taken_for_signed_ones(tmp_path: Path) -> None:
     path = tmp_path / "unsigned.tiff"
     values = np.array([[0, 2**31, 2**32 - 1]], dtype=np.uint32)
-    Image.fromarray(values.view(np.int32)).save(path, tiffinfo={339: 1})
+    Image.fromarray(values.view(np.int32)).save(path)
+    tag = b"\x53\x01\x03\0\x01\0\0\0"  # the sample format, one short integer, which Pillow writes as signed
+    content = path.read_bytes()
+    assert content.count(tag + b"\x02") == 1
+    path.write_bytes(content.replace(tag + b"\x02", tag + b"\x01"))
     assert np.asarray(read_photograph(path, upright=True))[0, :, 0].tolist() == [0, 128, 255]
 
 
