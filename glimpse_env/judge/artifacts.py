@@ -161,7 +161,7 @@ class ArtifactKind(Generic[Card]):
             if cached.is_file():
                 logger.warning("The %s at %s has no card, and so counts as none.", self.name, cached)
         except ArtifactError as error:
-            logger.warning("What is in the cache counts as none: %s", error)
+            logger.warning("The %s at %s counts as none: %s", self.name, cached, error)
         return load(path) if path.is_file() and fits(self.read_card(path)[0]) else None
 
     def read_card(self, path: Path) -> tuple[Card, str | None]:
