@@ -103,7 +103,7 @@ class Args(DeviceFlags):
     out: Path | None = None
     """Folder for the results; default runs/<env>-<algo>-<demos>-s<seed>."""
     resume: Path | None = None
-    """Folder of a run that was stopped: go on with it, with its own settings."""
+    """Folder of a run that was stopped: go on with it, with its own settings, and --root where its data moved."""
     eval_images: int = 2000
     """Test images of the final table, at most."""
     val_images: int = 2000

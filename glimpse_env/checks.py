@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
@@ -65,3 +65,24 @@ def seed_or_none(value: Any) -> int | None:
         ConfigurationError: unless it is None or a whole number that is not negative.
     """
     return None if value is None else whole_number("seed", value, 0)
+
+
+def conforms(value: Any, hint: Any) -> bool:
+    """Returns whether a JSON value is of the annotated type: a class, Any, Literal, or a list or dict of these.
+
+    A whole number is a float too, a boolean is no number.
+    """
+    kind, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if kind is Literal:
+        return value in inner
+    if kind is list:
+        return isinstance(value, list) and all(conforms(one, inner[0]) for one in value)
+    if kind is dict:
+        return isinstance(value, dict) and all(
+            conforms(key, inner[0]) and conforms(one, inner[1]) for key, one in value.items()
+        )
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, hint)

@@ -5,10 +5,12 @@ A command is a dataclass of flags, ``Args``, a function ``main(args)``, and ``cl
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
@@ -19,6 +21,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from glimpse_env.devices import Device
 from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.processes import interruptible
 
 if TYPE_CHECKING:
     from glimpse_env.datasets.base import DataSource
@@ -65,19 +68,21 @@ def run(
     kind: type[Args],
     words: Sequence[str] | None = None,
     *,
-    goes_on: bool = False,
+    goes_on: bool | None = False,
     one_thread: bool = True,
 ) -> None:
     """Reads a command's flags and runs it, with logging to standard output.
 
     An error of this project, a missing package and a file that cannot be read or written end the process with one
-    sentence and exit code 1, Ctrl-C ends it with exit code 130.
+    sentence and exit code 1. Ctrl-C, SIGTERM and SIGHUP save what is to be saved, say how to go on and end it with
+    exit code 128 and the signal's number; a second one ends it at once.
 
     Args:
         main: what to run.
         kind: the dataclass of its flags, each with a docstring.
         words: what stands behind the command's name; default the process's own.
-        goes_on: the command continues its work when called again, which Ctrl-C tells.
+        goes_on: whether the command continues its work when called again, which is told when it is stopped; None where
+            ``main`` tells how to go on.
         one_thread: PyTorch gets one thread where ``OMP_NUM_THREADS`` does not say how many. More gain a single process
             little, and processes beside each other lose most of their speed to threads that wait for each other.
     """
@@ -87,21 +92,25 @@ def run(
     if one_thread:  # before torch is imported
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    received: list[int] = []
     try:
-        main(tyro.cli(kind, args=words))
+        with interruptible() as received:
+            main(tyro.cli(kind, args=words))
     except (GlimpseError, DependencyNotInstalled) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
-        if error.filename is None:
+        if error.errno is None:
             raise
-        sys.exit(f"{type(error).__name__}: {error.filename}: {error.strerror}.")
+        where = "" if error.filename is None else f"{error.filename}: "
+        sys.exit(f"{type(error).__name__}: {where}{error.strerror}.")
     except (KeyboardInterrupt, RuntimeError) as error:
         if not is_interrupt(error):
             raise
-        if goes_on:
+        if goes_on is not None:
             command = shlex.join(["python", sys.argv[0], *(sys.argv[1:] if words is None else words)])
-            print(f"\nStopped. Go on with\n  {command}")
-        sys.exit(130)
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                print(f"\nStopped. {'Go on' if goes_on else 'Begin again'} with\n  {command}", flush=True)
+        sys.exit(128 + (received[0] if received else signal.SIGINT))
 
 
 def is_interrupt(error: BaseException) -> bool:

@@ -41,6 +41,10 @@ class ArtifactError(GlimpseError, ValueError):
     """A saved file (judge, demonstrations, run) is damaged or belongs to something else."""
 
 
+class StorageError(GlimpseError, OSError):
+    """A file cannot be written: its disk is full or its folder not writable."""
+
+
 class DatasetFallbackWarning(UserWarning):
     """The data set asked for is missing and another one takes its place."""
 

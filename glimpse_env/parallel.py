@@ -3,8 +3,6 @@
 import importlib.util
 import logging
 import multiprocessing
-import os
-import signal
 import threading
 import traceback
 from collections import Counter, deque
@@ -12,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.checks import whole_number
 from glimpse_env.errors import ConfigurationError, GlimpseError
+from glimpse_env.processes import become_worker
 from glimpse_env.threads import at_most_threads
 
 logger = logging.getLogger(__name__)
@@ -162,9 +162,11 @@ class _Worker:
         self.process = context.Process(target=_work, args=(make, theirs), daemon=True)
         self.process.start()
         theirs.close()  # then the worker's death ends the connection
+        self._at_exit = Finalize(None, self.process.kill, exitpriority=1)  # Python's own way is SIGTERM, left to us
 
     def end(self) -> int | None:
         """Kills the process, whatever it is doing, and returns its exit code."""
+        self._at_exit.cancel()
         self.connection.close()
         self.process.kill()
         self.process.join()
@@ -181,8 +183,7 @@ class _Failure:
 
 def _work(make: Make[Any], connection: Connection) -> None:
     """Runs in a worker process: does the tasks that arrive on ``connection`` and sends the results back."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the driver too, which ends its workers
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    become_worker()
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # in place of one for all processes, which outlives a process that is killed
     with suppress(EOFError, OSError):  # the driver is gone
@@ -193,14 +194,6 @@ def _work(make: Make[Any], connection: Connection) -> None:
             except Exception as error:
                 answer = _Failure(error, traceback.format_exc())
             connection.send(answer)
-
-
-def _end_with_driver() -> None:
-    """Ends this process when the driver is killed, since nobody would take the result."""
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    wait([driver.sentinel])
-    os._exit(1)
 
 
 def _on_ray(

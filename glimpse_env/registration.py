@@ -133,12 +133,11 @@ def environment_parts(
 
 def _judge_at(path: str, source: DataSource) -> Judge:
     """Returns the judge at a path; raises an ArtifactError where it is of other data."""
-    given, scales = Judge.load(path), source.geometry.scales
-    if (given.card.fingerprint, given.card.scales) != (source.fingerprint, scales):
-        raise ArtifactError(
-            f"the judge at {path} was trained on {given.card.dataset} {given.card.fingerprint} with "
-            f"scales={given.card.scales}, not on {source.name} {source.fingerprint} with scales={scales}."
-        )
+    given = Judge.load(path)
+    try:
+        given.card.check_fits(source)
+    except ArtifactError as error:
+        raise ArtifactError(f"the judge at {path} does not fit: {error}") from error
     return given
 
 

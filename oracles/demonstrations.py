@@ -1,9 +1,9 @@
 """Demonstrations: glimpse sequences of a policy, with the oracle's maps, kept as npz beside a JSON manifest."""
 
 import json
+import logging
 import platform
 import shutil
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import cache_folder, digest, whole_file, write_json
+from glimpse_env.files import (
+    cache_folder,
+    check_writable,
+    digest,
+    only_process,
+    read_json,
+    read_npz,
+    whole_file,
+    write_npz,
+)
 from glimpse_env.judge.judge import Judge
 from glimpse_env.parallel import Arrays, check_means, make_shards
 from glimpse_env.rollout import play
@@ -21,6 +30,8 @@ from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
 from oracles.registry import POLICIES, PolicyConfig, ensure_policy, horizon_of, make_policy, policy_settings
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 SEQUENCES_PER_SHARD = 250
@@ -68,22 +79,37 @@ class Demonstrations:
     """What :func:`manifest_of` returns."""
 
     def __post_init__(self) -> None:
-        count, steps = self.locations.shape
-        shapes_agree = self.indices.shape == (count,) and self.entropies.shape == (count, steps)
-        if not shapes_agree or (self.epe is not None and self.epe.shape[:2] != (count, steps)):
+        shapes_agree = (
+            self.locations.ndim == 2
+            and self.indices.shape == self.locations.shape[:1]
+            and self.entropies.shape == self.locations.shape
+            and (self.epe is None or (self.epe.ndim == 3 and self.epe.shape[:2] == self.locations.shape))
+        )
+        if not shapes_agree:
             raise ArtifactError(
                 f"demonstrations disagree in shape: indices {self.indices.shape}, locations {self.locations.shape}, "
                 f"entropies {self.entropies.shape}, epe {getattr(self.epe, 'shape', None)}; make them again."
             )
+        kinds = {"indices": "i", "locations": "i", "entropies": "f"} | ({} if self.epe is None else {"epe": "f"})
+        for name, kind in kinds.items():
+            array = getattr(self, name)
+            if array.dtype.kind != kind or (kind == "i" and array.size and array.min() < 0):
+                raise ArtifactError(f"demonstrations hold {name} of {array.dtype}, or negative ones; make them again.")
+            if kind == "f" and np.isnan(array).any():
+                raise ArtifactError(f"demonstrations hold {name} that are no numbers; make them again.")
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def save(self, path: str | Path) -> None:
-        """Writes ``path`` (npz) and the manifest beside it as ``.json``."""
+        """Writes ``path`` (npz) and the manifest beside it as ``.json``, which comes last."""
         path = Path(path)
-        _save_arrays(path, self._arrays())
-        write_json(path.with_suffix(".json"), self.manifest)
+        card = path.with_suffix(".json")
+        with whole_file(card) as manifest, whole_file(path) as arrays:
+            with arrays.open("wb") as file:
+                np.savez_compressed(file, **self._arrays())  # type: ignore[arg-type]
+            manifest.write_text(json.dumps(self.manifest, indent=2) + "\n", encoding="utf-8")
+            card.unlink(missing_ok=True)  # an old one would pass for the new arrays' until it is replaced
 
     @classmethod
     def load(cls, path: str | Path) -> "Demonstrations":
@@ -94,15 +120,18 @@ class Demonstrations:
         """
         path = Path(path)
         try:
-            manifest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            arrays = _load_arrays(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            manifest = read_json(path.parent / f"{path.stem}.json")
+            arrays = read_npz(path)
+            if manifest.get("format") != FORMAT:
+                raise ArtifactError(f"they have format {manifest.get('format')}, not {FORMAT}")
+            lacking = {"policy", "dataset", "options", "fingerprint", "judge", "scales", "num"} - manifest.keys()
+            if lacking:
+                raise ArtifactError(f"their manifest lacks {', '.join(sorted(lacking))}")
+            return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
+        except (OSError, ArtifactError, TypeError) as error:
             raise ArtifactError(
                 f"demonstrations at {path} cannot be read ({error}); make them with scripts/generate_demos.py."
             ) from error
-        if manifest.get("format") != FORMAT:
-            raise ArtifactError(f"demonstrations at {path} have format {manifest.get('format')}, not {FORMAT}.")
-        return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
         """Checks that they were made on this data set for this judge.
@@ -189,13 +218,42 @@ def generate(
     ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, num, seed=seed, config=config)
     out = Path(out)
+    check_writable(out)
+    with only_process([out]) as waited:
+        finished = _finished(out, manifest) if waited else None
+        if finished is None:
+            player = _Player(name, source, judge, seed, config)
+            finished = _generated(player, train, manifest, out, workers, ray)
+    return finished
+
+
+def _finished(path: Path, manifest: dict[str, Any]) -> Demonstrations | None:
+    """Returns the demonstrations of a manifest at a path; None where there are none, or damaged ones, which is said."""
+    try:
+        loaded = Demonstrations.load(path)
+    except ArtifactError as error:
+        if path.with_suffix(".json").is_file():
+            logger.warning("They are made again: %s", error)
+        return None
+    return loaded if loaded.manifest == json.loads(json.dumps(manifest)) else None
+
+
+def _generated(
+    player: "_Player",
+    train: GlimpseDataset,
+    manifest: dict[str, Any],
+    out: Path,
+    workers: int,
+    ray: str | None,
+) -> Demonstrations:
+    """Makes the demonstrations of a manifest with ``player``; further arguments are those of :func:`generate`."""
+    num, seed, name, source = manifest["num"], player.seed, player.name, player.source
     partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
     images = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
     shards = _shards(images, train.folds[images])
     earlier = {shard: _load_finished(partial / f"{shard}.npz", shard) for shard in shards}
     made = {shard: arrays for shard, arrays in earlier.items() if arrays is not None}
     missing = [shard for shard in shards if shard not in made]
-    player = _Player(name, source, judge, seed, config)
     if workers > 1:
         with at_most_threads(1):  # what policies put into the cache is computed once, not by every worker
             for shard in missing:
@@ -206,9 +264,9 @@ def generate(
         desc=f"{source.name}: demonstrations of {name}",
         unit="seq",
     ) as bar:
-        gpus = int(judge.device.type == "cuda")
+        gpus = int(player.judge.device.type == "cuda")
         for shard, arrays in make_shards(player, missing, workers=workers, ray=ray, gpus=gpus):
-            _save_arrays(partial / f"{shard}.npz", arrays)
+            write_npz(partial / f"{shard}.npz", arrays)
             made[shard] = arrays
             bar.update(len(shard.rows))
     parts = [made[shard] for shard in shards]
@@ -226,9 +284,8 @@ def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: 
     ensure_policy(name, source, judge)
     manifest = manifest_of(name, source, judge, num, seed=seed)
     path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
-    if path.with_suffix(".json").is_file():  # written last
-        return Demonstrations.load(path)
-    return generate(name, source, judge, num, seed=seed, out=path)
+    finished = _finished(path, manifest)
+    return generate(name, source, judge, num, seed=seed, out=path) if finished is None else finished
 
 
 def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
@@ -305,17 +362,9 @@ class _Player:
 
 def _load_finished(path: Path, shard: Shard) -> Arrays | None:
     """Returns a shard that an earlier call finished and kept at ``path``; None where there is none."""
-    if not path.is_file():
+    try:
+        arrays = read_npz(path)
+    except (FileNotFoundError, ArtifactError):
         return None
-    arrays = _load_arrays(path)
-    return arrays if np.array_equal(arrays["indices"], shard.rows) else None  # shards may have been cut otherwise then
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-
-def _load_arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
-        return {field: archive[field] for field in archive.files}
+    # shards may have been cut otherwise then
+    return arrays if np.array_equal(arrays.get("indices", ()), shard.rows) else None

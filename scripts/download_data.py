@@ -30,4 +30,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args)
+    cli.run(main, Args, goes_on=True)

@@ -29,7 +29,7 @@ def main(args: Args) -> None:
     from agents.reports.ram import PUBLISHED, results_page
     from agents.reports.ram_plots import draw_results
     from agents.reports.tables import replace_section
-    from glimpse_env.files import write_json
+    from glimpse_env.files import whole_file, write_json
     from glimpse_env.versions import versions
 
     grid = RamGrid(**{item.name: getattr(args, item.name) for item in fields(RamAxes)})
@@ -38,7 +38,8 @@ def main(args: Args) -> None:
     cells, command = list(experiment.finished_results().values()), cli.command_line("paper_experiment", args)
     tables, verdicts = results_page(cells, args.data, args.architectures)
     text = f"`{command}`\n\n{tables}"
-    (args.out / "results.md").write_text(text + "\n", encoding="utf-8")
+    with whole_file(args.out / "results.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     content = {"command": command, "verdicts": verdicts, "published": PUBLISHED, "cells": cells, "versions": versions()}
     write_json(args.out / "results.json", content)
     pictures = list(draw_results(experiment, cells))

@@ -21,4 +21,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args)
+    cli.run(main, Args, goes_on=None)

@@ -39,9 +39,8 @@ def main(args: Args) -> None:
     changes = {name: value for name in ("passes", "rounds", "width") if (value := getattr(args, name)) is not None}
     plan = replace(preset_of(source, args.encoder).judge, **changes)
     command = cli.command_line("train_judge", args)
-    judge = train_judge(source, plan, seed=args.seed, command=command, device=find_device(args.device))
     out = args.out or judge_path(source, plan.encoder)
-    judge.save(out)
+    judge = train_judge(source, plan, seed=args.seed, command=command, out=out, device=find_device(args.device))
     write_json(out.with_suffix(".plan.json"), vars(plan))
     print(f"Judge of {source.name} ({source.fingerprint}) in {out}")
     for kind in ("random", "visited"):
@@ -51,4 +50,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args)
+    cli.run(main, Args, goes_on=True)

@@ -41,6 +41,7 @@ def main(args: Args) -> None:
     plan = preset_of(source).scorer(args.horizon)
     if args.images is not None:
         plan = replace(plan, images=args.images)
+    out = args.out or oracle_path(source, judge, args.horizon)
     oracle = train_oracle(
         source,
         judge,
@@ -49,9 +50,8 @@ def main(args: Args) -> None:
         horizon=args.horizon,
         seed=args.seed,
         command=cli.command_line("train_oracle", args),
+        out=out,
     )
-    out = args.out or oracle_path(source, judge, args.horizon)
-    oracle.save(out)
     print(f"Amortised oracle ({args.horizon} glimpse, {oracle.card.criterion}) of {source.name} in {out}")
     val = source.load("val")
     images = choose_images(val, args.val_images)
@@ -64,4 +64,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args)
+    cli.run(main, Args, goes_on=True)

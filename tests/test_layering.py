@@ -8,7 +8,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("glimpse_env.errors",),
-    ("glimpse_env.checks", "glimpse_env.files", "glimpse_env.registry", "glimpse_env.threads", "glimpse_env.versions"),
+    (
+        "glimpse_env.checks",
+        "glimpse_env.files",
+        "glimpse_env.processes",
+        "glimpse_env.registry",
+        "glimpse_env.threads",
+        "glimpse_env.versions",
+    ),
     ("glimpse_env.devices", "glimpse_env.parallel", "glimpse_env.presets"),
     ("glimpse_env.sensing",),
     ("glimpse_env.datasets",),

@@ -13,7 +13,7 @@ from torch import Tensor
 from agents.cloning_data import HISTORY_OBSERVERS
 from agents.networks.encoders import WHOLE, observation_of
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import whole_file
+from glimpse_env.files import read_npz, whole_file
 from glimpse_env.sensing.geometry import LocationGrid
 
 FORMAT = 1
@@ -186,6 +186,17 @@ class EpisodeReplayBuffer(ReplayBuffer):
             stored[name] = values.astype(dtype)
         self.demonstrations = stored
 
+    def sample(self, batch_size: int, env: Any = None) -> Any:
+        """Refuses single transitions, which are not kept.
+
+        Raises:
+            ConfigurationError: always; it names the class that learns from whole episodes.
+        """
+        raise ConfigurationError(
+            "this agent learns from whole episodes, as SB3's own classes do not; load it with "
+            "agents.algorithms.dqfd.GlimpseDQN or GlimpseQRDQN, whichever trained it."
+        )
+
     def sample_episodes(
         self, count: int, *, demo_share: float | None = None, rng: np.random.Generator | None = None
     ) -> EpisodeSamples:
@@ -239,10 +250,10 @@ class EpisodeReplayBuffer(ReplayBuffer):
             ArtifactError: if the file cannot be read or was saved by a buffer of another size or content.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                version, capacity, pos, full = file["state"].tolist()
-                own, demos = ({name: file[f"{whose}_{name}"] for name in self.own} for whose in ("own", "demo"))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+            file = read_npz(Path(path))
+            version, capacity, pos, full = file["state"].tolist()
+            own, demos = ({name: file[f"{whose}_{name}"] for name in self.own} for whose in ("own", "demo"))
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ArtifactError(f"the replay {path} cannot be read ({error}); start the run again.") from error
         stored, ours = own["seen"], self.own["seen"]
         if (version, capacity, stored.shape[1:], stored.dtype) != (FORMAT, self.capacity, ours.shape[1:], ours.dtype):
@@ -251,8 +262,19 @@ class EpisodeReplayBuffer(ReplayBuffer):
                 f"not {self.capacity} of {ours.dtype} {ours.shape[1:]}; load it into the model that it was saved with."
             )
         for name, values in own.items():
+            place = self.own[name]
+            if (values.dtype, values.shape[1:]) != (place.dtype, place.shape[1:]) or len(values) > len(place):
+                raise ArtifactError(
+                    f"the replay {path} has {name} of {values.dtype} {values.shape}; start the run again."
+                )
+        try:
+            self.set_demonstrations(**demos)
+        except (ValueError, IndexError) as error:
+            raise ArtifactError(
+                f"the replay {path} has other demonstrations ({error}); start the run again."
+            ) from error
+        for name, values in own.items():
             self.own[name][: len(values)] = values
-        self.set_demonstrations(**demos)
         self.pos, self.full, self._begun = int(pos), bool(full), []
 
     def to_torch(self, array: np.ndarray, copy: bool = False) -> Tensor:

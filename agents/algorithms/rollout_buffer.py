@@ -18,6 +18,13 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     marked with :data:`WHOLE`; its other arrays have E * T rows, an episode's behind one another.
     """
 
+    folded: dict[str, np.ndarray] | None = None
+    """Observations of a full buffer as :meth:`get` yields them; None until :meth:`fold`."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.folded = None
+
     def share_baselines(self, group: int) -> None:
         """Subtracts from each advantage the mean of the others' on the same image at the same step.
 
@@ -33,7 +40,7 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
         self.advantages = (split - others).reshape(self.advantages.shape)
 
     def fold(self, encode: Callable[[dict[str, np.ndarray]], np.ndarray] | None = None) -> None:
-        """Prepares a full buffer for :meth:`get`.
+        """Prepares a full buffer for :meth:`get`, which itself does so where an algorithm of SB3's own does not.
 
         Args:
             encode: computes a frozen encoder's features (E, T * F) of observations of E episodes, which are kept in
@@ -55,6 +62,9 @@ class EpisodeRolloutBuffer(DictRolloutBuffer):
     def get(self, batch_size: int | None = None) -> Generator[DictRolloutBufferSamples, None, None]:  # type: ignore[override]
         """Yields minibatches of about ``batch_size`` transitions in a random order; by default one of all."""
         assert self.full, "the buffer is not full yet"
+        if self.folded is None:
+            self.fold()
+        assert self.folded is not None
         rows = {
             name: self._by_episode(getattr(self, name), self.steps)
             for name in ("actions", "values", "log_probs", "advantages", "returns")

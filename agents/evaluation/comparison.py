@@ -39,9 +39,6 @@ def kept_evaluation(
         indices: (N,) int64, images of it.
         folder: folder where evaluations are kept; default in the cache, where runs and benchmarks share them.
         progress: whether to show a bar.
-
-    Raises:
-        ArtifactError: if the file in the folder is damaged.
     """
     ensure_policy(name, source, judge, config)
     manifest = manifest_of(name, source, judge, len(indices), config=config)

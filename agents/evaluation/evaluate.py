@@ -1,7 +1,6 @@
 """Evaluates anything with Stable-Baselines3's ``predict`` by one deterministic episode an image."""
 
 import functools
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,7 +13,7 @@ from agents.evaluation.statistics import wilson_interval
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest, write_json
+from glimpse_env.files import digest, kept, read_json, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 
@@ -136,7 +135,9 @@ class Evaluation:
                 },
             }
             return cls(**{field.name: content[field.name] for field in fields(cls)} | arrays)
-        except (AttributeError, KeyError, TypeError) as error:
+        except ArtifactError:
+            raise
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"an evaluation lacks something ({error!r}); evaluate again.") from error
 
 
@@ -274,15 +275,9 @@ def cached(path: Path, make: Callable[[], Evaluation]) -> Evaluation:
 
     The file has the format in its name: ``fixed.json`` becomes ``fixed-v2.json``, so that older formats are not read.
 
-    Raises:
-        ArtifactError: if the file is damaged.
+    One that is damaged is made again.
     """
     path = path.with_name(f"{path.stem}-v{FORMAT}{path.suffix}")
-    if path.is_file():
-        try:
-            return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, ArtifactError) as error:
-            raise ArtifactError(f"the evaluation at {path} cannot be read ({error}); delete it.") from error
-    evaluation = make()
-    write_json(path, evaluation.to_json())
-    return evaluation
+    return kept(
+        path, lambda path: Evaluation.from_json(read_json(path)), lambda path: write_json(path, make().to_json())
+    )

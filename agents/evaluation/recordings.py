@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import whole_file
+from glimpse_env.files import read_npz, write_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rendering.frames import draw_episode
@@ -38,6 +37,16 @@ class Recording:
     """Title of the maps."""
     success: np.ndarray
     """(N,) bool: whether the judge was right after the last glimpse."""
+
+    def __post_init__(self) -> None:
+        shape = self.probabilities.shape[:2]
+        arrays = {"indices": (1, "iu"), "corners": (3, "iu"), "probabilities": (3, "f"), "success": (1, "b")}
+        for name, (dimensions, kinds) in arrays.items() | ({"maps": (3, "f")}.items() if self.maps is not None else ()):
+            array = getattr(self, name)
+            if array.ndim != dimensions or array.dtype.kind not in kinds or array.shape[:2] != shape[: array.ndim]:
+                raise ArtifactError(
+                    f"a recording has {name} of {array.dtype} {array.shape}; record the episodes again."
+                )
 
 
 def record(
@@ -87,8 +96,7 @@ def save_recordings(path: Path, recordings: Mapping[str, Recording]) -> None:
         for field in fields(recording)
         if getattr(recording, field.name) is not None
     }
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    write_npz(path, arrays)
 
 
 def load_recordings(path: Path) -> dict[str, Recording]:
@@ -99,12 +107,11 @@ def load_recordings(path: Path) -> dict[str, Recording]:
     """
     by_policy: dict[str, dict[str, Any]] = {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            for key, array in archive.items():
-                name, _, field = key.rpartition("/")
-                by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
+        for key, array in read_npz(path).items():
+            name, _, field = key.rpartition("/")
+            by_policy.setdefault(name, {"maps": None})[field] = str(array) if field == "map_title" else array
         return {name: Recording(**arrays) for name, arrays in by_policy.items()}
-    except (OSError, ValueError, TypeError, BadZipFile) as error:
+    except (OSError, ArtifactError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); record the episodes again.") from error
 
 

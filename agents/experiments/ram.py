@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import gymnasium as gym
 import numpy as np
@@ -33,7 +34,7 @@ from glimpse_env.encoding.features import glimpse_features
 from glimpse_env.encoding.registry import default_encoder
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import whole_file, write_json
+from glimpse_env.files import write_json, write_npz
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -171,9 +172,13 @@ class Run:
         self.grid, self.cell, self.out = grid, cell, out
         self.task, self.method = TASKS[cell.data], METHODS[cell.method]
         self.folder = out / "cells" / cell.name
-        self.state_path, self.model_path = self.folder / "state.json", self.folder / "model.zip"
-        self.best_path = self.folder / "best.zip"
+        self.state_path, self.best_path = self.folder / "state.json", self.folder / "best.zip"
         self.curve = read_curve(self.state_path)
+
+    def checkpoint(self) -> Path:
+        """Returns the file of the model after the last validation; runs of version 0.2 have it in ``model.zip``."""
+        numbered = self.folder / f"model-{self.curve[-1].iterations}.zip"
+        return numbered if numbered.is_file() else self.folder / "model.zip"
 
     @cached_property
     def source(self) -> DataSource:
@@ -242,10 +247,24 @@ class Run:
         return Sequences(images, teacher.look(train, images).locations)
 
     def model(self) -> RAM:
-        """Makes a new model, or loads the one of the last checkpoint."""
+        """Makes a new model, or loads the one of the last checkpoint.
+
+        Raises:
+            ArtifactError: if it cannot be read, or is of another iteration than the state beside it.
+        """
         sequences = self.sequences()
         if self.curve:
-            return RAM.load(self.model_path, env=self.vec_env(), device=self.device, sequences=sequences)
+            path, remedy = self.checkpoint(), f"delete {self.folder} to begin that run again"
+            try:
+                model = RAM.load(path, env=self.vec_env(), device=self.device, sequences=sequences)
+            except (OSError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile) as error:
+                raise ArtifactError(f"{path} cannot be read ({error}); {remedy}.") from error
+            if model.iterations != self.curve[-1].iterations:
+                raise ArtifactError(
+                    f"{path} is of iteration {model.iterations}, {self.state_path} of {self.curve[-1].iterations}; "
+                    f"{remedy}."
+                )
+            return model
         return RAM(
             "RAMPolicy",
             self.vec_env(),
@@ -289,8 +308,12 @@ class Run:
             model.logger.dump(step=model.num_timesteps)
             if best_of(self.curve, task.criterion) == len(self.curve) - 1:
                 save_whole(model, self.best_path)
-            save_whole(model, self.model_path)
+            checkpoint = self.folder / f"model-{model.iterations}.zip"
+            save_whole(model, checkpoint)  # the state names it, and the one before stays until then
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
+            for path in self.folder.glob("model*.zip"):
+                if path != checkpoint:
+                    path.unlink()
 
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
@@ -382,8 +405,8 @@ class PaperExperiment(GridRunner[RamCell]):
         run = Run(self.grid, cell, self.out)
         run.train()
         tested = run.test()
-        with whole_file(run.folder / "looks.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, indices=tested.indices, locations=tested.locations.astype(np.int16))
+        looks = {"indices": tested.indices, "locations": tested.locations.astype(np.int16)}
+        write_npz(run.folder / "looks.npz", looks)
         return {
             "cell": asdict(cell),
             "settings": settings_of(self.grid, cell),

@@ -13,7 +13,7 @@ from agents.registry import algorithm_of, architecture_of, short_name
 from glimpse_env.cli import command_line
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.registry import is_frozen
-from glimpse_env.errors import ArtifactError, ConfigurationError, JudgeNotFoundError
+from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetNotFoundError, JudgeNotFoundError
 from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.registration import source_of
@@ -25,8 +25,8 @@ from oracles.registry import unavailable_reason
 FORMAT = 1
 PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
 """Settings that are or may be paths, which can be written in many ways."""
-OF_THE_COMMAND = frozenset({"resume", "device"})
-"""Settings that a run has anew with each command that goes on with it."""
+OF_THE_COMMAND = frozenset({"resume", "root", "device"})
+"""Settings that a command that goes on with a run may give: its own, and where the run's data are now."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         resolved["target_temperature"] = budget.temperature
     # absolute paths, as the run may be resumed from another folder
     if args.root is not None:
-        resolved["root"] = os.path.abspath(args.root)
+        resolved["root"] = os.path.abspath(os.path.expanduser(args.root))
     if args.demos not in (*DEMONSTRATORS, "none"):
         resolved["demos"] = os.path.abspath(args.demos)
     if Path(args.algo).suffix == ".py":
@@ -139,8 +139,12 @@ def _reads_features(source: DataSource) -> bool:
         return is_frozen(preset_of(source).judge.encoder)
 
 
-def read_run(folder: Path) -> tuple[Args, DataSource, str]:
+def read_run(folder: Path, root: str | None = None) -> tuple[Args, DataSource, str]:
     """Reads the settings of the run in a folder.
+
+    Args:
+        folder: of the run.
+        root: folder of the data set, where it has moved since; the run is then written to have it there.
 
     Returns:
         The settings, the data set, and the command that began the run.
@@ -152,18 +156,28 @@ def read_run(folder: Path) -> tuple[Args, DataSource, str]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        before = config["args"].get("root")
+        if root is not None:
+            config["args"]["root"] = os.path.abspath(os.path.expanduser(root))
         args = Args(**{**config["args"], "out": folder, "resume": None})
         name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
-    source = source_of(args.env, args.root, args.dataset_options, args.scales)
-    if (source.name, source.fingerprint) != (name, fingerprint):
+    moved = "if the data moved, name the new folder with --root"
+    try:
+        source = source_of(args.env, args.root, args.dataset_options, args.scales)
+        found = source.name, source.fingerprint
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(f"{folder} cannot go on: {str(error).rstrip('.')}; {moved}.") from error
+    if found != (name, fingerprint):
         raise ArtifactError(
             f"{folder} was begun on data set {name} {fingerprint}; {args.env} now finds {source.name} "
-            f"{source.fingerprint}. Bring the data back or start a run of its own."
+            f"{source.fingerprint}. Bring the data back or start a run of its own; {moved}."
         )
+    if args.root != before:
+        write_json(path, config)
     return args, source, command
 
 
@@ -171,7 +185,7 @@ def resume_run(args: Args) -> tuple[Args, DataSource, str]:
     """Reads the unfinished run in ``args.resume``; see :func:`read_run`.
 
     Raises:
-        ConfigurationError: also if the run is finished, or other settings are given beside ``resume``.
+        ConfigurationError: also if the run is finished, or settings other than ``root`` are given beside ``resume``.
     """
     assert args.resume is not None
     given = [name for name, value in vars(args).items() if name not in OF_THE_COMMAND and value != getattr(Args, name)]
@@ -180,7 +194,7 @@ def resume_run(args: Args) -> tuple[Args, DataSource, str]:
         raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
     if (args.resume / "metrics.json").exists() and (args.resume / "config.json").exists():
         raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-    own, source, command = read_run(args.resume)
+    own, source, command = read_run(args.resume, args.root)
     return replace(own, device=args.device), source, command
 
 

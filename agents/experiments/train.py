@@ -75,7 +75,10 @@ class Experiment(RunTraining):
         """Takes up the run in ``args.out``, or begins it; without bars and example episodes."""
         assert args.out is not None
         begun = (args.out / "config.json").is_file()
-        experiment = cls.resumed(Args(resume=args.out, device=args.device)) if begun else cls.started(args)
+        if begun:
+            experiment = cls.resumed(Args(resume=args.out, root=args.root, device=args.device))
+        else:
+            experiment = cls.started(args)
         experiment.progress = experiment.examples = False
         return experiment
 

@@ -10,6 +10,7 @@ from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
 from agents.reports.ram import Cells, Summary, summarise
 from agents.reports.style import PALETTE, WINE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
+from glimpse_env.files import read_npz
 from glimpse_env.sensing.geometry import LocationGrid
 
 COLOURS = dict(zip([method for method in METHODS if method != "ps-human"], PALETTE, strict=True)) | {"ps-human": WINE}
@@ -102,6 +103,5 @@ def looks_of(experiment: PaperExperiment, data: str) -> dict[str, np.ndarray]:
     for cell in experiment.grid.cells():
         path = experiment.folder(cell) / "looks.npz"
         if (cell.data, cell.architecture) == (data, experiment.grid.architectures[0]) and path.is_file():
-            with np.load(path, allow_pickle=False) as kept:
-                by_method.setdefault(cell.method, []).append(kept["locations"])
+            by_method.setdefault(cell.method, []).append(read_npz(path)["locations"])
     return {method: np.concatenate(parts) for method, parts in by_method.items()}

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
-from glimpse_env.files import cache_folder, new_arrays, whole_folder, write_json
+from glimpse_env.files import cache_folder, kept, load_array, new_arrays, whole_folder, write_json
 from glimpse_env.sensing.geometry import Geometry
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class GlimpseDataset(LabelledImages):
         for name, value in state.items():
             if isinstance(value, Path):
                 try:
-                    value = np.load(value, mmap_mode="r", allow_pickle=False)
+                    value = load_array(value)
                 except FileNotFoundError as error:
                     raise DatasetNotFoundError(
                         f"{value}, which a pickled environment of {state['name']} reads, is gone; make it anew."
@@ -208,13 +208,12 @@ class DataSource(ABC):
             raise ConfigurationError(f"split={split!r} of {self.name} must be one of {', '.join(PUBLIC_SPLITS)}.")
         count = self.size(split)
         folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"
-        if not folder.is_dir():
-            self._build(split, count, folder)
+
+        def read(folder: Path) -> dict[str, np.ndarray]:
+            return {field.name: load_array(folder / f"{field.name}.npy") for field in fields(LabelledImages)}
+
         return GlimpseDataset(
-            **{
-                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False)
-                for field in fields(LabelledImages)
-            },
+            **kept(folder, read, partial(self._build, split, count)),
             name=self.name,
             split=split,
             class_names=self.class_names,

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,8 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.texts import require_regular
-from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.errors import ArtifactError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import cache_folder, digest, read_npz, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -108,10 +107,10 @@ def _hash(path: Path, stamp: bytes) -> bytes:
 def _recall(memory: Path) -> dict[bytes, tuple[bytes, bytes]]:
     """Returns stamp and digest of files by their names; nothing where the memory is missing or damaged."""
     try:
-        with open(memory, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = archive["names"].tobytes().split(b"\0")
-            stamps, digests = (archive[key].tobytes() for key in ("stamps", "digests"))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(memory)
+        names = arrays["names"].tobytes().split(b"\0")
+        stamps, digests = (arrays[key].tobytes() for key in ("stamps", "digests"))
+    except (OSError, ArtifactError, KeyError):
         return {}
     if not len(stamps) == len(digests) == DIGEST_BYTES * len(names):
         return {}

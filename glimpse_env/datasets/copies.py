@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.images import mirrored_parts
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.files import cache_folder, digest, kept, load_array, new_array, whole_file
 
 IMAGES_PER_CHUNK = 64
 """Images copied at a time."""
@@ -62,15 +63,15 @@ def copied_images(dataset: GlimpseDataset, rows: np.ndarray, copies: tuple[Image
     """
     key = digest(dataset.fingerprint, dataset.split, rows, named(copies))
     path = cache_folder() / "copies" / f"{dataset.name}-{key}.npy"
-    if not path.is_file():
+
+    def write(path: Path) -> None:
         with whole_file(path) as temporary:
-            shape = (len(copies) * len(rows), *dataset.images.shape[1:])
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            array = new_array(temporary, (len(copies) * len(rows), *dataset.images.shape[1:]), np.uint8)
             for entries, some, copy in copied_chunks(dataset, rows, copies, "copies"):
                 array[entries] = copy(dataset.images[some])
             array.flush()
-    copied: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return copied
+
+    return kept(path, load_array, write)
 
 
 def with_mirror_images(dataset: GlimpseDataset) -> GlimpseDataset:

@@ -1,16 +1,13 @@
 """Arrays in files that are computed chunk by chunk; a computation that was stopped goes on behind its last chunk."""
 
-import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from glimpse_env.files import write_json
+from glimpse_env.errors import ArtifactError
+from glimpse_env.files import load_array, new_array, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +27,18 @@ class PartialArray:
         self._file, self._record = path.with_name(f".{path.stem}.partial.npy"), path.with_name(f".{path.stem}.json")
         self._layout = {"shape": list(shape), "dtype": np.dtype(dtype).name, "chunk": chunk}
         self._done = self._finished_chunks()
+        if path.exists():
+            logger.warning("%s is damaged and made again.", path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if self._done:
-            self.array: np.memmap = np.lib.format.open_memmap(self._file, mode="r+")
-        else:
-            self.array = np.lib.format.open_memmap(self._file, mode="w+", dtype=dtype, shape=shape)
+        self.array = load_array(self._file, "r+") if self._done else new_array(self._file, shape, dtype)
 
     def _finished_chunks(self) -> set[int]:
         try:
-            record = json.loads(self._record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            record = read_json(self._record)
+            same = record["layout"] == self._layout and load_array(self._file).size
+            return set(record["done"]) if same else set()
+        except (OSError, ArtifactError, KeyError, TypeError):
             return set()
-        same = self._file.is_file() and record.get("layout") == self._layout
-        return set(record["done"]) if same else set()
 
     @property
     def missing(self) -> list[int]:
@@ -52,7 +48,7 @@ class PartialArray:
     def write(self, start: int, rows: np.ndarray) -> None:
         """Writes the chunk that begins at row ``start``, and then that it is there."""
         self.array[start : start + len(rows)] = rows
-        self.array.flush()
+        self.array.flush()  # type: ignore[attr-defined]
         self._done.add(start)
         write_json(self._record, {"layout": self._layout, "done": sorted(self._done)})
 
@@ -62,19 +58,3 @@ class PartialArray:
         del self.array  # a file that is mapped cannot be moved everywhere
         os.replace(self._file, self.path)
         self._record.unlink(missing_ok=True)
-
-
-@contextmanager
-def only_process(paths: Iterable[Path]) -> Iterator[None]:
-    """Runs a block while no other process runs one for any of the same paths; waits for that."""
-    with ExitStack() as held:
-        for path in sorted(paths):  # in one order, so that two processes never wait for each other
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path.with_name(f".{path.stem}.lock"))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                logger.info("Another process is making %s; waiting for it.", path.name)
-                lock.acquire()
-            held.callback(lock.release)
-        yield

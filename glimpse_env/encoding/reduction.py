@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.files import cache_folder, digest, kept, whole_file
 from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.threads import at_most_threads
 
@@ -119,7 +119,8 @@ def reduction_of(
     geometry = source.geometry
     key = digest(source.fingerprint, window_key(geometry), encoder, width, sample, seed)
     path = cache_folder() / "reductions" / f"{source.name}-{key}.safetensors"
-    if not path.is_file():
+
+    def write(path: Path) -> None:
         train = source.load("train")
         count = len(train) * len(geometry.grid)
         picked = np.random.default_rng([seed, 11]).choice(count, size=min(sample, count), replace=False)
@@ -135,7 +136,8 @@ def reduction_of(
                 features.append(encode(torch.from_numpy(glimpses)).numpy())
                 bar.update(len(glimpses))
         fit_reduction(np.concatenate(features), width).save(path)
-    return Reduction.load(path)
+
+    return kept(path, Reduction.load, write)
 
 
 def window_key(geometry: Geometry) -> list[float]:

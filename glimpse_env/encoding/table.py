@@ -11,10 +11,10 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.encoding.features import GlimpseFeatures
-from glimpse_env.encoding.partial import PartialArray, only_process
+from glimpse_env.encoding.partial import PartialArray
 from glimpse_env.encoding.reduction import window_key
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import cache_folder, digest
+from glimpse_env.files import array_is_whole, cache_folder, digest, load_array, only_process, place_for
 from glimpse_env.parallel import make_shards
 from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.sensor import cut_on_grid
@@ -67,11 +67,12 @@ class FeatureTable:
         self.copies = copies
         paths = [table_path(dataset, features, copy, rows) for copy in copies]
         images = np.arange(len(dataset)) if rows is None else np.asarray(rows)
-        if not all(path.is_file() for path in paths):
+        if not all(map(array_is_whole, paths)):
+            paths = [path if array_is_whole(path) else place_for(path) for path in paths]
             with only_process(paths):
                 _fill(dataset, features, dict(zip(paths, copies, strict=True)), images, workers, ray)
         # "c" only because PyTorch warns of arrays that it must not write to
-        self.arrays: list[np.ndarray] = [np.load(path, mmap_mode="c", allow_pickle=False) for path in paths]
+        self.arrays: list[np.ndarray] = [load_array(path, "c") for path in paths]
         self._rows = np.full(len(dataset), -1)  # of the images
         self._rows[images] = np.arange(len(images))
 
@@ -178,7 +179,7 @@ def _fill(
     locations = len(dataset.geometry.grid)
     at_a_time = max(1, GLIMPSES_PER_CHUNK // locations)
     shape = (len(rows), locations, features.width)
-    parts = {path: PartialArray(path, shape, np.float16, at_a_time) for path in copies if not path.is_file()}
+    parts = {path: PartialArray(path, shape, np.float16, at_a_time) for path in copies if not array_is_whole(path)}
     chunks = [
         _Chunk(path, start, partial(_copied, dataset, copies[path], some), len(some))
         for path, part in parts.items()

@@ -1,17 +1,19 @@
 """Trained networks in files: cards, saving, loading and finding, for judges and amortised oracles alike.
 
-An artefact is a safetensors file with the networks' weights, named ``k.parameter``, and a card beside it as ``.json``.
+An artefact is a safetensors file with the networks' weights, named ``k.parameter``, and a card beside it as ``.json``,
+which is written last and holds the weights' digest: without a card that fits its weights there is no artefact.
 Where the networks read the features of a frozen encoder the file also has the reduction of these, but not the encoder.
 """
 
 import json
+import logging
 import shlex
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -19,15 +21,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from glimpse_env.checks import conforms
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
 from glimpse_env.encoding.reduction import Reduction
 from glimpse_env.encoding.registry import is_frozen
-from glimpse_env.errors import ArtifactError, GlimpseError
-from glimpse_env.files import cache_folder, digest, whole_file, write_json
-from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
+from glimpse_env.errors import ArtifactError, ConfigurationError, GlimpseError
+from glimpse_env.files import cache_folder, digest, file_digest, only_process, read_json, whole_file
+from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
+
+logger = logging.getLogger(__name__)
 
 Card = TypeVar("Card", bound="ArtifactCard")
 Trained = TypeVar("Trained", bound="TrainedNetworks[Any, Any]")
@@ -83,9 +88,33 @@ class ArtifactCard:
         """The fields as JSON values."""
         return {**asdict(self), "config": self.config.to_json}
 
+    def check(self) -> None:
+        """Checks that the numbers go together, as their types alone do not say.
+
+        Raises:
+            ArtifactError: if they do not.
+        """
+        config, channels = self.config, self.config.channels
+        try:
+            encoder_plan(config.glimpse_size, config.stride)
+            possible = len(self.geometry.grid) > 0 and channels % self.scales == 0
+        except (ValueError, OverflowError) as error:
+            raise ArtifactError(f"its geometry is impossible ({error})") from error
+        positive = {name: getattr(config, name) for name in ("num_classes", "features", "embedding", "hidden")}
+        positive |= {"num_networks": self.num_networks, "channels": channels}
+        wrong = [f"{name}={value}" for name, value in positive.items() if value < 1]
+        wrong += [f"num_parts={config.num_parts}"] if config.num_parts < 0 else []
+        shares = {"dropout": config.dropout, "input_dropout": config.input_dropout}
+        wrong += [f"{name}={value}" for name, value in shares.items() if not 0 <= value < 1]
+        if wrong or not possible:
+            raise ArtifactError(f"it has {', '.join(wrong) or f'{channels} channels and scales={self.scales}'}")
+
 
 Network = TypeVar("Network", bound=GlimpsePosterior)
+Loaded = TypeVar("Loaded")
 _REDUCTION = ("reduction.mean", "reduction.components")
+_DIGEST = "weights_digest"
+"""Entry of a card's file with the digest of the weights' file; those of version 0.2 and before have none."""
 
 
 @dataclass(frozen=True)
@@ -109,40 +138,56 @@ class ArtifactKind(Generic[Card]):
         """Returns where the weights called ``name`` are kept in the cache."""
         return cache_folder() / self.cache / f"{name}.safetensors"
 
-    def find(self, cached: Path, shipped: str, fits: Callable[[Card], bool]) -> Path | None:
-        """Returns the path of an artefact whose card fits: in the cache, else shipped; None where there is none.
+    def find(
+        self, cached: Path, shipped: str, fits: Callable[[Card], bool], load: Callable[[Path], Loaded]
+    ) -> Loaded | None:
+        """Returns an artefact whose card fits: from the cache, else shipped; None where there is none.
+
+        One in the cache that is damaged or incomplete counts as none, which is said in the log.
 
         Args:
             cached: its path in the cache.
             shipped: its name among those that come with the package.
-            fits: says whether a card is the right one.
+            fits: says whether a card is the right one; an ArtifactError says that it should be and is not.
+            load: loads it.
 
         Raises:
-            ArtifactError: if a card is damaged or of another format.
+            ArtifactError: if a shipped one is damaged.
         """
         package, folder = self.shipped
-        for path in (cached, Path(str(resources.files(package) / folder / f"{shipped}.safetensors"))):
-            if path.is_file() and fits(self.read_card(path)):
-                return path
-        return None
+        path = Path(str(resources.files(package) / folder / f"{shipped}.safetensors"))
+        try:
+            if fits(self.read_card(cached)[0]):
+                return load(cached)
+        except FileNotFoundError:
+            if cached.is_file():
+                logger.warning("The %s at %s has no card, and so counts as none.", self.name, cached)
+        except ArtifactError as error:
+            logger.warning("The %s at %s counts as none: %s", self.name, cached, error)
+        return load(path) if path.is_file() and fits(self.read_card(path)[0]) else None
 
-    def read_card(self, path: Path) -> Card:
-        """Returns the card beside the weights at ``path``.
+    def read_card(self, path: Path) -> tuple[Card, str | None]:
+        """Returns the card beside the weights at ``path``, and the digest that these should have; None for an old card,
+        which has none.
 
         Raises:
+            FileNotFoundError: if there is no card.
             ArtifactError: if it is damaged or of another format.
         """
         try:
-            content: dict[str, Any] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = read_json(path.parent / f"{path.stem}.json")
+            if content.get("format") != self.card.format:
+                raise ArtifactError(f"it has format {content.get('format')}, not {self.card.format}")
+            expected = content.pop(_DIGEST, None)
+            config = PosteriorConfig(**_checked(PosteriorConfig, content.pop("config", None)))
+            card: Card = self.card(config=config, **_checked(self.card, content, "config"))
+            card.check()
+        except ArtifactError as error:
             raise ArtifactError(
-                f"the card of the {self.name} at {path} is no JSON ({error}); train the {self.name} again."
+                f"the card of the {self.name} at {path} is damaged: {str(error).rstrip('.')}; train the {self.name} "
+                "again."
             ) from error
-        if content.get("format") != self.card.format:
-            raise ArtifactError(
-                f"the {self.name} at {path} has format {content.get('format')}, not {self.card.format}; train it again."
-            )
-        return self.card(**{**content, "config": PosteriorConfig(**content["config"])})
+        return card, expected
 
     def save(self, path: str | Path, networks: Sequence[GlimpsePosterior], card: Card, *, half: bool = False) -> None:
         """Writes the weights to ``path``, in half precision where ``half``, and the card beside it as ``.json``."""
@@ -156,9 +201,12 @@ class ArtifactKind(Generic[Card]):
         if frozen is not None and frozen.reduction is not None:  # the same of all networks, and never in half precision
             arrays = (frozen.reduction.mean, frozen.reduction.components)
             tensors |= {name: array.contiguous() for name, array in zip(_REDUCTION, arrays, strict=True)}
-        with whole_file(path) as temporary:
-            save_file(tensors, temporary)
-        write_json(path.with_suffix(".json"), card.to_json)
+        card_path = path.with_suffix(".json")
+        with only_process([path]), whole_file(card_path) as card_file, whole_file(path) as weights_file:
+            save_file(tensors, weights_file)
+            content = {**card.to_json, _DIGEST: file_digest(weights_file)}
+            card_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            card_path.unlink(missing_ok=True)  # weights first, then their card: in between there is none
 
     def load(
         self, path: str | Path, make: Callable[[Card, GlimpseFeatures | None], Network]
@@ -175,9 +223,13 @@ class ArtifactKind(Generic[Card]):
         """
         path = Path(path)
         try:
-            card = self.read_card(path)
+            card, expected = self.read_card(path)
+            if expected not in (None, file_digest(path)):
+                raise TypeError("these are not the weights of the card beside it")
             tensors = load_file(path)
             frozen = _frozen_features(card, tensors) if is_frozen(card.config.encoder) else None
+            with torch.device("meta"):
+                _check_weights(tensors, make(card, frozen).state_dict(), card.num_networks)
             networks = []
             for k in range(card.num_networks):
                 network, prefix = make(card, frozen), f"{k}."
@@ -191,7 +243,11 @@ class ArtifactKind(Generic[Card]):
                 networks.append(network)
         except FileNotFoundError as error:
             raise self.missing(f"no {self.name} at {path} ({error}); train one with scripts/{self.script}.") from error
-        except (SafetensorError, RuntimeError, KeyError, TypeError, OSError) as error:
+        except OSError as error:
+            raise ArtifactError(
+                f"the {self.name} at {path} cannot be read ({error.strerror}); name another file, or mend its rights."
+            ) from error
+        except (SafetensorError, RuntimeError, KeyError, TypeError, ConfigurationError) as error:
             raise ArtifactError(f"the {self.name} at {path} cannot be read ({error}); train it again.") from error
         return networks, card
 
@@ -207,9 +263,45 @@ class ArtifactKind(Generic[Card]):
 
 def _frozen_features(card: ArtifactCard, tensors: dict[str, Any]) -> StoredFeatures:
     """Returns the features that a card names, with the reduction among an artefact's ``tensors``."""
-    config, arrays = card.config, [tensors[name] for name in _REDUCTION if name in tensors]
+    config, arrays = card.config, [tensors.pop(name) for name in _REDUCTION if name in tensors]
     channels, reduction = config.channels // card.scales, Reduction(*arrays) if arrays else None
     return StoredFeatures(config.encoder, config.encoder_identity, config.features, channels, card.scales, reduction)
+
+
+def _check_weights(tensors: dict[str, Tensor], network: dict[str, Tensor], count: int) -> None:
+    """Checks that a file's ``tensors`` are the weights of ``count`` networks with tensors like those of ``network``.
+
+    Raises:
+        TypeError: if one is missing, has another shape or kind of numbers, is none of theirs or not finite.
+    """
+    places = {f"{k}.{name}": value for k in range(min(count, len(tensors))) for name, value in network.items()}
+    for name in sorted(places.keys() | tensors.keys()):
+        if name not in tensors or name not in places or count > len(tensors):
+            raise TypeError(f"it {'lacks' if name not in tensors else 'has no place for'} {name}")
+        value, place = tensors[name], places[name]
+        if (value.shape, value.is_floating_point()) != (place.shape, place.is_floating_point()):
+            raise TypeError(f"{name} is {value.dtype} {tuple(value.shape)}, not {place.dtype} {tuple(place.shape)}")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise TypeError(f"{name} holds numbers that are not finite")
+
+
+def _checked(kind: Any, content: Any, *apart: str) -> dict[str, Any]:
+    """Returns the fields of a dataclass that a file holds, but for those that are ``apart``.
+
+    Raises:
+        ArtifactError: if one is missing, of another type or none of the class's.
+    """
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{kind.__name__} is {repr(content)[:80]}")
+    hints = get_type_hints(kind)
+    needed = {field.name for field in fields(kind) if field.default is MISSING} - set(apart)
+    unknown, missing = content.keys() - hints.keys(), needed - content.keys()
+    if unknown or missing:
+        raise ArtifactError(f"{kind.__name__} {'has' if unknown else 'lacks'} {', '.join(sorted(unknown or missing))}")
+    for name, value in content.items():
+        if not conforms(value, hints[name]):
+            raise ArtifactError(f"{name} is {repr(value)[:80]}")
+    return content
 
 
 class TrainedNetworks(Generic[Network, Card]):

@@ -1,6 +1,7 @@
 """The judge: posterior networks, their calibration, and the rule that none judges an image it was trained on."""
 
 import logging
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,31 @@ class JudgeCard(ArtifactCard):
     scores: dict[str, list[float]]
     """random_ and visited_accuracy, _log_loss and _calibration_error on held-out images, t = 1..T: after random
     glimpses and after those that the oracle visits; means over networks."""
+
+    def check(self) -> None:
+        super().check()
+        shape = (len(self.temperatures), {len(row) for row in self.temperatures})
+        wrong = [one for row in self.temperatures for one in row if not 0 < one < math.inf]
+        if shape != (self.num_networks, {self.num_glimpses + 1}) or wrong:
+            raise ArtifactError(f"its temperatures are {wrong[0] if wrong else self.temperatures}")
+
+    def check_fits(self, source: DataSource) -> None:
+        """Checks that the judge is one for a data set's images and glimpses.
+
+        Raises:
+            ArtifactError: if it is not.
+        """
+        theirs = (self.fingerprint, self.geometry, self.config.num_classes, self.config.channels)
+        geometry, channels = source.geometry, source.image_shape[2] * source.geometry.scales
+        ours = (source.fingerprint, geometry, len(source.class_names), channels)
+        names = ("fingerprint", "geometry", "number of classes", "channels")
+        for name, their, our in zip(names, theirs, ours, strict=True):
+            if their != our:
+                raise ArtifactError(
+                    f"it was trained on {self.dataset} {self.fingerprint} with scales={self.scales}, not on "
+                    f"{source.name} {source.fingerprint} with scales={geometry.scales}: its {name} is {their}, not "
+                    f"{our}."
+                )
 
 
 JUDGES = ArtifactKind("judge", JudgeCard, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
@@ -255,12 +281,13 @@ def find_judge(source: DataSource, encoder: str | None = None) -> Judge:
     """
     wanted = [default_encoder(source.name), CONVOLUTIONAL] if encoder is None else [encoder]
     for one in dict.fromkeys(wanted):
-        fits = partial(_fits, source.fingerprint, one)
-        path = JUDGES.find(judge_path(source, one), f"{source.name}-x{source.geometry.scales}{_suffix(one)}", fits)
-        if path is not None:
+        fits = partial(_fits, source, one)
+        shipped = f"{source.name}-x{source.geometry.scales}{_suffix(one)}"
+        judge = JUDGES.find(judge_path(source, one), shipped, fits, Judge.load)
+        if judge is not None:
             if is_frozen(wanted[0]):
                 _tell_encoder(source.name, wanted[0], one)
-            return Judge.load(path)
+            return judge
     raise JudgeNotFoundError(
         f"no judge {'' if encoder is None else f'with encoder={encoder!r} '}fits the data set {source.name!r} "
         f"(fingerprint {source.fingerprint}, scales={source.geometry.scales}); make one with "
@@ -268,8 +295,11 @@ def find_judge(source: DataSource, encoder: str | None = None) -> Judge:
     )
 
 
-def _fits(fingerprint: str, encoder: str, card: JudgeCard) -> bool:
-    return (card.fingerprint, card.config.encoder) == (fingerprint, encoder)
+def _fits(source: DataSource, encoder: str, card: JudgeCard) -> bool:
+    if (card.fingerprint, card.config.encoder) != (source.fingerprint, encoder):
+        return False
+    card.check_fits(source)
+    return True
 
 
 @cache

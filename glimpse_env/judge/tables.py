@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copied_chunks, named
-from glimpse_env.files import cache_folder, digest, whole_file
+from glimpse_env.files import cache_folder, digest, kept, load_array, new_array, whole_file
 from glimpse_env.judge.judge import Judge, rows_for_network
 
 
@@ -53,10 +54,12 @@ class EmbeddingTable:
             further = [] if copies == (ORIGINAL,) else [named(copies)]
             key = digest(judge.identity, dataset.fingerprint, dataset.split, network, rows, *further)
             path = cache_folder() / "embeddings" / f"{dataset.name}-{key}.npy"
-            if not path.is_file():
+
+            def write(path: Path) -> None:
                 with whole_file(path) as temporary:
-                    fill(partial(np.lib.format.open_memmap, temporary, mode="w+")).flush()
-            self.array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
+                    fill(partial(new_array, temporary)).flush()
+
+            self.array: np.ndarray = kept(path, partial(load_array, mode="c"), write)
         else:
             self.array = fill(np.empty)
         self._flat = torch.from_numpy(self.array).flatten(0, 1)  # (n * L, D)

@@ -1,7 +1,7 @@
 """Amortised oracles: networks that score every location at once, without a bank of images."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import OracleNotFoundError
+from glimpse_env.errors import ArtifactError, OracleNotFoundError
 from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories
@@ -36,6 +36,14 @@ class OracleCard(ArtifactCard):
     """Fields of the :class:`oracles.training.plans.ScorerPlan` it was trained by."""
     relative: int = 0
     """Channels of the networks' maps over relative offsets."""
+
+    def check(self) -> None:
+        super().check()
+        if self.config.num_classes != len(self.geometry.grid) or self.relative < 0:
+            raise ArtifactError(
+                f"it scores {self.config.num_classes} locations of {len(self.geometry.grid)}, with "
+                f"relative={self.relative}"
+            )
 
 
 ORACLES = ArtifactKind(
@@ -141,9 +149,20 @@ def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: 
         OracleNotFoundError: if there is none; the message says which command makes one.
     """
     identity, name = judge.identity, f"{source.name}-x{judge.card.scales}-{horizon}"
-    path = ORACLES.find(oracle_path(source, judge, horizon), name, lambda card: card.judge == identity)
-    if path is not None:
-        return AmortisedOracle.load(path, network=network).to(judge.device)
+
+    def fits(card: OracleCard) -> bool:
+        if card.judge != identity:
+            return False
+        theirs, ours = ((one.geometry, one.num_networks) for one in (card, judge.card))
+        if (*theirs, card.horizon) != (*ours, horizon):
+            raise ArtifactError(f"an oracle of {theirs} and horizon {card.horizon!r} is no oracle of {ours}.")
+        return True
+
+    found = ORACLES.find(
+        oracle_path(source, judge, horizon), name, fits, partial(AmortisedOracle.load, network=network)
+    )
+    if found is not None:
+        return found.to(judge.device)
     raise OracleNotFoundError(
         f"no amortised oracle of horizon {horizon!r} fits the judge {identity} of {source.name!r}; "
         f"train one with `{oracle_command(source, judge, horizon)}`."

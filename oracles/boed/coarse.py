@@ -8,13 +8,15 @@ which orders a bank well enough to choose the few images whose distances are com
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from glimpse_env.files import cache_folder, new_arrays, whole_folder
+from glimpse_env.files import cache_folder, kept, load_array, new_arrays, whole_folder
 
 RESIDUAL = 0.35
 """Share of the energies outside the components that adds to the distance: 1 if these parts of two glimpses were
@@ -74,26 +76,31 @@ class CoarseTable:
             residual: see :data:`RESIDUAL`; tables with another than the default are not cached.
         """
         width = features(np.arange(1), 0).shape[1]
-        kept = min(dimensions, width, count)
+        most = min(dimensions, width, count)
         shapes = {
             "means": ((locations, width), np.float32),
-            "components": ((locations, kept, width), np.float16),
-            "projections": ((locations, count, kept), np.float16),
+            "components": ((locations, most, width), np.float16),
+            "projections": ((locations, count, most), np.float16),
             "energies": ((locations, count), np.float32),
         }
         if key is None:
             arrays = {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
             _fill(features, residual, arrays)
             return cls(**arrays, residual=residual)
-        folder = cache_folder() / "coarse" / key
-        if not folder.is_dir():
+
+        def read(folder: Path) -> "CoarseTable":
+            # copy-on-write, as torch has no read-only tensors
+            arrays: dict[str, Any] = {name: load_array(folder / f"{name}.npy", "c") for name in shapes}
+            return cls(**arrays)
+
+        def write(folder: Path) -> None:
             with whole_folder(folder) as temporary:
                 files = new_arrays(temporary, shapes)
                 _fill(features, residual, files)
                 for file in files.values():
                     file.flush()
-        # copy-on-write, as torch has no read-only tensors
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in shapes})
+
+        return kept(cache_folder() / "coarse" / key, read, write)
 
     def squared_distances(self, queries: Tensor, location: int) -> Tensor:
         """Returns estimates (B, N) float32 for glimpses with the features ``queries`` (B, F) at a grid location."""
@@ -128,11 +135,11 @@ def _fill(features: Features, residual: float, arrays: Mapping[str, np.ndarray])
     means, components, projections, energies = (
         arrays[name] for name in ("means", "components", "projections", "energies")
     )
-    locations, count, kept = projections.shape
+    locations, count, width = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
     with threadpool_limits(1):  # sums in another order, and so other components, would depend on the number of threads
         for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
-            components_of_place = PCA(kept, svd_solver="randomized", iterated_power=2, random_state=0).fit(
+            components_of_place = PCA(width, svd_solver="randomized", iterated_power=2, random_state=0).fit(
                 features(sample, place).numpy()
             )
             means[place], components[place] = components_of_place.mean_, components_of_place.components_

@@ -1,9 +1,11 @@
 """Makes a judge: its networks trained on random histories and on those the oracle visits, in alternation."""
 
+import contextlib
 import logging
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ import torch
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import JudgeNotFoundError
-from glimpse_env.files import cache_folder, digest
+from glimpse_env.files import cache_folder, digest, only_process
 from glimpse_env.judge.judge import Judge, find_judge, judge_path, rows_for_network
 from glimpse_env.rollout import play
 from oracles.base import random_part
@@ -19,6 +21,7 @@ from oracles.boed.completion import ImageBank
 from oracles.boed.oracle import BOEDOracle
 from oracles.presets import preset_of
 from oracles.training.entries import FeatureEntries
+from oracles.training.loop import only_maker
 from oracles.training.plans import JudgePlan
 from oracles.training.posterior import (
     NetworkTrainer,
@@ -49,38 +52,56 @@ def ensure_judge(
         seed, command: of the training.
         device: that the judge is trained on and moved to.
     """
-    try:
+    with contextlib.suppress(JudgeNotFoundError):
         return find_judge(source, encoder).to(device)
-    except JudgeNotFoundError:
+    plan = preset_of(source, encoder).judge
+    out = judge_path(source, plan.encoder)
+    with only_process([out]):
+        with contextlib.suppress(JudgeNotFoundError):  # another process may have made it meanwhile
+            return find_judge(source, encoder).to(device)
         logger.info("No judge fits %s; training one.", source.name)
-        plan = preset_of(source, encoder).judge
-        judge = train_judge(source, plan, seed=seed, command=command, device=device)
-        judge.save(judge_path(source, plan.encoder))
-        return judge
+        return train_judge(source, plan, seed=seed, command=command, out=out, device=device)
 
 
 def train_judge(
-    source: DataSource, plan: JudgePlan, *, seed: int, command: str = "", device: torch.device | str = "cpu"
+    source: DataSource,
+    plan: JudgePlan,
+    *,
+    seed: int,
+    command: str = "",
+    out: Path | None = None,
+    device: torch.device | str = "cpu",
 ) -> Judge:
     """Trains, calibrates and scores a judge; a run that was stopped goes on from its last finished pass.
+
+    Where another process does the same already, it is waited for, and its judge returned.
 
     Args:
         source: the data set.
         plan: how to train.
         seed: of all that is random.
         command: command line that makes this judge again; kept in its card.
+        out: file that it is saved to; None for none.
         device: that computes, and that the judge is on.
+
+    Raises:
+        StorageError: if the cache, or ``out``, cannot be written.
     """
     key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
     work = cache_folder() / "judge-training" / key
     visit = partial(visited_histories, source, plan)
     trainers = []
-    for fold in range(source.num_folds):
-        trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit, device=device)
-        trainer.run(work / f"{fold}.pt")
-        trainers.append(trainer)
-    judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
-    shutil.rmtree(work, ignore_errors=True)
+    with only_maker(work, out) as made:
+        if made is not None:
+            return Judge.load(made).to(device)
+        for fold in range(source.num_folds):
+            trainer = NetworkTrainer(source, fold, plan, seed=seed, visit=visit, device=device)
+            trainer.run(work / f"{fold}.pt")
+            trainers.append(trainer)
+        judge = calibrated(source, [trainer.provisional_judge() for trainer in trainers], plan, seed, command)
+        if out is not None:
+            judge.save(out)
+        shutil.rmtree(work, ignore_errors=True)  # not before it is saved
     return judge
 
 

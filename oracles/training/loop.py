@@ -1,8 +1,10 @@
 """The loop in which judges' networks and amortised oracles' are trained: optimiser, schedule, checkpoints, progress."""
 
+import logging
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,13 +15,47 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import whole_file
+from glimpse_env.files import check_writable, only_process, whole_file
 from oracles.training.plans import JudgePlan, ScorerPlan
+
+logger = logging.getLogger(__name__)
 
 FAST_FACTOR = 10.0
 """Learning rate of the fast parameters, in multiples of the others'."""
 MAX_GRADIENT_NORM = 5.0
 """Norm to which gradients are clipped."""
+
+
+@contextmanager
+def only_maker(work: Path, out: Path | None) -> Iterator[Path | None]:
+    """Runs a training while no other process runs the same one.
+
+    Args:
+        work: folder of its checkpoints.
+        out: file that the result is saved to, if any.
+
+    Yields:
+        ``out`` where another process has made it while this one waited; None where it is to be made.
+
+    Raises:
+        StorageError: if one of both cannot be written.
+    """
+    for path in (work, out):
+        if path is not None:
+            check_writable(path)
+    before = _written(out)
+    with only_process([work]) as waited:
+        yield out if waited and _written(out) not in (None, before) else None
+
+
+def _written(out: Path | None) -> tuple[int, int] | None:
+    """Returns what changes when an artefact is written, whose card comes last; None where there is none."""
+    card = None if out is None else out.with_suffix(".json")
+    if card is None or not card.is_file():
+        return None
+    status = card.stat()
+    return status.st_mtime_ns, status.st_ino
+
 
 Network = TypeVar("Network", bound=nn.Module)
 Plan = TypeVar("Plan", JudgePlan, ScorerPlan)
@@ -93,7 +129,8 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
             stop: set by another thread to end this run early.
 
         Raises:
-            ArtifactError: if the checkpoint is damaged or another run's.
+            ArtifactError: if the checkpoint is another run's.
+            StorageError: if there is no room for it.
         """
         if checkpoint is not None and checkpoint.is_file():
             self.restore(checkpoint)
@@ -128,7 +165,7 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint ``path``."""
-        with whole_file(path) as temporary:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             torch.save(
                 {
                     "network": self.network.state_dict(),
@@ -137,20 +174,21 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
                     "identity": self.identity,
                     **self.further_state(),
                 },
-                temporary,
+                file,  # not its path, whose name would be in the file
             )
 
     def restore(self, path: Path) -> None:
-        """Goes back to the state of the checkpoint ``path``.
+        """Goes back to the state of the checkpoint ``path``; one that is damaged counts as none, which is said.
 
         Raises:
-            ArtifactError: if it is damaged or another run's.
+            ArtifactError: if it is another run's.
         """
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
             identity = state["identity"]
-        except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-            raise ArtifactError(f"the checkpoint {path} is damaged ({error}); delete it to start afresh.") from error
+        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            logger.warning("The checkpoint %s is damaged (%s); that training begins again.", path, error)
+            return
         if identity != self.identity:
             raise ArtifactError(
                 f"the checkpoint {path} belongs to another data set, judge or plan; delete it to start afresh."

@@ -20,6 +20,7 @@ labels are used in training, never by the oracle. Histories are those that the p
 exploration.
 """
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from torch.nn import functional as F
 from glimpse_env.checks import one_of
 from glimpse_env.datasets.base import DataSource, LabelledImages
 from glimpse_env.errors import OracleNotFoundError
-from glimpse_env.files import cache_folder, digest
+from glimpse_env.files import cache_folder, digest, only_process
 from glimpse_env.judge.judge import Judge, grid_features
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.network import LocationScorer
@@ -46,7 +47,7 @@ from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, o
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.presets import preset_of
 from oracles.training.entries import FeatureEntries
-from oracles.training.loop import TrainingLoop
+from oracles.training.loop import TrainingLoop, only_maker
 from oracles.training.plans import ScorerPlan
 
 logger = logging.getLogger(__name__)
@@ -61,14 +62,17 @@ START_GAIN = 0.3
 def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: int | None = None) -> AmortisedOracle:
     """Returns the amortised oracle that fits a judge; where there is none it is trained, which takes tens of minutes,
     and kept in the cache."""
-    try:
+    with contextlib.suppress(OracleNotFoundError):
         return find_oracle(source, judge, horizon, network=network)
-    except OracleNotFoundError as missing:
-        logger.info("%s Training one.", missing)
+    out = oracle_path(source, judge, horizon)
+    with only_process([out]):
+        try:  # another process may have made it meanwhile
+            return find_oracle(source, judge, horizon, network=network)
+        except OracleNotFoundError as missing:
+            logger.info("%s Training one.", missing)
         preset, command = preset_of(source), oracle_command(source, judge, horizon)
-        plan, criterion = preset.scorer(horizon), preset.criterion
-        oracle = train_oracle(source, judge, plan, criterion=criterion, horizon=horizon, seed=0, command=command)
-        oracle.save(oracle_path(source, judge, horizon))
+        plan, how = preset.scorer(horizon), {"criterion": preset.criterion, "command": command}
+        train_oracle(source, judge, plan, horizon=horizon, seed=0, out=out, **how)
         return find_oracle(source, judge, horizon, network=network)
 
 
@@ -81,10 +85,12 @@ def train_oracle(
     horizon: Horizon,
     seed: int,
     command: str = "",
+    out: Path | None = None,
 ) -> AmortisedOracle:
     """Trains the networks of an amortised oracle; a run that was stopped goes on from its last checkpoint.
 
-    PyTorch has one thread per network: the arrays are too small to share. The judge's device computes.
+    Where another process does the same already, it is waited for, and its oracle returned. PyTorch has one thread per
+    network: the arrays are too small to share. The judge's device computes.
 
     Args:
         source: the data set.
@@ -95,33 +101,41 @@ def train_oracle(
             missing.
         seed: of all that is random.
         command: command line that makes this oracle again; kept in its card.
+        out: file that it is saved to; None for none.
 
     Raises:
         ConfigurationError: if there is no such criterion or horizon.
+        StorageError: if the cache, or ``out``, cannot be written.
     """
     one_of("horizon", horizon, get_args(Horizon))
     greedy = ensure_oracle(source, judge, "next").networks if horizon == "last" else None
     work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
     guides = [None] * source.num_folds if greedy is None else greedy
-    trainers = [
-        ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
-        for fold, guide in enumerate(guides)
-    ]
-    _run_side_by_side(trainers, work)
-    networks = [trainer.network for trainer in trainers]
-    card = OracleCard.of(
-        source,
-        networks,
-        judge=judge.identity,
-        horizon=horizon,
-        criterion=criterion,
-        seed=seed,
-        plan=asdict(plan),
-        command=command,
-        relative=networks[0].relative,
-    )
-    shutil.rmtree(work, ignore_errors=True)
-    return AmortisedOracle(networks, card)
+    with only_maker(work, out) as made:
+        if made is not None:
+            return AmortisedOracle.load(made).to(judge.device)
+        trainers = [
+            ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
+            for fold, guide in enumerate(guides)
+        ]
+        _run_side_by_side(trainers, work)
+        networks = [trainer.network for trainer in trainers]
+        card = OracleCard.of(
+            source,
+            networks,
+            judge=judge.identity,
+            horizon=horizon,
+            criterion=criterion,
+            seed=seed,
+            plan=asdict(plan),
+            command=command,
+            relative=networks[0].relative,
+        )
+        oracle = AmortisedOracle(networks, card)
+        if out is not None:
+            oracle.save(out)
+        shutil.rmtree(work, ignore_errors=True)  # not before it is saved
+    return oracle
 
 
 def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:

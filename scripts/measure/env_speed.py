@@ -32,7 +32,7 @@ from agents.reports.tables import MISSING, markdown_table
 from glimpse_env import cli
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import whole_file, write_json
+from glimpse_env.files import new_array, whole_file, write_json
 from glimpse_env.presets import dataset_of
 from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.sensing.observations import OBSERVATIONS
@@ -310,7 +310,7 @@ def by_size(args: Args) -> list[dict[str, Any]]:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.npy"
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(most, side, side, 1))
+        images = new_array(path, (most, side, side, 1), np.uint8)
         for start in tqdm(range(0, most, 10_000), desc="random images", unit="chunk"):
             part = images[start : start + 10_000]
             part[:] = rng.integers(0, 256, part.shape, dtype=np.uint8)

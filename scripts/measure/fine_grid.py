@@ -80,8 +80,7 @@ def main(args: Args) -> None:
         "versions": versions(),
         "training": training_cost(source, plan, args.seed),
     }
-    judge = train_judge(source, plan, seed=args.seed, command=command)
-    judge.save(judge_path(source))
+    judge = train_judge(source, plan, seed=args.seed, command=command, out=judge_path(source))
     report["judge"] = judge.card.scores
     report["policies"] = {name: policy_cost(name, source, judge, args.images, args.seed) for name in ("random", "boed")}
     write_json(args.out, report)

@@ -19,6 +19,7 @@ from agents.evaluation.evaluate import Timed, start_on
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.datasets.copies import ImageCopy
+from glimpse_env.files import load_array, new_array
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.rollout import play
 from oracles.boed.completion import CompletionConfig, ImageBank, Match
@@ -63,7 +64,7 @@ class World:
         if count <= len(birds):
             return birds
         path = self.folder / "bank.npy"
-        images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *birds.images.shape[1:]))
+        images = new_array(path, (count, *birds.images.shape[1:]), np.uint8)
         pixels = int(np.prod(images.shape[1:]))
         pool = rng.integers(-NOISE, NOISE + 1, pixels + 65_536, dtype=np.int16)  # each image's noise begins elsewhere
         noises = np.lib.stride_tricks.sliding_window_view(pool, pixels)
@@ -81,7 +82,7 @@ class World:
         others: dict[str, Any] = {
             name: np.asarray(getattr(birds, name)[source]) for name in ("labels", "folds", "parts")
         }
-        return replace(birds, images=np.load(path, mmap_mode="r", allow_pickle=False), **others)
+        return replace(birds, images=load_array(path), **others)
 
 
 def copy_of(block: int) -> ImageCopy:

@@ -31,6 +31,7 @@ from glimpse_env.datasets.birds.scenery import BACKDROPS, PERCHES, SIZE, Light, 
 from glimpse_env.datasets.birds.species import ATTRIBUTES, SPECIES
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
+from glimpse_env.processes import become_worker
 from glimpse_env.sensing.geometry import Geometry
 
 DRAWING = 2
@@ -150,7 +151,7 @@ def draw_chunks(
         yield from map(draw_many, [seed] * len(starts), starts, counts, [size] * len(starts))
         return
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with warnings.catch_warnings(), ProcessPoolExecutor(workers, context) as pool:
+    with warnings.catch_warnings(), ProcessPoolExecutor(workers, context, become_worker) as pool:
         # Python 3.12 warns of locks that other threads hold at a fork; workers use only NumPy and Pillow.
         warnings.filterwarnings("ignore", ".*multi-threaded.*", DeprecationWarning)
         yield from pool.map(draw_many, [seed] * len(starts), starts, counts, [size] * len(starts))

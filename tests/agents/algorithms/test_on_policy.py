@@ -1,12 +1,16 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sb3_contrib import QRDQN, MaskablePPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.algorithms import on_policy
 from agents.registry import ALGORITHMS, ARCHITECTURES
+from glimpse_env.errors import ConfigurationError
 from tests.support.toy_agents import (
     STEPS,
     equal,
@@ -118,3 +122,21 @@ def test_reinforce_follows_its_gradient() -> None:
     model.train()
     for parameter, gradient in zip(parameters, expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "a2c", "reinforce", "maskable_ppo"])
+def test_a_saved_agent_learns_on_in_the_class_that_others_know(algo: str, tmp_path: Path) -> None:
+    toy_model(algo).save(tmp_path / "model.zip")
+    kind = {"ppo": PPO, "maskable_ppo": MaskablePPO}.get(algo, A2C)
+    model = kind.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu")
+    before = weights_of(model.policy.action_net)
+    model.learn(2 * STEPS * 8)
+    assert not equal(before, weights_of(model.policy.action_net))
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+def test_one_that_others_cannot_train_says_who_can(algo: str, tmp_path: Path) -> None:
+    toy_model(algo).save(tmp_path / "model.zip")
+    kind = QRDQN if algo == "qrdqn" else DQN
+    with pytest.raises(ConfigurationError, match=r"agents\.algorithms\.dqfd\.GlimpseDQN or GlimpseQRDQN"):
+        kind.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu", learning_starts=0).learn(20 * STEPS)

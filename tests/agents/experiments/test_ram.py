@@ -346,3 +346,37 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"state\.json"):
         Run(GRID, one, tmp_path)
     assert settings_of(GRID, one)["num_sequences"] == 0
+
+
+def test_a_kill_between_model_and_state_loses_no_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TASKS, "digits", replace(TASKS["digits"], validate_every=2))
+    one = RamCell("digits", "ram", "gru", 0)
+    whole = Run(GRID, one, tmp_path / "whole")
+    whole.train()
+
+    def dies(path: Path, content: dict[str, Any]) -> None:
+        if len(content["curve"]) == 2:
+            raise KeyboardInterrupt
+        write_json(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.experiments.ram.write_json", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Run(GRID, one, tmp_path / "killed").train()
+    resumed = Run(GRID, one, tmp_path / "killed")
+    assert [path.name for path in sorted(resumed.folder.glob("model*.zip"))] == ["model-2.zip", "model-4.zip"]
+    resumed.train()
+    assert [point.iterations for point in resumed.curve] == [2, 4, 6]
+    assert [replace(point, seconds=0.0) for point in resumed.curve] == [
+        replace(point, seconds=0.0) for point in whole.curve
+    ]
+    assert sorted(path.name for path in resumed.folder.glob("*.zip")) == ["best.zip", "model-6.zip"]
+    later = replace(GRID, iterations=8)
+    resumed.checkpoint().rename(resumed.folder / "model.zip")  # as version 0.2 had it
+    assert Run(later, one, tmp_path / "killed").model().iterations == 6
+    write_json(resumed.state_path, {"curve": [{**vars(point), "iterations": 5} for point in resumed.curve]})
+    with pytest.raises(ArtifactError, match=r"model\.zip is of iteration 6, .*state\.json of 5; delete"):
+        Run(later, one, tmp_path / "killed").model()
+    (resumed.folder / "model.zip").write_bytes(b"PK")
+    with pytest.raises(ArtifactError, match=r"model\.zip cannot be read"):
+        Run(later, one, tmp_path / "killed").model()

@@ -25,7 +25,7 @@ from agents.registry import algorithm_of
 from agents.reports.episodes import draw_run
 from glimpse_env.datasets import make_source
 from glimpse_env.encoding.base import FrozenEncoder
-from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetNotFoundError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.presets import PRESETS as DATASETS
@@ -426,7 +426,7 @@ def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
 
 
 def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
-    """Ctrl-C in fine-tuning, then resumed from another folder; the root was given relatively."""
+    """Ctrl-C in fine-tuning, then resumed from another folder, with data that moved; the root was given relatively."""
     photos = write_tiny_folder(tmp_path / "photos", images=12)
     source = make_source("folder", root=str(photos), **SMALL_FOLDER)
     write_toy_judge(source)
@@ -441,10 +441,16 @@ def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch)
         with pytest.raises(KeyboardInterrupt):
             run(args)
     monkeypatch.chdir("/")
-    metrics = read(run(Args(resume=tmp_path / "run")))
-    assert metrics["dataset"]["fingerprint"] == source.fingerprint
     config = read(tmp_path / "run", "config.json")["args"]
     assert (config["root"], config["dataset_options"]) == (str(photos), options)
+    moved = photos.rename(tmp_path / "moved")
+    with pytest.raises(DatasetNotFoundError, match=f"{tmp_path / 'run'} cannot go on: .*new folder with --root"):
+        run(Args(resume=tmp_path / "run"))
+    with pytest.raises(ArtifactError, match="was begun on data set folder"):
+        run(Args(resume=tmp_path / "run", root=str(write_tiny_folder(tmp_path / "other", images=11))))
+    metrics = read(run(Args(resume=tmp_path / "run", root=str(moved))))
+    assert metrics["dataset"]["fingerprint"] == source.fingerprint
+    assert read(tmp_path / "run", "config.json")["args"] == config | {"root": str(moved)}
 
 
 def test_agents_are_shown_the_features_that_the_judge_reads(tmp_path, monkeypatch):

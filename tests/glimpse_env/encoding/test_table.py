@@ -14,11 +14,12 @@ import torch
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copied_images
 from glimpse_env.encoding import table as module
 from glimpse_env.encoding.features import GlimpseFeatures
-from glimpse_env.encoding.partial import PartialArray, only_process
+from glimpse_env.encoding.partial import PartialArray
 from glimpse_env.encoding.reduction import fit_reduction
 from glimpse_env.encoding.registry import load_encoder
 from glimpse_env.encoding.table import FeatureTable, table_path
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.files import only_process
 from glimpse_env.sensing.sensor import Sensor
 from tests.support.toy import GEOMETRY, toy_dataset
 from tests.support.toy_encoder import TOY

@@ -215,7 +215,16 @@ def test_a_data_set_s_own_encoder_comes_first(
 ) -> None:
     caplog.set_level("INFO")
     source = type(
-        "Source", (), {"name": "elsewhere", "fingerprint": "toy", "geometry": GEOMETRY, "chosen_options": {}}
+        "Source",
+        (),
+        {
+            "name": "elsewhere",
+            "fingerprint": "toy",
+            "geometry": GEOMETRY,
+            "image_shape": (40, 40, 1),
+            "class_names": ("a", "b", "c"),
+            "chosen_options": {},
+        },
     )()
     monkeypatch.setitem(PRESETS, "elsewhere", DatasetPreset(encoder=TOY))
     with pytest.raises(JudgeNotFoundError, match="no judge fits"):
