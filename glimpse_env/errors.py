@@ -41,6 +41,10 @@ class ArtifactError(GlimpseError, ValueError):
     """A saved file (judge, demonstrations, run) is damaged or belongs to something else."""
 
 
+class UntrustedFileError(ArtifactError):
+    """Reading a file would run the code that it holds or names, and nobody said that it is trusted."""
+
+
 class DatasetFallbackWarning(UserWarning):
     """The data set asked for is missing and another one takes its place."""
 

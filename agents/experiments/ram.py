@@ -19,9 +19,9 @@ import torch
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.grid import Cell, GridRunner, check_axis, refuse_other_settings
 from agents.experiments.ram_tasks import METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
-from agents.experiments.run_folder import save_whole
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
+from agents.saving import load_agent, restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
@@ -143,7 +143,7 @@ class Run:
         self.grid, self.cell, self.out = grid, cell, out
         self.task, self.method = TASKS[cell.data], METHODS[cell.method]
         self.folder = out / "cells" / cell.name
-        self.state_path, self.model_path = self.folder / "state.json", self.folder / "model.zip"
+        self.state_path, self.model_path = self.folder / "state.json", self.folder / "model.json"
         self.best_path = self.folder / "best.zip"
         self.curve = read_curve(self.state_path)
 
@@ -179,24 +179,24 @@ class Run:
         path = self.folder.with_name(replace(self.cell, method="ram").name) / "best.zip"
         if not path.is_file():
             raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
-        teacher = RAM.load(path, env=self.vec_env(), device=self.grid.device)
+        teacher: Any = load_agent(path, device=self.grid.device)
         return Sequences(images, teacher.look(train, images).locations)
 
     def model(self) -> RAM:
         """Makes a new model, or loads the one of the last checkpoint."""
-        sequences = self.sequences()
-        if self.curve:
-            return RAM.load(self.model_path, env=self.vec_env(), device=self.grid.device, sequences=sequences)
-        return RAM(
+        model = RAM(
             "RAMPolicy",
             self.vec_env(),
-            sequences=sequences,
+            sequences=self.sequences(),
             seed=self.cell.seed,
             device=self.grid.device,
             policy_kwargs=NETWORKS[self.cell.architecture].policy_kwargs(self.task),
             tensorboard_log=str(self.folder / "tensorboard"),
             **self.settings(),
         )
+        if self.curve:
+            restore_agent(model, self.model_path)
+        return model
 
     def settings(self) -> dict[str, Any]:
         """Returns the arguments of :class:`RAM`: the task's, overridden by the network's and these by the method's."""
@@ -229,14 +229,14 @@ class Run:
             model.logger.record("validation/cross_entropy", point.cross_entropy)
             model.logger.dump(step=model.num_timesteps)
             if best_of(self.curve, task.criterion) == len(self.curve) - 1:
-                save_whole(model, self.best_path)
-            save_whole(model, self.model_path)
+                save_agent(model, self.best_path)
+            save_agent(model, self.model_path)
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
 
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
         test = self.source.load("test")
-        model = RAM.load(self.best_path, env=self.vec_env(), device=self.grid.device)
+        model: Any = load_agent(self.best_path, device=self.grid.device)
         return model.look(test, choose_images(test, self.grid.eval_images))
 
 

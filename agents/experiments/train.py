@@ -14,10 +14,11 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, format_table
 from agents.evaluation.recordings import save_recordings
 from agents.evaluation.statistics import gap_closed
-from agents.experiments.run_folder import FORMAT, begin_run, resume_run, title_of
+from agents.experiments.run_folder import FORMAT, begin_run, resume_run, resuming, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
-from glimpse_env.cli import is_interrupt
+from agents.saving import load_agent
+from glimpse_env.cli import command_line, is_interrupt
 from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, write_json
@@ -42,9 +43,9 @@ def run(args: Args) -> Path:
             raise
         experiment.save_model()
         logger.info(
-            "\nStopped. %s\nGo on with\n  python scripts/train_agent.py --resume %s",
+            "\nStopped. %s\nGo on with\n  %s",
             f"The agent so far is {experiment.model_path}." if experiment.model_path.is_file() else "No agent yet.",
-            shlex.quote(str(experiment.out)),
+            command_line("train_agent", resuming(experiment.args, experiment.out)),
         )
         raise
     return experiment.out
@@ -75,7 +76,7 @@ class Experiment(RunTraining):
         """Takes up the run in ``args.out``, or begins it; without bars and example episodes."""
         assert args.out is not None
         begun = (args.out / "config.json").is_file()
-        experiment = cls.resumed(Args(resume=args.out)) if begun else cls.started(args)
+        experiment = cls.resumed(resuming(args, args.out)) if begun else cls.started(args)
         experiment.progress = experiment.examples = False
         return experiment
 
@@ -101,7 +102,7 @@ class Experiment(RunTraining):
             evaluations = self.references()
         with self._stage("agent on test images"):
             if self._cloned_path.is_file():
-                cloned = self.algorithm.model.load(self._cloned_path, device="cpu")
+                cloned = load_agent(self._cloned_path)
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             agent = self._selected_agent()
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
@@ -169,7 +170,7 @@ class Experiment(RunTraining):
     def _selected_agent(self) -> Any:
         if not self.model_path.is_file():
             raise ArtifactError(f"{self.out} holds no agent yet; train it first.")
-        return self.algorithm.model.load(self.model_path, device="cpu")
+        return load_agent(self.model_path, trust=self.args.trust)
 
     def _metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         card, demonstrations, source = self.judge.card, self.demonstrations, self.source
