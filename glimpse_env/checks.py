@@ -40,9 +40,9 @@ def path_or_none(name: str, value: Any) -> str | None:
     """Returns ``value`` of the argument ``name`` as the text of a path, or None.
 
     Raises:
-        ConfigurationError: unless it is a text, a path or None.
+        ConfigurationError: unless it is a text that is not empty, a path or None.
     """
-    if value is None or isinstance(value, str | Path):
+    if value is None or (isinstance(value, str | Path) and str(value)):
         return None if value is None else str(value)
     raise ConfigurationError(f"{name}={value!r} must be the path of a file or folder, as text.")
 

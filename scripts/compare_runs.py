@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 
 from agents.evaluation.evaluate import TITLES
-from agents.reports.tables import MISSING, markdown_table, percent, replace_section
+from agents.reports.tables import MISSING, markdown_table, percent, plain, replace_section
 from glimpse_env import cli
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import write_json
@@ -60,7 +60,7 @@ def metrics_of(folder: Path) -> dict[str, Any]:
 def table(runs: list[dict[str, Any]]) -> str:
     """Returns Markdown with a row for each policy and a column for each run."""
     names = [name for name in TITLES if any(name in run["policies"] for run in runs)]
-    rows = [["success on test images", *(run["env"] for run in runs)]]
+    rows = [["success on test images", *(plain(str(run["env"])) for run in runs)]]
     for name in names:
         evaluations = [run["policies"].get(name) for run in runs]
         rows.append(

@@ -25,7 +25,9 @@ import pytest
 from agents.evaluation.evaluate import evaluate
 from agents.reports.benchmark import summary_table, write_report
 from agents.reports.pages import ReportContext
-from glimpse_env.datasets import make_source
+from glimpse_env.datasets import contents, make_source
+from glimpse_env.datasets.images import PhotographSource
+from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, find_judge
 from oracles.amortised.oracle import AmortisedOracle, find_oracle
 from oracles.demonstrations import Demonstrations
@@ -164,13 +166,22 @@ def sha256(*arrays: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["birds", "digits", "cub", "cub-full", "mnist", "celeba-hq", "folder"])
-def test_data_sets(name: str, tiny_data: Path) -> None:
+def test_data_sets(name: str, tiny_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``fingerprint`` is that of names and sizes, which published contents keep; other photographs have another one."""
     root = {"root": str(tiny_data / "photos")} if name == "folder" else {}
-    source = make_source(name, **root, **OPTIONS.get(name, {}))
+    options = {**root, **OPTIONS.get(name, {})}
+    source = make_source(name, **options)
+    own = {}
+    if name in ENCODED:
+        assert isinstance(source, PhotographSource)
+        own = {"fingerprint_of_content": source.fingerprint}
+        monkeypatch.setattr(contents, "PUBLISHED", {digest(source.contents.digests)})
+        source = make_source(name, **options)
     if name == "birds":
         assert source.fingerprint == make_source(name).fingerprint
     found: dict[str, Any] = {
         "fingerprint": source.fingerprint,
+        **own,
         "image_shape": source.image_shape,
         "num_folds": source.num_folds,
         "class_names": source.class_names,
@@ -192,7 +203,7 @@ def test_data_sets(name: str, tiny_data: Path) -> None:
         found["files"] = hashlib.sha256(b"".join(path.read_bytes() for path in written)).hexdigest()
         wanted = recorded("datasets").get(name, found)
         if MODE != "record" and wanted["files"] != found["files"]:  # another Pillow has compressed them
-            found |= {key: wanted[key] for key in ("files", "fingerprint")}
+            found |= {key: wanted[key] for key in ("files", "fingerprint", "fingerprint_of_content")}
             for split in ("train", "val", "test"):
                 found[split]["pixels"] = wanted[split]["pixels"]
     check("datasets", name, found)

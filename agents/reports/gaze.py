@@ -17,7 +17,7 @@ from agents.evaluation.gaze import CENTRE, MEASURES, PEOPLE, Figures, People, bl
 from agents.evaluation.recordings import Recording
 from agents.evaluation.statistics import Estimate
 from agents.reports.oracle_plots import GLIMPSE_COLOURS, show_image
-from agents.reports.style import NOTE_GREY, POLICY_COLOURS, WINE, dress, entitle, new_figure, save
+from agents.reports.style import NOTE_GREY, POLICY_COLOURS, WINE, dress, entitle, literal, new_figure, save
 from agents.reports.tables import format_estimate, markdown_table, percent
 from glimpse_env.datasets.base import GlimpseDataset
 from oracles.registry import peeks
@@ -139,7 +139,7 @@ def examples(
         index, looks = int(recording.indices[row]), people.looks[row]
         for axes in (line[0], line[2]):
             show_image(axes, dataset, index, photographs)
-        line[0].set_ylabel(dataset.class_names[int(dataset.labels[index])], fontsize=9)
+        line[0].set_ylabel(literal(dataset.class_names[int(dataset.labels[index])]), fontsize=9)
         for look in looks:
             y, x = look.points.T - 0.5
             colour = RUN_COLOURS[(look.run - 1) % len(RUN_COLOURS)]

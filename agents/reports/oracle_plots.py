@@ -27,6 +27,7 @@ from agents.reports.style import (
     covered,
     dress,
     entitle,
+    literal,
     name_glimpses,
     new_figure,
     save,
@@ -207,7 +208,7 @@ def disagreement(
                 axes.text(left + 2, top + 2, str(t + 1), color=colour, fontsize=9, va="top", fontweight="bold")
             if row == 0:
                 axes.set_title(title, fontsize=10)
-        grid_axes[row, 0].set_ylabel(dataset.class_names[int(dataset.labels[indices[row]])], fontsize=8)
+        grid_axes[row, 0].set_ylabel(literal(dataset.class_names[int(dataset.labels[indices[row]])]), fontsize=8)
         for t in range(steps):
             axes, scores = grid_axes[row, t + 2], maps[row, t].copy()
             axes.imshow(scores.reshape(grid.side, grid.side), cmap="viridis_r")
@@ -238,5 +239,5 @@ def show_image(axes: Axes, dataset: GlimpseDataset, index: int, photographs: boo
             if visible:
                 axes.plot(left, top, ".", color="#bbbbbb", markersize=4)
                 if name in LABELLED_PARTS:
-                    axes.text(left, top, name, color="#dddddd", fontsize=6.5, ha="center", va="bottom")
+                    axes.text(left, top, literal(name), color="#dddddd", fontsize=6.5, ha="center", va="bottom")
     axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xticks=[], yticks=[])

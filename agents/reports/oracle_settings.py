@@ -8,7 +8,7 @@ from agents.evaluation.comparison import difference
 from agents.evaluation.evaluate import BATCH, Evaluation
 from agents.evaluation.statistics import mean_of
 from agents.reports.policies import means_of
-from agents.reports.tables import format_estimate, markdown_table, percent
+from agents.reports.tables import format_estimate, markdown_table, percent, plain
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.versions import versions
 from oracles.boed.oracle import OracleConfig
@@ -68,7 +68,8 @@ def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) ->
             ]
         )
     note = (
-        f"{len(base.outcomes)} validation images of {source.name} (`{source.fingerprint}`), judge `{base.judge}`. One "
+        f"{len(base.outcomes)} validation images of {plain(source.name)} "
+        f"(`{source.fingerprint}`), judge `{base.judge}`. One "
         "setting of the default changed at a time. 95 % intervals over images: Wilson's for success, bootstrap for the "
         "rest, paired for differences; the best of a column is bold, which of many is best by chance too. The time is "
         f"the policy's own, {BATCH} episodes at once."

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.reports.tables import markdown_table
+from agents.reports.tables import markdown_table, plain
 from glimpse_env.errors import ConfigurationError
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -82,30 +82,25 @@ class Section:
 def to_markdown(context: ReportContext, summary: Sequence[str], sections: Sequence[Section]) -> str:
     """Returns a report as Markdown that links its pictures."""
 
-    def clean(text: str) -> str:
-        return " ".join(text.split()).replace("<", "&lt;")
-
-    def cells(rows: Sequence[Sequence[str]]) -> list[list[str]]:
-        return [[clean(cell).replace("|", "\\|") for cell in row] for row in rows]
-
-    parts = [f"# {clean(context.title)}", "\n".join(f"- {clean(sentence)}" for sentence in summary)]
+    parts = [f"# {plain(context.title)}", "\n".join(f"- {plain(sentence)}" for sentence in summary)]
     if context.notes:
-        parts.append("Notes:\n\n" + "\n".join(f"- {clean(note)}" for note in context.notes))
+        parts.append("Notes:\n\n" + "\n".join(f"- {plain(note)}" for note in context.notes))
     for section in sections:
         parts.append(f"## {section.title}")
         if section.anchor == "protocol":
-            parts.append(f"```sh\n{context.command}\n```")
+            fence = max(["``", *re.findall("`+", context.command)], key=len) + "`"
+            parts.append(f"{fence}sh\n{context.command}\n{fence}")
         if section.text:
             parts.append(section.text)
         if not section.tables and not section.pictures and section.anchor != "protocol":
             parts.append(NOTHING_YET)
         for table in section.tables:
             if table.title:
-                parts.append(f"### {clean(table.title)}")
-            parts.append(markdown_table(cells(table.rows), "l" * table.words + "r"))
+                parts.append(f"### {plain(table.title)}")
+            parts.append(markdown_table([[*map(plain, row)] for row in table.rows], "l" * table.words + "r"))
         for picture in section.pictures:
             name = picture.path.with_suffix(".png").name
-            parts.append(f"![{clean(picture.caption).replace(']', ')')}]({PLOTS}/{name})")
+            parts.append(f"![{plain(picture.caption)}]({PLOTS}/{name})")
     return "\n\n".join(parts) + "\n"
 
 

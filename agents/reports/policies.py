@@ -11,7 +11,7 @@ import torch
 from agents.evaluation.comparison import Comparison, difference, shares_closed, standing
 from agents.evaluation.evaluate import BATCH, TITLES, Evaluation
 from agents.evaluation.statistics import Estimate, mean_of
-from agents.reports.tables import format_estimate, markdown_table, percent
+from agents.reports.tables import format_estimate, markdown_table, percent, plain
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
@@ -115,7 +115,7 @@ class PolicyComparison:
                 lines.append([self._title(name), success, format_estimate(less.log_loss, 3, signed=True)])
             parts += [markdown_table(lines), self._verdict()]
         parts.append(
-            f"{len(self.first.outcomes)} {self.first.split} images of {self.source.name} "
+            f"{len(self.first.outcomes)} {self.first.split} images of {plain(self.source.name)} "
             f"(`{self.source.fingerprint}`), "
             f"judge `{self.judge.identity}`. † sees more of the image than its glimpses. 95 % intervals over images: "
             "Wilson's for success, bootstrap for the rest, paired for differences. The way is that from the best fixed "
@@ -157,7 +157,7 @@ class PolicyComparison:
 
     def _title(self, name: str) -> str:
         """Returns a policy's name in the table."""
-        title = TITLES.get(name, name)
+        title = TITLES.get(name) or plain(name)
         if name == self.oracle:
             return f"**{title}** (default oracle)"
         return f"{title} †" if peeks(name) else title

@@ -44,6 +44,11 @@ def new_figure(width: float, height: float, *, dpi: int = 150) -> Figure:
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
+def literal(text: str) -> str:
+    """Returns a text as matplotlib shows it as it is: dollar signs begin no formula."""
+    return text.replace("$", r"\$")
+
+
 def dress(axes: Axes, grid: str = "y", *, title: str = "") -> None:
     """Gives axes a light grid (``"x"``, ``"y"`` or ``"both"``) behind what is drawn, no frame above and at the right,
     and a bold title at the left."""
@@ -51,15 +56,15 @@ def dress(axes: Axes, grid: str = "y", *, title: str = "") -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, loc="left", fontsize=12, fontweight="bold")
+        axes.set_title(literal(title), loc="left", fontsize=12, fontweight="bold")
 
 
 def entitle(figure: Figure, title: str, note: str = "") -> None:
     """Writes a bold title over the figure and a small grey note under it, both at the left."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        figure.suptitle(literal(title), x=0.01, ha="left", fontsize=12, fontweight="bold")
     if note:
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=NOTE_GREY)
+        figure.supxlabel(literal(note), x=0.01, ha="left", fontsize=8.5, color=NOTE_GREY)
 
 
 def thousands(axes: Axes) -> None:

@@ -1,6 +1,7 @@
 """How results are written down: Markdown tables between marks of a page, JSON by data set, numbers with intervals."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,24 @@ def markdown_table(rows: Sequence[Sequence[str]], align: str = "") -> str:
     """Returns a Markdown table.
 
     Args:
-        rows: cells, the first row the head.
+        rows: cells, the first row the head; Markdown, of which HTML and the ends of cells are made text.
         align: a letter for each column, ``l`` or ``r``, the last one for those after it too; default all to the left.
     """
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in rows]
     align = align or "l"
     letters = align.ljust(len(rows[0]), align[-1])[: len(rows[0])]
     rule = "".join("---:|" if letter == "r" else "---|" for letter in letters)
     return "\n".join([lines[0], f"|{rule}", *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"(?<!\\)((?:\\\\)*)\|", r"\1\\|", " ".join(text.split())).replace("<", "&lt;")
+
+
+def plain(text: str) -> str:
+    """Returns the Markdown that shows a text as it is, in one line: names are never markup."""
+    text = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
 
 
 def replace_section(text: str, path: Path, mark: str, *, begin: bool = True) -> None:

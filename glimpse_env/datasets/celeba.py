@@ -10,6 +10,7 @@ import numpy as np
 from glimpse_env.checks import one_of, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
 from glimpse_env.datasets.images import PhotographSource
+from glimpse_env.datasets.texts import read_text
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -69,7 +70,7 @@ class CelebAHQ(PhotographSource):
         self.folder = _find_folder(data_root(self.root))
         self._labels = _read_labels(self.folder / ATTRIBUTE_FILE, attribute, self.num_images)
         self.attribute, self.class_names = attribute, (f"not {attribute}", attribute)
-        self._bytes = self._sizes_in_bytes()
+        self._require_images()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,9 +83,14 @@ class CelebAHQ(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the attribute's labels, the images' sizes in bytes and the arguments, but not of ``root``."""
+        """Fingerprint of the attribute's labels, the images' content and the arguments, but not of ``root``.
+
+        Raises:
+            DatasetError: naming an image that cannot be read.
+        """
         arguments = {name: value for name, value in self.options.items() if name != "root"}
-        return digest(self.name, PROTOCOL, arguments, self._labels, self._bytes)
+        listing = digest(self.name, PROTOCOL, arguments, self._labels, self.contents.sizes)
+        return self.contents.fingerprint(listing)
 
     def size(self, split: Split) -> int:
         return len(self._ids(split))
@@ -105,23 +111,20 @@ class CelebAHQ(PhotographSource):
     def _path(self, identity: int) -> Path:
         return self.folder / IMAGE_FOLDER / f"{identity}.jpg"
 
-    def _sizes_in_bytes(self) -> np.ndarray:
-        """Returns the sizes of the image files, (num_images,) int64."""
+    def _require_images(self) -> None:
+        """Raises a DatasetError if an image is missing."""
         try:
-            with os.scandir(self.folder / IMAGE_FOLDER) as entries:
-                bytes_of = {entry.name: entry.stat().st_size for entry in entries}
+            there = set(os.listdir(self.folder / IMAGE_FOLDER))
         except OSError as error:
             raise DatasetNotFoundError(
                 f"CelebA-HQ has no images: {error.filename} cannot be read ({error.strerror}); {_REMEDY}"
             ) from error
-        sizes = np.array([bytes_of.get(f"{identity}.jpg", -1) for identity in range(self.num_images)], dtype=np.int64)
-        missing = np.flatnonzero(sizes < 0)
-        if len(missing):
+        missing = [identity for identity in range(self.num_images) if f"{identity}.jpg" not in there]
+        if missing:
             raise DatasetFormatError(
-                f"{self._path(int(missing[0]))} is missing, as are {len(missing) - 1} others of the {self.num_images} "
+                f"{self._path(missing[0])} is missing, as are {len(missing) - 1} others of the {self.num_images} "
                 f"images; unpack them again, or ask for fewer with num_images, at least {MIN_IMAGES}."
             )
-        return sizes
 
 
 def _read_labels(path: Path, attribute: str, count: int) -> np.ndarray:
@@ -129,10 +132,7 @@ def _read_labels(path: Path, attribute: str, count: int) -> np.ndarray:
 
     The file has the number of images, the attributes' names, and a line an image.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetFormatError(f"{path} cannot be read ({error}); unpack it again.") from error
+    lines = read_text(path, "unpack it again").rstrip().splitlines()
     if len(lines) < 2:
         raise DatasetFormatError(f"{path}:{len(lines)}: {_LAYOUT}")
     try:

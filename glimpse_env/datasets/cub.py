@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from PIL import Image
 from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
 from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, letterbox_box, parts_in_crop
+from glimpse_env.datasets.texts import read_text, require_label
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -29,6 +31,8 @@ CONTEXT = 1.5
 """Side of the square around the bird, in longer box sides."""
 VAL_EVERY, VAL_FIRST = 10, 4
 """Every tenth of each class's official training images, from the fifth on in the order of ids, goes to ``val``."""
+
+_MAX_ID, _MAX_PIXELS = 2**31, 10**6
 
 T = TypeVar("T")
 
@@ -85,11 +89,13 @@ class CUB200(PhotographSource):
         self.root = path_or_none("root", root)
         self.num_folds = whole_number("folds", folds, 2)  # no network judges its own images
         self.folder = _find_folder(data_root(self.root))
-        classes, class_lines = _read_table(self.folder / "classes.txt", str)
+        classes, class_lines = _read_table(self.folder / "classes.txt", require_label)
+        if not classes:
+            raise DatasetFormatError(f"{self.folder / 'classes.txt'} names no class; {_REMEDY}.")
         self.species = _choose(species, classes, self.folder)
         self._has_all_species = len(self.species) == len(classes)
         self.class_names = tuple(_class_name(classes[identity]) for identity in self.species)
-        part_names, _ = _read_table(self.folder / "parts" / "parts.txt", str)
+        part_names, _ = _read_table(self.folder / "parts" / "parts.txt", require_label)
         self.part_names = tuple(part_names[identity] for identity in sorted(part_names))
         self._entries = self._read_entries(classes, class_lines, sorted(part_names))
 
@@ -106,20 +112,20 @@ class CUB200(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the text files' content and the images' sizes in bytes.
+        """Fingerprint of the content of the text files and the images.
 
         Raises:
             DatasetNotFoundError: naming the file and its line in images.txt, if an image is missing.
+            DatasetFormatError: naming an image that cannot be read or is no regular file.
         """
+        entries = [entry for split in PUBLIC_SPLITS for entry in self._entries[split]]
         content = [
-            [entry.file, self._path(entry).stat().st_size, entry.label, entry.split, entry.box]
-            for split in PUBLIC_SPLITS
-            for entry in self._entries[split]
+            [entry.file, size, entry.label, entry.split, entry.box]
+            for entry, size in zip(entries, self.contents.sizes.tolist(), strict=True)
         ]
-        parts = [entry.parts for split in PUBLIC_SPLITS for entry in self._entries[split]]
-        return digest(
-            [self.name, PROTOCOL, self.num_folds, self.class_names, self.part_names], content, np.stack(parts)
-        )
+        parts = np.stack([entry.parts for entry in entries])
+        listing = digest([self.name, PROTOCOL, self.num_folds, self.class_names, self.part_names], content, parts)
+        return self.contents.fingerprint(listing)
 
     def image_ids(self, split: Split) -> np.ndarray:
         """Returns the original ids, as in images.txt, of the images of a split: (N,) int64, ascending."""
@@ -177,7 +183,7 @@ class CUB200(PhotographSource):
     ) -> dict[Split, list[_Entry]]:
         """Reads the images of :attr:`species` by split, in the order of their ids."""
         folder = self.folder
-        files, lines = _read_table(folder / "images.txt", str)
+        files, lines = _read_table(folder / "images.txt", _file)
         labels, _ = _read_table(folder / "image_class_labels.txt", _class_in(classes), files)
         official, _ = _read_table(folder / "train_test_split.txt", _flag, files)
         boxes, box_lines = _read_table(folder / "bounding_boxes.txt", _box, files)
@@ -214,7 +220,7 @@ class CUB200(PhotographSource):
 
     def _path(self, entry: _Entry) -> Path:
         path = self.folder / "images" / entry.file
-        if not path.is_file():
+        if not os.path.exists(path):
             raise DatasetNotFoundError(
                 f"{path}, named in {self.folder / 'images.txt'}:{entry.line}, is missing; {_REMEDY}."
             )
@@ -296,13 +302,7 @@ def _lines(path: Path, parse: Callable[[str], T]) -> Iterator[tuple[int, T]]:
 
     ``parse`` raises a ValueError that says what is wrong with a line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise DatasetNotFoundError(f"{path} is missing; {_REMEDY}.") from error
-    except UnicodeDecodeError as error:
-        raise DatasetFormatError(f"{path}: not a text file ({error}); {_REMEDY}.") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, _REMEDY).splitlines(), start=1):
         if not line.strip():
             continue
         try:
@@ -323,6 +323,8 @@ def _read_table(
 
     def parse(line: str) -> tuple[int, T]:
         identity, value = line.split(maxsplit=1)
+        if not 0 <= int(identity) <= _MAX_ID:
+            raise ValueError(f"id {identity} is not in 0..{_MAX_ID}")
         if known is not None and int(identity) not in known:
             raise ValueError(f"images.txt has no image {identity}")
         if int(identity) in lines:
@@ -366,7 +368,15 @@ def _number(value: str) -> float:
     number = float(value)
     if not math.isfinite(number):
         raise ValueError(f"{value} is not a finite number")
+    if abs(number) > _MAX_PIXELS:
+        raise ValueError(f"{value} is more than {_MAX_PIXELS} pixels")
     return number
+
+
+def _file(value: str) -> str:
+    if value.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", value):
+        raise ValueError(f"{value} is not below images/")
+    return value
 
 
 def _flag(value: str) -> bool:
@@ -386,6 +396,6 @@ def _class_in(classes: Collection[int]) -> Callable[[str], int]:
 
 def _box(value: str) -> Box:
     x, y, width, height = (_number(part) for part in value.split())
-    if width <= 0 or height <= 0:
+    if width < 1 or height < 1:
         raise ValueError(f"a box of {width} x {height} pixels is empty")
     return x, y, x + width, y + height

@@ -21,6 +21,7 @@ from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
 from glimpse_env.datasets.base import DataSource, LabelledImages, Split, data_root, folds_by_class
+from glimpse_env.datasets.texts import require_regular
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry
@@ -37,6 +38,8 @@ MARGIN = 4
 PIECE = 8
 """Side of a piece of clutter in pixels."""
 NUM_PIECES = 4
+MAX_IDX_BYTES = 1 << 30
+"""Most bytes that are unpacked of a file."""
 _MAX_GLIMPSES = 169  # as many as locations
 IMAGES_PER_CHUNK = 2048
 """Images that share a random generator."""
@@ -277,13 +280,15 @@ def read_idx(path: Path) -> np.ndarray:
         DatasetFormatError: naming the file, if it is damaged or not such a file.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        require_regular(path)
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MAX_IDX_BYTES + 1)
         zeros, kind, dimensions = struct.unpack_from(">HBB", content)
         shape = struct.unpack_from(f">{dimensions}I", content, 4)
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise DatasetFormatError(f"{path}: not a readable IDX file ({error}); {_MNIST_REMEDY}.") from error
+    if len(content) > MAX_IDX_BYTES:
+        raise DatasetFormatError(f"{path}: more than {MAX_IDX_BYTES} bytes; {_MNIST_REMEDY}.")
     start = 4 + 4 * dimensions
     if zeros != 0 or kind != 8 or len(content) - start != math.prod(shape):
         raise DatasetFormatError(

@@ -2,13 +2,15 @@
 
 import gzip
 import logging
+import lzma
 import os
+import shutil
 import tarfile
 import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pooch
 import requests
@@ -23,6 +25,8 @@ TIMEOUT = 30.0
 """Seconds to wait for a server's answer."""
 BLOCK = 1 << 16
 """Bytes written at a time."""
+MAX_BYTES, MAX_MEMBERS = 8 << 30, 1_000_000
+"""Most bytes and most files and folders that are unpacked of an archive; CUB-200-2011 has 1.2e9 and 12 000."""
 
 
 @dataclass(frozen=True)
@@ -114,20 +118,43 @@ def extract(archive: Path, target: Path, proof: str) -> None:
         proof: name of a file that the folder must have.
 
     Raises:
-        DatasetFormatError: if the archive is damaged, has no such folder, or a member would be written
-            elsewhere or is neither a file, a folder nor a link within.
+        DatasetFormatError: if the archive is damaged, has no such folder, unpacks to more than :data:`MAX_BYTES`
+            or :data:`MAX_MEMBERS`, or a member would be written elsewhere or is neither a file nor a folder.
     """
     remedy = "delete it and fetch it from the publisher, without --url"
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+                _unpack(tar, Path(temporary))
+        except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, ValueError, zlib.error) as error:
             raise DatasetFormatError(f"{archive} cannot be unpacked safely ({error}); {remedy}.") from error
         folder = Path(temporary) / target.name
         if not (folder / proof).is_file():
             raise DatasetFormatError(f"{archive} holds no {target.name}/{proof}; {remedy}.")
         os.rename(folder, target)
+
+
+def _unpack(tar: tarfile.TarFile, folder: Path) -> None:
+    """Unpacks files and folders; a ValueError says what is not safe. Rights, owners and times are left behind."""
+    total = 0
+    for count, member in enumerate(tar, start=1):
+        path = PurePosixPath(member.name)
+        if path.is_absolute() or ".." in path.parts or "\\" in member.name or PureWindowsPath(member.name).drive:
+            raise ValueError(f"{member.name!r} leads out of the folder")
+        if not member.isreg() and not member.isdir():
+            raise ValueError(f"{member.name!r} is neither a file nor a folder")
+        total += member.size
+        if total > MAX_BYTES or count > MAX_MEMBERS:
+            raise ValueError(f"it holds more than {MAX_BYTES} bytes or {MAX_MEMBERS} members")
+        target = folder / path
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = tar.extractfile(member)
+        assert content is not None
+        with content, open(target, "wb") as file:
+            shutil.copyfileobj(content, file)
 
 
 def _matches(path: Path, checksum: str) -> bool:

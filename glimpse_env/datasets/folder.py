@@ -11,6 +11,8 @@ import numpy as np
 from glimpse_env.checks import flag, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split
 from glimpse_env.datasets.images import PhotographSource
+from glimpse_env.datasets.layout import SUFFIXES, find_splits, images_by_class, subfolders
+from glimpse_env.datasets.texts import require_label
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 from glimpse_env.sensing.geometry import Geometry, LocationGrid
@@ -18,9 +20,6 @@ from glimpse_env.sensing.geometry import Geometry, LocationGrid
 PROTOCOL = 1
 """Version of how images are cropped and split; part of the fingerprint."""
 
-_SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
-SUFFIXES = frozenset(_SUFFIXES.split())
-"""Suffixes of image files, in capitals too; other files are skipped."""
 SHARES: dict[Split, float] = {"test": 0.2, "val": 0.1}
 """Share of each class's images that becomes a split without a folder of its own."""
 MAX_SIZE = 1024
@@ -45,11 +44,14 @@ class _File:
 class ImageFolder(PhotographSource):
     """Photographs from ``root/<class>/``, or from ``root/train/<class>/`` beside ``root/val/`` or ``root/test/``.
 
+    Folders of splits may also be called ``training``, ``valid``, ``validation``, ``dev`` and ``testing``, in any case.
+
     The largest square in the middle of each image is resized to ``size`` with antialiasing; how files become RGB is
-    told in :func:`read_photograph`. Classes are numbered in the order of their names. What is hidden (``.DS_Store``)
-    and files without an image's suffix are skipped; images may lie in folders of a class's folder. A split without a
-    folder is taken from the training images: of each class 10 % for ``val`` and 20 % for ``test``, at least one,
-    which ones being decided by a hash of their names.
+    told in :func:`read_photograph`. Classes are numbered in the order of their names. What is hidden (``.DS_Store``),
+    what systems leave behind (``@eaDir``, ``__MACOSX``, ``Thumbs.db``) and files without an image's suffix are skipped;
+    images may lie in folders of a class's folder, and links to folders are followed. A split without a folder is taken
+    from the training images: of each class 10 % for ``val`` and 20 % for ``test``, at least one, which ones being
+    decided by a hash of their names.
 
     Args:
         root: the folder.
@@ -63,8 +65,10 @@ class ImageFolder(PhotographSource):
     Raises:
         ConfigurationError: if there is no ``root`` or an argument is of the wrong type or out of range.
         DatasetNotFoundError: if ``root`` is no folder.
-        DatasetFormatError: naming the folder, if there are fewer than two classes, a class has too few images, or
-            ``val`` or ``test`` has a class that ``train`` lacks. Loading a split names an image that cannot be read.
+        DatasetFormatError: naming the folder, if there are fewer than two classes, a class has too few images,
+            ``val`` or ``test`` has a class that ``train`` lacks, or a folder looks like a split but is not called so;
+            naming what cannot be read, leads nowhere or is no regular file. Loading a split names an image that cannot
+            be read.
     """
 
     name = "folder"
@@ -80,7 +84,7 @@ class ImageFolder(PhotographSource):
         folds: int = num_folds,
         mirror: bool = False,
     ) -> None:
-        self.root = path_or_none("root", root)
+        self.root = path_or_none("root", None if isinstance(root, str) and not root else root)
         if not self.root:
             raise ConfigurationError(
                 f"root={root!r} must name the folder of your images, one subfolder a class: root='photos' in "
@@ -103,10 +107,7 @@ class ImageFolder(PhotographSource):
         self.folder = Path(os.path.expanduser(self.root))
         if not os.path.isdir(self.folder):
             raise DatasetNotFoundError(f"{self.folder} is no folder; give the one with your images as root.")
-        try:
-            self.class_names, self._files = self._find_files()
-        except OSError as error:
-            raise DatasetNotFoundError(f"{self.folder} cannot be read ({error}); check its path and rights.") from error
+        self.class_names, self._files = self._find_files()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -122,19 +123,17 @@ class ImageFolder(PhotographSource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Fingerprint of the files' paths below ``root``, their sizes in bytes and the arguments, but not of ``root``.
+        """Fingerprint of the files' paths below ``root``, their content and the arguments, but not of ``root``.
 
         Raises:
             DatasetNotFoundError: naming a file that is gone.
+            DatasetFormatError: naming a file that cannot be read.
         """
         arguments = {name: value for name, value in self.options.items() if name != "root"}
-        try:
-            content = [
-                [split, file.place, file.path.stat().st_size] for split in PUBLIC_SPLITS for file in self._files[split]
-            ]
-        except OSError as error:
-            raise DatasetNotFoundError(f"{error.filename} is gone; make the data set again.") from error
-        return digest([self.name, PROTOCOL, self.class_names], arguments, content)
+        files = [(split, file) for split in PUBLIC_SPLITS for file in self._files[split]]
+        sizes = self.contents.sizes.tolist()
+        content = [[split, file.place, size] for (split, file), size in zip(files, sizes, strict=True)]
+        return self.contents.fingerprint(digest([self.name, PROTOCOL, self.class_names], arguments, content))
 
     def labels_of(self, split: Split) -> np.ndarray:
         return np.array([file.label for file in self._files[split]], dtype=np.int64)
@@ -145,16 +144,18 @@ class ImageFolder(PhotographSource):
 
     def _find_files(self) -> tuple[tuple[str, ...], dict[Split, list[_File]]]:
         """Returns the classes, and the images of each split in the order of their hashes."""
-        root = self.folder
-        given: dict[Split, Path] = {split: root / split for split in PUBLIC_SPLITS if os.path.isdir(root / split)}
-        if "train" not in given or len(given) == 1:  # then it is a class called train
-            given = {"train": root}
-        classes = _subfolders(given["train"])
+        given = find_splits(self.folder)
+        classes = subfolders(given["train"])
         if len(classes) < 2:
             raise DatasetFormatError(
                 f"{given['train']} has {len(classes)} subfolders where 2 classes are needed at least; put the images "
                 f"of each class into a subfolder of its own: {given['train'] / '<class>' / '<image>'}."
             )
+        for name in classes:
+            try:
+                require_label(name)
+            except ValueError as error:
+                raise DatasetFormatError(f"{given['train']}: {error}; rename the folder.") from error
         files = {split: _files_of(folder, classes) for split, folder in given.items()}
         missing = [split for split in SHARES if split not in given]
         by_class: list[list[_File]] = [[] for _ in classes]
@@ -164,7 +165,7 @@ class ImageFolder(PhotographSource):
         for name, members in zip(classes, by_class, strict=True):
             if not members:
                 raise DatasetFormatError(
-                    f"{given['train'] / name} holds no image ({_SUFFIXES}); add some or move the folder away."
+                    f"{given['train'] / name} holds no image ({_KINDS}); add some or move the folder away."
                 )
             start = 0
             for split in missing:
@@ -181,35 +182,30 @@ class ImageFolder(PhotographSource):
         return tuple(classes), {split: sorted(files[split], key=_hash) for split in PUBLIC_SPLITS}
 
 
-def _subfolders(folder: Path) -> list[str]:
-    """Returns the sorted names of the folders in a folder, without hidden ones."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _files_of(folder: Path, classes: list[str]) -> list[_File]:
     """Returns the images in the subfolders of ``folder``, in the order of their hashes.
 
     Raises:
         DatasetFormatError: if there is none, or a subfolder is none of ``classes``.
     """
-    files = []
-    for name in _subfolders(folder):
+    present = subfolders(folder)
+    for name in present:
         if name not in classes:
             raise DatasetFormatError(
-                f"{folder / name} is a class that the training images do not have; move it away or add "
-                f"{folder.parent / 'train' / name}."
+                f"{folder / name} is a class that the training images do not have; move it away or add it to those."
             )
-        for place, inner, names in os.walk(folder / name):
-            inner[:] = [one for one in inner if not one.startswith(".")]
-            files += [
-                _File(folder, (Path(place) / file).relative_to(folder).as_posix(), classes.index(name))
-                for file in names
-                if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
-            ]
+    files = [
+        _File(folder, place, classes.index(name))
+        for name, places in images_by_class(folder, present).items()
+        for place in places
+    ]
     if not files:
-        raise DatasetFormatError(f"{folder} holds no image ({_SUFFIXES}); add some or remove it.")
+        raise DatasetFormatError(f"{folder} holds no image ({_KINDS}); add some or remove it.")
     return sorted(files, key=_hash)
 
 
 def _hash(file: _File) -> str:
     return digest(file.place)
+
+
+_KINDS = " ".join(sorted(SUFFIXES))

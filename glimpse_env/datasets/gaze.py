@@ -10,6 +10,7 @@ the screen. It was aimed at the photograph before, so it is left out of the look
 """
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from glimpse_env.datasets.base import DataSource, Split, data_root
 from glimpse_env.datasets.cub import CUB200
+from glimpse_env.datasets.texts import read_text
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
 
@@ -55,7 +57,7 @@ def find_gaze(source: DataSource) -> Path:
     roots = dict.fromkeys((data_root(source.root), source.folder.parent))
     for root in roots:
         for folder in (root, *(found for pattern in FOLDERS for found in sorted(root.glob(pattern)))):
-            if _file(folder, RUNS[0]).is_file():
+            if os.path.isfile(_file(folder, RUNS[0])):
                 return folder
     places = " or ".join(str(root / pattern) for root in roots for pattern in FOLDERS)
     raise DatasetNotFoundError(
@@ -135,12 +137,7 @@ def _file(folder: Path, run: int) -> Path:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DatasetNotFoundError(f"{path} is missing; {_REMEDY}.") from error
-    except UnicodeDecodeError as error:
-        raise DatasetFormatError(f"{path}: not a text file ({error}); {_REMEDY}.") from error
+    return read_text(path, _REMEDY)
 
 
 def _lasts(before: Look, look: Look) -> bool:

@@ -4,13 +4,23 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from glimpse_env.datasets.base import DataSource, GlimpseDataset, LabelledImages, Split, folds_by_class
+from glimpse_env.datasets.base import (
+    PUBLIC_SPLITS,
+    DataSource,
+    GlimpseDataset,
+    LabelledImages,
+    Split,
+    folds_by_class,
+)
+from glimpse_env.datasets.contents import Contents, read_contents
+from glimpse_env.datasets.texts import require_regular
 from glimpse_env.errors import DatasetFormatError
 
 T = TypeVar("T")
@@ -18,6 +28,8 @@ T = TypeVar("T")
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels; pixel i covers i to i + 1."""
 
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Pillow's names of the formats that are read, whatever a file's suffix; others may run programs, as EPS does."""
 BACKGROUND = (128, 128, 128)
 """Colour behind transparent pixels: grey, on which black drawings show as well as white ones."""
 MAX_SHIFT = 12 / 128
@@ -36,6 +48,8 @@ class PhotographSource(DataSource):
 
     images_per_pass: ClassVar[int | None] = None
     """Most images in one pass of training a network; None for all."""
+    folder: Path
+    """Folder that has the photographs."""
 
     @abstractmethod
     def labels_of(self, split: Split) -> np.ndarray:
@@ -48,6 +62,19 @@ class PhotographSource(DataSource):
         Raises:
             DatasetError: if it is missing.
         """
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Contents of the files of all splits, one after another, part of the fingerprint.
+
+        Raises:
+            DatasetError: naming a file that is missing, cannot be read or is no regular one.
+        """
+        return self._read_contents()
+
+    def _read_contents(self) -> Contents:
+        paths = [self.file_of(split, index)[0] for split in PUBLIC_SPLITS for index in range(self.size(split))]
+        return read_contents(self.folder, paths)
 
     def square_of(self, split: Split, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns an image, (H, W, 3) uint8, and its parts, (P, 3) float32.
@@ -92,6 +119,8 @@ class PhotographSource(DataSource):
         for index in range(len(arrays.labels)):
             arrays.images[index], arrays.parts[index] = self.square_of(split, index)
             progress(1)
+        if "contents" in vars(self) and (self._read_contents().digests != self.contents.digests).any():
+            raise DatasetFormatError(f"An image in {self.folder} changed after the data set was made; make it again.")
 
     def judge_images(self, fold: int, rng: np.random.Generator) -> LabelledImages:
         train = self.load("train")
@@ -104,40 +133,60 @@ class PhotographSource(DataSource):
 def read_photograph(path: Path, *, upright: bool) -> Image.Image:
     """Reads an image file as RGB; the first picture where there are several.
 
-    Grey, palettes and CMYK are converted, 16 bits reduced to 8, and what is transparent lies over mid-grey.
+    Grey, palettes and CMYK are converted, 16 bits reduced to 8, and what is transparent lies over mid-grey. Pixels of
+    32 bits or floating point, as TIFF has them, are scaled from the lowest and highest of the picture to 0 and 255; of
+    a picture where all are the same they become mid-grey.
 
     Args:
         path: the file.
         upright: whether to turn the picture as its EXIF orientation says.
 
     Raises:
-        ValueError: saying what is wrong, if the file has no picture that Pillow can read.
+        ValueError: saying what is wrong, if the file has no picture that Pillow can read, more pixels than
+            ``PIL.Image.MAX_IMAGE_PIXELS``, or a pixel that is not finite.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; what counts is whether the pixels can be read
-            with Image.open(path) as image:
-                if min(image.size) < 1:
-                    raise ValueError(f"it has {image.width} x {image.height} pixels")
-                return _as_rgb(ImageOps.exif_transpose(image) if upright else image)
-    except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+    return _from_image(path, lambda image: _as_rgb(image, upright=upright))
 
 
 def stored_size(path: Path) -> tuple[int, int]:
     """Returns width and height in pixels of an image file as it is stored.
 
     Raises:
-        ValueError: saying what is wrong, if it is no picture that Pillow can read.
+        ValueError: saying what is wrong, if it is no picture that Pillow can read, or too large a one.
     """
+    return _from_image(path, lambda image: image.size)
+
+
+def _from_image(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """Calls ``use`` with an image file that is open but not decoded; a ValueError says what is wrong."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        require_regular(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata; what counts is whether the pixels can be read
+            Image.init()
+            with Image.open(path, formats=[kind for kind in FORMATS if kind in Image.OPEN]) as image:
+                width, height = image.size
+                if min(width, height) < 1:
+                    raise ValueError(f"it has {width} x {height} pixels")
+                if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError(
+                        f"{width} x {height} pixels are more than PIL.Image.MAX_IMAGE_PIXELS={Image.MAX_IMAGE_PIXELS}"
+                    )
+                return use(image)
     except Exception as error:  # on damaged files Pillow's decoders raise nearly anything
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _as_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
+    wide = image.mode == "F" or (image.mode == "I" and image.format == "TIFF")
+    unsigned = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (1,)) == (1,)
+    if upright:
+        image = ImageOps.exif_transpose(image)
+    if wide:
+        values = np.asarray(image)
+        if unsigned and image.mode == "I":  # Pillow reads them as signed
+            values = values.view(np.uint32)
+        return Image.fromarray(_scaled(values.astype(np.float64))).convert("RGB")
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
         values = np.asarray(image).clip(0, 65535) // 257
         return Image.fromarray(values.astype(np.uint8)).convert("RGB")
@@ -145,6 +194,19 @@ def _as_rgb(image: Image.Image) -> Image.Image:
         background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+_SAMPLE_FORMAT = 339  # TIFF's tag: 1 for unsigned integers, the default, 2 for signed ones, 3 for floating point
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Scales pixels (H, W) from their lowest and highest to 0 and 255, uint8."""
+    if not np.isfinite(values).all():
+        raise ValueError("a pixel is not a finite number")
+    low, high = values.min(), values.max()
+    if low == high:
+        return np.full(values.shape, BACKGROUND[0], dtype=np.uint8)
+    return np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255).astype(np.uint8)  # halves: no overflow
 
 
 def crop(image: Image.Image, box: Box, side: int) -> np.ndarray:

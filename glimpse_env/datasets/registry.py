@@ -18,8 +18,8 @@ def make_source(name: str, /, **options: Any) -> DataSource:
     """Makes the data set called ``name``.
 
     Args:
-        name: one of :data:`DATASETS`, or ``"auto"`` for CUB-200-2011 where it is there and else the drawn birds;
-            ``"module:name"`` imports the module first, so that it can register the name.
+        name: one of :data:`DATASETS`, or ``"auto"`` for CUB-200-2011 where it is there and else, without options, the
+            drawn birds; ``"module:name"`` imports the module first, so that it can register the name.
         options: keyword arguments of the data set's class; a ``root`` of None is left out.
 
     Raises:
@@ -47,7 +47,14 @@ def _first_of(name: str, /, *others: str, **options: Any) -> DataSource:
     try:
         return make_source(name, **options)
     except DatasetNotFoundError as error:
-        if not others or set(options) - {"root"}:
+        if not others:
+            raise
+        if "root" in options:
+            raise DatasetNotFoundError(
+                f"root={options['root']!r} holds no data set {name!r}: {error} Or leave root out, and {others[0]!r} "
+                "takes its place."
+            ) from error
+        if options:
             raise  # the others would not obey options that were meant for this one
         warnings.warn(
             f"{error} The data set {others[0]!r} takes its place in this environment; "

@@ -51,7 +51,7 @@ def main(args: Args) -> None:
     from agents.evaluation.gaze import CENTRE, PEOPLE, People, compare, spread_about_centre
     from agents.evaluation.recordings import record
     from agents.reports.gaze import MAPS, agreement_plot, agreement_table, examples, runs_table, to_json
-    from agents.reports.tables import replace_section
+    from agents.reports.tables import plain, replace_section
     from glimpse_env.datasets.gaze import RUNS, CUBGaze, gaze_identity
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
@@ -95,7 +95,7 @@ def main(args: Args) -> None:
     }
     figures = compare(agreements)
     note = (
-        f"{len(people)} {args.split} images of {source.name} (`{source.fingerprint}`), gaze `{identity}`, judge "
+        f"{len(people)} {args.split} images of {plain(source.name)} (`{source.fingerprint}`), gaze `{identity}`, judge "
         f"`{judge.identity}`. 95 % bootstrap intervals over images, paired for differences; Wilson's for success. "
         "Distances are in percent of the image's side. † sees more of the image than its glimpses."
     )

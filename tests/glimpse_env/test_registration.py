@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -60,6 +62,15 @@ def test_without_cub_the_birds_take_its_place_and_say_so(tmp_path: Path, monkeyp
     assert env.unwrapped.dataset.name == "cub"  # type: ignore[attr-defined]
     assert env.observation_space == fallback.observation_space
     assert env.action_space == fallback.action_space
+
+
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+def test_a_root_without_cub_is_an_error(make: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(DatasetNotFoundError, match=r"download_data\.py cub.*leave root out, and 'birds'") as caught:
+        make("GlimpseCUB-v0", root=str(tmp_path))
+    assert str(caught.value).startswith(f"root={str(tmp_path)!r} holds no data set 'cub'")
+    with pytest.raises(ConfigurationError, match="root=''"):
+        make("GlimpseCUB-v0", root="")
 
 
 def test_asking_for_cub_makes_its_absence_an_error(tmp_path: Path) -> None:

@@ -121,7 +121,9 @@ def test_what_comes_from_outside_is_escaped(written, page):
     assert "<b>episodes" not in text
     assert "<i>not" not in text
     assert MALICE in page.words
-    assert "<script" not in (written / "results.md").read_text(encoding="utf-8")
+    text = (written / "results.md").read_text(encoding="utf-8")
+    assert "<script" not in text
+    assert "![Example &lt;b>episodes&lt;/b>]" in text
 
 
 def test_the_summary_tells_the_best_and_the_speed_ups(page):

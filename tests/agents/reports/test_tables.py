@@ -1,11 +1,15 @@
 """How results are handed in: pages whose tables are renewed, JSON by data set, commands."""
 
+import html
+import io
 import json
+import re
 
 import pytest
 
 from agents.evaluation.statistics import Estimate
-from agents.reports.tables import format_estimate, markdown_table, percent, replace_entry, replace_section
+from agents.reports.style import dress, entitle, literal, new_figure
+from agents.reports.tables import format_estimate, markdown_table, percent, plain, replace_entry, replace_section
 from glimpse_env.errors import ArtifactError
 
 
@@ -63,3 +67,56 @@ def test_numbers_are_written_with_their_intervals():
     assert markdown_table([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"
     assert markdown_table([["a", "b", "c"]], "lr") == "| a | b | c |\n|---|---:|---:|"
     assert markdown_table([["a"]], "llr") == "| a |\n|---|"
+
+
+NAMES = (
+    *(
+        "<script>alert('x')</script>",
+        "<img src=x onerror=alert(1)>",
+        "a | b",
+        "\\| c",
+        "two\nlines",
+        "&lt;b&gt;",
+        "A & B",
+    ),
+    *(
+        "[here](javascript:alert(1))",
+        "![](//e.org/x.png)",
+        "`code`",
+        "**bold**",
+        "_it_",
+        "__init__",
+        "~~no~~",
+    ),
+    *("costs $5 or $6", "efficientnet_lite0", "back\\slash", "\\<b>", "<!-- /table:a -->", "a.b#c-d+e"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_text_and_never_markup(name):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    page = markdown.render(markdown_table([[plain(name), "head"], ["one", plain(name)]]))
+    head, body = re.findall(r"<t[hd]>(.*?)</t[hd]>", page)[::3]
+    assert html.unescape(head) == html.unescape(body) == " ".join(name.split())
+    assert set(re.findall(r"</?(\w+)", page)) == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert markdown.render(f"# {plain(name)}").startswith("<h1>")
+    assert html.unescape(markdown.render(f"# {plain(name)}").strip()[4:-5]) == " ".join(name.split())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_holds_html_or_ends_a_table(name):
+    """Cells may have markup of ours, like bold."""
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    page = markdown.render(markdown_table([["**bold**", "head"], [name, "last"]]))
+    assert page.count("<td>") == 2
+    assert "<strong>bold</strong>" in page
+    assert not re.search("<script|<img src=x|<b>|<!--", page)
+
+
+def test_dollars_begin_no_formula():
+    figure = new_figure(2, 2)
+    axes = figure.subplots()
+    dress(axes, title="$a^ and $b")
+    entitle(figure, "$x_", "$5 or $6^")
+    axes.set_ylabel(literal("$z^$"))
+    figure.savefig(io.BytesIO())  # which would not parse

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from glimpse_env.datasets import digits
 from glimpse_env.datasets.base import LabelledImages
 from glimpse_env.datasets.digits import ClutteredDigits, ClutteredMNIST, Digits, compose, read_idx
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
@@ -267,3 +268,13 @@ def test_the_real_mnist(real_data: Path) -> None:
     assert (np.bincount(test.labels) > 850).all()
     ink = (test.images > 127).sum(axis=(1, 2, 3))
     assert 60 < np.median(ink) < 300
+
+
+def test_a_file_that_unpacks_to_too_much_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "images.gz"
+    write_idx(path, np.zeros((50, 10), np.uint8))
+    monkeypatch.setattr(digits, "MAX_IDX_BYTES", 512)
+    assert read_idx(path).shape == (50, 10)
+    write_idx(path, np.zeros((51, 10), np.uint8))
+    with pytest.raises(DatasetFormatError, match=r"images\.gz: more than 512 bytes"):
+        read_idx(path)

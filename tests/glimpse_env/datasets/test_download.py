@@ -271,6 +271,9 @@ GOOD = {"CUB_200_2011/images.txt": b"1 a.jpg\n"}
         archive({**GOOD, "CUB_200_2011/../../../escaped": b"!"}),
         archive(GOOD, link("CUB_200_2011/out", "../../escaped")),
         archive(GOOD, link("CUB_200_2011/out", "/etc/passwd")),
+        archive(GOOD, link("CUB_200_2011/within", "images.txt")),
+        archive({**GOOD, "/CUB_200_2011/absolute": b"!"}),
+        archive({**GOOD, "C:\\escaped": b"!"}),
         archive(GOOD, link("CUB_200_2011/out", "../escaped", tarfile.LNKTYPE)),
         archive(GOOD, pipe("CUB_200_2011/pipe")),
         archive(GOOD)[:-20],
@@ -281,6 +284,9 @@ GOOD = {"CUB_200_2011/images.txt": b"1 a.jpg\n"}
         "nested-parent",
         "symlink",
         "absolute-symlink",
+        "symlink-within",
+        "absolute",
+        "drive",
         "hardlink",
         "pipe",
         "truncated",
@@ -293,6 +299,17 @@ def test_archives_that_are_not_safe_are_refused(server: Server, tmp_path: Path, 
         download("cub", root, registry=serve_cub(server, content))
     assert str(root / "CUB_200_2011.tgz") in str(caught.value)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b", "root", "CUB_200_2011.tgz"]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_BYTES", 99), ("MAX_MEMBERS", 2)])
+def test_archives_that_unpack_to_too_much_are_refused(
+    server: Server, tmp_path: Path, limit: str, value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, limit, value)
+    registry = serve_cub(server, archive({**GOOD, "CUB_200_2011/a": bytes(50), "CUB_200_2011/b": bytes(50)}))
+    with pytest.raises(DatasetFormatError, match="holds more than"):
+        download("cub", tmp_path / "root", registry=registry)
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["CUB_200_2011.tgz"]
 
 
 def test_an_archive_of_something_else_is_refused(server: Server, tmp_path: Path) -> None:

@@ -10,22 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from glimpse_env.datasets import DATASETS
 from glimpse_env.datasets.cub import CUB200, CUBFull
 from glimpse_env.datasets.folder import ImageFolder
-from glimpse_env.datasets.images import read_photograph
+from glimpse_env.datasets.images import read_photograph, stored_size
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
+from tests.support.fuzz import FUZZ
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 from tests.support.toy import SMALL_CELEBA
 
-FUZZ = settings(
-    derandomize=True, deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 FORMATS = {
     "1": ("PNG", "GIF", "BMP", "TIFF"),
     "L": ("JPEG", "PNG", "GIF", "WEBP", "TIFF"),
@@ -172,13 +170,18 @@ def test_a_failed_split_is_made_anew_once_the_image_is_replaced(photos: Path, fr
 def test_pictures_too_large_to_be_meant_are_named(
     photos: Path, every_cache: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)  # Pillow warns of 80 x 60, and refuses 100 x 100
-    buffer = io.BytesIO()
-    Image.new("RGB", (100, 100)).save(buffer, "PNG")
-    assert loaded(photos, buffer.getvalue()) is None
-    buffer = io.BytesIO()
-    Image.new("RGB", (80, 60)).save(buffer, "PNG")
-    assert loaded(photos, buffer.getvalue()) is not None
+    """Before any pixel is decoded: the files break off behind their heads. Pillow itself only warns of 80 x 61."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4800)
+    for size, named in (((100, 100), True), ((80, 61), True), ((80, 60), False)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size).save(buffer, "PNG")
+        assert (loaded(photos, buffer.getvalue()) is None) == named
+        (photos.parent / "head.png").write_bytes(buffer.getvalue()[:41])
+        with pytest.raises(ValueError, match="DecompressionBombError" if named else "truncated"):
+            read_photograph(photos.parent / "head.png", upright=True)
+        if named:
+            with pytest.raises(ValueError, match="DecompressionBombError"):
+                stored_size(photos.parent / "head.png")
 
 
 @FUZZ
@@ -202,6 +205,59 @@ def test_cub_reads_the_same_files_or_names_them_with_their_line(
             assert f"{victim}, named in {cub / 'images.txt'}:1" in refusal
         else:
             assert shape == kind.image_shape
+
+
+WIDE = {
+    "int32": np.array([[-(2**31), 2**31 - 1]], dtype=np.int32),
+    "small int32": np.array([[-3, 7]], dtype=np.int32),
+    "float32": np.array([[-0.5, 1.5]], dtype=np.float32),
+    "bright float32": np.array([[3e4, 7e4]], dtype=np.float32),
+    "extreme float32": np.array([[-3.4e38, 3.4e38]], dtype=np.float32),
+}
+"""The lowest and the highest pixel of pictures."""
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("upright", [True, False])
+def test_pixels_of_32_bits_are_scaled_by_their_range(tmp_path: Path, name: str, upright: bool) -> None:
+    low, high = WIDE[name].astype(np.float64)[0]
+    values = np.linspace(low / 2, high / 2, 11) * 2
+    path = tmp_path / "wide.tiff"
+    Image.fromarray(values[None].astype(WIDE[name].dtype)).save(path)
+    pixels = np.asarray(read_photograph(path, upright=upright)).astype(int)
+    assert (pixels == pixels[..., :1]).all()
+    np.testing.assert_allclose(pixels[0, :, 0], np.linspace(0, 255, 11), atol=0.6 if abs(high) > 10 else 26)
+
+
+def test_unsigned_pixels_of_32_bits_are_not_taken_for_signed_ones(tmp_path: Path) -> None:
+    path = tmp_path / "unsigned.tiff"
+    values = np.array([[0, 2**31, 2**32 - 1]], dtype=np.uint32)
+    Image.fromarray(values.view(np.int32)).save(path)
+    tag = b"\x53\x01\x03\0\x01\0\0\0"  # the sample format, one short integer, which Pillow writes as signed
+    content = path.read_bytes()
+    assert content.count(tag + b"\x02") == 1
+    path.write_bytes(content.replace(tag + b"\x02", tag + b"\x01"))
+    assert np.asarray(read_photograph(path, upright=True))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(0.0, 128), (7.0, 128), (np.nan, None), (np.inf, None)])
+def test_flat_pictures_are_grey_and_what_is_no_number_is_refused(
+    tmp_path: Path, value: float, wanted: int | None
+) -> None:
+    path = tmp_path / "flat.tiff"
+    Image.fromarray(np.full((3, 4), value, dtype=np.float32)).save(path)
+    if wanted is None:
+        with pytest.raises(ValueError, match="a pixel is not a finite number"):
+            read_photograph(path, upright=True)
+    else:
+        assert (np.asarray(read_photograph(path, upright=True)) == wanted).all()
+
+
+def test_formats_that_run_programs_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.png"
+    Image.new("RGB", (9, 9)).save(path, "EPS")
+    with pytest.raises(ValueError, match="cannot identify"):
+        read_photograph(path, upright=True)
 
 
 def test_grey_pictures_stay_grey_and_16_bits_keep_their_order(tmp_path: Path) -> None:
