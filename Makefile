@@ -1,13 +1,15 @@
 # make train | test | check: each sets up .venv first, from the pinned constraints.txt.
+# make check-lowest: tests with the lowest versions that pyproject.toml declares, in .venv-lowest; PYTHON up to 3.12.
 PYTHON ?= python3
 EXTRAS ?= dev
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 COMMA := ,
 # A stamp for each set of extras: another set is installed besides those that are there.
 READY := $(VENV)/.installed-$(subst $() ,+,$(sort $(subst $(COMMA), ,$(EXTRAS))))
 
-.PHONY: train test check format hooks clean
+.PHONY: train test check check-lowest format hooks clean
 
 train: $(READY)
 	$(BIN)/python scripts/train_agent.py --demos oracle
@@ -21,6 +23,19 @@ check: $(READY)
 	$(BIN)/mypy
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term:skip-covered"
+
+# Old packages warn of new Pythons and of each other: warnings are no errors here.
+check-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -W default $(PYTEST_FLAGS)
+
+$(LOWEST)/.installed: pyproject.toml .ci/lowest.py
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --upgrade pip
+	$(LOWEST)/bin/pip install --quiet --no-deps --editable .
+	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --constraint $(LOWEST)/constraints.txt --editable '.[benchmark,human,pretrained,saliency]' \
+		hypothesis pytest pytest-xdist
+	touch $@
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -36,4 +51,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info

@@ -9,8 +9,19 @@ from agents.registry import Algorithm, make_model, register_algorithm, register_
 from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
+    from agents.saving import load_agent, save_agent
     from agents.vec_env import GlimpseVecEnv
 
-__all__ = ["Algorithm", "GlimpseVecEnv", "make_model", "register_algorithm", "register_architecture"]
+__all__ = [
+    "Algorithm",
+    "GlimpseVecEnv",
+    "load_agent",
+    "make_model",
+    "register_algorithm",
+    "register_architecture",
+    "save_agent",
+]
 
-__getattr__ = lazy_attributes(__name__, {"GlimpseVecEnv": "agents.vec_env"})
+__getattr__ = lazy_attributes(
+    __name__, {"GlimpseVecEnv": "agents.vec_env", "load_agent": "agents.saving", "save_agent": "agents.saving"}
+)

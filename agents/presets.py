@@ -92,7 +92,7 @@ class Args(DeviceFlags):
     frozen features that the judge reads; default features where it reads them, else history."""
     demos: str = "oracle"
     """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, none, a file of
-    scripts/generate_demos.py, the model.zip of another run, or a text file or folder of published sequences on CUB."""
+    scripts/generate_demos.py, the folder of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Number of demonstrations; default by data set (all of them for a file or folder)."""
     timesteps: int | None = None
@@ -133,6 +133,9 @@ class Args(DeviceFlags):
     """Hyperparameters of the algorithm as JSON, e.g. '{"learning_rate": 1e-4}'; default agents/tuned.json."""
     demo_fade: int | None = None
     """Environment steps over which that weight falls to zero; default it stays."""
+    trust: bool = False
+    """Whether to read the agent of --demos, or a checkpoint of an earlier version, from an SB3 zip without a card
+    beside it, and to run the code that a card names. A file of somebody else can do anything then that you can do."""
 
     def __post_init__(self) -> None:
         dataset_of(self.env)

@@ -6,49 +6,63 @@ from typing import Any
 
 import numpy as np
 
-from agents.registry import algorithm_of
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from oracles.demonstrations import Demonstrations, manifest_of
 
+SUFFIXES = (".json", ".safetensors", ".zip")
+"""Suffixes of the files of a saved agent."""
+
 
 def is_agent(path: str) -> bool:
-    """Returns whether ``path`` names a saved agent."""
-    return Path(path).suffix == ".zip"
+    """Returns whether ``path`` names a saved agent, by one of its files or by the folder of its run."""
+    return Path(path).suffix in SUFFIXES or any((Path(path) / f"model{suffix}").is_file() for suffix in SUFFIXES)
 
 
-def load_agent(path: Path, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
+def load_run_agent(path: Path, *, trust: bool = False, device: Any = "cpu") -> tuple[Any, dict[str, Any]]:
     """Returns the agent that a run of scripts/train_agent.py saved at ``path``, on a device, and that run's settings.
 
+    Args:
+        path: folder of the run, or a file of the agent in it.
+        trust: see :func:`agents.saving.load_agent`.
+
     Raises:
+        UntrustedFileError: if reading the agent runs code of others, and ``trust`` is False.
         ArtifactError: if the agent, or ``config.json`` of its run beside it, cannot be read.
     """
+    from agents.saving import load_agent  # imports stable_baselines3, which --help does without
+
+    folder = path if path.is_dir() else path.parent
     try:
-        settings = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["args"]
-        return algorithm_of(settings["algo"]).model.load(path, device=device), settings
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["args"]
+        return load_agent(path, trust=trust, device=device), dict(settings)
+    except UntrustedFileError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is no agent of a run ({type(error).__name__}: {error}); give the model.zip in a folder of "
-            "scripts/train_agent.py."
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of scripts/train_agent.py."
         ) from error
 
 
-def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
+def record_agent(
+    path: Path, source: DataSource, judge: Judge, num: int, *, seed: int = 0, trust: bool = False
+) -> Demonstrations:
     """Records one deterministic sequence of a saved agent on each of ``num`` training images, without EPE maps, on the
     judge's device.
 
     Args:
-        path: file of the agent, see :func:`load_agent`.
+        path: the agent, see :func:`load_run_agent`.
         source: data set of its environment.
         judge: judge of the data set.
         num: number of images, drawn at random.
         seed: seed of which images.
+        trust: see :func:`load_run_agent`.
 
     Raises:
-        ArtifactError: if there is no agent.
+        ArtifactError: if there is no agent, or one that is not trusted.
         ConfigurationError: if ``num`` is not in 1..the number of training images.
     """
     from agents.networks.encoders import observation_of  # imports stable_baselines3, which --help does without
@@ -56,7 +70,7 @@ def record_agent(path: Path, source: DataSource, judge: Judge, num: int, *, seed
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the images of {source.name}/train.")
-    model, settings = load_agent(path, judge.device)
+    model, settings = load_run_agent(path, trust=trust, device=judge.device)
     images = np.random.default_rng(seed).permutation(len(train))[:num]
     observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)

@@ -4,6 +4,7 @@ Neither torch nor stable_baselines3 is imported before a name is looked up or a 
 """
 
 import runpy
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -123,10 +124,28 @@ def algorithm_of(name: str) -> Algorithm:
     return _algorithm_in(path)
 
 
+def names_code(name: str | None) -> bool:
+    """Returns whether a setting names a Python file or, as ``"module:name"`` does, a module."""
+    return name is not None and (Path(name).suffix == ".py" or ":" in name)
+
+
+def runs_code(name: str) -> bool:
+    """Returns whether looking up an algorithm, architecture, observation or environment runs code, see
+    :func:`names_code`, that this process has not run yet."""
+    if Path(name).suffix == ".py":
+        return Path(name).resolve() not in _FILES_RUN
+    module = name.rpartition(":")[0]
+    return module != "" and module not in sys.modules
+
+
+_FILES_RUN: set[Path] = set()
+
+
 @cache
 def _algorithm_in(path: Path) -> Algorithm:
     """Returns the algorithm that a Python file sets; each file is run once, so that its classes stay the same."""
     algorithm = runpy.run_path(str(path)).get("ALGORITHM")
+    _FILES_RUN.add(path)
     if not isinstance(algorithm, Algorithm):
         raise ConfigurationError(f"{path} sets no ALGORITHM; give it an agents.registry.Algorithm.")
     return algorithm

@@ -45,6 +45,10 @@ class StorageError(GlimpseError, OSError):
     """A file cannot be written: its disk is full or its folder not writable."""
 
 
+class UntrustedFileError(ArtifactError):
+    """Reading a file would run the code that it holds or names, and nobody said that it is trusted."""
+
+
 class DatasetFallbackWarning(UserWarning):
     """The data set asked for is missing and another one takes its place."""
 

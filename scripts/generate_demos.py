@@ -13,7 +13,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
     policy: str = "oracle"
-    """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the model.zip of a run of
+    """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the folder of a run of
     scripts/train_agent.py."""
     num: int = 1000
     """Number of sequences, each on an image of its own."""
@@ -23,6 +23,10 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Number of processes that make sequences side by side; the file is the same for any number."""
     ray: str | None = None
     """Address of a Ray cluster that makes them in place of workers, or "local" for one on this machine."""
+
+    trust: bool = False
+    """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
+    of somebody else can do anything then that you can do."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, num=1, seed=0)
@@ -39,7 +43,8 @@ def main(args: Args) -> None:
     source = args.source()
     judge = ensure_judge(source, device=find_device(args.device))
     if is_agent(args.policy):
-        demonstrations = record_agent(Path(args.policy), source, judge, args.num, seed=args.seed)
+        path = Path(args.policy)
+        demonstrations = record_agent(path, source, judge, args.num, seed=args.seed, trust=args.trust)
         demonstrations.save(args.out)
     else:
         demonstrations = generate(

@@ -2,7 +2,7 @@
 
 python scripts/render_episode.py --policies oracle --index 3 --out episode.png
 python scripts/render_episode.py --policies oracle random --out episode.gif
-python scripts/render_episode.py --env GlimpseMNIST-v0 --policies runs/GlimpseMNIST-v0-ppo-oracle-s0/model.zip
+python scripts/render_episode.py --env GlimpseMNIST-v0 --policies runs/GlimpseMNIST-v0-ppo-oracle-s0
 """
 
 import logging
@@ -20,10 +20,13 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Draws an episode: after each glimpse what was seen, what the judge makes of it, and the oracle's EPE map."""
 
     policies: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--policy",))] = ("oracle",)
-    """Names of policies, e.g. random, centre, fixed, hgs, human, oracle or clairvoyant, or the file of a model; several
-    stand side by side."""
-    algo: str = "ppo"
-    """Algorithm of a model that is given as a file, as for scripts/train_agent.py."""
+    """Names of policies, e.g. random, centre, fixed, hgs, human, oracle or clairvoyant, or the folder of a run or a
+    file of an agent; several stand side by side."""
+    algo: str | None = None
+    """Algorithm of an SB3 zip that is in no folder of a run, as for scripts/train_agent.py."""
+    trust: bool = False
+    """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
+    of somebody else can do anything then that you can do."""
     index: int = 0
     """Index of the image in the split."""
     split: Literal["train", "val", "test"] = "test"
@@ -48,8 +51,9 @@ def main(args: Args) -> None:
     from PIL import Image
 
     from agents.evaluation.recordings import episode_frames, record
-    from agents.registry import algorithm_of
+    from agents.recording import is_agent
     from agents.reports.episodes import animate, tile
+    from agents.saving import load_agent
     from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
@@ -67,9 +71,9 @@ def main(args: Args) -> None:
     columns = []
     for name in args.policies:
         title = name
-        if Path(name).is_file():
-            title = Path(name).parent.name or name
-            policy: Any = algorithm_of(args.algo).model.load(name, device=judge.device)
+        if is_agent(name):
+            title = (Path(name) if Path(name).is_dir() else Path(name).parent).name or name
+            policy: Any = load_agent(name, trust=args.trust, algo=args.algo, device=judge.device)
         elif ":" not in name and name not in POLICIES:
             raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,6 +71,22 @@ def test_all_files_tell_the_same_version() -> None:
     assert released[1] == version[1]
 
 
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    program = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))
+    lowest = program["lowest"]
+    assert lowest(["numpy>=1.26", 'minari[hdf5]>=0.5.4; extra == "dev"', "pandas<3,>=2.2"]) == {
+        "numpy": "1.26",
+        "minari": "0.5.4",
+        "pandas": "2.2",
+    }
+    assert lowest(["optuna>=4", "optuna>=4.10", "optuna>=4.9"]) == {"optuna": "4.10"}
+    declared = re.findall(r'^    "([\w.-]+)(?:\[\w+\])?>=([\d.]+)[^"]*",$', PYPROJECT, re.MULTILINE)
+    assert len(declared) > 30
+    assert lowest(f"{name}>={version}" for name, version in declared).keys() == {name for name, _ in declared}
+    with pytest.raises(ValueError, match="torch"):
+        lowest(["torch"])
+
+
 def test_hooks_run_the_tools_of_make_check() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     (repository,) = parsed(".pre-commit-config.yaml")["repos"]
@@ -86,4 +103,5 @@ def test_workflow_checks_every_supported_python() -> None:
     assert pythons == ["3.10", "3.11", "3.12", "3.13"]
     assert f'requires-python = ">={pythons[0]}"' in PYPROJECT
     assert {"run": "bash .ci/run"} in [{"run": step.get("run")} for step in jobs["check"]["steps"]]
+    assert {"run": "make check-lowest"} in jobs["lowest"]["steps"]
     assert any("upload-artifact" in step.get("uses", "") for step in jobs["build"]["steps"])

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import gymnasium as gym
 import numpy as np
@@ -21,9 +20,9 @@ import torch
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.grid import Cell, GridRunner, check_axis, refuse_other_settings
 from agents.experiments.ram_tasks import LATER, METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
-from agents.experiments.run_folder import save_whole
 from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
+from agents.saving import restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, data_root
@@ -176,9 +175,8 @@ class Run:
         self.curve = read_curve(self.state_path)
 
     def checkpoint(self) -> Path:
-        """Returns the file of the model after the last validation; runs of version 0.2 have it in ``model.zip``."""
-        numbered = self.folder / f"model-{self.curve[-1].iterations}.zip"
-        return numbered if numbered.is_file() else self.folder / "model.zip"
+        """Returns the file of the model after the last validation."""
+        return self.folder / f"model-{self.curve[-1].iterations}.json"
 
     @cached_property
     def source(self) -> DataSource:
@@ -240,31 +238,45 @@ class Run:
             by_hand = HandCraftedPolicy(grid, steps, self.cell.seed) if kind == "hgs" else None
             policy = by_hand or HumanPolicy(CUBGaze(self.source), grid, steps)
             return Sequences(images, policy.start(train, images)[0])
-        path = self.folder.with_name(replace(self.cell, method="ram").name) / "best.zip"
-        if not path.is_file():
-            raise ArtifactError(f"PS-RAM is supervised by the network at {path}, which is not trained yet; train RAM.")
-        teacher = RAM.load(path, env=self.vec_env(), device=self.device)
-        return Sequences(images, teacher.look(train, images).locations)
+        teacher = Run(self.grid, replace(self.cell, method="ram"), self.out)
+        if not teacher.best_path.is_file():
+            raise ArtifactError(
+                f"PS-RAM is supervised by the network at {teacher.best_path}, which is not trained yet; train RAM."
+            )
+        return Sequences(images, teacher.best().look(train, images).locations)
 
     def model(self) -> RAM:
-        """Makes a new model, or loads the one of the last checkpoint.
+        """Makes a new model, as the last checkpoint has it where there is one.
 
         Raises:
-            ArtifactError: if it cannot be read, or is of another iteration than the state beside it.
+            ArtifactError: if that cannot be read, or is of another iteration than the state beside it.
         """
-        sequences = self.sequences()
+        model = self._new_model(self.sequences())
         if self.curve:
             path, remedy = self.checkpoint(), f"delete {self.folder} to begin that run again"
             try:
-                model = RAM.load(path, env=self.vec_env(), device=self.device, sequences=sequences)
-            except (OSError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile) as error:
-                raise ArtifactError(f"{path} cannot be read ({error}); {remedy}.") from error
+                restore_agent(model, path)
+            except ArtifactError as error:
+                raise ArtifactError(f"{str(error).rstrip('.')}; {remedy}.") from error
             if model.iterations != self.curve[-1].iterations:
                 raise ArtifactError(
                     f"{path} is of iteration {model.iterations}, {self.state_path} of {self.curve[-1].iterations}; "
                     f"{remedy}."
                 )
-            return model
+        return model
+
+    def best(self) -> RAM:
+        """Returns the network with the weights that did best on validation images.
+
+        Raises:
+            ArtifactError: if there is none, or it cannot be read.
+        """
+        model = self._new_model(None)
+        restore_agent(model, self.best_path)
+        return model
+
+    def _new_model(self, sequences: Sequences | None) -> RAM:
+        """Makes a new model in the training environments."""
         return RAM(
             "RAMPolicy",
             self.vec_env(),
@@ -307,19 +319,18 @@ class Run:
             model.logger.record("validation/cross_entropy", point.cross_entropy)
             model.logger.dump(step=model.num_timesteps)
             if best_of(self.curve, task.criterion) == len(self.curve) - 1:
-                save_whole(model, self.best_path)
-            checkpoint = self.folder / f"model-{model.iterations}.zip"
-            save_whole(model, checkpoint)  # the state names it, and the one before stays until then
+                save_agent(model, self.best_path)
+            checkpoint = self.folder / f"model-{model.iterations}.json"
+            save_agent(model, checkpoint)  # the state names it, and the one before stays until then
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
-            for path in self.folder.glob("model*.zip"):
-                if path != checkpoint:
+            for path in self.folder.glob("model*"):
+                if path.stem != checkpoint.stem:
                     path.unlink()
 
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
         test = self.source.load("test")
-        model = RAM.load(self.best_path, env=self.vec_env(), device=self.device)
-        return model.look(test, choose_images(test, self.grid.eval_images))
+        return self.best().look(test, choose_images(test, self.grid.eval_images))
 
 
 def read_curve(path: Path) -> list[Validation]:

@@ -2,19 +2,26 @@
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+import shlex
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agents.experiments.grid import refuse_other_settings
 from agents.presets import DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
-from agents.registry import algorithm_of, architecture_of, short_name
+from agents.registry import algorithm_of, architecture_of, names_code, runs_code, short_name
 from glimpse_env.cli import command_line
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.registry import is_frozen
-from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetNotFoundError, JudgeNotFoundError
-from glimpse_env.files import digest, whole_file, write_json
+from glimpse_env.errors import (
+    ArtifactError,
+    ConfigurationError,
+    DatasetNotFoundError,
+    JudgeNotFoundError,
+    UntrustedFileError,
+)
+from glimpse_env.files import digest, write_json
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
@@ -25,8 +32,10 @@ from oracles.registry import unavailable_reason
 FORMAT = 1
 PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
 """Settings that are or may be paths, which can be written in many ways."""
-OF_THE_COMMAND = frozenset({"resume", "root", "device"})
+OF_THE_COMMAND = frozenset({"resume", "root", "device", "trust"})
 """Settings that a command that goes on with a run may give: its own, and where the run's data are now."""
+CODE = ("env", "algo", "architecture", "observation")
+"""Settings that may name a Python file or a module, whose code runs when they are looked up."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         ConfigurationError: if the folder holds a run already, or the data set lacks what the settings need.
     """
     out = args.folder
-    resume = command_line("train_agent", Args(resume=out, device=args.device))
+    resume = command_line("train_agent", resuming(args, out))
     if (out / "metrics.json").exists():
         raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
     if (out / "config.json").exists():
@@ -119,6 +128,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         resolved["demos"] = os.path.abspath(args.demos)
     if Path(args.algo).suffix == ".py":
         resolved["algo"] = os.path.abspath(args.algo)
+    del resolved["trust"]
     config = {
         "format": FORMAT,
         "args": {name: str(value) if isinstance(value, Path) else value for name, value in resolved.items()},
@@ -128,7 +138,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         "versions": versions(),
     }
     write_json(out / "config.json", config)
-    return Args(**resolved), source
+    return Args(**resolved, trust=args.trust), source
 
 
 def _reads_features(source: DataSource) -> bool:
@@ -139,30 +149,44 @@ def _reads_features(source: DataSource) -> bool:
         return is_frozen(preset_of(source).judge.encoder)
 
 
-def read_run(folder: Path, root: str | None = None) -> tuple[Args, DataSource, str]:
-    """Reads the settings of the run in a folder.
+def resuming(args: Args, out: Path) -> Args:
+    """Returns the settings of the command that goes on with the run of ``args`` in ``out``: what names code is given
+    again."""
+    again = {name: value for name in CODE if names_code(value := getattr(args, name))}
+    return Args(resume=out, device=args.device, trust=args.trust, **again)
+
+
+def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
+    """Reads the settings of the run in a folder, which may be somebody else's.
 
     Args:
-        folder: of the run.
-        root: folder of the data set, where it has moved since; the run is then written to have it there.
+        folder: the folder.
+        given: the settings of the command. A Python file that the run names as its algorithm, and modules, are run
+            only where these name them too, or this process has run them already. Their ``root`` is where the data set
+            is now, and the run is then written to have it there.
 
     Returns:
         The settings, the data set, and the command that began the run.
 
     Raises:
         ConfigurationError: if there is no run.
+        UntrustedFileError: if the run names code that the command does not.
         ArtifactError: if its settings cannot be read, or its data set has changed.
     """
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         before = config["args"].get("root")
-        if root is not None:
-            config["args"]["root"] = os.path.abspath(os.path.expanduser(root))
-        args = Args(**{**config["args"], "out": folder, "resume": None})
+        if given.root is not None:
+            config["args"]["root"] = os.path.abspath(os.path.expanduser(given.root))
+        own = {**config["args"], "out": folder, "resume": None, "device": given.device, "trust": given.trust}
+        own |= {name: _settled(folder, name, own.get(name), getattr(given, name)) for name in CODE if name in own}
+        args = Args(**own)
         name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
+    except UntrustedFileError:
+        raise
     except (ValueError, TypeError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
     moved = "if the data moved, name the new folder with --root"
@@ -181,21 +205,44 @@ def read_run(folder: Path, root: str | None = None) -> tuple[Args, DataSource, s
     return args, source, command
 
 
+def _settled(folder: Path, name: str, own: str | None, given: str | None) -> str | None:
+    """Returns the setting ``name`` of a run: the one ``given`` with the command if that names the same code, which may
+    have moved, else its ``own``.
+
+    Raises:
+        UntrustedFileError: if the run names code that the command does not.
+    """
+    if own is None or not names_code(own):
+        return own
+    if given is not None and names_code(given) and short_name(given) == short_name(own):
+        return given
+    if runs_code(own):
+        raise UntrustedFileError(
+            f"{folder}/config.json names {own} as its {name}, and no code is run because a file names it; if you trust "
+            f"it, add --{name} {shlex.quote(own)}."
+        )
+    return own
+
+
 def resume_run(args: Args) -> tuple[Args, DataSource, str]:
     """Reads the unfinished run in ``args.resume``; see :func:`read_run`.
 
     Raises:
-        ConfigurationError: also if the run is finished, or settings other than ``root`` are given beside ``resume``.
+        ConfigurationError: also if the run is finished, or others than :data:`OF_THE_COMMAND` are given beside
+            ``resume``, code that the run names apart.
     """
     assert args.resume is not None
-    given = [name for name, value in vars(args).items() if name not in OF_THE_COMMAND and value != getattr(Args, name)]
+    given = [
+        name
+        for name, value in vars(args).items()
+        if name not in OF_THE_COMMAND and value != getattr(Args, name) and not (name in CODE and names_code(value))
+    ]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ConfigurationError(f"--resume takes its settings from {args.resume}/config.json; leave out {flags}.")
     if (args.resume / "metrics.json").exists() and (args.resume / "config.json").exists():
         raise ConfigurationError(f"{args.resume} holds a finished run; there is nothing to go on with.")
-    own, source, command = read_run(args.resume, args.root)
-    return replace(own, device=args.device), source, command
+    return read_run(args.resume, args)
 
 
 def refuse_other_args(args: Args) -> None:
@@ -225,12 +272,6 @@ def algorithm_identity(algo: str) -> str:
     """
     path = Path(algo)
     return f"{path.stem}-{digest(path.read_bytes())[:8]}" if path.suffix == ".py" else short_name(algo)
-
-
-def save_whole(model: Any, path: Path) -> None:
-    """Saves an SB3 model at ``path``, whole or not at all."""
-    with whole_file(path) as temporary:
-        model.save(temporary)
 
 
 def title_of(args: Args, source: DataSource) -> str:

@@ -61,7 +61,7 @@ class RunInputs:
             assert num is not None
             if kind in DEMONSTRATORS:
                 return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
-            return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed)
+            return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed, trust=self.args.trust)
         if is_published(kind):
             demonstrations = read_published(kind, self.source, self.judge)
         else:

@@ -23,10 +23,11 @@ from agents.cloning import DemonstrationLoss, agreement, clone
 from agents.cloning_data import CloningData
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, evaluate
 from agents.evaluation.recordings import Recording, episode_frames, record
-from agents.experiments.run_folder import CurvePoint, State, algorithm_identity, save_whole
+from agents.experiments.run_folder import CurvePoint, State, algorithm_identity
 from agents.experiments.run_inputs import RunInputs
 from agents.presets import Args
 from agents.registry import steps_between_updates
+from agents.saving import restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError
@@ -53,7 +54,7 @@ class RunTraining(RunInputs):
     def __init__(self, args: Args, out: Path, source: DataSource, command: str):
         super().__init__(args, out, source, command)
         self.model_path, self.checkpoints = out / "model.zip", out / "checkpoint"
-        self._cloned_path = self.checkpoints / "cloned.zip"
+        self._cloned_path = self.checkpoints / "cloned.json"
         self.state = State.load(self.checkpoints / "state.json")
         self.model: Any | None = None
         """The agent in training, once it is made or loaded."""
@@ -119,7 +120,7 @@ class RunTraining(RunInputs):
     def save_model(self) -> None:
         """Saves the agent as it is, where no better one has been saved yet."""
         if self.model is not None and not self.model_path.is_file():
-            save_whole(self.model, self.model_path)
+            self._save(self.model, self.model_path)
 
     # -- training ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class RunTraining(RunInputs):
             result = clone(
                 model, data, passes=self.args.clone_passes, seed=self.args.seed, progress=self.progress, on_pass=log
             )
-            save_whole(model, self._cloned_path)
+            self._save(model, self._cloned_path)
         self.state.cloning = {
             "passes": len(result.train_loss),
             "held_out_loss": result.held_out_loss[-1],
@@ -186,7 +187,7 @@ class RunTraining(RunInputs):
             model.load_demonstrations(train, rewards[~np.isin(data.indices, held.indices)])
             steps = self.args.clone_passes * PRETRAINING_STEPS_PER_PASS
             losses = model.pretrain(steps, seed=self.args.seed, progress=self.progress)
-            save_whole(model, self._cloned_path)
+            self._save(model, self._cloned_path)
         top_1, top_5 = agreement(DemonstrationLoss(model.policy, held))
         self.state.cloning = {"steps": steps, "loss": losses[-1][0], "top_1": top_1, "top_5": top_5}
 
@@ -245,15 +246,23 @@ class RunTraining(RunInputs):
     def _load(self) -> Any:
         path = self._checkpoint_path(self.state.chunk)
         try:
-            model: Any = self.algorithm.model.load(path, env=self.vec_env(), device=self.device)
+            if not path.is_file() and self.args.trust:  # as earlier versions wrote it
+                zipped = path.with_suffix(".zip")
+                model: Any = self.algorithm.model.load(zipped, env=self.vec_env(), device=self.device)
+            else:
+                model = self.make_model()
+                restore_agent(model, path)
             if self.algorithm.off_policy:
                 model.load_replay_buffer(path.with_suffix(".npz"))
             return model
         except (OSError, ValueError) as error:
             raise ArtifactError(f"the checkpoint {path} cannot be read ({error}); start the run again.") from error
 
+    def _save(self, model: Any, path: Path) -> None:
+        save_agent(model, path, algo=self.args.algo, architecture=self.args.architecture)
+
     def _checkpoint_path(self, chunk: int | None) -> Path:
-        return self.checkpoints / f"chunk-{chunk}.zip"
+        return self.checkpoints / f"chunk-{chunk}.json"
 
     def _checkpoint(self, model: Any, chunk: int) -> None:
         """Validates after ``chunk``, saves all that resuming there needs, and the model if it is the best so far."""
@@ -270,15 +279,15 @@ class RunTraining(RunInputs):
         )
         if evaluation.success_rate >= best:
             self.state.selected = model.num_timesteps
-            save_whole(model, self.model_path)
-        save_whole(model, self._checkpoint_path(chunk))
+            self._save(model, self.model_path)
+        self._save(model, self._checkpoint_path(chunk))
         if self.algorithm.off_policy:
             model.save_replay_buffer(self._checkpoint_path(chunk).with_suffix(".npz"))
         self.state.chunk = chunk
         write_json(self.checkpoints / "state.json", asdict(self.state))
         self._learning = False
         if before is not None:
-            for suffix in (".zip", ".npz"):
+            for suffix in (".json", ".safetensors", ".npz", ".zip"):
                 self._checkpoint_path(before).with_suffix(suffix).unlink(missing_ok=True)
         logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
 

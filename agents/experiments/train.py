@@ -3,7 +3,7 @@
 import logging
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, format_table
 from agents.evaluation.recordings import save_recordings
 from agents.evaluation.statistics import gap_closed
-from agents.experiments.run_folder import FORMAT, begin_run, resume_run, title_of
+from agents.experiments.run_folder import FORMAT, begin_run, resume_run, resuming, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
+from agents.saving import load_agent
 from glimpse_env.cli import command_line, is_interrupt
 from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
@@ -44,7 +45,7 @@ def run(args: Args) -> Path:
         logger.info(
             "\nStopped. %s\nGo on with\n  %s",
             f"The agent so far is {experiment.model_path}." if experiment.model_path.is_file() else "No agent yet.",
-            command_line("train_agent", Args(resume=experiment.out, device=args.device)),
+            command_line("train_agent", resuming(experiment.args, experiment.out)),
         )
         raise
     return experiment.out
@@ -75,10 +76,7 @@ class Experiment(RunTraining):
         """Takes up the run in ``args.out``, or begins it; without bars and example episodes."""
         assert args.out is not None
         begun = (args.out / "config.json").is_file()
-        if begun:
-            experiment = cls.resumed(Args(resume=args.out, root=args.root, device=args.device))
-        else:
-            experiment = cls.started(args)
+        experiment = cls.resumed(replace(resuming(args, args.out), root=args.root)) if begun else cls.started(args)
         experiment.progress = experiment.examples = False
         return experiment
 
@@ -104,7 +102,7 @@ class Experiment(RunTraining):
             evaluations = self.references()
         with self._stage("agent on test images"):
             if self._cloned_path.is_file():
-                cloned = self.algorithm.model.load(self._cloned_path, device=self.device)
+                cloned = load_agent(self._cloned_path, device=self.device)
                 evaluations["agent_cloned"] = self._evaluate("agent_cloned", cloned, test, indices)
             agent = self._selected_agent()
             evaluations["agent"] = self._evaluate("agent", agent, test, indices)
@@ -172,7 +170,7 @@ class Experiment(RunTraining):
     def _selected_agent(self) -> Any:
         if not self.model_path.is_file():
             raise ArtifactError(f"{self.out} holds no agent yet; train it first.")
-        return self.algorithm.model.load(self.model_path, device=self.device)
+        return load_agent(self.model_path, trust=self.args.trust, device=self.device)
 
     def _metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         card, demonstrations, source = self.judge.card, self.demonstrations, self.source

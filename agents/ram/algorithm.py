@@ -24,7 +24,7 @@ from agents.ram.losses import Played, Weights, loss_terms
 from agents.ram.minibatches import DROPOUT, FREE, SAMPLING, Minibatch, MinibatchSampler, random_stream
 from agents.ram.policy import RAMPolicy
 from agents.ram.sequences import Sequences
-from agents.registry import episodes_of, posterior_config
+from agents.registry import Algorithm, episodes_of, posterior_config
 from glimpse_env.checks import whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.episodes import EpisodeBatch
@@ -362,3 +362,6 @@ class RAM(BaseAlgorithm):
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
+
+
+RAM_ALGORITHM = Algorithm(RAM, RAMPolicy, None, None, {})

@@ -6,7 +6,7 @@ from typing import Any
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.recordings import record
 from agents.experiments.benchmark import Benchmark
-from agents.recording import load_agent
+from agents.recording import load_run_agent
 from agents.registry import short_name
 from agents.reports import episodes
 from agents.reports.benchmark import write_report
@@ -75,7 +75,7 @@ def example_figures(benchmark: Benchmark) -> list[tuple[str, bytes]]:
         judge, test = benchmark.judges[env], source.load("test")
         curves = frame[(frame.env == env) & (frame.split == "val")]
         best = curves.loc[curves.success.idxmax()]
-        agent, settings = load_agent(benchmark.out / "cells" / best.cell / "model.zip")
+        agent, settings = load_run_agent(benchmark.out / "cells" / best.cell)
         rows = choose_images(test, EXAMPLES)
         recordings = {"agent": record(agent, test, judge, rows, observation=settings["observation"])}
         for name in ("oracle", "random"):

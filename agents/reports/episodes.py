@@ -13,6 +13,7 @@ from scipy.optimize import isotonic_regression
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames, load_recordings
 from agents.experiments.run_folder import read_run, title_of
+from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError
@@ -179,7 +180,7 @@ def draw_run(folder: Path) -> list[Path]:
     Raises:
         ArtifactError: if the run is not finished or its files cannot be read.
     """
-    args, source, _ = read_run(folder)
+    args, source, _ = read_run(folder, Args(resume=folder))
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}

@@ -29,6 +29,9 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Policy that expects entropies: boed, boed-paper, or oracle where that is one of them."""
     network: Path | None = None
     """File of a network of scripts/paper_experiment.py, trained by ps-nogs-steps, that plays in place of the policy."""
+    trust: bool = False
+    """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
+    of somebody else can do anything then that you can do."""
     images: int = 1000
     """Maximum number of images."""
     split: Literal["val", "test"] = "test"
@@ -117,8 +120,10 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
 
     from agents.ram.algorithm import RAM
     from agents.ram.stopping import flops, play_out
+    from agents.saving import load_agent
     from agents.vec_env import GlimpseVecEnv
     from glimpse_env.devices import find_device
+    from glimpse_env.errors import ArtifactError
 
     assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
@@ -131,7 +136,9 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
         dataset_options=json.loads(args.dataset_options),
         **root,
     )
-    model = RAM.load(args.network, env=GlimpseVecEnv(env), device=find_device(args.device))
+    model = load_agent(args.network, trust=args.trust, algo="ram", device=find_device(args.device))
+    if not isinstance(model, RAM) or model.observation_space != GlimpseVecEnv(env).observation_space:
+        raise ArtifactError(f"--network {args.network} is no network of scripts/paper_experiment.py for {args.env}.")
     asked = flops(model, rule=True)
     operations = {"fixed": flops(model, rule=False), "entropy": asked, "gain": asked}
     by_glimpses = {name: [int(number) for number in numbers] for name, numbers in operations.items()}

@@ -1,6 +1,5 @@
 """Demonstrations recorded from a trained agent: what it does when it is played, under its name."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import pytest
 from agents.cloning_data import CloningData
 from agents.experiments.train import Experiment
 from agents.presets import Args
-from agents.recording import is_agent, load_agent, record_agent
+from agents.recording import is_agent, load_run_agent, record_agent
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.judge.judge import find_judge
@@ -63,7 +62,7 @@ def test_what_is_recorded_is_what_the_agent_plays(algo: str, agents: dict[str, P
     assert len(set(recorded.indices)) == NUM
     assert recorded.epe is None
     assert all(len(set(row)) == 6 for row in recorded.locations), "no location twice"
-    model, settings = load_agent(agents[algo])
+    model, settings = load_run_agent(agents[algo])
     played = play(model, train, judge, recorded.indices, observation=settings["observation"], progress=False)
     np.testing.assert_array_equal(recorded.locations, played.locations)
     np.testing.assert_array_equal(recorded.entropies, played.entropy)
@@ -111,8 +110,10 @@ def test_the_script_records_the_same(agents: dict[str, Path], tmp_path: Path, ca
     np.testing.assert_array_equal(Demonstrations.load(out).locations, here.locations)
 
 
-def test_agents_are_told_from_files_of_demonstrations() -> None:
+def test_agents_are_told_from_files_of_demonstrations(agents: dict[str, Path]) -> None:
     assert is_agent("runs/mine/model.zip")
+    assert is_agent("runs/mine/model.json")
+    assert is_agent(str(agents["ppo"].parent))
     assert not is_agent("demos.npz")
     assert not is_agent("oracle")
 
@@ -122,24 +123,23 @@ def test_what_is_no_agent_is_named(agents: dict[str, Path], tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         if config is not None:
             (tmp_path / name / "config.json").write_text(config)
-        path = tmp_path / name / "model.zip"
-        path.write_bytes(agents["ppo"].read_bytes() if content is None else content)
-        return path
+        for file in agents["ppo"].parent.glob("model.*"):
+            torn = content is not None and file.suffix == ".safetensors"
+            (tmp_path / name / file.name).write_bytes(content if torn else file.read_bytes())
+        return tmp_path / name / "model.zip"
 
     config = agents["ppo"].with_name("config.json").read_text()
     absent = agents["ppo"].with_name("absent.zip")
-    unknown = json.dumps({"args": {**json.loads(config)["args"], "algo": "trpo"}})
     for path, match in (
         (absent, "absent.zip"),
         (copy("alone", None), "config.json"),
         (copy("broken", "{"), "JSONDecodeError"),
         (copy("empty", "{}"), "KeyError"),
         (copy("list", "[1]"), "TypeError"),
-        (copy("unknown", unknown), "'trpo' must be one of"),
-        (copy("torn", config, b"PK torn"), "model.zip"),
+        (copy("torn", config, b"torn"), "model.safetensors is not the file"),
     ):
         with pytest.raises(ArtifactError, match="is no agent of a run") as raised:
-            load_agent(path)
+            load_run_agent(path)
         assert str(path) in str(raised.value)
         assert match in str(raised.value)
 

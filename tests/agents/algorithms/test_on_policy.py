@@ -127,7 +127,7 @@ def test_reinforce_follows_its_gradient() -> None:
 @pytest.mark.parametrize("algo", ["ppo", "a2c", "reinforce", "maskable_ppo"])
 def test_a_saved_agent_learns_on_in_the_class_that_others_know(algo: str, tmp_path: Path) -> None:
     toy_model(algo).save(tmp_path / "model.zip")
-    kind = {"ppo": PPO, "maskable_ppo": MaskablePPO}.get(algo, A2C)
+    kind: Any = {"ppo": PPO, "maskable_ppo": MaskablePPO}.get(algo, A2C)
     model = kind.load(tmp_path / "model.zip", env=toy_vec_env(), device="cpu")
     before = weights_of(model.policy.action_net)
     model.learn(2 * STEPS * 8)

@@ -1,6 +1,7 @@
 """The paper's experiment: its arithmetic on made-up runs, and the command at toy size, killed and resumed."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -364,19 +365,31 @@ def test_a_kill_between_model_and_state_loses_no_validation(tmp_path: Path, monk
         with pytest.raises(KeyboardInterrupt):
             Run(GRID, one, tmp_path / "killed").train()
     resumed = Run(GRID, one, tmp_path / "killed")
-    assert [path.name for path in sorted(resumed.folder.glob("model*.zip"))] == ["model-2.zip", "model-4.zip"]
+    files = {f"{stem}.{suffix}" for stem in ("model-2", "model-4") for suffix in ("json", "safetensors")}
+    assert {path.name for path in resumed.folder.glob("model*")} == files
     resumed.train()
     assert [point.iterations for point in resumed.curve] == [2, 4, 6]
     assert [replace(point, seconds=0.0) for point in resumed.curve] == [
         replace(point, seconds=0.0) for point in whole.curve
     ]
-    assert sorted(path.name for path in resumed.folder.glob("*.zip")) == ["best.zip", "model-6.zip"]
-    later = replace(GRID, iterations=8)
-    resumed.checkpoint().rename(resumed.folder / "model.zip")  # as version 0.2 had it
-    assert Run(later, one, tmp_path / "killed").model().iterations == 6
-    write_json(resumed.state_path, {"curve": [{**vars(point), "iterations": 5} for point in resumed.curve]})
-    with pytest.raises(ArtifactError, match=r"model\.zip is of iteration 6, .*state\.json of 5; delete"):
-        Run(later, one, tmp_path / "killed").model()
-    (resumed.folder / "model.zip").write_bytes(b"PK")
-    with pytest.raises(ArtifactError, match=r"model\.zip cannot be read"):
-        Run(later, one, tmp_path / "killed").model()
+    assert {path.name for path in resumed.folder.glob("model*")} == {"model-6.json", "model-6.safetensors"}
+    assert {path.name for path in resumed.folder.glob("best*")} == {"best.json", "best.safetensors", "best.zip"}
+
+
+def test_a_model_that_is_not_the_state_s_is_refused(tmp_path: Path) -> None:
+    one, later = RamCell("digits", "ram", "gru", 0), replace(GRID, iterations=8)
+    run = Run(GRID, one, tmp_path)
+    run.train()
+    assert Run(later, one, tmp_path).model().iterations == 6
+    write_json(run.state_path, {"curve": [{**vars(point), "iterations": 5} for point in run.curve]})
+    for suffix in (".json", ".safetensors"):
+        shutil.copy((run.folder / "model-6").with_suffix(suffix), (run.folder / "model-5").with_suffix(suffix))
+    with pytest.raises(ArtifactError, match=r"model-5\.json is of iteration 6, .*state\.json of 5; delete"):
+        Run(later, one, tmp_path).model()
+    (run.folder / "model-5.safetensors").write_bytes(b"torn")
+    with pytest.raises(ArtifactError, match=r"model-5\.safetensors is not the file .*; delete"):
+        Run(later, one, tmp_path).model()
+    (run.folder / "model-5.json").unlink()
+    shutil.copy(run.best_path, run.folder / "model.zip")  # as version 0.2 had it: reading it would run code
+    with pytest.raises(ArtifactError, match=r"model-5\.json is no agent .*; delete"):
+        Run(later, one, tmp_path).model()

@@ -23,6 +23,7 @@ from agents.presets import Args, budget_of, tuned
 from agents.recording import record_agent
 from agents.registry import algorithm_of
 from agents.reports.episodes import draw_run
+from agents.saving import load_agent
 from glimpse_env.datasets import make_source
 from glimpse_env.encoding.base import FrozenEncoder
 from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetNotFoundError
@@ -63,7 +64,10 @@ class Mine(GlimpsePPO):
 ALGORITHM = Algorithm(Mine, GlimpseHistoryPolicy, rollout=1536, minibatch=512, hyperparameters={"n_epochs": 3})
 """
 PICTURES = {"learning_curve.png", "episodes.png"}
-FILES = PICTURES | {"config.json", "metrics.json", "model.zip", "recordings.npz", "checkpoint", "tensorboard"}
+FILES = PICTURES | {"config.json", "metrics.json", "recordings.npz", "checkpoint", "tensorboard"}
+FILES |= {"model.zip", "model.json", "model.safetensors"}
+CHECKPOINT = {"state.json", "chunk-2.json", "chunk-2.safetensors"}
+CLONED = {"cloned.json", "cloned.safetensors"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,7 +96,7 @@ def read(folder: Path, name: str = "metrics.json") -> dict:
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
-    return PPO.load(path, device="cpu").policy.state_dict()
+    return load_agent(path).policy.state_dict()
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -116,7 +120,7 @@ def interrupt_at(steps: int, patch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_leaves_its_files_and_nothing_else(finished):
     assert {path.name for path in finished.iterdir()} == FILES
-    assert {path.name for path in (finished / "checkpoint").iterdir()} == {"state.json", "cloned.zip", "chunk-2.zip"}
+    assert {path.name for path in (finished / "checkpoint").iterdir()} == CHECKPOINT | CLONED
 
 
 def test_config_is_resolved(finished):
@@ -170,11 +174,11 @@ def test_the_curve_has_a_point_for_every_validation_and_the_best_one_is_kept(fin
     best = max(range(3), key=lambda i: (success[i], i))
     assert metrics["selection"]["env_steps"] == steps[best]
     if best == 2:
-        assert same(weights(finished / "model.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+        assert same(weights(finished / "model.zip"), weights(finished / "checkpoint" / "chunk-2.json"))
 
 
 def test_fine_tuning_changes_the_agent_and_cloning_changed_it_before(finished):
-    cloned, last = weights(finished / "checkpoint" / "cloned.zip"), weights(finished / "checkpoint" / "chunk-2.zip")
+    cloned, last = weights(finished / "checkpoint" / "cloned.json"), weights(finished / "checkpoint" / "chunk-2.json")
     assert not same(cloned, last)
     encoder = [name for name in cloned if ".encoder." in name]
     assert encoder
@@ -222,7 +226,7 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
                 run(args)
         assert f"python scripts/train_agent.py --resume {out}" in caplog.text
         assert not (out / "metrics.json").exists()
-        PPO.load(out / "model.zip", device="cpu")
+        load_agent(out)
 
     assert run(Args(resume=out)) == out
     before, after = read(finished), read(out)
@@ -232,7 +236,7 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
     for name, entry in before["policies"].items():
         times = {"seconds": 0, "policy_seconds": 0}
         assert entry | times == after["policies"][name] | times
-    for name in ("model.zip", "checkpoint/chunk-2.zip"):
+    for name in ("model.zip", "checkpoint/chunk-2.json"):
         assert same(weights(finished / name), weights(out / name))
 
 
@@ -241,7 +245,7 @@ def test_stages_can_be_called_one_by_one(finished, tmp_path):
     out = tmp_path / "staged"
     Experiment.started(replace(TOY, out=out)).prepare()
     Experiment.resumed(Args(resume=out)).clone()
-    cloned = out / "checkpoint" / "cloned.zip"
+    cloned = out / "checkpoint" / "cloned.json"
     written = cloned.stat().st_mtime_ns
     Experiment.resumed(Args(resume=out)).fine_tune(chunks=1)
     third = Experiment.resumed(Args(resume=out))
@@ -255,7 +259,7 @@ def test_stages_can_be_called_one_by_one(finished, tmp_path):
     assert without_times(before["curve"]) == without_times(after["curve"])
     for name, entry in before["policies"].items():
         assert entry["outcomes"] == after["policies"][name]["outcomes"]
-    for name in ("model.zip", "checkpoint/chunk-2.zip"):
+    for name in ("model.zip", "checkpoint/chunk-2.json"):
         assert same(weights(finished / name), weights(out / name))
 
 
@@ -266,7 +270,7 @@ def test_a_stage_that_was_interrupted_begins_anew_in_the_same_process(finished, 
         with pytest.raises(KeyboardInterrupt):
             training.fine_tune()
     training.fine_tune()
-    last = Path("checkpoint") / "chunk-2.zip"
+    last = Path("checkpoint") / "chunk-2.json"
     assert same(weights(tmp_path / "run" / last), weights(finished / last))
 
 
@@ -295,10 +299,10 @@ def test_interrupted_before_fine_tuning_a_model_is_kept_all_the_same(stage, fini
         patch.setattr(run_training, stage, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(replace(TOY, out=out))
-    cloned = weights(finished / "checkpoint" / "cloned.zip")
+    cloned = weights(finished / "checkpoint" / "cloned.json")
     assert same(weights(out / "model.zip"), cloned) == (stage == "warm_up_critic")
     Experiment.resumed(Args(resume=out)).train()
-    assert same(weights(out / "checkpoint" / "chunk-2.zip"), weights(finished / "checkpoint" / "chunk-2.zip"))
+    assert same(weights(out / "checkpoint" / "chunk-2.json"), weights(finished / "checkpoint" / "chunk-2.json"))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +326,6 @@ def test_every_kind_of_agent_goes_on_as_if_never_stopped(algo, architecture, obs
     given = {"algo": algo, "architecture": architecture, "observation": observation, "demos": demos}
     small = {"num_demos": 24 if demos == "oracle" else None, "warm_up": 100, "timesteps": 3840}
     small["rollout"] = None if algo in ("dqn", "qrdqn") else 768  # off-policy ones have none
-    model = algorithm_of(algo).model
     trained = []
     for name in ("whole", "stopped"):
         out = tmp_path / name
@@ -336,15 +339,11 @@ def test_every_kind_of_agent_goes_on_as_if_never_stopped(algo, architecture, obs
             training = Experiment.resumed(Args(resume=out))
         training.train()
         curve = without_times([asdict(point) for point in training.state.curve])
-        best, last = (
-            model.load(path, device="cpu").policy.state_dict()
-            for path in (out / "model.zip", out / "checkpoint" / "chunk-2.zip")
-        )
+        best, last = weights(out), weights(out / "checkpoint" / "chunk-2.json")
         trained.append((curve, training.state.selected, best, last, training.test().to_json()["outcomes"]))
         names = {path.name for path in (out / "checkpoint").iterdir()}
         replay = {"chunk-2.npz"} if algo in ("dqn", "qrdqn") else set()
-        cloned = {"cloned.zip"} if demos == "oracle" else set()
-        assert names == {"state.json", "chunk-2.zip"} | cloned | replay
+        assert names == CHECKPOINT | replay | (CLONED if demos == "oracle" else set())
     (curve, selected, best, last, outcomes), (*other, other_best, other_last, other_outcomes) = trained
     assert [curve, selected, outcomes] == [*other, other_outcomes]
     assert curve[-1]["env_steps"] == 3840
@@ -422,7 +421,7 @@ def test_demonstrations_of_another_agent(finished, tmp_path, monkeypatch):
     started = Experiment.started(replace(args, num_demos=None, out=tmp_path / "other"))
     assert started.args.num_demos == 1000  # the data set's
     with pytest.raises(ArtifactError, match="is no agent of a run"):
-        Experiment(replace(args, demos=str(out / "checkpoint" / "cloned.zip")), out, make_source("digits"), "").train()
+        Experiment(replace(args, demos=str(out / "checkpoint" / "cloned.json")), out, make_source("digits"), "").train()
 
 
 def test_a_folder_of_images_is_found_again_from_elsewhere(tmp_path, monkeypatch):
