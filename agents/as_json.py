@@ -71,8 +71,8 @@ def space_to_json(space: spaces.Space) -> dict[str, Any]:
         return {"discrete": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
         return {"multi_discrete": space.nvec.tolist()}
-    if isinstance(space, spaces.MultiBinary):
-        return {"multi_binary": int(space.n)}
+    if isinstance(space, spaces.MultiBinary) and isinstance(space.n, int):
+        return {"multi_binary": space.n}
     raise ConfigurationError(f"the space {space} cannot be kept as JSON.")
 
 
@@ -81,9 +81,9 @@ def space_from_json(content: dict[str, Any]) -> spaces.Space:
     if "dict" in content:
         return spaces.Dict({name: space_from_json(part) for name, part in content["dict"].items()})
     if "box" in content:
-        low, high, shape, dtype = (content["box"][name] for name in ("low", "high", "shape", "dtype"))
-        bounds = (np.broadcast_to(np.array(bound, dtype), shape) for bound in (low, high))
-        return spaces.Box(*bounds, shape, np.dtype(dtype).type)
+        shape, dtype = (content["box"][name] for name in ("shape", "dtype"))
+        low, high = (np.broadcast_to(np.array(content["box"][name], dtype), shape) for name in ("low", "high"))
+        return spaces.Box(low, high, shape, np.dtype(dtype).type)
     if "discrete" in content:
         return spaces.Discrete(content["discrete"], start=content["start"])
     if "multi_discrete" in content:

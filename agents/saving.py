@@ -57,7 +57,8 @@ def save_agent(
     architecture = (architecture or _name_of(ARCHITECTURES, None, extractor)) if extractor is not None else None
     if architecture is not None and ARCHITECTURES[architecture] is extractor:
         del policy_kwargs["features_extractor_class"]
-    tensors, optimisers = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    optimisers: dict[str, Any] = {}
     for name, state in model.get_parameters().items():
         if "param_groups" not in state:
             tensors |= {f"{name}/{key}": value for key, value in state.items()}

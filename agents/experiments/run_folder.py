@@ -187,7 +187,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
         raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
     except UntrustedFileError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
     moved = "if the data moved, name the new folder with --root"
     try:
