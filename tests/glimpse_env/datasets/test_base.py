@@ -95,7 +95,8 @@ def test_splits_and_fingerprints_have_caches_of_their_own() -> None:
 def test_a_failed_build_leaves_nothing_behind(fresh_cache: Path) -> None:
     with pytest.raises(RuntimeError, match="on fire"):
         Counted(fails_after=2).load("train")
-    assert [path for path in fresh_cache.rglob("*") if path.is_file()] == []
+    left = [path for path in fresh_cache.rglob("*") if path.is_file()]
+    assert [path for path in left if path.parent != fresh_cache / "locks" or path.stat().st_size] == []
     np.testing.assert_array_equal(Counted().load("train").images[:, 0, 0, 0], [0, 1, 2, 3])
 
 

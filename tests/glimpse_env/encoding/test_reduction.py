@@ -61,7 +61,7 @@ def test_a_reduction_does_not_depend_on_threads(features: np.ndarray) -> None:
     assert digests[0] == digests[1] != fit_reduction(wide, 21).digest
 
 
-def test_reductions_are_kept_in_the_cache(fresh_cache: Path) -> None:
+def test_reductions_are_kept_in_the_cache(fresh_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = make_source("digits")
     encoder = load_encoder(TOY)
     asked = []
@@ -78,12 +78,19 @@ def test_reductions_are_kept_in_the_cache(fresh_cache: Path) -> None:
     for changed in ({"width": 9}, {"sample": 701}, {"seed": 1}, {"encoder": "other"}):
         arguments = {"encoder": encoder.digest, "width": 8, "sample": 700} | changed
         assert reduction_of(source, encode, **arguments).digest != first.digest or "encoder" in changed
-    files = sorted(fresh_cache.glob("reductions/*.safetensors"))
+    expected, files = first.digest, sorted(fresh_cache.glob("reductions/*.safetensors"))  # the arrays are mapped
     assert len(files) == 5
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ArtifactError, match=r"holds no reduction .* delete it"):
-        reduction_of(source, encode, encoder.digest, 8, sample=700)
+    for file in files:
+        with pytest.raises(ArtifactError, match=r"holds no reduction .* delete it"):
+            Reduction.load(file)
+    before = sum(asked)
+    assert reduction_of(source, encode, encoder.digest, 8, sample=700).digest == expected
+    assert sum(asked) == before + 700
+    assert caplog.text.count("is made again: ") == 1
+    assert reduction_of(source, encode, encoder.digest, 8, sample=700).digest == expected
+    assert sum(asked) == before + 700
 
 
 def test_features_pickle_by_the_encoders_name(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

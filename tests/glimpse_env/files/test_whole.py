@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,8 @@ from glimpse_env.files.whole import ABANDONED_AFTER, temporary_path
 ROOT = Path(__file__).parents[3]
 KILLED = """
 import os, signal, sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from glimpse_env.files import whole_file, whole_folder
 
@@ -84,13 +88,15 @@ def test_results_have_the_rights_of_other_files(tmp_path: Path) -> None:
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
 
 
-@pytest.fixture
-def small_files() -> object:
-    """No file may grow beyond 4096 bytes."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file may grow beyond 4096 bytes within the block; nor may pytest's own output, where that is a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def write_weights(path: Path) -> None:
@@ -113,10 +119,11 @@ WRITERS = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_too_large_a_file_is_one_sentence(kind: str, fresh_cache: Path, small_files: object) -> None:
+def test_too_large_a_file_is_one_sentence(kind: str, fresh_cache: Path) -> None:
     path = fresh_cache / "x" / f"a.{kind}"
     path.parent.mkdir(parents=True)
-    with pytest.raises(StorageError, match=r"a\.\w+ cannot be written: .*ulimit -f.*GLIMPSE_CACHE\.$") as raised:
+    message = r"a\.\w+ cannot be written: .*ulimit -f.*GLIMPSE_CACHE\.$"
+    with pytest.raises(StorageError, match=message) as raised, small_files():
         WRITERS[kind](path)
     assert raised.value.errno == errno.EFBIG
     if kind == "array":
