@@ -153,9 +153,10 @@ def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: 
     def fits(card: OracleCard) -> bool:
         if card.judge != identity:
             return False
-        theirs, ours = ((one.geometry, one.num_networks) for one in (card, judge.card))
-        if (*theirs, card.horizon) != (*ours, horizon):
-            raise ArtifactError(f"an oracle of {theirs} and horizon {card.horizon!r} is no oracle of {ours}.")
+        theirs = (card.geometry, card.num_networks, card.horizon)
+        ours = (judge.geometry, len(judge.networks), horizon)
+        if theirs != ours:
+            raise ArtifactError(f"an oracle of {theirs} is none of {ours}.")
         return True
 
     found = ORACLES.find(

@@ -30,7 +30,7 @@ class ToyJudge(ExactJudge):
 
     def __init__(self, images: np.ndarray = IMAGES, labels: np.ndarray = LABELS):
         super().__init__(ToyWorld.of_images(images, labels))
-        self.card.num_glimpses = GEOMETRY.num_glimpses
+        self.geometry, self.card.num_glimpses = GEOMETRY, GEOMETRY.num_glimpses
         config = PosteriorConfig(1, 1, channels=1, num_classes=self.num_classes, features=16, embedding=32)
         with torch.random.fork_rng():
             torch.manual_seed(0)
