@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in
+from agents.algorithms.replay_buffer import OTHER_CLASS
 from agents.networks.encoders import HistoryExtractor
 from agents.networks.extractors import RecurrentExtractor
 from agents.networks.torch_grid import TorchGrid
@@ -101,6 +102,15 @@ class GlimpseQPolicy(GlimpsePolicy, QRDQNPolicy):
         super()._build(lr_schedule)
         if self.encodes_once:
             self.quantile_net_target.features_extractor.encoder = self.pi_features_extractor.encoder
+
+    @property
+    def q_net(self) -> Any:
+        """Refuses SB3's DQN, which looks for its network when it loads an agent.
+
+        Raises:
+            ConfigurationError: always; it names the class that learns from whole episodes.
+        """
+        raise ConfigurationError(OTHER_CLASS)
 
     def make_quantile_net(self) -> GlimpseQNetwork:
         arguments = self._update_features_extractor(self.net_args)

@@ -17,6 +17,11 @@ from glimpse_env.files import read_npz, whole_file
 from glimpse_env.sensing.geometry import LocationGrid
 
 FORMAT = 1
+OTHER_CLASS = (
+    "this agent learns from whole episodes, as SB3's own classes do not; load it with "
+    "agents.algorithms.dqfd.GlimpseDQN or GlimpseQRDQN, whichever trained it."
+)
+"""What is said where SB3's own class is to load or train one."""
 """Version of the files that buffers are saved to."""
 
 
@@ -192,10 +197,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         Raises:
             ConfigurationError: always; it names the class that learns from whole episodes.
         """
-        raise ConfigurationError(
-            "this agent learns from whole episodes, as SB3's own classes do not; load it with "
-            "agents.algorithms.dqfd.GlimpseDQN or GlimpseQRDQN, whichever trained it."
-        )
+        raise ConfigurationError(OTHER_CLASS)
 
     def sample_episodes(
         self, count: int, *, demo_share: float | None = None, rng: np.random.Generator | None = None
