@@ -95,8 +95,8 @@ class Demonstrations:
             array = getattr(self, name)
             if array.dtype.kind != kind or (kind == "i" and array.size and array.min() < 0):
                 raise ArtifactError(f"demonstrations hold {name} of {array.dtype}, or negative ones; make them again.")
-            if kind == "f" and np.isnan(array).any():
-                raise ArtifactError(f"demonstrations hold {name} that are no numbers; make them again.")
+        if np.isnan(self.entropies).any():  # maps may have no number at some locations
+            raise ArtifactError("demonstrations hold entropies that are no numbers; make them again.")
 
     def __len__(self) -> int:
         return len(self.indices)
