@@ -105,7 +105,10 @@ def _boed(
 
 
 def _boed_config(source: DataSource, config: PolicyConfig | None) -> OracleConfig:
-    return config if isinstance(config, OracleConfig) else preset_of(source).boed
+    config = preset_of(source).boed if config is None else config
+    if not isinstance(config, OracleConfig):
+        raise ConfigurationError(f"policy='boed' takes an OracleConfig, not {config}.")
+    return config
 
 
 def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
@@ -124,7 +127,9 @@ def _kernel(source: DataSource, judge: Judge, *, config: PolicyConfig | None = N
 
 
 def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelConfig:
-    config = config if isinstance(config, KernelConfig) else preset_of(source).kernel
+    config = preset_of(source).kernel if config is None else config
+    if not isinstance(config, KernelConfig):
+        raise ConfigurationError(f"policy='kernel' takes a KernelConfig, not {config}.")
     return replace(config, mirrored=config.mirrored and source.mirror_symmetric)
 
 

@@ -48,6 +48,7 @@ def main(args: Args) -> None:
     from PIL import Image
 
     from agents.evaluation.recordings import episode_frames, record
+    from agents.networks.encoders import observation_of
     from agents.registry import algorithm_of
     from agents.reports.episodes import animate, tile
     from glimpse_env.devices import find_device
@@ -66,15 +67,16 @@ def main(args: Args) -> None:
     image, fold = np.array([args.index]), int(dataset.folds[args.index])
     columns = []
     for name in args.policies:
-        title = name
+        title, observation = name, "history"
         if Path(name).is_file():
             title = Path(name).parent.name or name
             policy: Any = algorithm_of(args.algo).model.load(name, device=judge.device)
+            observation = observation_of(policy.observation_space) or observation
         elif ":" not in name and name not in POLICIES:
             raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
-        recording = record(policy, dataset, judge, image)
+        recording = record(policy, dataset, judge, image, observation=observation)
         columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
     if len(columns) == 1:
         pictures, across = columns[0], 2

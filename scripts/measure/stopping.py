@@ -119,6 +119,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
     from agents.ram.stopping import flops, play_out
     from agents.vec_env import GlimpseVecEnv
     from glimpse_env.devices import find_device
+    from glimpse_env.errors import ConfigurationError
 
     assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
@@ -131,7 +132,13 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
         dataset_options=json.loads(args.dataset_options),
         **root,
     )
-    model = RAM.load(args.network, env=GlimpseVecEnv(env), device=find_device(args.device))
+    try:
+        model = RAM.load(args.network, env=GlimpseVecEnv(env), device=find_device(args.device))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"--network {args.network} was not trained on the glimpses of {args.env} ({error}); a network that reads "
+            "frozen features cannot be stopped early yet."
+        ) from error
     asked = flops(model, rule=True)
     operations = {"fixed": flops(model, rule=False), "entropy": asked, "gain": asked}
     by_glimpses = {name: [int(number) for number in numbers] for name, numbers in operations.items()}
