@@ -346,7 +346,6 @@ def settings_of(grid: RamGrid, cell: RamCell) -> dict[str, Any]:
         "num_sequences": grid.sequences_of(cell.data) if METHODS[cell.method].sequences else 0,
         "val_images": grid.val_images,
         "eval_images": grid.eval_images,
-        "fingerprint": grid.source(cell.data).fingerprint,
     }
 
 
@@ -366,11 +365,14 @@ class PaperExperiment(GridRunner[RamCell]):
         return curve[-1].iterations if curve else 0
 
     def claim(self, cell: RamCell) -> None:
-        path, settings = self.folder(cell) / "settings.json", settings_of(self.grid, cell)
-        if not path.is_file():
-            write_json(path, settings)
-        begun = {"fingerprint": settings["fingerprint"]} | json.loads(path.read_text(encoding="utf-8"))  # once not kept
-        refuse_other_settings(path.parent, begun, json.loads(json.dumps(settings)))
+        folder = self.folder(cell)
+        images = {"fingerprint": self.grid.source(cell.data).fingerprint}
+        for name, mine in (("settings.json", settings_of(self.grid, cell)), ("images.json", images)):
+            path = folder / name
+            if not path.is_file():  # a run from before images were kept is believed
+                write_json(path, mine)
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            refuse_other_settings(folder, begun, json.loads(json.dumps(mine)))
 
     def prepare(self) -> None:
         """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them; tells

@@ -337,14 +337,13 @@ def test_other_settings_are_refused(finished: Path) -> None:
 
 def test_other_images_are_refused(finished: Path, tmp_path: Path) -> None:
     cell = GRID.cells()[0]
-    path = PaperExperiment(GRID, finished).folder(cell) / "settings.json"
-    mine = tmp_path / "cells" / cell.name / "settings.json"
-    write_json(mine, json.loads(path.read_text()) | {"fingerprint": "another"})
+    kept = json.loads((PaperExperiment(GRID, finished).folder(cell) / "images.json").read_text())
+    assert kept == {"fingerprint": GRID.source("digits").fingerprint}
+    mine = tmp_path / "cells" / cell.name / "images.json"
+    write_json(mine, {"fingerprint": "another"})
     with pytest.raises(ConfigurationError, match="was begun with fingerprint=another, not"):
         PaperExperiment(GRID, tmp_path).claim(cell)
-    early = json.loads(path.read_text())
-    del early["fingerprint"]  # as version 0.2 wrote it
-    write_json(mine, early)
+    mine.unlink()  # as version 0.2 left it
     PaperExperiment(GRID, tmp_path).claim(cell)
 
 
