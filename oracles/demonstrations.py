@@ -29,7 +29,15 @@ from glimpse_env.rollout import play
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
-from oracles.registry import POLICIES, PolicyConfig, ensure_policy, horizon_of, make_policy, policy_settings
+from oracles.registry import (
+    POLICIES,
+    PolicyConfig,
+    depends_on_network,
+    ensure_policy,
+    horizon_of,
+    make_policy,
+    policy_settings,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -327,15 +335,16 @@ class _Player:
 
     def policy(self, shard: Shard) -> GlimpsePolicy:
         """Returns the policy for a shard's images; one that uses its seed is made anew for each, with its own seed."""
-        if shard.fold not in self._policies or POLICIES[self.name].seeded:
+        fold = shard.fold if depends_on_network(self.name, self.source, self.config) else -1
+        if fold not in self._policies or POLICIES[self.name].seeded:
             own_seed = int(np.random.default_rng([self.seed, shard.fold + 1, shard.start]).integers(2**31))
-            network = None if shard.fold == -1 else shard.fold
-            self._policies[shard.fold] = (
+            network = None if fold == -1 else fold
+            self._policies[fold] = (
                 make_policy(self.name, self.source, self.judge, network=network, seed=own_seed, config=self.config)
                 if self._amortised is None
                 else self._amortised.for_fold(network)
             )
-        return self._policies[shard.fold]
+        return self._policies[fold]
 
     def __call__(self, shard: Shard) -> Arrays:
         policy, train = self.policy(shard), self.source.load("train")

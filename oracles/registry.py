@@ -61,8 +61,9 @@ class PolicyEntry:
     """Whether it may see more of an image than glimpses and locations."""
     seeded: bool = True
     """Whether its choices may depend on the seed: such a policy is made anew for every part of the demonstrations."""
-    by_network: bool = False
-    """Whether it asks one network of the judge alone for images of that network's fold."""
+    by_network: bool = True
+    """Whether its choices may depend on the network that it may ask, see :func:`make_policy`: such a policy is made
+    anew for each fold of training images."""
     unavailable: Callable[[DataSource], str | None] = lambda source: None
     """Says in a sentence what keeps it from images of a data set; None where nothing does."""
     settings: Callable[[DataSource, Judge, PolicyConfig | None], dict[str, Any] | None] = lambda *_: None
@@ -105,7 +106,10 @@ def _boed(
 
 
 def _boed_config(source: DataSource, config: PolicyConfig | None) -> OracleConfig:
-    return config if isinstance(config, OracleConfig) else preset_of(source).boed
+    config = preset_of(source).boed if config is None else config
+    if not isinstance(config, OracleConfig):
+        raise ConfigurationError(f"policy='boed' takes an OracleConfig, not {config}.")
+    return config
 
 
 def _boed_settings(source: DataSource, judge: Judge, config: OracleConfig) -> dict[str, Any]:
@@ -124,7 +128,9 @@ def _kernel(source: DataSource, judge: Judge, *, config: PolicyConfig | None = N
 
 
 def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelConfig:
-    config = config if isinstance(config, KernelConfig) else preset_of(source).kernel
+    config = preset_of(source).kernel if config is None else config
+    if not isinstance(config, KernelConfig):
+        raise ConfigurationError(f"policy='kernel' takes a KernelConfig, not {config}.")
     return replace(config, mirrored=config.mirrored and source.mirror_symmetric)
 
 
@@ -142,7 +148,6 @@ def _amortised(horizon: Horizon) -> PolicyEntry:
     return PolicyEntry(
         make,
         seeded=False,
-        by_network=True,
         settings=lambda source, judge, _: {"weights": find_oracle(source, judge, horizon).identity},
     )
 
@@ -159,11 +164,11 @@ POLICIES: Registry[PolicyEntry] = Registry(
     "policy",
     {
         "random": PolicyEntry(_random),
-        "centre": PolicyEntry(_centre, seeded=False),
+        "centre": PolicyEntry(_centre, seeded=False, by_network=False),
         "saliency": PolicyEntry(
             _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
         ),
-        "fixed": PolicyEntry(_fixed, seeded=False, settings=_fixed_settings),
+        "fixed": PolicyEntry(_fixed, seeded=False, by_network=False, settings=_fixed_settings),
         "hgs": PolicyEntry(
             _hand_crafted,
             peeks=True,
@@ -183,16 +188,14 @@ POLICIES: Registry[PolicyEntry] = Registry(
         "boed-paper": PolicyEntry(
             _boed_paper,
             seeded=False,
-            by_network=True,
             settings=lambda source, judge, _: _boed_settings(source, judge, preset_of(source).paper),
         ),
         "boed": PolicyEntry(
             _boed,
             seeded=False,
-            by_network=True,
             settings=lambda source, judge, config: _boed_settings(source, judge, _boed_config(source, config)),
         ),
-        "kernel": PolicyEntry(_kernel, seeded=False, settings=_kernel_settings),
+        "kernel": PolicyEntry(_kernel, seeded=False, by_network=False, settings=_kernel_settings),
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
@@ -270,6 +273,11 @@ def resolved(name: str, source: DataSource, config: PolicyConfig | None = None) 
     if config is None:
         return preset_of(source).oracle
     return "kernel" if isinstance(config, KernelConfig) else "boed"
+
+
+def depends_on_network(name: str, source: DataSource, config: PolicyConfig | None = None) -> bool:
+    """Returns whether the policy called ``name`` has to be made anew for each fold of training images."""
+    return POLICIES[resolved(name, source, config)].by_network
 
 
 def horizon_of(name: str, source: DataSource, config: PolicyConfig | None = None) -> Horizon | None:

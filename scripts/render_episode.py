@@ -51,6 +51,7 @@ def main(args: Args) -> None:
     from PIL import Image
 
     from agents.evaluation.recordings import episode_frames, record
+    from agents.networks.encoders import observation_of
     from agents.recording import is_agent
     from agents.reports.episodes import animate, tile
     from agents.saving import load_agent
@@ -70,15 +71,16 @@ def main(args: Args) -> None:
     image, fold = np.array([args.index]), int(dataset.folds[args.index])
     columns = []
     for name in args.policies:
-        title = name
+        title, observation = name, "history"
         if is_agent(name):
             title = (Path(name) if Path(name).is_dir() else Path(name).parent).name or name
             policy: Any = load_agent(name, trust=args.trust, algo=args.algo, device=judge.device)
+            observation = observation_of(policy.observation_space) or observation
         elif ":" not in name and name not in POLICIES:
             raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:
             policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
-        recording = record(policy, dataset, judge, image)
+        recording = record(policy, dataset, judge, image, observation=observation)
         columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
     if len(columns) == 1:
         pictures, across = columns[0], 2

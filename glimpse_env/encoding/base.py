@@ -30,15 +30,16 @@ class FrozenEncoder:
         side: pixels.
         mean: by channel, subtracted from RGB in 0..1.
         std: by channel, divides what is left.
-        content: bytes that identify the network, which is then taken as it is; by default its class and weights do,
-            and it is put into evaluation mode.
+        content: bytes that identify the network, which is then taken as it is; by default its modules, as they print,
+            and weights do, and it is put into evaluation mode. Give a network another class when its ``forward``
+            changes: nothing else tells that.
 
     Attributes:
         digest: fingerprint of weights and preparation.
         width: number of features of a window.
 
     Raises:
-        ConfigurationError: if the network does not map such windows to rows of numbers.
+        ConfigurationError: if the network does not map such windows to rows of numbers, or not each alone.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class FrozenEncoder:
         self.network = network
         self.device = torch.device("cpu")
         self.digest = digest(
-            type(network).__qualname__ if content is None else content,
+            f"{type(network).__qualname__}\n{network!r}" if content is None else content,
             *([item for pair in _weights(network) for item in pair] if content is None else []),
             [self.side, list(mean), list(std)],
         )
@@ -71,6 +72,18 @@ class FrozenEncoder:
                 f"encoder={name!r} cannot encode windows (1, 3, {self.side}, {self.side}): {str(error).splitlines()[0]}"
             ) from error
         self.width = one.shape[1]
+        self._check_alone()
+
+    def _check_alone(self) -> None:
+        """Raises ConfigurationError if what a window is turned into depends on others, or on chance."""
+        windows = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, self.side, self.side, 3), np.uint8))
+        together = self(windows)
+        alone = torch.cat([self(window[None]) for window in windows])
+        if not torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * max(1e-6, float(together.abs().max()))):
+            raise ConfigurationError(
+                f"encoder={self.name!r} gives a window other numbers beside others, as batch normalisation and "
+                "dropout in training mode do; export or make it in evaluation mode."
+            )
 
     @property
     def title(self) -> str:

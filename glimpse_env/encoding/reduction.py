@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ArtifactError
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, kept, whole_file
 from glimpse_env.sensing.geometry import Geometry
 from glimpse_env.threads import at_most_threads
@@ -83,9 +83,16 @@ def fit_reduction(features: np.ndarray, width: int) -> Reduction:
     """Returns the ``width`` principal components of standardised ``features`` (N, F).
 
     The result does not depend on the number of threads: sums are made by one, in double precision.
+
+    Raises:
+        ConfigurationError: if all rows are the same, or a number is not finite.
     """
     x = features.astype(np.float64)
     mean, std = x.mean(axis=0), x.std(axis=0)
+    if not (np.isfinite(std).all() and std.any()):
+        raise ConfigurationError(
+            "the encoder's features are all the same, or not finite: nothing is to be reduced; take another encoder."
+        )
     std = np.maximum(std, LEAST_STD * std.mean())
     x = (x - mean) / std
     with threadpool_limits(1):

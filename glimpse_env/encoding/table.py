@@ -164,7 +164,13 @@ class _Encode:
         images, grid = chunk.load(), self.geometry.grid
         everywhere = np.broadcast_to(np.arange(len(grid)), (len(images), len(grid)))
         glimpses = cut_on_grid(images, everywhere, grid, self.geometry.scales)
-        return {"features": self.features.encode(glimpses).half().numpy()}
+        features = self.features.encode(glimpses).half().cpu().numpy()
+        if not np.isfinite(features).all():
+            raise ConfigurationError(
+                f"encoder={self.features.encoder.name!r} gives features that are not finite in half precision; scale "
+                "them down, or let them be reduced (width above 0)."
+            )
+        return {"features": features}
 
 
 def _fill(

@@ -113,9 +113,9 @@ def squared_distances(ours: Tensor, theirs: Tensor) -> Tensor:
 
 def covering(losses: Tensor, count: int) -> list[int]:
     """Returns ``count`` locations so that the best of them serves images well: chosen greedily to minimise the mean
-    over images of the least of losses (n, L)."""
+    over images of the least of losses (n, L), of which infinite ones count out their locations."""
     best, chosen = losses.new_full((len(losses),), torch.inf), []
-    for _ in range(min(count, losses.shape[1])):
+    for _ in range(min(count, int(torch.isfinite(losses).any(0).sum()))):
         chosen.append(int(torch.minimum(best[:, None], losses).mean(0).argmin()))
         best = torch.minimum(best, losses[:, chosen[-1]])
     return chosen
@@ -176,7 +176,7 @@ class KernelOracle(MappingPolicy[KernelState]):
         self.labels = torch.cat([labels for _, labels, _ in embedded])
         self.networks = np.concatenate([networks for _, _, networks in embedded])
         self.map_title = map_title("log_loss", "last")
-        self._side = random_part(np.arange(len(self.rows)), self.config.side_images // len(self.copies))
+        self._side = random_part(np.arange(len(self.rows)), max(1, self.config.side_images // len(self.copies)))
         self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen, self.copies)
         self._nodes: dict[tuple[tuple[int, ...], int], _Node] = {}  # by locations and number of glimpses
 

@@ -88,12 +88,13 @@ def main(args: Args) -> None:
         agreements[name] = people.of_glimpses(recording.corners + to_centre, sigma)
         if recording.maps is not None:
             agreements[f"{name}{MAPS}"] = people.of_maps(recording.maps, grid)
-    sequences = {
-        "all runs" if run is None else f"run {run}": evaluate(
-            HumanPolicy(gaze, grid, geometry.num_glimpses, run), dataset, judge, people.indices, name="human"
-        )
-        for run in (None, *RUNS)
-    }
+    sequences = {}
+    for run in (None, *RUNS):
+        looked = [run is None or any(look.run == run for look in looks) for looks in people.looks]
+        images = people.indices[np.array(looked)]
+        name = "all runs" if run is None else f"run {run}"
+        policy = HumanPolicy(gaze, grid, geometry.num_glimpses, run)
+        sequences[name] = evaluate(policy, dataset, judge, images, name="human")
     figures = compare(agreements)
     note = (
         f"{len(people)} {args.split} images of {plain(source.name)} (`{source.fingerprint}`), gaze `{identity}`, judge "

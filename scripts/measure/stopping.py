@@ -123,7 +123,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
     from agents.saving import load_agent
     from agents.vec_env import GlimpseVecEnv
     from glimpse_env.devices import find_device
-    from glimpse_env.errors import ArtifactError
+    from glimpse_env.errors import ArtifactError, ConfigurationError
 
     assert args.network is not None
     root: dict[str, Any] = {} if args.root is None else {"root": args.root}
@@ -137,8 +137,13 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
         **root,
     )
     model = load_agent(args.network, trust=args.trust, algo="ram", device=find_device(args.device))
-    if not isinstance(model, RAM) or model.observation_space != GlimpseVecEnv(env).observation_space:
-        raise ArtifactError(f"--network {args.network} is no network of scripts/paper_experiment.py for {args.env}.")
+    if not isinstance(model, RAM):
+        raise ArtifactError(f"--network {args.network} is no network of scripts/paper_experiment.py.")
+    if model.observation_space != GlimpseVecEnv(env).observation_space:
+        raise ConfigurationError(
+            f"--network {args.network} was not trained on the glimpses of {args.env}; a network that reads frozen "
+            "features cannot be stopped early yet."
+        )
     asked = flops(model, rule=True)
     operations = {"fixed": flops(model, rule=False), "entropy": asked, "gain": asked}
     by_glimpses = {name: [int(number) for number in numbers] for name, numbers in operations.items()}

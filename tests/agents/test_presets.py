@@ -16,7 +16,8 @@ def test_every_data_set_has_a_budget(dataset: str) -> None:
 
 
 def test_an_unknown_data_set_has_a_folders_budget() -> None:
-    assert budget_of("unknown") == budget_of("folder") == Budget(num_demos=1000, timesteps=50_000, temperature=0.05)
+    photographs = Budget(num_demos=2100, timesteps=30_000, temperature=0.1, learning_rate=2e-5)
+    assert budget_of("unknown") == budget_of("folder") == photographs
     assert budget_of("birds").num_demos == 4800
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.evaluation import comparison
+from agents.evaluation import comparison, published
 from agents.evaluation.published import Judged, chosen_by
 from glimpse_env.datasets import make_source
 from glimpse_env.judge.judge import Judge
-from oracles.registry import POLICIES
+from oracles import demonstrations
+from oracles.registry import POLICIES, make_policy
 from oracles.training.judge import judge_path
 from tests.scripts.test_scripts import call
 from tests.support.tiny_data import write_tiny_folder
@@ -130,6 +131,29 @@ def test_policies_on_training_images_ask_the_network_that_never_saw_each(folder,
     np.testing.assert_allclose(one.final_log_loss, judged.log_loss[:, -1], rtol=1e-4)
     np.testing.assert_allclose(one.log_loss, judged.log_loss.mean(0), rtol=1e-4)
     assert one.images == comparison.kept_evaluation("random", source, judge, train, images, progress=False).images
+
+
+@pytest.mark.parametrize(("name", "times"), [("kernel", 1), ("fixed", 1), ("boed", 3)])
+def test_policies_are_made_anew_for_a_fold_only_where_they_ask_its_network(folder, name, times, monkeypatch):
+    source = make_source("folder", root=folder[3], **SMALL_FOLDER)
+    judge, train = Judge.load(judge_path(source)), source.load("train")
+    asked: list[int | None] = []
+    for module in (comparison, demonstrations, published):
+
+        def counted(*args, network=None, **further):
+            asked.append(network)
+            return make_policy(*args, network=network, **further)
+
+        monkeypatch.setattr(module, "make_policy", counted)
+    folds = [0, 1, 2] if times == 3 else [None]
+    comparison.kept_evaluation(name, source, judge, train, np.arange(len(train)), progress=False)
+    assert asked == folds
+    asked.clear()
+    demonstrations.generate(name, source, judge, len(train), out="demos.npz")
+    assert sorted(asked, key=str) == folds
+    asked.clear()
+    chosen_by(name, source, judge, np.arange(len(train)))
+    assert len(asked) == times
 
 
 def test_tune_oracle_names_settings_that_are_not_there(folder):

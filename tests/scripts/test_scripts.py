@@ -19,6 +19,7 @@ import tyro
 from PIL import Image
 from stable_baselines3 import PPO
 
+from agents.vec_env import GlimpseVecEnv
 from glimpse_env import cli
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import JudgeNotFoundError
@@ -209,6 +210,15 @@ def test_render_episode_as_gif_puts_policies_side_by_side(tmp_path):
 def test_render_episode_of_an_agent(tmp_path, model):
     out = tmp_path / "agent.png"
     call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(model), "--out", str(out))
+    assert out.is_file()
+
+
+def test_render_episode_of_an_agent_that_sees_embeddings(tmp_path):
+    env = GlimpseVecEnv(gym.make_vec("GlimpseDigits-v0", num_envs=2, observation="embedding"))
+    path = tmp_path / "model.zip"
+    PPO("MultiInputPolicy", env, seed=0).save(path)
+    out = tmp_path / "agent.png"
+    call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(path), "--out", str(out))
     assert out.is_file()
 
 

@@ -336,6 +336,24 @@ def test_other_settings_are_refused(finished: Path) -> None:
         PaperExperiment(replace(GRID, iterations=7), finished).run()
 
 
+def test_other_images_are_refused(finished: Path, tmp_path: Path) -> None:
+    cell = GRID.cells()[0]
+    kept = json.loads((PaperExperiment(GRID, finished).folder(cell) / "images.json").read_text())
+    assert kept == {"fingerprint": GRID.source("digits").fingerprint}
+    mine = tmp_path / "cells" / cell.name / "images.json"
+    write_json(mine, {"fingerprint": "another"})
+    with pytest.raises(ConfigurationError, match="was begun with fingerprint=another, not"):
+        PaperExperiment(GRID, tmp_path).claim(cell)
+    mine.unlink()  # as version 0.2 left it
+    PaperExperiment(GRID, tmp_path).claim(cell)
+
+
+def test_frozen_features_need_an_encoder(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "cub", replace(PRESETS["cub"], encoder="convolutional"))
+    with pytest.raises(ConfigurationError, match="--data cub reads frozen features, and there is no encoder for cub"):
+        RamGrid(("cub",), ("ram",), root=str(photographs)).cells()
+
+
 def test_ps_ram_needs_a_trained_network(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not trained yet"):
         Run(GRID, RamCell("digits", "ps-ram", "gru", 0), tmp_path).sequences()

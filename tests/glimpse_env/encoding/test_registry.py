@@ -166,6 +166,22 @@ def test_a_network_for_other_inputs_is_refused() -> None:
         FrozenEncoder("flat", nn.Sequential(nn.Flatten(), nn.Linear(7, 2)))
 
 
+def test_a_network_that_encodes_a_window_by_its_neighbours_is_refused() -> None:
+    for network in (nn.BatchNorm2d(3, track_running_stats=False), nn.Dropout()):
+        layers = nn.Sequential(network, nn.Flatten())
+        content = None if isinstance(network, nn.BatchNorm2d) else b"as an exported program, taken as it is"
+        with pytest.raises(ConfigurationError, match="'mixing' gives a window other numbers beside others"):
+            FrozenEncoder("mixing", layers, content=content)
+
+
+def test_networks_of_the_same_weights_and_other_layers_are_told_apart() -> None:
+    digests = {
+        FrozenEncoder("pool", nn.Sequential(nn.Flatten(2), pool, nn.Flatten())).digest
+        for pool in (nn.AvgPool1d(64), nn.MaxPool1d(64), nn.MaxPool1d(32))
+    }
+    assert len(digests) == 3
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.PACKAGES, "efficientnet_lite0", "not_installed_here")
     sentence = r"needs the package not-installed-here, which is not installed: pip install .*\[pretrained\]"

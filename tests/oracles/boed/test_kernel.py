@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from glimpse_env.datasets import make_source
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from oracles.baselines import best_fixed, embedded_images
 from oracles.boed.kernel import KernelConfig, KernelOracle, KernelRegression, covering, squared_distances
+from oracles.boed.oracle import OracleConfig
+from oracles.registry import make_policy
 from tests.oracles.boed.test_oracle import observe
 from tests.support import toy
 
@@ -63,6 +66,8 @@ def test_branches_cover_what_images_need() -> None:
     losses = torch.tensor([[0.0, 1.0, 0.4], [0.0, 1.0, 0.4], [0.0, 1.0, 0.4], [1.0, 0.0, 0.4]])
     assert covering(losses, 1) == [0]
     assert covering(losses, 2) == [0, 1], "0.4 in all is worse than the best of two"
+    losses[:, :2] = torch.inf
+    assert covering(losses, 3) == [2], "what is ruled out is no branch"
 
 
 def chosen(oracle: KernelOracle, images: np.ndarray) -> np.ndarray:
@@ -150,3 +155,11 @@ def test_settings_out_of_range_are_named() -> None:
         KernelConfig(ridge=0)
     with pytest.raises(ConfigurationError, match="branches=0"):
         KernelConfig(branches=0)
+
+
+def test_a_policy_is_told_when_the_configuration_is_another_ones() -> None:
+    source = make_source("digits")
+    with pytest.raises(ConfigurationError, match="policy='kernel' takes a KernelConfig, not OracleConfig"):
+        make_policy("kernel", source, toy.toy_judge(), config=OracleConfig())
+    with pytest.raises(ConfigurationError, match="policy='boed' takes an OracleConfig, not KernelConfig"):
+        make_policy("boed", source, toy.toy_judge(), config=KernelConfig())
