@@ -179,8 +179,8 @@ class EpisodeBatch:
         self.named: np.ndarray | None = None
         """(B,) int64: the classes that agents named last, where they classify."""
         self._last_observations: Observation = None  # the answer shows nothing new
-        self.corners = np.zeros((size, geometry.num_glimpses, 2), dtype=np.int64)
-        """(B, T, 2) pixels: where the glimpses are; zero from t on."""
+        self.corners = np.zeros((size, geometry.num_glimpses, self.grid.coordinates), dtype=np.int64)
+        """(B, T, 2) pixels, (B, T, 3) with zooms: where the glimpses are; zero from t on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
         self._observations = self.observer.blank(size)
         self._num_embedded = 0  # glimpses in the sum below
@@ -227,19 +227,20 @@ class EpisodeBatch:
         """Takes one glimpse in every episode, or the answers where all are taken.
 
         Args:
-            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1]; to classify (B, 2) int, of location and
-                class, or (B, 2 + classes).
+            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1], with zooms (B, 3); to classify (B, 2)
+                int, of location and class, or (B, 2 + classes), with zooms (B, 3 + classes).
 
         Raises:
             InvalidActionError: naming an action that is not in the action space; nothing has changed then.
         """
         actions, t = self._checked(actions), self.num_taken
         if self.task == "classify":
-            answers = actions[:, 1] if self.action == "discrete" else actions[:, 2:]
+            width = 1 if self.action == "discrete" else self.grid.coordinates
+            answers = actions[:, 1] if self.action == "discrete" else actions[:, width:]
             self.named = np.array(answers if self.action == "discrete" else answers.argmax(axis=1))
             if t == self.geometry.num_glimpses:
                 return self._answered(answers)
-            actions = actions[:, 0] if self.action == "discrete" else actions[:, :2]
+            actions = actions[:, 0] if self.action == "discrete" else actions[:, :width]
         if self.action == "discrete":
             corners = self.grid.corners[actions]
             self._locations[:, t] = actions
@@ -349,7 +350,9 @@ class EpisodeBatch:
         kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
         low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, getattr(space, "nvec", len(self.grid)) - 1)
         if not classify:
-            members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
+            members = (
+                f"integers in 0..{high}" if self.action == "discrete" else f"{self.grid.coordinates} numbers in [-1, 1]"
+            )
         elif self.action == "discrete":
             members = f"a location in 0..{len(self.grid) - 1} and a class in 0..{len(self.dataset.class_names) - 1}"
         else:
@@ -393,7 +396,8 @@ class EpisodeBatch:
         locations, classes = len(self.grid), len(self.dataset.class_names)
         if self.action == "discrete":
             return spaces.Discrete(locations) if self.task == "look" else spaces.MultiDiscrete([locations, classes])
-        return spaces.Box(-1.0, 1.0, (2 if self.task == "look" else 2 + classes,), np.float32)
+        width = self.grid.coordinates + (0 if self.task == "look" else classes)
+        return spaces.Box(-1.0, 1.0, (width,), np.float32)
 
     @property
     def _judges_each_step(self) -> bool:
@@ -411,11 +415,12 @@ class EpisodeBatch:
         folds = np.unique(self.dataset.folds)
         assert self.judge is not None
         none = np.zeros((len(folds), *self._cut(0, 1).shape[1:]), dtype=np.uint8)
-        corners, counts = np.zeros((len(folds), 1, 2), dtype=np.int64), np.zeros(len(folds), dtype=np.int64)
+        corners = np.zeros((len(folds), 1, self.grid.coordinates), dtype=np.int64)
+        counts = np.zeros(len(folds), dtype=np.int64)
         return folds, self.judge.probabilities(none, corners, counts, folds)
 
     def _cut(self, first: int, last: int) -> np.ndarray:
         """Cuts out glimpses ``first`` to ``last`` - 1, 0-based: (B, n, g, g, C * scales) uint8."""
-        count, corners = last - first, self.corners[:, first:last].reshape(-1, 2)
+        count, corners = last - first, self.corners[:, first:last].reshape(-1, self.grid.coordinates)
         glimpses = self.sensor(self.dataset.images, np.repeat(self.indices, count), corners)
         return glimpses.reshape(len(self), count, *glimpses.shape[1:])

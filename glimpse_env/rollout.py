@@ -40,7 +40,7 @@ class Rollouts:
     locations: np.ndarray
     """(N, T) int64: grid locations; -1 where actions are continuous."""
     corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    """(N, T, 2) int64 pixels: top-left corners (row, col); (N, T, 3) with zooms, (row, col, zoom)."""
     success: np.ndarray
     """(N,) bool: whether the judge, or the policy, named the class after the last glimpse."""
     log_loss: np.ndarray
@@ -51,10 +51,11 @@ class Rollouts:
 
     def __post_init__(self) -> None:
         count, steps = self.locations.shape
+        coordinates = 3 if self.corners.shape[2:] == (3,) else 2
         for field, shape in (
             ("indices", (count,)),
             ("labels", (count,)),
-            ("corners", (count, steps, 2)),
+            ("corners", (count, steps, coordinates)),
             ("success", (count,)),
             ("log_loss", (count, steps)),
             ("entropy", (count, steps)),
@@ -100,7 +101,7 @@ def play(
     """
     indices, count, steps = np.asarray(indices, dtype=np.int64), len(indices), dataset.geometry.num_glimpses
     locations = np.full((count, steps), -1, dtype=np.int64)
-    corners = np.empty((count, steps, 2), dtype=np.int64)
+    corners = np.empty((count, steps, dataset.geometry.grid.coordinates), dtype=np.int64)
     success = np.empty(count, dtype=bool)
     log_loss, entropy = np.full((2, count, steps), np.nan, dtype=np.float32)
     task: Task = "look" if judge is not None else "classify"

@@ -96,8 +96,8 @@ class ImageBank:
 
     Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods
     that compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`; the glimpses' ``corners`` (B, 2) int
-    pixels, at which entries are compared (embeddings at the nearest grid location); and ``match`` as in
-    :class:`CompletionConfig`. Distances are computed, and returned, on the queries' device.
+    pixels, (B, 3) with zooms, at which entries are compared (embeddings at the nearest grid location); and ``match`` as
+    in :class:`CompletionConfig`. Distances are computed, and returned, on the queries' device.
 
     Attributes:
         rows: (N,) int64, which image of the training split each entry is, or is a copy of.
@@ -153,12 +153,12 @@ class ImageBank:
     def features(
         self, entries: np.ndarray, corner: np.ndarray, match: Match, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) are compared."""
+        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2 or 3,) are compared."""
         if match == "embedding":
             place = int(self.judge.grid.nearest(corner))
             return self.embeddings[torch.from_numpy(entries), place].to(device).float()
         images, places = self._pixels
-        windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), 2)))
+        windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), len(corner))))
         return torch.from_numpy(windows).to(device).flatten(1) / 255.0
 
     def squared_distances(self, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
@@ -224,7 +224,7 @@ def queries_of(glimpses: np.ndarray, embedded: Tensor, match: Match) -> Tensor:
 
 
 def _by_place(corners: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yields each different corner (2,) in ``corners`` (B, 2), after the rows (b,) that have it."""
+    """Yields each different corner in ``corners`` (B, 2 or 3), after the rows (b,) that have it."""
     places, owner = np.unique(corners, axis=0, return_inverse=True)
     for place, corner in enumerate(places):
         yield torch.from_numpy(np.flatnonzero(owner.reshape(-1) == place)), corner
