@@ -26,6 +26,8 @@ class GlimpsePolicy:
     last_maps: np.ndarray | None = None
     map_title: str = ""
     """What the maps show, with its unit, for pictures."""
+    stops: bool = False
+    """Whether it may choose L = ``len(grid)``, which means that it stops."""
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
         """Returns the state with which episodes on ``dataset.images[indices]`` begin.
@@ -51,7 +53,7 @@ class GlimpsePolicy:
             deterministic: without effect, as no policy here samples at will.
 
         Returns:
-            Grid locations, (B,) int64 or a scalar for a single episode, and the state.
+            Grid locations, (B,) int64 or a scalar for a single episode, L where it stops, and the state.
 
         Raises:
             ConfigurationError: if a history is full, so that there is no next glimpse.

@@ -218,7 +218,18 @@ def test_render_episode_of_an_agent_that_sees_embeddings(tmp_path):
     path = tmp_path / "model.zip"
     PPO("MultiInputPolicy", env, seed=0).save(path)
     out = tmp_path / "agent.png"
-    call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(path), "--out", str(out))
+    call(
+        "render_episode",
+        "--env",
+        "GlimpseDigits-v0",
+        "--policies",
+        str(path),
+        "--trust",
+        "--algo",
+        "ppo",
+        "--out",
+        str(out),
+    )
     assert out.is_file()
 
 
