@@ -51,7 +51,7 @@ def make_vector_env(num_envs: int, *, max_episode_steps: int | None = None, **ar
     """What ``gymnasium.make_vec`` calls; arguments and errors as in :func:`make_env`.
 
     Args:
-        max_episode_steps: an upper limit that episodes, always of T steps (to classify T + 1), must keep anyway.
+        max_episode_steps: an upper limit that episodes, of at most T steps (to classify T + 1), must keep anyway.
     """
     num_envs = whole_number("num_envs", num_envs, 1)
     dataset, judge, options = environment_parts(GlimpseVectorEnv, **arguments)

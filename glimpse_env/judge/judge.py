@@ -180,12 +180,15 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
         return sums
 
     @torch.inference_mode()
-    def predict_from_sum(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
-        """Returns class probabilities (B, classes) float32 after ``count`` glimpses from their sums (K, B, D), see
-        :meth:`embed_sum`."""
-        return self.mean_over_networks(
-            folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
-        )
+    def predict_from_sum(self, sums: np.ndarray, count: int | np.ndarray, folds: np.ndarray) -> np.ndarray:
+        """Returns class probabilities (B, classes) float32 after ``count`` glimpses, an int or (B,) int64, from their
+        sums (K, B, D), see :meth:`embed_sum`."""
+
+        def ask(k: int, rows: np.ndarray) -> Tensor:
+            steps = count if isinstance(count, int) else torch.from_numpy(count[rows])
+            return self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), steps)
+
+        return self.mean_over_networks(folds, ask)
 
     def mean_over_networks(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
         """Returns class probabilities, means over the networks that may judge.

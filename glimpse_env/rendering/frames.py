@@ -97,12 +97,12 @@ def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
     return [
         draw_episode(
             np.asarray(batch.dataset.images[index]),
-            batch.corners[i, : batch.num_taken],
+            batch.corners[i, : batch.counts[i]],
             batch.geometry,
             None if probabilities is None else probabilities[i],
             batch.dataset.class_names,
-            label=int(batch.dataset.labels[index]) if batch.ended else None,
-            named=None if batch.named is None else int(batch.named[i]),
+            label=int(batch.dataset.labels[index]) if batch.ended[i] else None,
+            named=None if batch.named is None or batch.named[i] < 0 else int(batch.named[i]),
         )
         for i, index in enumerate(batch.indices)
     ]

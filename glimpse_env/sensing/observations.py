@@ -75,6 +75,8 @@ class Observer(ABC):
 
     space: spaces.Space
     """Space of one episode's observations."""
+    writes_each: bool = False
+    """Whether :meth:`write` also takes as ``t`` an array (b,), the number of each episode's glimpse."""
 
     def __init__(self) -> None:
         self._pool = ArrayPool()
@@ -95,16 +97,35 @@ class Observer(ABC):
 
     def begin(self, observations: Observation) -> None:
         """Makes observations of episodes that ended blank for the next ones, in place."""
-        for array in observations.values() if isinstance(observations, dict) else [observations]:
-            array.fill(0)
+        self.clear(observations, ALL_ROWS)
+
+    def clear(self, observations: Observation, rows: Any) -> None:
+        """Makes the observations of the episodes ``rows`` blank, in place."""
+        for array in arrays_of(observations):
+            array[rows] = 0
 
     def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
         """Writes glimpse ``t`` of all episodes into ``observations`` and returns a copy of them."""
         self.write(observations, t, glimpses, corners)
         return self._copied(observations, t + 1)
 
-    def _copied(self, observations: Observation, count: int) -> Observation:
-        """Copies ``observations``, which have ``count`` glimpses."""
+    def write_some(
+        self, observations: Observation, counts: np.ndarray, glimpses: np.ndarray, corners: np.ndarray, rows: np.ndarray
+    ) -> None:
+        """Writes a glimpse of the episodes ``rows`` (b,) int64, which have taken ``counts`` (b,) int64, in place."""
+        if self.writes_each:
+            self.write(observations, counts, glimpses, corners, rows)  # type: ignore[arg-type]
+            return
+        for t in np.unique(counts):
+            some = counts == t
+            self.write(observations, int(t), glimpses[some], corners[some], rows[some])
+
+    def copied(self, observations: Observation) -> Observation:
+        """Returns a copy of batched observations."""
+        return self._copied(observations, None)
+
+    def _copied(self, observations: Observation, count: int | None) -> Observation:
+        """Copies ``observations``, which have ``count`` glimpses, or None where they have different numbers."""
         if isinstance(observations, dict):
             return {key: self._copied(values, count) for key, values in observations.items()}
         copied = self._pool.take(observations.shape, observations.dtype)
@@ -140,6 +161,7 @@ class HistoryObserver(Observer):
 
     key = "glimpses"
     bounds = (0.0, 1.0)
+    writes_each = True
 
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
@@ -157,16 +179,18 @@ class HistoryObserver(Observer):
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        w, c = self.width, self.grid.coordinates
-        observations[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
-        observations["locations"][rows, c * t : c * t + c] = self.grid.normalise(corners)
+        batch, steps = observations["mask"].shape
+        numbers = self._numbers(glimpses.reshape(len(corners), self.width), batch)
+        observations[self.key].reshape(batch, steps, -1)[rows, t] = numbers
+        observations["locations"].reshape(batch, steps, -1)[rows, t] = self.grid.normalise(corners)
         observations["mask"][rows, t] = 1
         observations["step"][rows] = t + 1
 
     def begin(self, observations: Observation) -> None:
         pass  # remains of the last episodes lie behind the glimpses that are copied
 
-    def _copied(self, observations: Observation, count: int) -> Observation:
+    def _copied(self, observations: Observation, count: int | None) -> Observation:
+        count = self.num_glimpses if count is None else count
         copied = {key: self._pool.take(array.shape, array.dtype) for key, array in observations.items()}
         for key, array in copied.items():
             if array.ndim == 1:  # the step
@@ -181,9 +205,9 @@ class HistoryObserver(Observer):
         """Returns how many numbers a glimpse has."""
         return geometry.glimpse_size**2 * channels * geometry.scales
 
-    def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
-        """Converts glimpses (b, width) to numbers that can be written as float32."""
-        return _to_unit(glimpses, self._pool.take(glimpses.shape, np.dtype(np.float32)))
+    def _numbers(self, glimpses: np.ndarray, batch: int) -> np.ndarray:
+        """Converts glimpses (b, width) of ``batch`` episodes, or of some, to numbers that can be written as float32."""
+        return _to_unit(glimpses, self._pool.take((batch, self.width), np.dtype(np.float32))[: len(glimpses)])
 
 
 class EmbeddingObserver(HistoryObserver):
@@ -196,7 +220,7 @@ class EmbeddingObserver(HistoryObserver):
     def _width(self, geometry: Geometry, channels: int) -> int:
         return channels  # D, the width of an embedding
 
-    def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
+    def _numbers(self, glimpses: np.ndarray, batch: int) -> np.ndarray:
         return glimpses
 
 
@@ -209,6 +233,8 @@ class FeatureObserver(EmbeddingObserver):
 
 class GlimpseObserver(Observer):
     """Only the newest glimpse, flattened from (g, g, C * scales), its normalised location, and the step."""
+
+    writes_each = True
 
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
@@ -223,19 +249,20 @@ class GlimpseObserver(Observer):
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        for key, value in self._newest(t, glimpses, corners).items():
+        for key, value in self._newest(t, glimpses, corners, len(observations["step"])).items():
             observations[key][rows] = value
 
     def begin(self, observations: Observation) -> None:
         pass  # no glimpse is kept for the next step
 
     def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
-        return self._newest(t, glimpses, corners)
+        return self._newest(t, glimpses, corners, len(corners))
 
-    def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray) -> dict[str, np.ndarray]:
+    def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray, batch: int) -> dict[str, np.ndarray]:
         pixels = glimpses.reshape(len(corners), -1)
+        room = self._pool.take((batch, pixels.shape[1]), np.dtype(np.float32))
         return {
-            "glimpse": _to_unit(pixels, self._pool.take(pixels.shape, np.dtype(np.float32))),
+            "glimpse": _to_unit(pixels, room[: len(pixels)]),
             "location": self.grid.normalise(corners),
             "step": np.full(len(corners), t + 1),
         }
@@ -247,6 +274,8 @@ class CanvasObserver(Observer):
     Of several scales only the narrowest is painted. With zooms a wide glimpse is painted enlarged, where nothing was
     seen more closely, and the last channel is 255 // zoom.
     """
+
+    writes_each = True
 
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
@@ -337,9 +366,19 @@ def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) ->
 
 def take(observations: Observation, episode: int) -> Observation:
     """Returns one episode's observation out of batched ones."""
+    return select(observations, episode)
+
+
+def select(observations: Observation, rows: Any) -> Observation:
+    """Returns the observations of the episodes ``rows`` out of batched ones; with an index array they are copies."""
     if isinstance(observations, dict):
-        return {key: value[episode] for key, value in observations.items()}
-    return observations[episode]
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]
+
+
+def arrays_of(observations: Observation) -> list[np.ndarray]:
+    """Returns the array that observations are, or all of a dict's."""
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
 
 
 _LARGE = 1 << 20
