@@ -24,11 +24,14 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.judge.tables import EmbeddingTable
+from glimpse_env.sensing.sensor import reduced_to_level
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
 
+ENTRIES_PER_REDUCTION = 1024
+"""Entries whose images are reduced by a zoom at a time."""
 LARGE_BANK = 10_000
 """Entries up to which a bank is by default searched exactly."""
 COARSE_DIMENSIONS = 64
@@ -141,6 +144,7 @@ class ImageBank:
         self.sensor = judge.geometry.sensor
         table = EmbeddingTable(dataset, judge, network, sources, self.copies, cached)
         self.embeddings = resident(torch.from_numpy(table.array), judge.device)
+        self._reductions: dict[int, np.ndarray] = {}
         self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:
@@ -158,6 +162,9 @@ class ImageBank:
             place = int(self.judge.grid.nearest(corner))
             return self.embeddings[torch.from_numpy(entries), place].to(device).float()
         images, places = self._pixels
+        if corner[2:].any() and (reduced := self._reduced(int(corner[2]), corner)) is not None:
+            images, corner = reduced
+            places = np.arange(len(self))
         windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), len(corner))))
         return torch.from_numpy(windows).to(device).flatten(1) / 255.0
 
@@ -207,6 +214,25 @@ class ImageBank:
                 key if self.cached else None,
             )
         return self._coarse[match, dimensions]
+
+    def _reduced(self, zoom: int, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the entries' images (N, S, S, C) reduced by a zoom, and where a corner (row, col, zoom) is there,
+        (2,); None where no pixel of theirs begins at it. They are kept, so that wide windows take no longer than narrow
+        ones.
+        """
+        grid = self.judge.grid
+        level = grid.levels[grid.zooms.index(zoom)]
+        place, beside = np.divmod(corner[:2] - level.offset, zoom)
+        if zoom == 1 or not level.even or beside.any():
+            return None
+        if zoom not in self._reductions:
+            images, places = self._pixels
+            parts = [
+                places[start : start + ENTRIES_PER_REDUCTION] for start in range(0, len(self), ENTRIES_PER_REDUCTION)
+            ]
+            self._reductions[zoom] = np.concatenate([reduced_to_level(images[part], level) for part in parts])
+        inside = (place >= 0).all() and place.max() + grid.glimpse_size <= self._reductions[zoom].shape[1]
+        return (self._reductions[zoom], place) if inside else None
 
     @cached_property
     def _pixels(self) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_places_are_found_on_the_device(grid: ZoomGrid) -> None:
     [("ppo", name) for name in ARCHITECTURES] + [(name, None) for name in ALGORITHMS if name not in ("ppo",)],
 )
 def test_every_algorithm_and_architecture_learns_with_zooms(algo: str, architecture: str | None) -> None:
-    options = {} if architecture is None else {"architecture": architecture}
+    options: dict[str, Any] = {} if architecture is None else {"architecture": architecture}
     if ALGORITHMS[algo].off_policy:
         options |= {"learning_starts": 8}
     model = toy_model(algo, env=vec_env(), **options)

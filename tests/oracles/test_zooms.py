@@ -122,19 +122,19 @@ def test_glimpses_are_compared_with_windows_of_their_own_zoom() -> None:
     dataset, judge = toy.toy_dataset(geometry=ZOOMED), toy.toy_judge(ZOOMED)
     bank = ImageBank(dataset, judge, 0, 100, cached=False)
     places = np.array([len(ZOOMED.grid) - 1, 3, 66, 3])
-    corners = ZOOMED.grid.corners[places]
-    glimpses = ZOOMED.sensor(dataset.images, np.arange(4), corners)
-    queries = queries_of(glimpses, torch.zeros(4, 1), "pixels")
+    corners = np.concatenate([ZOOMED.grid.corners[places], [[3, 5, 2]]])  # the last between the places
+    glimpses = ZOOMED.sensor(dataset.images, np.arange(5), corners)
+    queries = queries_of(glimpses, torch.zeros(5, 1), "pixels")
     distances = bank.squared_distances(queries, corners, "pixels")
     coarse = bank.coarse_distances(queries, corners, "pixels", 12)
-    for b in range(4):
+    for b in range(5):
         theirs = ZOOMED.sensor(dataset.images, bank.rows, np.tile(corners[b], (len(bank), 1)))
         brute = ((theirs.astype(float) - glimpses[b]) ** 2).sum(axis=(1, 2, 3)) / 255**2
         assert np.allclose(distances[b], brute, rtol=1e-3, atol=1e-3)
-        assert np.corrcoef(coarse[b], brute)[0, 1] > 0.7
+        assert b == 4 or np.corrcoef(coarse[b], brute)[0, 1] > 0.7
     listed = bank.listed_distances(torch.arange(5), queries, corners, "pixels")
-    entries = ZOOMED.sensor(dataset.images, np.tile(bank.rows[:5], 4), np.repeat(corners, 5, axis=0)).reshape(4, 5, -1)
-    brute = ((entries.astype(float) - glimpses.reshape(4, 1, -1)) ** 2).sum((0, 2)) / 255**2
+    entries = ZOOMED.sensor(dataset.images, np.tile(bank.rows[:5], 5), np.repeat(corners, 5, axis=0)).reshape(5, 5, -1)
+    brute = ((entries.astype(float) - glimpses.reshape(5, 1, -1)) ** 2).sum((0, 2)) / 255**2
     assert np.allclose(listed, brute, rtol=1e-3)
 
 
