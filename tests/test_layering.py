@@ -23,6 +23,7 @@ LAYERS = (
     ("glimpse_env.datasets",),
     ("glimpse_env.encoding",),
     ("glimpse_env.judge",),
+    ("glimpse_env.actions", "glimpse_env.answers", "glimpse_env.running_judge"),
     ("glimpse_env.episodes",),
     ("glimpse_env.rendering", "glimpse_env.rollout"),
     ("glimpse_env.env", "glimpse_env.vector_env"),
