@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from glimpse_env import ENV_IDS, GlimpseEnv, GlimpseVectorEnv
+from glimpse_env import ANYTIME_IDS, ENV_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
@@ -135,7 +135,7 @@ def test_many_episodes_later_the_images_are_still_the_same() -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", [*ENV_IDS, *ANYTIME_IDS])
 def test_make_vec_gives_the_native_environment(
     world: dict[str, dict[str, Any]], env_id: str, settings: dict[str, Any]
 ) -> None:
