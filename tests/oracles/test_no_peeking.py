@@ -73,6 +73,7 @@ def choices(name: str, dataset: GlimpseDataset, indices: np.ndarray, begin: bool
         dataset,
         judge,
         indices,
+        stop=POLICIES[name].stops,
         progress=False,
         start=(lambda chosen: policy.start(dataset, chosen)) if begin else None,
         on_step=lambda _rows, _t, _policy: maps.append(None if policy.last_maps is None else policy.last_maps.copy()),
