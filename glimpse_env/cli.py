@@ -41,18 +41,20 @@ class DatasetFlags:
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     scales: int | None = None
     """Number of concentric windows of a glimpse; default the environment's."""
+    zooms: tuple[int, ...] | None = None
+    """How many times as wide as a glimpse its window can be, e.g. 1 2 4; default the environment's."""
 
     def source(self) -> DataSource:
         """Returns the data set that the flags name.
 
         Raises:
-            ConfigurationError: if there is none of that name, an option is not one of the data set's or the scales are
-                out of range.
+            ConfigurationError: if there is none of that name, an option is not one of the data set's or scales or
+                zooms are out of range.
             DatasetNotFoundError: if its files are missing.
         """
         from glimpse_env.registration import source_of  # imports torch
 
-        return source_of(self.env, self.root, self.dataset_options, self.scales)
+        return source_of(self.env, self.root, self.dataset_options, self.scales, self.zooms)
 
 
 @dataclass(frozen=True, kw_only=True)

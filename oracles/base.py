@@ -157,6 +157,30 @@ def unseen_scores(scores: np.ndarray, histories: Histories, grid: LocationGrid) 
     return scores
 
 
+def random_keys(rng: np.random.Generator, shape: tuple[int, ...], grid: LocationGrid) -> np.ndarray:
+    """Returns random keys (..., L) float32, at least 0, of which the n lowest are at n random locations.
+
+    With zooms, in ascending order, each is drawn by drawing a level and then a place in it, among those not yet drawn:
+    the few wide windows come up as often as the many narrow ones.
+    """
+    keys = rng.random((*shape, len(grid)), dtype=np.float32)
+    if len(grid.levels) > 1:  # exponential variables, whose minimum falls on each in proportion to its rate
+        keys = -np.log1p(-keys)
+        for part in grid.level_slices:
+            keys[..., part] *= part.stop - part.start
+    return keys
+
+
+def random_locations(rng: np.random.Generator, shape: tuple[int, ...], grid: LocationGrid) -> np.ndarray:
+    """Returns random locations int64 of a shape; with zooms each of a level drawn first."""
+    if len(grid.levels) == 1:
+        return rng.integers(len(grid), size=shape)
+    level = rng.integers(len(grid.levels), size=shape)
+    starts = np.array([part.start for part in grid.level_slices])
+    counts = np.array([len(one) for one in grid.levels])
+    return starts[level] + (rng.random(shape) * counts[level]).astype(np.int64)
+
+
 def random_part(rows: np.ndarray, size: int) -> np.ndarray:
     """Returns ``size`` of ``rows`` (n,) at random, ascending and always the same; all in their order if there are no
     more. Files are often sorted by class, so that the first rows would not stand for the whole."""

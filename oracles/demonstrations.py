@@ -179,6 +179,7 @@ def manifest_of(
         "judge": judge.identity,
         "scales": judge.card.scales,
         "geometry": {field: getattr(source.geometry, field) for field in ("glimpse_size", "stride", "num_glimpses")},
+        **({"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}),
         "num": num,
         "seed": seed,
     }
@@ -312,6 +313,7 @@ class _Player:
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)
+        self._geometry = source.geometry
         self._policies: dict[int, GlimpsePolicy] = {}
         horizon = horizon_of(name, source, config)
         self._amortised = None if horizon is None else find_oracle(source, judge, horizon)
@@ -330,6 +332,7 @@ class _Player:
                     f"the data set {source.name} has the fingerprint {source.fingerprint} for a worker on "
                     f"{platform.node()}, and {fingerprint} where the run was started; give both the same files."
                 )
+            source.geometry = self._geometry  # with its scales and zooms
             self._source = source
         return self._source
 

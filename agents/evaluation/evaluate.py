@@ -25,6 +25,7 @@ BATCH = 128
 TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
+    "coarse-to-fine": "coarse to fine",
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",

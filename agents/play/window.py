@@ -77,6 +77,8 @@ class Session:
             aimed = self.board.pixel_at(event.pos, game)
             if aimed is not None:
                 game.click(*aimed)
+        elif event.type == pygame.MOUSEWHEEL:
+            game.widen(-event.y)
         elif event.type == pygame.KEYDOWN:
             if event.key in (pygame.K_ESCAPE, pygame.K_q):
                 return False
