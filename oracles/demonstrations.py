@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import (
@@ -138,7 +139,7 @@ class Demonstrations:
             return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
         except (OSError, ArtifactError, TypeError) as error:
             raise ArtifactError(
-                f"demonstrations at {path} cannot be read ({error}); make them with scripts/generate_demos.py."
+                f"demonstrations at {path} cannot be read ({error}); make them with `{command('generate_demos')}`."
             ) from error
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
@@ -151,7 +152,7 @@ class Demonstrations:
             if self.manifest[field] != ours:
                 raise ArtifactError(
                     f"the demonstrations' {field} is {self.manifest[field]}, this run's is {ours}; "
-                    "make them again with scripts/generate_demos.py."
+                    f"make them again with `{command('generate_demos')}`."
                 )
 
     def _arrays(self) -> dict[str, np.ndarray]:

@@ -10,6 +10,8 @@ LAYERS = (
     ("glimpse_env.errors",),
     (
         "glimpse_env.checks",
+        "glimpse_env.console.names",
+        "glimpse_env.console.own_packages",
         "glimpse_env.files",
         "glimpse_env.processes",
         "glimpse_env.registry",
@@ -26,7 +28,8 @@ LAYERS = (
     ("glimpse_env.rendering", "glimpse_env.rollout"),
     ("glimpse_env.env", "glimpse_env.vector_env"),
     ("glimpse_env.ids", "glimpse_env.registration"),
-    ("glimpse_env.cli",),
+    ("glimpse_env.cli", "glimpse_env.console.cache", "glimpse_env.console.main"),
+    ("glimpse_env.console.doctor",),
     ("glimpse_env",),
     ("oracles.base",),
     ("oracles.baselines", "oracles.saliency"),

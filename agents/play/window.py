@@ -27,7 +27,7 @@ def display() -> Iterator[Any]:
     try:
         import pygame
     except ImportError as error:
-        raise DependencyNotInstalled("scripts/play.py needs pygame: pip install pygame.") from error
+        raise DependencyNotInstalled("the window of the game needs pygame: pip install pygame.") from error
     remedy = "play where there is a screen"
     try:
         pygame.display.init()

@@ -7,7 +7,6 @@ Where the networks read the features of a frozen encoder the file also has the r
 
 import json
 import logging
-import shlex
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glimpse_env.checks import conforms
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
 from glimpse_env.encoding.reduction import Reduction
@@ -135,7 +135,7 @@ class ArtifactKind(Generic[Card]):
     card: type[Card]
     """Its card's class."""
     script: str
-    """Script that trains one."""
+    """Script that trains one, without its suffix."""
     missing: type[GlimpseError]
     """Error raised where there is none."""
     cache: str
@@ -251,7 +251,9 @@ class ArtifactKind(Generic[Card]):
                 )
                 networks.append(network)
         except FileNotFoundError as error:
-            raise self.missing(f"no {self.name} at {path} ({error}); train one with scripts/{self.script}.") from error
+            raise self.missing(
+                f"no {self.name} at {path} ({error}); train one with `{command(self.script)}`."
+            ) from error
         except OSError as error:
             raise ArtifactError(
                 f"the {self.name} at {path} cannot be read ({error.strerror}); name another file, or mend its rights."
@@ -264,13 +266,13 @@ class ArtifactKind(Generic[Card]):
         """Returns the command line that trains one for a data set, with further ``words``."""
         options = source.chosen_options
         root = options.pop("root", None)
-        command = ["python", f"scripts/{self.script}", "--env", env_of(source.name)]
-        command += ["--root", root] if root else []
-        command += ["--dataset-options", json.dumps(options)] if options else []
-        command += ["--scales", str(source.geometry.scales)]
+        flags = ["--env", env_of(source.name)]
+        flags += ["--root", root] if root else []
+        flags += ["--dataset-options", json.dumps(options)] if options else []
+        flags += ["--scales", str(source.geometry.scales)]
         zooms = source.geometry.zooms
-        command += ["--zooms", *map(str, zooms)] if len(zooms) > 1 else []
-        return shlex.join([*command, *words])
+        flags += ["--zooms", *map(str, zooms)] if len(zooms) > 1 else []
+        return command(self.script, *flags, *words)
 
 
 def _frozen_features(card: ArtifactCard, tensors: dict[str, Any]) -> StoredFeatures:

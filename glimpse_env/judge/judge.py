@@ -62,7 +62,7 @@ class JudgeCard(ArtifactCard):
                 )
 
 
-JUDGES = ArtifactKind("judge", JudgeCard, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
+JUDGES = ArtifactKind("judge", JudgeCard, "train_judge", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
 
 
 class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):

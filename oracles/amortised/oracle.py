@@ -47,7 +47,7 @@ class OracleCard(ArtifactCard):
 
 
 ORACLES = ArtifactKind(
-    "amortised oracle", OracleCard, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
+    "amortised oracle", OracleCard, "train_oracle", OracleNotFoundError, "oracles", ("oracles", "weights")
 )
 
 
