@@ -37,7 +37,7 @@ class Actions:
 
     def __init__(self, grid: LocationGrid, num_classes: int | None, mode: ActionMode, stop: bool):
         self.grid, self.num_classes, self.mode, self.stop = grid, num_classes, mode, stop
-        self._coordinates = grid.corners.shape[1]
+        self._coordinates = grid.coordinates
         self.space = self._space()
         """Action space of one episode."""
 

@@ -63,6 +63,13 @@ class GlimpseEnv(gym.Env):
 
     With `scales=k` a glimpse is k concentric windows, each twice as wide as the last and reduced to the same size.
 
+    With `zooms=(1, 2, 4)` an action also says how closely to look: a window z times as wide, reduced to the same size.
+    The L places are then those of one grid a zoom, narrowest windows first, wider ones farther apart. Continuous
+    actions and `locations` have a third number, -1 for the narrowest window and 1 for the widest, in octaves between;
+    the first two are the place of the window's centre on the scale of the narrowest, and a window that would leave the
+    image is moved inside. A `canvas` shows a wide glimpse enlarged where nothing was seen more closely, and 255 // z in
+    its last channel.
+
     ## Rewards
 
     `reward="classification"`: at the end 1 if the judge's most probable class is the image's, else 0.
@@ -89,7 +96,7 @@ class GlimpseEnv(gym.Env):
     - `dataset`, `judge`: a split, whose `geometry` is the protocol of its glimpses, and what judges it (None to
       classify).
     - `task="look"`: or `"classify"`.
-    - `observation`, `action`, `reward`: as above; `scales` is the data set's.
+    - `observation`, `action`, `reward`: as above; `scales` and `zooms` are the data set's.
     - `stop=False`: whether an action can stop.
     - `glimpse_cost=0.0`: the price of a glimpse; in 0..1 with `reward="classification"`, else any that is not negative.
     - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.

@@ -175,7 +175,7 @@ class EpisodeBatch:
         self.named: np.ndarray | None = None
         """(B,) int64: the classes that agents named last, -1 where none yet; None where a judge names them."""
         self._last_observations: Observation = None  # of lockstep: the answer shows nothing new
-        self.corners = np.zeros((size, geometry.num_glimpses, self.grid.corners.shape[1]), dtype=np.int64)
+        self.corners = np.zeros((size, geometry.num_glimpses, self.grid.coordinates), dtype=np.int64)
         """(B, T, 2) pixels: where the glimpses are; zero from ``counts`` on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
         self._observations = self.observer.blank(size)

@@ -41,7 +41,8 @@ class Rollouts:
     locations: np.ndarray
     """(N, T) int64: grid locations, -1 from an episode's stop on; -1 everywhere where actions are continuous."""
     corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col), 0 from an episode's stop on."""
+    """(N, T, 2) int64 pixels: top-left corners (row, col), 0 from an episode's stop on; with zooms (N, T, 3), (row,
+    col, zoom)."""
     success: np.ndarray
     """(N,) bool: whether the judge, or the policy, named the class at the end."""
     log_loss: np.ndarray
@@ -133,7 +134,7 @@ def play(
     """
     indices, count, steps = np.asarray(indices, dtype=np.int64), len(indices), dataset.geometry.num_glimpses
     locations = np.full((count, steps), -1, dtype=np.int64)
-    corners = np.empty((count, steps, dataset.geometry.grid.corners.shape[1]), dtype=np.int64)
+    corners = np.empty((count, steps, dataset.geometry.grid.coordinates), dtype=np.int64)
     success, lengths = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
     log_loss, entropy = np.full((2, count, steps), np.nan, dtype=np.float32)
     stop = can_stop(policy, dataset, judge, action) if stop is None else stop

@@ -25,24 +25,28 @@ class Histories:
     glimpses: np.ndarray
     """(B, T, g, g, C * scales) uint8."""
     corners: np.ndarray
-    """(B, T, 2) int64: top-left corners (row, col) in pixels."""
+    """(B, T, 2) int64: top-left corners (row, col) in pixels; (B, T, 3) with zooms, (row, col, zoom)."""
     counts: np.ndarray
     """(B,) int64: t, glimpses taken so far."""
 
     def __post_init__(self) -> None:
         batch, steps = self.glimpses.shape[:2]
-        if self.glimpses.ndim != 5 or self.corners.shape != (batch, steps, 2) or self.counts.shape != (batch,):
+        fit = self.corners.shape in ((batch, steps, 2), (batch, steps, 3))
+        if self.glimpses.ndim != 5 or not fit or self.counts.shape != (batch,):
             raise ValueError(
                 f"glimpses {self.glimpses.shape}, corners {self.corners.shape} and counts "
                 f"{self.counts.shape} do not belong together."
             )
 
     @classmethod
-    def empty(cls, batch: int, num_glimpses: int, glimpse_size: int, channels: int) -> "Histories":
-        """Returns ``batch`` episodes without a glimpse; ``channels`` are image channels x scales."""
+    def empty(
+        cls, batch: int, num_glimpses: int, glimpse_size: int, channels: int, coordinates: int = 2
+    ) -> "Histories":
+        """Returns ``batch`` episodes without a glimpse; ``channels`` are image channels x scales, ``coordinates`` the
+        numbers of a corner."""
         return cls(
             np.zeros((batch, num_glimpses, glimpse_size, glimpse_size, channels), dtype=np.uint8),
-            np.zeros((batch, num_glimpses, 2), dtype=np.int64),
+            np.zeros((batch, num_glimpses, coordinates), dtype=np.int64),
             np.zeros(batch, dtype=np.int64),
         )
 
@@ -87,7 +91,7 @@ class Observer(ABC):
             observations: batched observations of B episodes, of which ``rows`` have taken ``t`` glimpses.
             t: 0-based number of the glimpse.
             glimpses: (b, g, g, C * scales) uint8.
-            corners: (b, 2) int pixels.
+            corners: (b, 2) int pixels, or (b, 3) with zooms.
             rows: indices of b of the B episodes; default all.
         """
 
@@ -150,7 +154,8 @@ class HistoryObserver(Observer):
     """All glimpses so far with their locations: a Markov state.
 
     ``glimpses`` are flattened from (T, g, g, C * scales) in C order with 255 scaled to 1, ``locations`` from (T, 2)
-    normalised coordinates (see :class:`LocationGrid`); both are zero from ``step`` on, the number of glimpses taken.
+    normalised coordinates (see :class:`LocationGrid`), (T, 3) with zooms; both are zero from ``step`` on, the number of
+    glimpses taken.
     ``mask`` (T,) is 1 where a glimpse was taken.
     """
 
@@ -165,7 +170,7 @@ class HistoryObserver(Observer):
         self.space = spaces.Dict(
             {
                 self.key: spaces.Box(*self.bounds, (num_glimpses * self.width,), np.float32),
-                "locations": spaces.Box(-1.0, 1.0, (num_glimpses * 2,), np.float32),
+                "locations": spaces.Box(-1.0, 1.0, (num_glimpses * self.grid.coordinates,), np.float32),
                 "mask": spaces.MultiBinary(num_glimpses),
                 "step": spaces.Discrete(num_glimpses + 1),
             }
@@ -237,7 +242,7 @@ class GlimpseObserver(Observer):
         width = geometry.glimpse_size**2 * channels * geometry.scales
         self.space = spaces.Dict(
             glimpse=spaces.Box(0.0, 1.0, (width,), np.float32),
-            location=spaces.Box(-1.0, 1.0, (2,), np.float32),
+            location=spaces.Box(-1.0, 1.0, (self.grid.coordinates,), np.float32),
             step=spaces.Discrete(geometry.num_glimpses + 1),
         )
 
@@ -266,7 +271,8 @@ class GlimpseObserver(Observer):
 class CanvasObserver(Observer):
     """(H, W, C + 1) uint8: the seen pixels in their places, zero elsewhere; the last channel is 255 where seen.
 
-    Of several scales only the narrowest is painted.
+    Of several scales only the narrowest is painted. With zooms a wide glimpse is painted enlarged, where nothing was
+    seen more closely, and the last channel is 255 // zoom.
     """
 
     writes_each = True
@@ -279,13 +285,29 @@ class CanvasObserver(Observer):
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        side, channels = self.grid.glimpse_size, observations.shape[3] - 1
+        episodes = np.arange(len(observations))[rows]
+        if self.grid.coordinates == 2:
+            self._paint(observations, episodes, glimpses, corners, 255)
+            return
+        for zoom in np.unique(corners[:, 2]):
+            mine = np.flatnonzero(corners[:, 2] == zoom)
+            enlarged = glimpses[mine].repeat(zoom, axis=1).repeat(zoom, axis=2)
+            self._paint(observations, episodes[mine], enlarged, corners[mine], 255 // int(zoom))
+
+    @staticmethod
+    def _paint(
+        observations: np.ndarray, episodes: np.ndarray, glimpses: np.ndarray, corners: np.ndarray, closeness: int
+    ) -> None:
+        """Paints glimpses (b, s, s, C * scales) where nothing closer was seen; ``closeness`` is in the last channel."""
+        side, channels = glimpses.shape[1], observations.shape[3] - 1
         windows = np.lib.stride_tricks.sliding_window_view(
             observations, (side, side, channels + 1), axis=(1, 2, 3), writeable=True
         )
-        seen = np.full((len(corners), side, side, channels + 1), 255, dtype=np.uint8)
+        seen = np.full((len(corners), side, side, channels + 1), closeness, dtype=np.uint8)
         seen[..., :channels] = glimpses[..., :channels]
-        episodes = np.arange(len(observations))[rows]
+        if closeness < 255:
+            before = windows[episodes, corners[:, 0], corners[:, 1], 0]
+            seen = np.where(before[..., -1:] > closeness, before, seen)
         windows[episodes, corners[:, 0], corners[:, 1], 0] = seen
 
 
@@ -334,7 +356,7 @@ def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) ->
     batch, steps = mask.shape
     side = grid.glimpse_size
     glimpses = np.rint(np.asarray(observation["glimpses"]) * np.float32(255)).astype(np.uint8)
-    locations = np.asarray(observation["locations"]).reshape(batch, steps, 2)
+    locations = np.asarray(observation["locations"]).reshape(batch, steps, grid.coordinates)
     return Histories(
         glimpses=glimpses.reshape(batch, steps, side, side, -1),
         corners=grid.denormalise(locations) * (mask[..., None] != 0),
