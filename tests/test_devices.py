@@ -11,10 +11,11 @@ import torch
 
 from agents.algorithms.demonstrations import DemonstrationLossCallback, warm_up_critic
 from agents.cloning import clone
-from agents.recording import load_agent
 from agents.registry import ALGORITHMS
+from agents.saving import load_agent, save_agent
 from glimpse_env import devices
 from glimpse_env.encoding.features import StoredFeatures, glimpse_features
+from glimpse_env.encoding.registry import EFFICIENTNET_LITE0, load_encoder, unavailable_reason
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.judge.judge import Judge
@@ -28,6 +29,9 @@ from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.training.judge import train_judge
 from oracles.training.plans import JudgePlan, ScorerPlan
 from oracles.training.scorer import ScorerTrainer
+from tests.agents.ram.test_algorithm import ram as pixels_ram
+from tests.agents.ram.test_algorithm import to_the_corner, train
+from tests.agents.ram.test_features import ram as features_ram
 from tests.glimpse_env.judge.test_frozen import frozen_judge
 from tests.oracles.boed.test_oracle import observe
 from tests.oracles.training.test_frozen import Bars
@@ -36,7 +40,8 @@ from tests.support.toy import GEOMETRY, toy_dataset, toy_judge, toy_oracle
 from tests.support.toy_agents import toy_data, toy_env_showing, toy_model
 from tests.support.toy_encoder import TOY
 
-JUDGES = {"convolutional": toy_judge, "frozen": frozen_judge}
+pytestmark = pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")  # the imitation does copy
+JUDGES: dict[str, Any] = {"convolutional": toy_judge, "frozen": frozen_judge}
 COMPLETION = CompletionConfig(effective_samples=4, label_weight=0.5, samples=6, short_list=6)
 ORACLES: dict[str, OracleConfig] = {
     "pixels": OracleConfig(completion=COMPLETION),
@@ -177,8 +182,9 @@ def test_training_of_a_judge(device: torch.device, encoder: str) -> None:
 def test_training_of_an_amortised_oracle(device: torch.device, kind: str, tmp_path: Path) -> None:
     plan = ScorerPlan(images=32, histories=2, batch_size=16, locations=4, ahead=4, relative=3, chunk=16)
     source = Bars()
-    judge = JUDGES[kind](source.geometry, num_classes=2)  # type: ignore[operator]
-    if kind == "frozen":
+    if kind == "convolutional":
+        judge = toy_judge(source.geometry, num_classes=2)
+    else:
         judge = train_judge(source, JudgePlan(passes=1, rounds=0, encoder=TOY, width=8, embedding=16), seed=0)
     networks = {}
     for where in (torch.device("cpu"), device):
@@ -196,29 +202,70 @@ def test_training_of_an_amortised_oracle(device: torch.device, kind: str, tmp_pa
         agree(theirs, ours, device, tolerance=0.1)
 
 
-@pytest.mark.parametrize("observation", ["history", "embedding", "features"])
-@pytest.mark.parametrize("algo", ALGORITHMS)
+AGENTS = [*((algo, "history") for algo in ALGORITHMS), ("ppo", "embedding"), ("ppo", "features")]
+
+
+@pytest.mark.parametrize(("algo", "observation"), AGENTS)
 def test_agents(device: torch.device, algo: str, observation: str, tmp_path: Path) -> None:
-    data, losses = toy_data(observation), []
+    data, losses, weights, actions = toy_data(observation), [], [], []
     for where in (torch.device("cpu"), device):
-        model: Any = toy_model(algo, env=toy_env_showing(observation), device=where)
+        model: Any = toy_model(algo, env=toy_env_showing(observation, 4), device=where)
         assert model.device.type == where.type
         if ALGORITHMS[algo].off_policy:
-            model.learn(64)
-            model.save(tmp_path / "model.zip")
-            continue
-        result = clone(model, data, passes=2, progress=False)
-        losses.append(result.held_out_loss)
-        warm_up_critic(model, timesteps=32, epochs=1)
-        model.learn(64, DemonstrationLossCallback(data))
-        model.save(tmp_path / "model.zip")
+            model.load_demonstrations(data, np.zeros(data.taken.shape, dtype=np.float32))
+            model.learn(32)
+        else:
+            losses.append(clone(model, data, passes=2, progress=False).held_out_loss)
+            warm_up_critic(model, timesteps=16, epochs=1)
+            model.learn(16, DemonstrationLossCallback(data))
+        save_agent(model, tmp_path / "model.json")
+        weights.append(model.policy.state_dict())
+    if device == OTHER:  # others draw other numbers
+        for ours, theirs in zip(*map(dict.values, weights), strict=True):
+            agree(theirs, ours, device)
     if losses:
         agree(np.array(losses[1]), np.array(losses[0]), device)
-    (tmp_path / "config.json").write_text(f'{{"args": {{"algo": "{algo}"}}}}', encoding="utf-8")
-    loaded, _ = load_agent(tmp_path / "model.zip", device)
+    loaded = load_agent(tmp_path, device=device)
     assert loaded.device.type == device.type
-    env = toy_env_showing(observation)
-    assert loaded.predict(env.reset(), deterministic=True)[0].shape == (8,)
+    observations = toy_env_showing(observation).reset()
+    for agent in (loaded, load_agent(tmp_path)):
+        actions.append(agent.predict(observations, deterministic=True)[0])
+    np.testing.assert_array_equal(*actions)
+
+
+RAMS: dict[str, dict[str, Any]] = {
+    "supervised": {"sequences": to_the_corner()},
+    "wake-sleep": {"wake_sleep": 3, "every_step": True},
+}
+
+
+@pytest.mark.parametrize("settings", [*RAMS, "features"])
+def test_ram(device: torch.device, settings: str, tmp_path: Path) -> None:
+    networks = []
+    for where in (torch.device("cpu"), device):
+        model = features_ram(device=where) if settings == "features" else pixels_ram(device=where, **RAMS[settings])
+        save_agent(train(model, 2), tmp_path / "model.json")
+        networks.append(model.policy.state_dict())
+        assert model.policy.device.type == where.type
+    if device == OTHER:  # others draw other numbers
+        for ours, theirs in zip(networks[1].values(), networks[0].values(), strict=True):
+            agree(ours, theirs, device)
+    looked = model.look(model._episodes.dataset, np.arange(6))
+    loaded: Any = load_agent(tmp_path, device=device)
+    loaded.env = model.env  # it knows the features
+    np.testing.assert_array_equal(loaded.look(model._episodes.dataset, np.arange(6)).locations, looked.locations)
+    assert loaded.policy.device.type == device.type
+
+
+def test_encoders(device: torch.device) -> None:
+    """That of a user, and EfficientNet-Lite0 where its weights are installed."""
+    windows = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), np.uint8))
+    for name in (TOY, EFFICIENTNET_LITE0):
+        if unavailable_reason(name) is None:
+            encoder = load_encoder(name)
+            expected = encoder(windows)
+            agree(encoder.to(device)(windows), expected, device)
+            assert encoder(windows.to(device)).device.type == device.type
 
 
 def test_episodes_ask_a_judge_on_the_device(device: torch.device) -> None:
