@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
@@ -43,7 +44,8 @@ def load_run_agent(path: Path, *, trust: bool = False, device: Any = "cpu") -> t
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of scripts/train_agent.py."
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of "
+            f"`{command('train_agent')}`."
         ) from error
 
 

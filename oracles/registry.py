@@ -18,6 +18,7 @@ from oracles.baselines import (
     RandomPolicy,
     best_fixed,
     centre_out,
+    coarse_to_fine,
     fitted_images,
 )
 from oracles.boed.criteria import Horizon
@@ -76,6 +77,10 @@ def _random(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> Gli
 
 def _centre(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, centre_out(judge.grid, source.geometry.num_glimpses))
+
+
+def _coarse_to_fine(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return FixedPolicy(judge.grid, coarse_to_fine(judge.grid, source.geometry.num_glimpses))
 
 
 def _saliency(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
@@ -165,6 +170,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
     {
         "random": PolicyEntry(_random),
         "centre": PolicyEntry(_centre, seeded=False, by_network=False),
+        "coarse-to-fine": PolicyEntry(
+            _coarse_to_fine,
+            seeded=False,
+            by_network=False,
+            unavailable=lambda source: (
+                None
+                if len(source.geometry.zooms) > 1
+                else f"policy 'coarse-to-fine' needs zooms, and {source.name!r} is looked at with none."
+            ),
+        ),
         "saliency": PolicyEntry(
             _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
         ),

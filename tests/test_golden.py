@@ -246,12 +246,14 @@ def test_episodes(env_id: str, observation: str) -> None:
     steps: list[dict[str, Any]] = []
     for seed in (0, 1):
         seen, info = env.reset(seed=seed)
+        assert info.pop("glimpses") == 0  # newer than what was recorded
         steps.append({"observation": summary(seen), "info": summary(info)})
         over = False
         while not over:
             action = env.action_space.sample()
             seen, reward, over, truncated, info = env.step(action)
             assert not truncated
+            info.pop("glimpses")
             steps.append({"action": np.asarray(action).tolist(), "observation": summary(seen), "info": summary(info)})
             steps[-1]["reward"] = float(reward)
     env.close()

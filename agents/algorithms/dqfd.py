@@ -285,7 +285,7 @@ class DeepQFromDemonstrations(QRDQN):
     def _with_exploration(self, observation: dict[str, np.ndarray], actions: np.ndarray, rate: float) -> np.ndarray:
         """Returns ``actions``, each with probability ``rate`` replaced by a random possible one."""
         masks = torch.from_numpy(np.atleast_2d(observation["mask"])) > 0.5  # (B, T)
-        locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (-1, 2))
+        locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (masks.shape[1], -1))
         visited = self.policy.torch_grid.visited(locations, masks).numpy()  # (B, L)
         coins = self._rng.random(len(visited)) < rate
         drawn = np.where(visited, -1.0, self._rng.random(visited.shape)).argmax(axis=1)

@@ -15,7 +15,7 @@ from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor, locations
 from agents.networks.extractors import RecurrentExtractor
 from agents.networks.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import grid_of
 
 SB3Class: Any = object
 """Base of mixins, in place of the class of SB3 that follows them in the bases of a whole class."""
@@ -219,7 +219,7 @@ def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, Any] | None) -> 
         return None
     if grid is None:
         raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
-    located = LocationGrid(**grid)
+    located = grid_of(grid)
     if len(located) != action_space.n:
         raise ConfigurationError(f"{located} has {len(located)} locations, which is not {action_space}.")
     return TorchGrid(located)

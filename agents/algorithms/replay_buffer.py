@@ -14,7 +14,7 @@ from agents.cloning_data import HISTORY_OBSERVERS
 from agents.networks.encoders import WHOLE, observation_of
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import read_npz, whole_file
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import grid_of
 
 FORMAT = 1
 OTHER_CLASS = (
@@ -104,7 +104,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         BaseBuffer.__init__(self, capacity * self.steps, observation_space, action_space, device, n_envs=n_envs)
         self.capacity = capacity
         self.demo_share = demo_share
-        self.grid = LocationGrid(**grid)
+        self.grid = grid_of(grid)
         self.key = HISTORY_OBSERVERS[mode].key
         self.width = observation_space[self.key].shape[0] // self.steps  # type: ignore[index]
         self.own = self._empty(capacity, self.steps, 0)
@@ -222,7 +222,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         glimpses[:, :-1] = seen
         if self.key == "glimpses":
             glimpses *= np.float32(1 / 255)
-        locations = self.grid.normalised[actions]  # (count, T, 2)
+        locations = self.grid.normalised[actions]  # (count, T, coordinates)
         locations[:, -1] = 0
         mask = np.ones((count, self.steps), dtype=np.int8)
         mask[:, -1] = 0

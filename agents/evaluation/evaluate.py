@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
+from glimpse_env.actions import ActionMode
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, kept, read_json, write_json
 from glimpse_env.judge.judge import Judge
@@ -25,6 +25,7 @@ BATCH = 128
 TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
+    "coarse-to-fine": "coarse to fine",
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",

@@ -13,7 +13,7 @@ from glimpse_env.errors import ArtifactError
 from glimpse_env.files import read_npz, write_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
-from glimpse_env.rendering.frames import draw_episode
+from glimpse_env.rendering.frames import draw_episode, paint_zoomed
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import Geometry
 
@@ -28,7 +28,7 @@ class Recording:
     indices: np.ndarray
     """(N,) int64: images of the split."""
     corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    """(N, T, 2) int64 pixels: top-left corners (row, col); (N, T, 3) with zooms, (row, col, zoom)."""
     probabilities: np.ndarray
     """(N, T, classes) float32: the judge's posterior after each glimpse."""
     maps: np.ndarray | None
@@ -151,7 +151,11 @@ def episode_frames(
 
 
 def _seen(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2) saw, as coarse as that."""
+    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2 or 3) saw, as coarse as it."""
+    if len(geometry.zooms) > 1:
+        seen = np.full_like(image, 128)
+        paint_zoomed(seen, image, corners, geometry)
+        return seen
     size, channels = geometry.glimpse_size, image.shape[2]
     widest = 2 ** (geometry.scales - 1)
     margin = size * (widest - 1) // 2  # of the widest window about the narrowest

@@ -142,7 +142,8 @@ class HistoryExtractor(BaseFeaturesExtractor):
             self.width = self.encoder.width
         self.frozen = frozen or self.encoder is None
         self.glimpse_projection = nn.Linear(self.width, tokens)
-        self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+        coordinates = observation_space["locations"].shape[0] // self.num_glimpses  # type: ignore[index]
+        self.location_embedding = nn.Sequential(nn.Linear(coordinates, 64), nn.ReLU(), nn.Linear(64, tokens))
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Returns features (B, H) of preprocessed observations of B episodes; of whole episodes (:data:`WHOLE`) those
@@ -175,7 +176,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
         Args:
             features: (B, t, F) of the encoder.
-            locations: (B, t, 2) normalised.
+            locations: (B, t, coordinates) normalised.
             counts: (B,) int64: number of glimpses in each history; those behind are ignored.
 
         Returns:
@@ -187,7 +188,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
         Args:
             features: (B, t, F) of the encoder.
-            locations: (B, t, 2) normalised.
+            locations: (B, t, coordinates) normalised.
 
         Returns:
             (B, t + 1, H): at i those of the first i glimpses.
@@ -200,7 +201,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         return read.unflatten(0, (batch, steps + 1))
 
     def tokens(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Returns tokens (..., tokens) of features (..., F) at normalised locations (..., 2)."""
+        """Returns tokens (..., tokens) of features (..., F) at normalised locations (..., coordinates)."""
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
@@ -210,8 +211,8 @@ def seen_in(observations: Mapping[str, Tensor]) -> Tensor:
 
 
 def locations_in(observations: Mapping[str, Tensor]) -> Tensor:
-    """Returns the normalised locations (B, T, 2) of the glimpses."""
-    return observations["locations"].unflatten(1, (-1, 2))
+    """Returns the normalised locations (B, T, 2), with zooms (B, T, 3), of the glimpses."""
+    return observations["locations"].unflatten(1, (observations["mask"].shape[1], -1))
 
 
 def _convolutions(posterior: GlimpsePosterior) -> list[nn.Conv2d]:

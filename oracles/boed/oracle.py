@@ -93,7 +93,7 @@ class OracleState:
     queries: list[Tensor]
     """(B, T, F) per network, the numbers the glimpses are compared by; T is 0 where the bank is searched exactly."""
     corners: np.ndarray
-    """(B, T, 2) int pixels, the glimpses' places."""
+    """(B, T, 2) int pixels, (B, T, 3) with zooms, the glimpses' places."""
 
 
 class BOEDOracle(MappingPolicy[OracleState]):
@@ -292,7 +292,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
             summed=[torch.zeros(batch, bank.embeddings.shape[-1], device=device) for bank in self.banks],
             distances=[torch.zeros(batch, len(bank), device=device) for bank in self.banks],
             queries=[torch.empty(batch, 0, 0, device=device) for _ in self.banks],
-            corners=np.empty((batch, 0, 2), dtype=np.int64),
+            corners=np.empty((batch, 0, self.grid.coordinates), dtype=np.int64),
         )
 
     def restart(self, state: OracleState, rows: np.ndarray) -> None:

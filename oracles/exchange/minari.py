@@ -165,6 +165,7 @@ def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
     options = {name: value for name, value in source.chosen_options.items() if name != "root"}
     spec.kwargs |= {"dataset": source.name, "split": "train", "dataset_options": options}
     spec.kwargs |= {"scales": judge.card.scales, "observation": observation}
+    spec.kwargs |= {"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}
     return spec
 
 

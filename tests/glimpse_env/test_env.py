@@ -242,7 +242,7 @@ def test_all_images_are_drawn() -> None:
 
 def test_the_label_is_told_only_at_the_end(env: GlimpseEnv) -> None:
     _, info = env.reset(seed=0)
-    always = {"index", "probabilities", "entropy"}
+    always = {"index", "glimpses", "probabilities", "entropy"}
     assert set(info) == always
     for location in range(STEPS - 1):
         assert set(env.step(location)[-1]) == always

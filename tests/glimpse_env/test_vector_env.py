@@ -82,6 +82,45 @@ def test_the_same_seeds_give_the_episodes_of_single_environments(settings: dict[
     check_equal_to_singles(env, singles, steps=3 * STEPS + 1)
 
 
+STOPS = [
+    {"observation": observation, **others}
+    for observation in ("history", "glimpse", "canvas", "embedding")
+    for others in (
+        {"glimpse_cost": 0.1},
+        {"posterior_info": False, "tabulated": True},
+        {"posterior_info": False, "reward": "information", "glimpse_cost": 2.0},
+        {"action": "continuous", "posterior_info": False},
+    )
+    if (observation, others.get("action")) != ("embedding", "continuous")
+]
+
+
+@pytest.mark.parametrize("settings", STOPS, ids=lambda settings: "-".join(map(str, settings.values())))
+def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any]) -> None:
+    dataset, judge = toy_dataset(), toy_judge()
+    env = GlimpseVectorEnv(dataset, judge, num_envs=NUM_ENVS, stop=True, **settings)
+    singles = SyncVectorEnv(
+        [lambda: GlimpseEnv(dataset, judge, stop=True, **settings)] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    assert env.action_space == singles.action_space
+    rng, lengths = np.random.default_rng(0), set()
+    assert_same(env.reset(seed=11), singles.reset(seed=11))
+    for _ in range(12 * STEPS):
+        actions = env.action_space.sample()
+        stops = rng.random(NUM_ENVS) < 0.3
+        if settings.get("action") == "continuous":
+            actions[:, 2] = np.where(stops, 0.5, -0.5)
+        else:
+            actions = np.where(stops, 64, rng.integers(0, 64, NUM_ENVS))
+        told = env.step(actions)
+        assert told[0] in env.observation_space
+        assert_same(told, singles.step(actions))
+        if "final_info" in told[-1]:
+            lengths |= set(told[-1]["final_info"]["glimpses"][told[2]].tolist())
+    assert lengths == set(range(STEPS + 1))
+    assert_same(env.reset(seed=3), singles.reset(seed=3))
+
+
 def test_many_episodes_later_the_images_are_still_the_same() -> None:
     dataset = toy_dataset(500)
     env = GlimpseVectorEnv(dataset, CountingJudge(), num_envs=2, posterior_info=False)

@@ -81,6 +81,7 @@ def toy_judge(
         features=48,
         embedding=32,
         hidden=24,
+        coordinates=geometry.grid.coordinates,
     )
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng():
@@ -100,6 +101,7 @@ def toy_judge(
         config=config,
         image_size=geometry.image_size,
         scales=geometry.scales,
+        zooms=list(geometry.zooms),
         num_glimpses=geometry.num_glimpses,
         num_networks=num_networks,
         temperatures=rng.uniform(0.1, 0.3, (num_networks, geometry.num_glimpses + 1)).tolist(),
@@ -148,6 +150,7 @@ def toy_oracle(judge: Judge, horizon: Horizon = "next", relative: int = 0) -> Am
         config=networks[0].config,
         image_size=judge.card.image_size,
         scales=judge.card.scales,
+        zooms=judge.card.zooms,
         num_glimpses=steps,
         num_networks=len(networks),
         seed=0,
