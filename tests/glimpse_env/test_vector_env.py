@@ -96,8 +96,11 @@ STOPS = [
 
 
 @pytest.mark.parametrize("settings", STOPS, ids=lambda settings: "-".join(map(str, settings.values())))
-def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any]) -> None:
-    dataset, judge = toy_dataset(), toy_judge()
+@pytest.mark.parametrize("zooms", [(1,), (1, 2)])
+def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any], zooms: tuple[int, ...]) -> None:
+    geometry = replace(GEOMETRY, zooms=zooms)
+    dataset, judge = toy_dataset(geometry=geometry), toy_judge(geometry)
+    locations, coordinates = len(geometry.grid), geometry.grid.coordinates
     env = GlimpseVectorEnv(dataset, judge, num_envs=NUM_ENVS, stop=True, **settings)
     singles = SyncVectorEnv(
         [lambda: GlimpseEnv(dataset, judge, stop=True, **settings)] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
@@ -109,9 +112,9 @@ def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str,
         actions = env.action_space.sample()
         stops = rng.random(NUM_ENVS) < 0.3
         if settings.get("action") == "continuous":
-            actions[:, 2] = np.where(stops, 0.5, -0.5)
+            actions[:, coordinates] = np.where(stops, 0.5, -0.5)
         else:
-            actions = np.where(stops, 64, rng.integers(0, 64, NUM_ENVS))
+            actions = np.where(stops, locations, rng.integers(0, locations, NUM_ENVS))
         told = env.step(actions)
         assert told[0] in env.observation_space
         assert_same(told, singles.step(actions))
