@@ -24,6 +24,8 @@ class GlimpsePolicy:
 
     grid: LocationGrid
     last_maps: np.ndarray | None = None
+    last_stop: np.ndarray | None = None
+    """(B,) float32: what the maps expect, if no glimpse is taken any more; None where it is not known."""
     map_title: str = ""
     """What the maps show, with its unit, for pictures."""
     stops: bool = False
@@ -144,10 +146,15 @@ def check_room(counts: np.ndarray, num_glimpses: int) -> None:
 
 def masked_argmin(scores: np.ndarray, histories: Histories, grid: LocationGrid) -> np.ndarray:
     """Returns the locations (B,) int64 of the lowest ``scores`` (B, L) among those that a history has not seen."""
+    return unseen_scores(scores, histories, grid).argmin(axis=1)
+
+
+def unseen_scores(scores: np.ndarray, histories: Histories, grid: LocationGrid) -> np.ndarray:
+    """Returns a copy of ``scores`` (B, L) with +inf at the locations that a history has seen."""
     episode, step = np.nonzero(histories.seen)
     scores = scores.copy()
     scores[episode, grid.nearest(histories.corners[episode, step])] = np.inf
-    return scores.argmin(axis=1)
+    return scores
 
 
 def random_keys(rng: np.random.Generator, shape: tuple[int, ...], grid: LocationGrid) -> np.ndarray:

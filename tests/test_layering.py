@@ -34,7 +34,7 @@ LAYERS = (
     ("oracles.base",),
     ("oracles.baselines", "oracles.saliency"),
     ("oracles.boed", "oracles.human"),
-    ("oracles.amortised", "oracles.training.plans"),
+    ("oracles.amortised", "oracles.stopping", "oracles.training.plans"),
     ("oracles.presets",),
     ("oracles.training.entries", "oracles.training.loop"),
     ("oracles.training.posterior", "oracles.training.scorer"),

@@ -37,6 +37,13 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "boed-anytime": "BOED, stops",
+    "boed-gain": "BOED, stops by the next gain",
+    "boed-information-gain": "BOED, stops by information gain",
+    "boed-entropy": "BOED, stops by entropy",
+    "boed-confidence": "BOED, stops by confidence",
+    "fixed-length": "best fixed sequence, cut",
+    "boed-clairvoyant-stop": "BOED, stop sees all",
     "agent_cloned": "agent, cloned",
     "agent": "agent, fine-tuned",
 }

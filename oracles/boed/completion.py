@@ -272,9 +272,19 @@ def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionC
     Returns:
         (B, N) float32, rows sum to one.
     """
+    return _weights_and_precision(distances, log_prior, config)[0]
+
+
+def completion_precision(distances: Tensor, log_prior: Tensor, config: CompletionConfig) -> Tensor:
+    """Returns the 1 / (2 sigma^2) of :func:`completion_weights`, (B, 1) float32."""
+    return _weights_and_precision(distances, log_prior, config)[1]
+
+
+def _weights_and_precision(distances: Tensor, log_prior: Tensor, config: CompletionConfig) -> tuple[Tensor, Tensor]:
     nearest = distances.amin(-1, keepdim=True)
     if config.bandwidth is not None:
-        return torch.softmax(log_prior - (distances - nearest) / (2.0 * config.bandwidth**2), dim=-1)
+        weights = torch.softmax(log_prior - (distances - nearest) / (2.0 * config.bandwidth**2), dim=-1)
+        return weights, torch.full_like(nearest, 0.5 / config.bandwidth**2)
     usable = torch.isfinite(distances).sum(-1)
     target = (0.9 * usable).clamp_max(config.effective_samples)
     gaps = distances - nearest
@@ -286,4 +296,4 @@ def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionC
         weights = torch.softmax(log_prior - gaps * middle.exp(), dim=-1)
         flat = (effective_sample_size(weights) > target)[:, None]  # then the precision has to grow
         low, high = torch.where(flat, middle, low), torch.where(flat, high, middle)
-    return weights
+    return weights, middle.exp() / scale
