@@ -65,7 +65,8 @@ def record_agent(
 
     Raises:
         ArtifactError: if there is no agent, or one that is not trusted.
-        ConfigurationError: if ``num`` is not in 1..the number of training images.
+        ConfigurationError: if ``num`` is not in 1..the number of training images, or the agent stops before its T-th
+            glimpse.
     """
     from agents.networks.encoders import observation_of  # imports stable_baselines3, which --help does without
 
@@ -76,6 +77,10 @@ def record_agent(
     images = np.random.default_rng(seed).permutation(len(train))[:num]
     observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)
+    if (rollouts.lengths < train.geometry.num_glimpses).any():
+        raise ConfigurationError(
+            f"{path} is an agent that stops, which demonstrations of T glimpses cannot hold; train one with stop=False."
+        )
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",
         "agent": {

@@ -27,7 +27,8 @@ class GlimpseVecEnv(VecEnv):
             a return's share due to the image can then be told from the policy's.
 
     Raises:
-        ConfigurationError: if the number of environments is not a multiple of ``group``.
+        ConfigurationError: if the number of environments is not a multiple of ``group``, or ``group`` is more than 1
+            and episodes may stop.
     """
 
     actions: np.ndarray
@@ -37,6 +38,10 @@ class GlimpseVecEnv(VecEnv):
     def __init__(self, env: GlimpseVectorEnv, group: int = 1):
         if group < 1 or env.num_envs % group:
             raise ConfigurationError(f"group={group} must divide {env.num_envs}, the number of environments.")
+        if group > 1 and env.batch.stop:
+            raise ConfigurationError(
+                f"group={group} needs episodes in lockstep, which stop=True ends at different steps; leave it 1."
+            )
         self.env, self.group = env, group
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)

@@ -14,7 +14,7 @@ from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import EpisodeBatch, Task
 from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumentError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.presets import PRESETS, dataset_of
+from glimpse_env.presets import PRESETS, anytime_options, dataset_of
 from glimpse_env.registry import import_name
 from glimpse_env.vector_env import GlimpseVectorEnv
 
@@ -97,7 +97,7 @@ def source_of(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
     source = make_source(dataset, **{"root": root, **_checked(options)})
-    zooms = (1,) if zooms is None else zooms
+    zooms = anytime_options(env).get("zooms", (1,)) if zooms is None else zooms
     own = PRESETS[dataset].scales if len(zooms) == 1 else 1
     return source.with_scales(own if scales is None else scales).with_zooms(zooms)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.actions import ActionMode
+from glimpse_env.actions import ActionMode, Actions
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.encoding.features import GlimpseFeatures
 from glimpse_env.episodes import Assessment, EpisodeBatch, Posterior, Task
@@ -87,6 +87,14 @@ class Rollouts:
         return len(self.indices)
 
 
+def can_stop(policy: Any, dataset: GlimpseDataset, judge: Posterior | None, action: ActionMode = "discrete") -> bool:
+    """Returns whether a policy can stop: it has ``stops`` that is True or, as a model of SB3, an action space with an
+    action that stops. Arguments as in :func:`play`."""
+    classes = None if judge is not None else len(dataset.class_names)
+    stopping = Actions(dataset.geometry.grid, classes, action, stop=True).space
+    return bool(getattr(policy, "stops", False)) or getattr(policy, "action_space", None) == stopping
+
+
 def play(
     policy: Policy,
     dataset: GlimpseDataset,
@@ -95,7 +103,7 @@ def play(
     *,
     action: ActionMode = "discrete",
     observation: str = "history",
-    stop: bool = False,
+    stop: bool | None = None,
     features: GlimpseFeatures | None = None,
     batch_size: int = 128,
     deterministic: bool = True,
@@ -110,7 +118,8 @@ def play(
 
     Args:
         policy: the policy that acts; if its ``predict`` takes ``action_masks``, as MaskablePPO's, it is given them.
-        dataset, action, observation, stop, features: see :class:`EpisodeBatch`.
+        dataset, action, observation, features: see :class:`EpisodeBatch`.
+        stop: whether an action can stop; by default if the policy can, see :func:`can_stop`.
         judge: None for a policy that classifies, with discrete actions.
         batch_size: images at a time.
         deterministic: handed to ``predict``.
@@ -128,6 +137,7 @@ def play(
     corners = np.empty((count, steps, dataset.geometry.grid.coordinates), dtype=np.int64)
     success, lengths = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64)
     log_loss, entropy = np.full((2, count, steps), np.nan, dtype=np.float32)
+    stop = can_stop(policy, dataset, judge, action) if stop is None else stop
     task: Task = "look" if judge is not None else "classify"
     takes_masks = action == "discrete" and "action_masks" in inspect.signature(policy.predict).parameters
     with tqdm(total=count, desc="Episodes", unit="img", disable=not progress) as bar:

@@ -9,7 +9,7 @@ import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ArtifactError
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import read_npz, write_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
@@ -60,6 +60,9 @@ def record(
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
     Arguments as in :func:`agents.evaluation.evaluate.evaluate`.
+
+    Raises:
+        ConfigurationError: if an episode stopped before its T-th glimpse.
     """
     seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
 
@@ -78,6 +81,10 @@ def record(
         start=start_on(policy, dataset),
         on_step=keep,
     )
+    if (rollouts.lengths < dataset.geometry.num_glimpses).any():
+        raise ConfigurationError(
+            "recordings hold episodes of T glimpses, and this policy stopped before; record one that does not stop."
+        )
     return Recording(
         indices=rollouts.indices,
         corners=rollouts.corners,

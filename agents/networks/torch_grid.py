@@ -14,6 +14,14 @@ class TorchGrid:
     """Finds grid locations by the normalised coordinates that observations hold, see :class:`LocationGrid`."""
 
     grid: LocationGrid
+    stop: bool = False
+    """Whether the L locations are followed by an action that stops, which is never one that was looked at; then
+    L + 1 takes the place of L below."""
+
+    @property
+    def num_actions(self) -> int:
+        """L, with ``stop`` L + 1."""
+        return len(self.grid) + self.stop
 
     def nearest(self, locations: Tensor) -> Tensor:
         """Returns (...,) int64: the index of the grid location nearest to normalised ``locations`` (..., 2), with zooms
@@ -42,7 +50,7 @@ class TorchGrid:
         """Returns (..., L) bool: which grid locations are among the normalised ``locations`` (..., t, coordinates)
         that are ``seen``, (..., t) bool."""
         index = self.nearest(locations)  # (..., t)
-        counts = torch.zeros(*index.shape[:-1], len(self.grid), dtype=torch.int64, device=index.device)
+        counts = torch.zeros(*index.shape[:-1], self.num_actions, dtype=torch.int64, device=index.device)
         return counts.scatter_add_(-1, index, seen.long()) > 0
 
     def visited_before(self, locations: Tensor) -> Tensor:
@@ -50,6 +58,6 @@ class TorchGrid:
         ``locations`` (..., t, coordinates)."""
         index = self.nearest(locations)[..., None]  # (..., t, 1)
         steps = index.shape[-2]
-        looked = torch.zeros(*index.shape[:-2], steps + 1, len(self.grid), dtype=torch.int64, device=index.device)
+        looked = torch.zeros(*index.shape[:-2], steps + 1, self.num_actions, dtype=torch.int64, device=index.device)
         looked[..., 1:, :].scatter_(-1, index, 1)
         return looked.cumsum(-2) > 0

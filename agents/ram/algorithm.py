@@ -218,6 +218,8 @@ class RAM(BaseAlgorithm):
         batch = episodes_of(self.env)
         if batch.task != "classify":
             raise ConfigurationError("RAM needs an environment with task='classify', e.g. GlimpseBirdsClassify-v0.")
+        if batch.stop:
+            raise ConfigurationError("RAM answers after the last glimpse only; make the environment with stop=False.")
         return batch
 
     def _check_sequences(self, episodes: EpisodeBatch) -> None:

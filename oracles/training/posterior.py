@@ -249,11 +249,13 @@ def prefix_sums(
 ) -> Tensor:
     """Returns sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     index = torch.from_numpy(locations).flatten(1)  # (N, h * T)
-    if scales == 1 and network.has_dense_pass:
+    # with zooms glimpses are encoded together: passes over each zoom would be normalised by statistics of their own in
+    # training, and by those of the last one afterwards
+    if scales == 1 and network.has_dense_pass and len(grid.levels) == 1:
         features = grid_features(network, images, grid)  # (N, L, F)
         looked_at = features.gather(1, index.to(features.device)[..., None].expand(-1, -1, features.shape[-1]))
     else:
-        looked_at = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
+        looked_at = cut_features(network, images, index.numpy(), grid, scales)  # no dense pass to gain by
     return prefix_sums_of(network, looked_at, locations, grid)
 
 

@@ -75,6 +75,14 @@ def test_every_algorithm_and_architecture_learns_with_zooms(algo: str, architect
     assert (np.diff(np.sort(locations, axis=1), axis=1) > 0).all(), "no place twice"
 
 
+@pytest.mark.parametrize("algo", list(ALGORITHMS))
+def test_every_algorithm_learns_to_zoom_and_stop(algo: str) -> None:
+    options: dict[str, Any] = {"learning_starts": 8} if ALGORITHMS[algo].off_policy else {}
+    model = toy_model(algo, env=vec_env(stop=True, glimpse_cost=0.05), **options)
+    assert model.action_space.n == len(GRID) + 1  # type: ignore[attr-defined]
+    model.learn(64)
+
+
 def demonstrations(count: int = 24) -> Demonstrations:
     rng = np.random.default_rng(0)
     locations = np.stack([rng.permutation(len(GRID))[:4] for _ in range(count)])

@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from glimpse_env import ENV_IDS, GlimpseEnv, GlimpseVectorEnv
+from glimpse_env import ANYTIME_IDS, ENV_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
@@ -96,8 +96,11 @@ STOPS = [
 
 
 @pytest.mark.parametrize("settings", STOPS, ids=lambda settings: "-".join(map(str, settings.values())))
-def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any]) -> None:
-    dataset, judge = toy_dataset(), toy_judge()
+@pytest.mark.parametrize("zooms", [(1,), (1, 2)])
+def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any], zooms: tuple[int, ...]) -> None:
+    geometry = replace(GEOMETRY, zooms=zooms)
+    dataset, judge = toy_dataset(geometry=geometry), toy_judge(geometry)
+    locations, coordinates = len(geometry.grid), geometry.grid.coordinates
     env = GlimpseVectorEnv(dataset, judge, num_envs=NUM_ENVS, stop=True, **settings)
     singles = SyncVectorEnv(
         [lambda: GlimpseEnv(dataset, judge, stop=True, **settings)] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
@@ -109,9 +112,9 @@ def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str,
         actions = env.action_space.sample()
         stops = rng.random(NUM_ENVS) < 0.3
         if settings.get("action") == "continuous":
-            actions[:, 2] = np.where(stops, 0.5, -0.5)
+            actions[:, coordinates] = np.where(stops, 0.5, -0.5)
         else:
-            actions = np.where(stops, 64, rng.integers(0, 64, NUM_ENVS))
+            actions = np.where(stops, locations, rng.integers(0, locations, NUM_ENVS))
         told = env.step(actions)
         assert told[0] in env.observation_space
         assert_same(told, singles.step(actions))
@@ -135,7 +138,7 @@ def test_many_episodes_later_the_images_are_still_the_same() -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", [*ENV_IDS, *ANYTIME_IDS])
 def test_make_vec_gives_the_native_environment(
     world: dict[str, dict[str, Any]], env_id: str, settings: dict[str, Any]
 ) -> None:

@@ -12,7 +12,7 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import PRESETS
+from glimpse_env.presets import PRESETS, anytime_id
 from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
@@ -180,9 +180,11 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     arguments["GlimpseFolder-v0"] = {"root": str(photos), **SMALL_FOLDER}
     arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA
     for env_id, dataset in ENV_IDS.items():
-        given = arguments[env_id]
+        given = arguments[anytime_id(env_id)] = arguments[env_id]
         options = given if PRESETS[dataset].flat else given.get("dataset_options")
-        write_toy_judge(make_source(dataset, **(options or {})).with_scales(PRESETS[dataset].scales))
+        source = make_source(dataset, **(options or {}))
+        write_toy_judge(source.with_scales(PRESETS[dataset].scales))
+        write_toy_judge(source.with_zooms(PRESETS[dataset].zooms))
     return arguments
 
 

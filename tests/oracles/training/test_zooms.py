@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.sensing.geometry import LocationGrid, ZoomGrid
@@ -12,9 +13,10 @@ from oracles.base import random_keys, random_locations
 from oracles.presets import PRESETS, Preset
 from oracles.training.judge import ensure_judge, train_judge
 from oracles.training.plans import JudgePlan, ScorerPlan
-from oracles.training.posterior import NetworkTrainer, random_histories
+from oracles.training.posterior import NetworkTrainer, prefix_sums, random_histories
 from oracles.training.scorer import train_oracle
 from tests.oracles.training.test_judge import PLAN, Stripes
+from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
 
 GRID = ZoomGrid(60, 12, 4, (1, 2, 4))
 
@@ -48,6 +50,23 @@ def test_without_zooms_draws_are_as_they_were() -> None:
     assert np.array_equal(
         random_histories(np.random.default_rng(1), (2, 3, 5), grid), order.argpartition(5, axis=-1)[..., :5]
     )
+
+
+def test_glimpses_of_all_zooms_are_normalised_together() -> None:
+    """By the statistics of all that were looked at: what the network, in evaluation, has for each of them."""
+    geometry = replace(GEOMETRY, zooms=(1, 2, 3))
+    network = toy_judge(geometry).networks[0].train().requires_grad_(True)
+    norm = next(layer for layer in network.encoder if isinstance(layer, torch.nn.BatchNorm2d))
+    norm.momentum, before = 1.0, int(norm.num_batches_tracked)
+    images = np.asarray(toy_dataset(4).images)
+    locations = random_histories(np.random.default_rng(0), (4, 3, 4), geometry.grid)
+    prefix_sums(network, images, locations, geometry.grid)
+    assert norm.num_batches_tracked == before + 1
+    owners = np.repeat(np.arange(4), 12)
+    glimpses = geometry.sensor(images, owners, geometry.grid.corners[locations.reshape(-1)])
+    pixels = torch.from_numpy(glimpses).permute(0, 3, 1, 2) / 127.5 - 1
+    outputs = network.encoder[0](pixels)
+    assert torch.allclose(norm.running_mean, outputs.mean((0, 2, 3)), atol=1e-4)
 
 
 def test_windows_near_parts_are_of_every_zoom(fresh_cache: Path) -> None:
