@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+NAMED_EXTRA = r"""(?:'\.\[|glimpse-env\[|pip_extra\(')(\w+(?:,\w+)*)(?:\]["']|')"""
 PINS = dict(re.findall(r"^(\S+)==([^;\s]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -58,7 +59,7 @@ def test_extras_that_pages_and_messages_name_are_there() -> None:
     for folder in ("glimpse_env", "oracles", "agents", "scripts", "tests"):
         files += (ROOT / folder).rglob("*.py")
     for file in files:
-        for named in re.findall(r"""(?:'\.|glimpse-env)\[(\w+(?:,\w+)*)\]["']""", file.read_text(encoding="utf-8")):
+        for named in re.findall(NAMED_EXTRA, file.read_text(encoding="utf-8")):
             assert set(named.split(",")) <= extras, f"{file} names the extra {named}"
 
 

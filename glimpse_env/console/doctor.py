@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 from glimpse_env.console.cache import KINDS, in_words, usage
+from glimpse_env.console.names import pip_extra
 from glimpse_env.console.own_packages import NAMES, check_own
 from glimpse_env.errors import GlimpseError, ShadowedPackageError
 from glimpse_env.files.storage import cache_folder
@@ -75,7 +76,7 @@ def as_text(report: dict[str, Any]) -> str:
         state = f"lacks {', '.join(extra['missing'])}" if extra["missing"] else "installed"
         lines += [f"  {name:18} {extra['adds']}: {state}"]
     if any(extra["missing"] for extra in report["extras"].values()):
-        lines += ["  pip install what an extra lacks, and it is there."]
+        lines += [f"  To add one, like human: {pip_extra('human')}"]
     return "\n".join(lines)
 
 

@@ -37,6 +37,13 @@ def command(script: str, *words: str) -> str:
     return shlex.join([PROGRAM, *subcommand(script).split(), *words])
 
 
+def pip_extra(extra: str) -> str:
+    """Returns the command that installs an extra of this package: from the clone, or of the wheel that is installed."""
+    if commands_folder().name == "scripts":
+        return f"pip install -c constraints.txt -e '.[{extra}]'"
+    return f"pip install 'glimpse-env[{extra}]'"
+
+
 def is_console() -> bool:
     """Returns whether the console command runs."""
     return bool(sys.argv) and sys.argv[0].split(" ")[0] == PROGRAM

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from tqdm.auto import tqdm
 
 from glimpse_env import ENV_IDS
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -158,8 +159,7 @@ def _check_minari() -> None:
     for package in ("minari", "h5py"):
         if importlib.util.find_spec(package) is None:
             raise ConfigurationError(
-                f"the package {package} is not installed: pip install -c constraints.txt -e '.[minari]', with Python "
-                "3.11 or newer."
+                f"the package {package} is not installed: {pip_extra('minari')}, with Python 3.11 or newer."
             )
 
 

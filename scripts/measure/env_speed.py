@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from agents.reports.tables import MISSING, markdown_table
 from glimpse_env import cli
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import new_array, whole_file, write_json
@@ -217,7 +218,7 @@ class SideBySide:
         if not all(answers):
             raise ConfigurationError(
                 "a process that steps beside this one has ended: if ap_gym does not run, "
-                "`pip install -c constraints.txt -e '.[rivals]'`, or uninstall it."
+                f"`{pip_extra('rivals')}`, or uninstall it."
             )
         return answers
 

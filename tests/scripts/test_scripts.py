@@ -51,6 +51,7 @@ BAD_VALUES = {
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
+    "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],

@@ -84,11 +84,13 @@ def test_a_command_is_run_as_its_script_is(tmp_path: Path) -> None:
 
 def test_scripts_and_messages_of_a_clone_name_scripts() -> None:
     assert names.command("measure/env_speed", "--out", "a b") == "python scripts/measure/env_speed.py --out 'a b'"
+    assert names.pip_extra("ray") == "pip install -c constraints.txt -e '.[ray]'"
 
 
 @pytest.mark.usefixtures("wheel")
 def test_without_a_clone_messages_name_commands() -> None:
     assert names.command("measure/env_speed", "--out", "a b") == "glimpse measure env-speed --out 'a b'"
+    assert names.pip_extra("ray") == "pip install 'glimpse-env[ray]'"
 
 
 @pytest.mark.usefixtures("fresh_cache")

@@ -13,6 +13,7 @@ from glimpse_env.env import GlimpseEnv
 from glimpse_env.errors import ArtifactError
 from glimpse_env.judge.judge import Judge, find_judge, judge_path
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
+from glimpse_env.registration import source_of
 from glimpse_env.sensing.sensor import Sensor
 from tests.oracles.training.test_judge import Stripes
 from tests.support.toy import GEOMETRY, toy_dataset, toy_judge
@@ -121,3 +122,9 @@ def test_a_judge_of_zooms_is_found_under_its_name(fresh_cache: Path) -> None:
     assert find_judge(source).identity == judge.identity
     with pytest.raises(ArtifactError, match=r"with scales=1 and zooms=\[1, 2\], not on stripes"):
         judge.card.check_fits(Stripes())
+
+
+def test_the_judge_of_digits_comes_with_the_package(fresh_cache: Path) -> None:
+    judge = find_judge(source_of("GlimpseDigitsAnytime-v0"))
+    assert judge.geometry.zooms == (1, 2, 4)
+    assert judge.card.scores["visited_accuracy"][-1] > 0.8
