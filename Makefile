@@ -1,4 +1,5 @@
 # make train | test | check: each sets up .venv first, from the pinned constraints.txt.
+# make docs: the documentation site in site/, without a warning or a dead link.
 # make check-lowest: tests with the lowest versions that pyproject.toml declares, in .venv-lowest; PYTHON up to 3.12.
 PYTHON ?= python3
 EXTRAS ?= dev
@@ -9,7 +10,7 @@ COMMA := ,
 # A stamp for each set of extras: another set is installed besides those that are there.
 READY := $(VENV)/.installed-$(subst $() ,+,$(sort $(subst $(COMMA), ,$(EXTRAS))))
 
-.PHONY: train test check check-lowest format hooks clean
+.PHONY: train test docs site check check-lowest format hooks clean
 
 train: $(READY)
 	$(BIN)/python scripts/train_agent.py --demos oracle
@@ -23,6 +24,12 @@ check: $(READY)
 	$(BIN)/mypy
 	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(MAKE) test PYTEST_FLAGS="--cov --cov-report=term:skip-covered"
+
+docs:
+	$(MAKE) --no-print-directory site EXTRAS=docs
+
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # Old packages warn of new Pythons and of each other: warnings are no errors here.
 check-lowest: $(LOWEST)/.installed
@@ -51,4 +58,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info
