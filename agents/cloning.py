@@ -219,7 +219,7 @@ def check_spaces(policy: Any, data: CloningData) -> None:
     if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != len(data.grid):
         raise ConfigurationError(
             f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "
-            f'{policy.action_space} cannot learn; use action="discrete" and the same data set.'
+            f'{policy.action_space} cannot learn; use action="discrete", stop=False and the same data set.'
         )
     observed = policy.observation_space
     if observation_of(observed) != data.observation:

@@ -134,7 +134,7 @@ class CloningData:
                 f"locations at every {self.grid.stride} of {self.grid.span} pixels are not symmetric, "
                 "so demonstrations on them cannot be mirrored."
             )
-        mirror = np.arange(len(self.grid)).reshape(self.grid.side, -1)[:, ::-1].reshape(-1)
+        mirror = self.grid.mirrored
         return CloningData(
             self.grid,
             np.concatenate([self.indices, self.indices]),
@@ -150,7 +150,7 @@ class CloningData:
         network = judge.networks[0]
         embeddings = []
         for rows in self.chunks():
-            places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, 2)
+            places = torch.from_numpy(self.grid.normalised[self.taken[rows, :-1]])  # (n, T - 1, coordinates)
             features = network.encode_glimpses(torch.from_numpy(np.ascontiguousarray(self.glimpses[rows])))
             embeddings.append(network.embed(features, places).half().cpu().numpy())  # (n, T - 1, D)
         return replace(self, glimpses=np.concatenate(embeddings), observation="embedding")
@@ -198,7 +198,7 @@ class CloningData:
         """
         grid, width = self.grid, self.glimpses.shape[-1]  # all scales' channels, or the numbers in their place
         observer = HISTORY_OBSERVERS[self.observation](
-            Geometry(grid.image_size, grid.glimpse_size, grid.stride, self.num_glimpses), width
+            Geometry(grid.image_size, grid.glimpse_size, grid.stride, self.num_glimpses, zooms=grid.zooms), width
         )
         observations = observer.blank(len(rows))
         for t in range(int(steps.max(initial=0))):

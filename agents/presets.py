@@ -112,6 +112,8 @@ class Args(DeviceFlags):
     """Points of the learning curve; the weights that do best on validation images are kept."""
     scales: int | None = None
     """Concentric windows of a glimpse; default the environment's."""
+    zooms: tuple[int, ...] | None = None
+    """How many times as wide as a glimpse its window can be, e.g. 1 2 4; default the environment's."""
     target_temperature: float | None = None
     """Temperature of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones only the location taken;
     default by data set."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
@@ -43,7 +44,8 @@ def load_run_agent(path: Path, *, trust: bool = False, device: Any = "cpu") -> t
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of scripts/train_agent.py."
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of "
+            f"`{command('train_agent')}`."
         ) from error
 
 
@@ -63,7 +65,8 @@ def record_agent(
 
     Raises:
         ArtifactError: if there is no agent, or one that is not trusted.
-        ConfigurationError: if ``num`` is not in 1..the number of training images.
+        ConfigurationError: if ``num`` is not in 1..the number of training images, or the agent stops before its T-th
+            glimpse.
     """
     from agents.networks.encoders import observation_of  # imports stable_baselines3, which --help does without
 
@@ -74,6 +77,10 @@ def record_agent(
     images = np.random.default_rng(seed).permutation(len(train))[:num]
     observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)
+    if (rollouts.lengths < train.geometry.num_glimpses).any():
+        raise ConfigurationError(
+            f"{path} is an agent that stops, which demonstrations of T glimpses cannot hold; train one with stop=False."
+        )
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",
         "agent": {

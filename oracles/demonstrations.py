@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import (
@@ -138,7 +139,7 @@ class Demonstrations:
             return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
         except (OSError, ArtifactError, TypeError) as error:
             raise ArtifactError(
-                f"demonstrations at {path} cannot be read ({error}); make them with scripts/generate_demos.py."
+                f"demonstrations at {path} cannot be read ({error}); make them with `{command('generate_demos')}`."
             ) from error
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
@@ -151,7 +152,7 @@ class Demonstrations:
             if self.manifest[field] != ours:
                 raise ArtifactError(
                     f"the demonstrations' {field} is {self.manifest[field]}, this run's is {ours}; "
-                    "make them again with scripts/generate_demos.py."
+                    f"make them again with `{command('generate_demos')}`."
                 )
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -179,6 +180,7 @@ def manifest_of(
         "judge": judge.identity,
         "scales": judge.card.scales,
         "geometry": {field: getattr(source.geometry, field) for field in ("glimpse_size", "stride", "num_glimpses")},
+        **({"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}),
         "num": num,
         "seed": seed,
     }
@@ -312,6 +314,7 @@ class _Player:
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)
+        self._geometry = source.geometry
         self._policies: dict[int, GlimpsePolicy] = {}
         horizon = horizon_of(name, source, config)
         self._amortised = None if horizon is None else find_oracle(source, judge, horizon)
@@ -330,6 +333,7 @@ class _Player:
                     f"the data set {source.name} has the fingerprint {source.fingerprint} for a worker on "
                     f"{platform.node()}, and {fingerprint} where the run was started; give both the same files."
                 )
+            source.geometry = self._geometry  # with its scales and zooms
             self._source = source
         return self._source
 

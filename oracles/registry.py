@@ -18,17 +18,20 @@ from oracles.baselines import (
     RandomPolicy,
     best_fixed,
     centre_out,
+    coarse_to_fine,
     fitted_images,
 )
+from oracles.boed.anytime import AnytimeConfig, AnytimeOracle
 from oracles.boed.criteria import Horizon
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.human import HumanPolicy, human_unavailable
 from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
+from oracles.stopping import CLAIRVOYANT_STOP, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
 from oracles.training.scorer import ensure_oracle
 
-PolicyConfig = OracleConfig | KernelConfig
+PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig
 """Configurations of the policies that have one."""
 
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
@@ -61,6 +64,8 @@ class PolicyEntry:
     """Whether it may see more of an image than glimpses and locations."""
     seeded: bool = True
     """Whether its choices may depend on the seed: such a policy is made anew for every part of the demonstrations."""
+    stops: bool = False
+    """Whether it may stop, for which its episodes need the action to stop."""
     by_network: bool = True
     """Whether its choices may depend on the network that it may ask, see :func:`make_policy`: such a policy is made
     anew for each fold of training images."""
@@ -76,6 +81,10 @@ def _random(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> Gli
 
 def _centre(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, centre_out(judge.grid, source.geometry.num_glimpses))
+
+
+def _coarse_to_fine(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return FixedPolicy(judge.grid, coarse_to_fine(judge.grid, source.geometry.num_glimpses))
 
 
 def _saliency(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
@@ -152,6 +161,54 @@ def _amortised(horizon: Horizon) -> PolicyEntry:
     )
 
 
+def _anytime(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    return AnytimeOracle(source.load("train"), judge, _anytime_config(source, config), network=network)
+
+
+def _anytime_config(source: DataSource, config: PolicyConfig | None) -> AnytimeConfig:
+    config = AnytimeConfig(oracle=preset_of(source).boed) if config is None else config
+    if not isinstance(config, AnytimeConfig):
+        raise ConfigurationError(f"policy='boed-anytime' takes an AnytimeConfig, not {config}.")
+    return config
+
+
+def _anytime_settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    config = _anytime_config(source, config)
+    return {**asdict(config), "oracle": _boed_settings(source, judge, config.oracle)}
+
+
+def _stopping(name: str, peeks: bool = False) -> PolicyEntry:
+    """Returns the entry of a policy of :data:`oracles.stopping.STOPPING`."""
+    kind = STOPPING[name]
+
+    def looking(source: DataSource, config: PolicyConfig | None) -> OracleConfig | KernelConfig | None:
+        if not isinstance(config, StopConfig | None):
+            raise ConfigurationError(f"policy={name!r} takes a StopConfig, not {config}.")
+        if kind.policy != "boed" or (config is not None and config.config is not None):
+            return None if config is None else config.config
+        preset = preset_of(source).boed
+        return replace(preset, criterion=kind.criterion or preset.criterion)
+
+    def threshold(source: DataSource, config: PolicyConfig | None) -> float:
+        given = config.threshold if isinstance(config, StopConfig) else None
+        return kind.threshold(source.geometry.num_glimpses) if given is None else given
+
+    def make(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
+        policy = make_policy(kind.policy, source, judge, config=looking(source, config), **further)
+        if peeks:
+            return ClairvoyantStop(policy, judge, threshold(source, config))
+        network = further.get("network")
+        return StoppingPolicy(policy, judge, kind.rule, threshold(source, config), network=network)
+
+    def settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+        looks = policy_settings(kind.policy, source, judge, looking(source, config))
+        return {"threshold": threshold(source, config), "looks": looks or {"policy": kind.policy}}
+
+    return PolicyEntry(make, peeks, seeded=False, stops=True, settings=settings)
+
+
 def _oracle(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
     return make_policy(resolved("oracle", source, config), source, judge, config=config, **further)
 
@@ -165,6 +222,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
     {
         "random": PolicyEntry(_random),
         "centre": PolicyEntry(_centre, seeded=False, by_network=False),
+        "coarse-to-fine": PolicyEntry(
+            _coarse_to_fine,
+            seeded=False,
+            by_network=False,
+            unavailable=lambda source: (
+                None
+                if len(source.geometry.zooms) > 1
+                else f"policy 'coarse-to-fine' needs zooms, and {source.name!r} is looked at with none."
+            ),
+        ),
         "saliency": PolicyEntry(
             _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
         ),
@@ -199,12 +266,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
+        "boed-anytime": PolicyEntry(_anytime, seeded=False, stops=True, settings=_anytime_settings),
+        **{name: _stopping(name, peeks=kind.rule == CLAIRVOYANT_STOP) for name, kind in STOPPING.items()},
     },
 )
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
 it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
 :data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
-part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label."""
+part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Those that
+may stop are ``boed-anytime``, :class:`AnytimeOracle`, and those of :data:`oracles.stopping.STOPPING`, of which
+``boed-clairvoyant-stop`` knows what it would see and the label."""
 
 
 def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:
@@ -239,7 +310,8 @@ def make_policy(
         judge: of that data set.
         network: the fold whose images the oracle is to look at; None for images no network was trained on.
         seed: of what is random in the policy.
-        config: of ``boed`` or ``kernel``, which ``oracle`` then is; None for the data set's default.
+        config: of ``boed`` or ``kernel``, which ``oracle`` then is, or of a policy that may stop; None for the data
+            set's default.
 
     Raises:
         ConfigurationError: if there is no such policy, or :func:`unavailable_reason` says what it lacks.

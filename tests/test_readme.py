@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tyro
 
+from glimpse_env.console.main import find_commands
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.birds.source import SIZE, draw_many
 from glimpse_env.errors import DatasetFallbackWarning
@@ -61,8 +62,9 @@ def test_commands_exist_with_their_flags(command: str) -> None:
     words = shlex.split(command)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    elif words[0] == "python":
-        spec = importlib.util.spec_from_file_location("script", ROOT / words[1])
+    elif words[0] in ("python", "glimpse"):
+        file = ROOT / words[1] if words[0] == "python" else find_commands()[words[1]]
+        spec = importlib.util.spec_from_file_location("script", file)
         assert spec is not None
         assert spec.loader is not None
         script = importlib.util.module_from_spec(spec)

@@ -259,8 +259,3 @@ def test_commands_on_pages_exist_with_their_flags(
     else:
         assert words[:2] == ["pip", "install"]
         assert (ROOT / words[words.index("-c") + 1]).is_file()
-
-
-def test_every_script_is_in_the_table_of_commands() -> None:
-    for script in (ROOT / "scripts").rglob("*.py"):
-        assert f"| `{script.relative_to(ROOT)}` |" in text_of("howto/commands.md")

@@ -68,7 +68,8 @@ def warm_up_critic(
     """Fits the critic, and nothing else, to the returns of the present policy.
 
     A random critic's advantages undo a cloned actor within a few updates. The model itself collects rollouts; the
-    targets are whole returns (lambda = 1), which do not depend on the untrained critic.
+    targets are whole returns (lambda = 1), which do not depend on the untrained critic; but for episodes that a
+    rollout's end cuts, as it does where they may stop.
 
     Args:
         model: its actor, its optimiser and its count of timesteps stay as they are.

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
+from glimpse_env.actions import ActionMode
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, kept, read_json, write_json
 from glimpse_env.judge.judge import Judge
-from glimpse_env.rollout import play
+from glimpse_env.rollout import can_stop, play
 
 FORMAT = 2
 """Version of the JSON of an evaluation."""
@@ -25,6 +25,7 @@ BATCH = 128
 TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
+    "coarse-to-fine": "coarse to fine",
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",
@@ -36,6 +37,13 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "boed-anytime": "BOED, stops",
+    "boed-gain": "BOED, stops by the next gain",
+    "boed-information-gain": "BOED, stops by information gain",
+    "boed-entropy": "BOED, stops by entropy",
+    "boed-confidence": "BOED, stops by confidence",
+    "fixed-length": "best fixed sequence, cut",
+    "boed-clairvoyant-stop": "BOED, stop sees all",
     "agent_cloned": "agent, cloned",
     "agent": "agent, fine-tuned",
 }
@@ -63,9 +71,11 @@ class Evaluation:
     outcomes: np.ndarray
     """(N,) bool: whether the judge, or the policy that classifies, was right after the last glimpse."""
     log_loss: np.ndarray
-    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where it is unknown."""
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images, at its end for an episode that
+    stopped before; NaN where it is unknown."""
     entropy: np.ndarray
-    """(T,) float64: entropy of the judge's posterior in nats after each glimpse, a mean over images."""
+    """(T,) float64: entropy of the judge's posterior in nats after each glimpse, a mean over images, at its end for an
+    episode that stopped before."""
     final_log_loss: np.ndarray
     """(N,) float32: -log p(true label) in nats after the last glimpse."""
     final_entropy: np.ndarray
@@ -74,6 +84,8 @@ class Evaluation:
     """Wall time of the episodes, with environment and judge."""
     policy_seconds: float
     """Wall time of the policy's own ``start`` and ``predict``, :data:`BATCH` episodes at once."""
+    glimpses: np.ndarray | None = None
+    """(N,) int64: glimpses taken, where episodes could stop; None where each took T."""
 
     def __post_init__(self) -> None:
         if self.outcomes.ndim != 1 or len(self.outcomes) == 0 or self.log_loss.shape != self.entropy.shape:
@@ -85,6 +97,10 @@ class Evaluation:
             raise ConfigurationError(
                 f"an evaluation of {len(self.outcomes)} images needs as many final_log_loss and final_entropy, not "
                 f"{self.final_log_loss.shape} and {self.final_entropy.shape}."
+            )
+        if self.glimpses is not None and self.glimpses.shape != self.outcomes.shape:
+            raise ConfigurationError(
+                f"an evaluation of {len(self.outcomes)} images needs as many glimpses, not {self.glimpses.shape}."
             )
 
     @property
@@ -113,6 +129,7 @@ class Evaluation:
             **{name: getattr(self, name) for name in names},
             "outcomes": "".join("1" if success else "0" for success in self.outcomes),
             **{name: " ".join(map(str, getattr(self, name))) for name in ("final_log_loss", "final_entropy")},
+            **({} if self.glimpses is None else {"glimpses": self.glimpses.tolist()}),
             "format": FORMAT,
         }
 
@@ -134,7 +151,10 @@ class Evaluation:
                     for name in ("final_log_loss", "final_entropy")
                 },
             }
-            return cls(**{field.name: content[field.name] for field in fields(cls)} | arrays)
+            if content.get("glimpses") is not None:
+                arrays["glimpses"] = np.array(content["glimpses"], dtype=np.int64)
+            needed = [field.name for field in fields(cls) if field.name != "glimpses"]
+            return cls(**{name: content[name] for name in needed} | arrays)
         except ArtifactError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -163,7 +183,7 @@ def evaluate(
     observation: str = "history",
     progress: bool = True,
 ) -> Evaluation:
-    """Plays one deterministic episode on each image.
+    """Plays one deterministic episode on each image, in which a policy that can stop may do so.
 
     Args:
         policy: anything with ``predict(observation, state, episode_start, deterministic)``, e.g. a
@@ -184,6 +204,7 @@ def evaluate(
         indices,
         action=action,
         observation=observation,
+        stop=can_stop(policy, dataset, judge, action),
         batch_size=BATCH,
         progress=progress,
         start=start_on(timed, dataset),
@@ -198,8 +219,9 @@ def evaluate(
         outcomes=np.asarray(rollouts.success, dtype=bool),
         log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),
         entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
-        final_log_loss=rollouts.log_loss[:, -1],
-        final_entropy=rollouts.entropy[:, -1],
+        final_log_loss=rollouts.final_log_loss,
+        final_entropy=rollouts.final_entropy,
+        glimpses=rollouts.lengths if can_stop(policy, dataset, judge, action) else None,
         seconds=time.perf_counter() - began,
         policy_seconds=timed.seconds,
     )
@@ -224,6 +246,8 @@ def joined(parts: Sequence[tuple[np.ndarray, Evaluation]], indices: np.ndarray) 
         for name in ("log_loss", "entropy")
     }
     times: dict[str, Any] = {name: sum(getattr(one, name) for one in ones) for name in ("seconds", "policy_seconds")}
+    if ones[0].glimpses is not None:
+        merged["glimpses"] = np.concatenate([one.glimpses for one in ones if one.glimpses is not None])[order]
     return replace(ones[0], **merged, **means, **times, images=digest(np.asarray(indices, dtype=np.int64)))
 
 

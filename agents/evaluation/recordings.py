@@ -9,11 +9,11 @@ import numpy as np
 
 from agents.evaluation.evaluate import TITLES, start_on
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ArtifactError
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import read_npz, write_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
-from glimpse_env.rendering.frames import draw_episode
+from glimpse_env.rendering.frames import draw_episode, paint_zoomed
 from glimpse_env.rollout import play
 from glimpse_env.sensing.geometry import Geometry
 
@@ -28,7 +28,7 @@ class Recording:
     indices: np.ndarray
     """(N,) int64: images of the split."""
     corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    """(N, T, 2) int64 pixels: top-left corners (row, col); (N, T, 3) with zooms, (row, col, zoom)."""
     probabilities: np.ndarray
     """(N, T, classes) float32: the judge's posterior after each glimpse."""
     maps: np.ndarray | None
@@ -60,6 +60,9 @@ def record(
     """Plays one deterministic episode on each of a few images and keeps what pictures need.
 
     Arguments as in :func:`agents.evaluation.evaluate.evaluate`.
+
+    Raises:
+        ConfigurationError: if an episode stopped before its T-th glimpse.
     """
     seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
 
@@ -78,6 +81,10 @@ def record(
         start=start_on(policy, dataset),
         on_step=keep,
     )
+    if (rollouts.lengths < dataset.geometry.num_glimpses).any():
+        raise ConfigurationError(
+            "recordings hold episodes of T glimpses, and this policy stopped before; record one that does not stop."
+        )
     return Recording(
         indices=rollouts.indices,
         corners=rollouts.corners,
@@ -151,7 +158,11 @@ def episode_frames(
 
 
 def _seen(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2) saw, as coarse as that."""
+    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2 or 3) saw, as coarse as it."""
+    if len(geometry.zooms) > 1:
+        seen = np.full_like(image, 128)
+        paint_zoomed(seen, image, corners, geometry)
+        return seen
     size, channels = geometry.glimpse_size, image.shape[2]
     widest = 2 ** (geometry.scales - 1)
     margin = size * (widest - 1) // 2  # of the widest window about the narrowest

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glimpse_env.console.names import command
 from glimpse_env.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def checked(results: DataFrame) -> DataFrame:
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise ConfigurationError(
-            f"the results lack the columns {missing}; collect them with scripts/benchmark.py of this version."
+            f"the results lack the columns {missing}; collect them with `{command('benchmark')}` of this version."
         )
     if len(results) == 0:
         raise ConfigurationError("the results hold no evaluation; run at least one cell of the benchmark first.")

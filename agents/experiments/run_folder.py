@@ -101,7 +101,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
     if (out / "config.json").exists():
         raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales, args.zooms)
     reason = unavailable_reason(args.demos, source) if args.demos in DEMONSTRATORS else None
     if reason is not None:
         raise ConfigurationError(f"--demos {args.demos}: {reason}")
@@ -181,6 +181,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
             config["args"]["root"] = os.path.abspath(os.path.expanduser(given.root))
         own = {**config["args"], "out": folder, "resume": None, "device": given.device, "trust": given.trust}
         own |= {name: _settled(folder, name, own.get(name), getattr(given, name)) for name in CODE if name in own}
+        own |= {"zooms": tuple(own["zooms"])} if own.get("zooms") is not None else {}
         args = Args(**own)
         name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
     except FileNotFoundError as error:
@@ -191,7 +192,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
     moved = "if the data moved, name the new folder with --root"
     try:
-        source = source_of(args.env, args.root, args.dataset_options, args.scales)
+        source = source_of(args.env, args.root, args.dataset_options, args.scales, args.zooms)
         found = source.name, source.fingerprint
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{folder} cannot go on: {str(error).rstrip('.')}; {moved}.") from error

@@ -37,7 +37,7 @@ class Sequences:
     def with_mirror_images(self, grid: LocationGrid, images: int) -> "Sequences":
         """Returns 2 N sequences, these and their mirror images, as :func:`with_mirror_images` has them of ``images``
         images."""
-        mirror = np.arange(len(grid)).reshape(grid.side, -1)[:, ::-1].reshape(-1)
+        mirror = grid.mirrored
         return Sequences(
             np.concatenate([self.indices, self.indices + images]),
             np.concatenate([self.locations, mirror[self.locations]]),

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from tqdm.auto import tqdm
 
 from glimpse_env import ENV_IDS
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -153,8 +154,7 @@ def _check_minari() -> None:
     for package in ("minari", "h5py"):
         if importlib.util.find_spec(package) is None:
             raise ConfigurationError(
-                f"the package {package} is not installed: pip install -c constraints.txt -e '.[minari]', with Python "
-                "3.11 or newer."
+                f"the package {package} is not installed: {pip_extra('minari')}, with Python 3.11 or newer."
             )
 
 
@@ -165,6 +165,7 @@ def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
     options = {name: value for name, value in source.chosen_options.items() if name != "root"}
     spec.kwargs |= {"dataset": source.name, "split": "train", "dataset_options": options}
     spec.kwargs |= {"scales": judge.card.scales, "observation": observation}
+    spec.kwargs |= {"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}
     return spec
 
 
