@@ -26,8 +26,8 @@ from oracles.boed.oracle import BOEDOracle, OracleConfig
 
 CLAIRVOYANT_STOP = "clairvoyant-stop"
 """Rule of :class:`ClairvoyantStop`."""
-PRICED = ("boed-gain", "boed-clairvoyant-stop")
-"""Policies of :data:`STOPPING` whose threshold is the price of a glimpse."""
+PRICED = ("boed-gain", "boed-clairvoyant-stop", "oracle-stop")
+"""Policies with a :class:`StopConfig` whose threshold is the price of a glimpse."""
 GLIMPSE_COST = 0.02
 """Price of a glimpse in expected success, where none is given."""
 
@@ -119,12 +119,21 @@ class StoppingPolicy(GlimpsePolicy):
 
     stops = True
 
-    def __init__(self, policy: GlimpsePolicy, judge: Judge, rule: str, threshold: float, *, network: int | None = None):
+    def __init__(
+        self,
+        policy: GlimpsePolicy,
+        judge: Judge,
+        rule: str | StoppingRule,
+        threshold: float,
+        *,
+        network: int | None = None,
+    ):
         """
         Args:
             policy: says where to look.
             judge: gives the posterior.
-            rule: one of :data:`RULES`; ``"module:name"`` imports the module first.
+            rule: one of :data:`RULES`; ``"module:name"`` imports the module first. Or a rule itself, as
+                :class:`oracles.induction.Induction`.
             threshold: of the rule, in its unit.
             network: the judge's network to ask; None for the mean of all.
 
@@ -132,7 +141,7 @@ class StoppingPolicy(GlimpsePolicy):
             ConfigurationError: if there is no such rule.
         """
         self.policy, self.judge, self.threshold = policy, judge, threshold
-        self.name, self.rule = RULES.name_of(rule), RULES[rule]
+        self.name, self.rule = (RULES.name_of(rule), RULES[rule]) if isinstance(rule, str) else ("", rule)
         self.grid, self.map_title = policy.grid, policy.map_title
         self.weighs_stop = self.name == "gain"
         self.fold = -1 if network is None else network

@@ -96,4 +96,5 @@ def test_pictures_and_linked_files_are_there(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert links
     for link in links:
-        assert link.startswith("http") or (page.parent / link).is_file(), link
+        made = link.removeprefix("../").startswith("environments/")  # tests/test_site.py follows these
+        assert made or link.startswith("http") or (page.parent / link).is_file(), link

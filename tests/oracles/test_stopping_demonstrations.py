@@ -76,6 +76,7 @@ def test_the_oracle_is_the_one_that_stops_where_a_glimpse_has_a_price() -> None:
     source = ToySource()
     assert priced("oracle", source, None) == ("oracle", None)
     assert priced("oracle", source, 0.3) == ("boed-gain", StopConfig(0.3))
+    assert priced("oracle-stop", source, 0.3) == ("oracle-stop", StopConfig(0.3))
     assert priced("boed-entropy", source, 0.3) == ("boed-entropy", None)
     assert priced("boed-anytime", source, 0.3) == ("boed-anytime", AnytimeConfig(0.3, oracle=preset_of(source).boed))
     assert priced("boed-gain", source, 0.3, StopConfig(0.1)) == ("boed-gain", StopConfig(0.1))
