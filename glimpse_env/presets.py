@@ -100,6 +100,11 @@ def dataset_of(env: str) -> str:
     raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
 
 
+def glimpse_cost(dataset: str) -> float:
+    """Returns the price of a glimpse where agents zoom and stop, the default for a data set without a preset."""
+    return PRESETS.get(dataset, DatasetPreset()).glimpse_cost
+
+
 def anytime_options(env: str) -> dict[str, Any]:
     """Returns the keyword arguments that make ``--env`` an environment in which agents zoom and stop; none where it is
     none.

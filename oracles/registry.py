@@ -8,6 +8,7 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.gaze import CUBGaze, gaze_identity
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, rows_for_network
+from glimpse_env.presets import glimpse_cost
 from glimpse_env.registry import Registry
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
@@ -26,6 +27,7 @@ from oracles.boed.criteria import Horizon
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.human import HumanPolicy, human_unavailable
+from oracles.induction import RECORDING, Induction, recorded_episodes
 from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.stopping import CLAIRVOYANT_STOP, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
@@ -209,6 +211,32 @@ def _stopping(name: str, peeks: bool = False) -> PolicyEntry:
     return PolicyEntry(make, peeks, seeded=False, stops=True, settings=settings)
 
 
+def _induction_config(source: DataSource, config: PolicyConfig | None) -> tuple[float, PolicyConfig | None]:
+    """Returns the cost of a glimpse and the configuration of the oracle that looks."""
+    if not isinstance(config, StopConfig | None):
+        raise ConfigurationError(f"policy='oracle-stop' takes a StopConfig, not {config}.")
+    config = config or StopConfig()
+    cost = glimpse_cost(source.name) if config.threshold is None else config.threshold
+    return cost, config.config
+
+
+def _induction(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    cost, looks = _induction_config(source, config)
+
+    def looking(network: int | None) -> GlimpsePolicy:
+        return make_policy("oracle", source, judge, network=network, config=looks)
+
+    recorded = recorded_episodes(source, judge, looking, policy_settings("oracle", source, judge, looks))
+    return StoppingPolicy(looking(network), judge, Induction(recorded, cost), cost, network=network)
+
+
+def _induction_settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    cost, looks = _induction_config(source, config)
+    return {"threshold": cost, "looks": policy_settings("oracle", source, judge, looks), **RECORDING}
+
+
 def _oracle(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
     return make_policy(resolved("oracle", source, config), source, judge, config=config, **further)
 
@@ -267,6 +295,7 @@ POLICIES: Registry[PolicyEntry] = Registry(
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
         "boed-anytime": PolicyEntry(_anytime, seeded=False, stops=True, settings=_anytime_settings),
+        "oracle-stop": PolicyEntry(_induction, seeded=False, stops=True, settings=_induction_settings),
         **{name: _stopping(name, peeks=kind.rule == CLAIRVOYANT_STOP) for name, kind in STOPPING.items()},
     },
 )
@@ -274,7 +303,8 @@ POLICIES: Registry[PolicyEntry] = Registry(
 it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
 :data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
 part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Those that
-may stop are ``boed-anytime``, :class:`AnytimeOracle`, and those of :data:`oracles.stopping.STOPPING`, of which
+may stop are ``boed-anytime``, :class:`AnytimeOracle`, ``oracle-stop``, which looks as ``oracle`` does and stops by
+:class:`oracles.induction.Induction`, and those of :data:`oracles.stopping.STOPPING`, of which
 ``boed-clairvoyant-stop`` knows what it would see and the label."""
 
 
@@ -358,7 +388,9 @@ def horizon_of(name: str, source: DataSource, config: PolicyConfig | None = None
 
 
 def ensure_policy(name: str, source: DataSource, judge: Judge, config: PolicyConfig | None = None) -> None:
-    """Trains the amortised oracle that the policy called ``name`` is, where there is none: tens of minutes."""
+    """Trains the amortised oracle that a policy is, or looks as, where there is none: tens of minutes."""
+    if POLICIES.name_of(name) == "oracle-stop":
+        name, config = "oracle", _induction_config(source, config)[1]
     horizon = horizon_of(name, source, config)
     if horizon is not None:
         ensure_oracle(source, judge, horizon)

@@ -117,12 +117,21 @@ class StoppingPolicy(GlimpsePolicy):
 
     stops = True
 
-    def __init__(self, policy: GlimpsePolicy, judge: Judge, rule: str, threshold: float, *, network: int | None = None):
+    def __init__(
+        self,
+        policy: GlimpsePolicy,
+        judge: Judge,
+        rule: str | StoppingRule,
+        threshold: float,
+        *,
+        network: int | None = None,
+    ):
         """
         Args:
             policy: says where to look.
             judge: gives the posterior.
-            rule: one of :data:`RULES`; ``"module:name"`` imports the module first.
+            rule: one of :data:`RULES`; ``"module:name"`` imports the module first. Or a rule itself, as
+                :class:`oracles.induction.Induction`.
             threshold: of the rule, in its unit.
             network: the judge's network to ask; None for the mean of all.
 
@@ -130,7 +139,7 @@ class StoppingPolicy(GlimpsePolicy):
             ConfigurationError: if there is no such rule.
         """
         self.policy, self.judge, self.threshold = policy, judge, threshold
-        self.name, self.rule = RULES.name_of(rule), RULES[rule]
+        self.name, self.rule = (RULES.name_of(rule), RULES[rule]) if isinstance(rule, str) else ("", rule)
         self.grid, self.map_title = policy.grid, policy.map_title
         self.fold = -1 if network is None else network
 

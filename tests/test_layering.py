@@ -35,7 +35,7 @@ LAYERS = (
     ("oracles.baselines", "oracles.saliency"),
     ("oracles.boed", "oracles.human"),
     ("oracles.amortised", "oracles.stopping", "oracles.training.plans"),
-    ("oracles.presets",),
+    ("oracles.induction", "oracles.presets"),
     ("oracles.training.entries", "oracles.training.loop"),
     ("oracles.training.posterior", "oracles.training.scorer"),
     ("oracles.registry",),

@@ -37,6 +37,7 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "oracle-stop": "oracle, stops",
     "boed-anytime": "BOED, stops",
     "boed-gain": "BOED, stops by the next gain",
     "boed-information-gain": "BOED, stops by information gain",

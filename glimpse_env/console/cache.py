@@ -24,6 +24,7 @@ KINDS = {
     "coarse": "tables by which the oracle finds images that match",
     "demonstrations": "demonstrations",
     "evaluations": "evaluations of policies",
+    "recordings": "episodes that rules to stop are fitted to",
     "judge-training": "unfinished training of judges",
     "oracle-training": "unfinished training of oracles",
 }

@@ -135,7 +135,7 @@ def test_by_name_with_settings() -> None:
     other = StopConfig(0.5, OracleConfig("log_loss"))
     assert policy_settings("boed-gain", source, judge, other)["looks"]["criterion"] == "log_loss"
     assert policy_settings("boed-anytime", source, judge)["oracle"]["criterion"] == "entropy"
-    assert {name for name in POLICIES if POLICIES[name].stops} == {*STOPPING, "boed-anytime"}
+    assert {name for name in POLICIES if POLICIES[name].stops} == {*STOPPING, "boed-anytime", "oracle-stop"}
     assert [name for name in STOPPING if peeks(name)] == ["boed-clairvoyant-stop"]
 
 
