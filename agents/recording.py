@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from glimpse_env.console.names import command
-from glimpse_env.datasets.base import DataSource
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge
-from glimpse_env.rollout import play
+from glimpse_env.presets import anytime_options
+from glimpse_env.rollout import can_stop, play
 from oracles.demonstrations import Demonstrations, manifest_of
 
 SUFFIXES = (".json", ".safetensors", ".zip")
@@ -65,8 +66,7 @@ def record_agent(
 
     Raises:
         ArtifactError: if there is no agent, or one that is not trusted.
-        ConfigurationError: if ``num`` is not in 1..the number of training images, or the agent stops before its T-th
-            glimpse.
+        ConfigurationError: if ``num`` is not in 1..the number of training images.
     """
     from agents.networks.encoders import observation_of  # imports stable_baselines3, which --help does without
 
@@ -77,15 +77,21 @@ def record_agent(
     images = np.random.default_rng(seed).permutation(len(train))[:num]
     observation = observation_of(model.observation_space) or "history"
     rollouts = play(model, train, judge, images, observation=observation, progress=False)
-    if (rollouts.lengths < train.geometry.num_glimpses).any():
-        raise ConfigurationError(
-            f"{path} is an agent that stops, which demonstrations of T glimpses cannot hold; train one with stop=False."
-        )
     manifest = manifest_of("random", source, judge, num, seed=seed) | {
         "policy": "agent",
         "agent": {
             name: settings.get(name) for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
         },
+        **_stops(model, train, judge, settings),
         "weights": digest(*(value.cpu().numpy() for value in model.policy.state_dict().values())),
     }
     return Demonstrations(images, rollouts.locations, rollouts.entropy, None, manifest)
+
+
+def _stops(model: Any, train: GlimpseDataset, judge: Judge, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the manifest says of an agent that can stop; nothing of others."""
+    if not can_stop(model, train, judge):
+        return {}
+    env = str(settings.get("env")).rpartition(":")[2]  # no module is imported because a file names it
+    cost = anytime_options(env).get("glimpse_cost")
+    return {"stops": True, **({} if cost is None else {"glimpse_cost": cost})}

@@ -30,6 +30,8 @@ class GlimpsePolicy:
     """What the maps show, with its unit, for pictures."""
     stops: bool = False
     """Whether it may choose L = ``len(grid)``, which means that it stops."""
+    weighs_stop: bool = False
+    """Whether it stops where ``last_stop`` is less than ``last_maps`` at all locations not yet looked at."""
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
         """Returns the state with which episodes on ``dataset.images[indices]`` begin.

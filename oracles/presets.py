@@ -48,6 +48,8 @@ class Preset:
     """Configuration of the policy ``boed-paper``."""
     oracle: str = "boed"
     """The policy that ``oracle`` is another name of: the best on validation images."""
+    stopping: str = "boed-gain"
+    """The policy that ``oracle`` is another name of where episodes may stop."""
     greedy: ScorerPlan = field(default_factory=ScorerPlan)
     """How its amortised oracle of horizon ``next`` is trained."""
     frozen: JudgePlan | None = None

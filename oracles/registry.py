@@ -30,7 +30,7 @@ from oracles.human import HumanPolicy, human_unavailable
 from oracles.induction import RECORDING, Induction, recorded_episodes
 from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
-from oracles.stopping import CLAIRVOYANT_STOP, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
+from oracles.stopping import CLAIRVOYANT_STOP, PRICED, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
 from oracles.training.scorer import ensure_oracle
 
 PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig
@@ -41,6 +41,13 @@ HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "human", "oracle", "clairvoyant")
 """Policies that a run of scripts/train_agent.py sets its agent beside, where the data set supports them."""
+
+
+ANYTIME_REFERENCES = (
+    *("random", "fixed", "coarse-to-fine", "boed", "fixed-length", "boed-entropy", "boed-confidence", "oracle"),
+    "boed-clairvoyant-stop",
+)
+"""The same where episodes may stop: policies that take all glimpses, and those that stop."""
 
 
 class PolicyFactory(Protocol):
@@ -375,6 +382,33 @@ def resolved(name: str, source: DataSource, config: PolicyConfig | None = None) 
     if config is None:
         return preset_of(source).oracle
     return "kernel" if isinstance(config, KernelConfig) else "boed"
+
+
+def priced(
+    name: str, source: DataSource, glimpse_cost: float | None, config: PolicyConfig | None = None
+) -> tuple[str, PolicyConfig | None]:
+    """Returns what a policy's name stands for in environments whose episodes may stop.
+
+    Args:
+        name: of the policy; ``oracle`` is the one that the preset names as ``stopping``.
+        source: the data set.
+        glimpse_cost: price of a glimpse, in expected success; None where episodes cannot stop.
+        config: asks for its own price; None for that of the environment.
+
+    Returns:
+        Name and configuration, the same where episodes cannot stop or the policy does not weigh the price.
+    """
+    if glimpse_cost is None or config is not None:
+        return name, config
+    name = preset_of(source).stopping if name == "oracle" else name
+    if name == "boed-anytime":
+        return name, AnytimeConfig(cost=glimpse_cost, oracle=preset_of(source).boed)
+    return name, StopConfig(glimpse_cost) if name in PRICED else None
+
+
+def can_stop(name: str, source: DataSource) -> bool:
+    """Returns whether the policy called ``name`` may stop."""
+    return POLICIES[resolved(name, source)].stops
 
 
 def depends_on_network(name: str, source: DataSource, config: PolicyConfig | None = None) -> bool:

@@ -26,6 +26,8 @@ from oracles.boed.oracle import BOEDOracle, OracleConfig
 
 CLAIRVOYANT_STOP = "clairvoyant-stop"
 """Rule of :class:`ClairvoyantStop`."""
+PRICED = ("boed-gain", "boed-clairvoyant-stop", "oracle-stop")
+"""Policies with a :class:`StopConfig` whose threshold is the price of a glimpse."""
 GLIMPSE_COST = 0.02
 """Price of a glimpse in expected success, where none is given."""
 
@@ -141,6 +143,7 @@ class StoppingPolicy(GlimpsePolicy):
         self.policy, self.judge, self.threshold = policy, judge, threshold
         self.name, self.rule = (RULES.name_of(rule), RULES[rule]) if isinstance(rule, str) else ("", rule)
         self.grid, self.map_title = policy.grid, policy.map_title
+        self.weighs_stop = self.name == "gain"
         self.fold = -1 if network is None else network
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:

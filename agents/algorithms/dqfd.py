@@ -194,7 +194,7 @@ class DeepQFromDemonstrations(QRDQN):
             ConfigurationError: if they do not fit the model or each other.
         """
         check_spaces(self.policy, data)
-        of_taken = np.take_along_axis(data.targets, data.taken[..., None], axis=-1)  # (N, T, 1)
+        of_taken = np.take_along_axis(data.targets, data.taken.clip(0)[..., None], axis=-1)  # (N, T, 1)
         agreement = np.minimum(data.targets / np.where(of_taken > 0, of_taken, 1.0), 1.0)
         self.replay_buffer.set_demonstrations(data.glimpses, data.taken, np.asarray(rewards), agreement)
 

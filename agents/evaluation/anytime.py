@@ -136,8 +136,8 @@ def estimate(samples: np.ndarray) -> Estimate:
     return Estimate(float(value[0]), float(low[0]), float(high[0]))
 
 
-def least_glimpses(curves: np.ndarray, budgets: np.ndarray, loss: float = 0.005) -> float | None:
-    """Returns the least mean budget at which success is at most ``loss`` below that at the last one, None where there
-    is none below it."""
-    enough = curves[0] >= curves[0, -1] - loss - 1e-12
-    return float(budgets[enough.argmax()]) if enough[:-1].any() else None
+def least_glimpses(curves: np.ndarray, budgets: np.ndarray, full: float, loss: float = 0.005) -> float | None:
+    """Returns the least mean budget at which success is at most ``loss`` below ``full``, that of all T glimpses; None
+    where there is none."""
+    enough = curves[0] >= full - loss - 1e-9
+    return float(budgets[enough.argmax()]) if enough.any() else None

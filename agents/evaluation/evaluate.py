@@ -110,6 +110,16 @@ class Evaluation:
         return float(self.outcomes.mean())
 
     @property
+    def mean_glimpses(self) -> float:
+        """Glimpses taken, a mean over images."""
+        return float(len(self.log_loss) if self.glimpses is None else self.glimpses.mean())
+
+    def returns(self, glimpse_cost: float) -> np.ndarray:
+        """Returns (N,) float64: 1 where the class was named, less the price of each glimpse."""
+        taken = len(self.log_loss) if self.glimpses is None else self.glimpses
+        return self.outcomes - glimpse_cost * taken
+
+    @property
     def milliseconds(self) -> float:
         """Milliseconds of the policy's own time a sequence."""
         return 1000 * self.policy_seconds / len(self.outcomes)
@@ -278,14 +288,19 @@ class Timed:
         return timed
 
 
-def format_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy."""
-    line = "{:<25}  {:>8}  {:>13}  {:>8}  {:>8}".format
-    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy")]
+def format_table(evaluations: Mapping[str, Evaluation], glimpse_cost: float | None = None) -> str:
+    """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy; with a
+    price of a glimpse also the mean number of glimpses, and the return, in points like success."""
+    priced = glimpse_cost is not None
+    line = ("{:<25}  {:>8}  {:>13}  {:>8}  {:>8}" + "  {:>8}  {:>8}" * priced).format
+    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy", *("glimpses", "return") * priced)]
     for name, one in evaluations.items():
         low, high = one.interval()
-        cells = (f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}")
-        lines.append(line(TITLES.get(name, name), *cells, f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"))
+        cells = [f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"]
+        cells += [f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"]
+        if glimpse_cost is not None:
+            cells += [f"{one.mean_glimpses:.1f}", f"{100 * one.returns(glimpse_cost).mean():.1f}"]
+        lines.append(line(TITLES.get(name, name), *cells))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

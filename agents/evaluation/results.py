@@ -30,7 +30,8 @@ COLUMNS = (
     "oracle",
     "normalised",
 )
-"""Columns of ``results`` that are read, one row an evaluation; others may be there."""
+"""Columns of ``results`` that are read, one row an evaluation; others may be there. Where glimpses have a price
+``success``, ``random`` and ``oracle`` hold returns: success less what the glimpses cost."""
 ACRONYMS = ("ppo", "a2c", "dqn", "qrdqn", "trpo", "gru", "lstm", "mlp", "cnn", "reinforce")
 SOURCES: dict[str, str] = {"hgs": "hand-crafted", "human": "human-gaze", "fixed": "fixed-sequence", "ps-ram": "PS-RAM"}
 """Names of demonstrations where they differ from the demonstrator's."""

@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,19 @@ class CurvePoint:
     """Log-loss of the label after the last glimpse, a mean over images, nats."""
     seconds: float
     """Wall time of training so far: cloning, the critic's warm-up and fine-tuning, without validations."""
+    glimpses: float | None = None
+    """Glimpses taken, a mean over images; None where each episode takes T."""
+    returned: float | None = None
+    """Success less the price of the glimpses, a mean over images; None where they have none."""
+
+    @property
+    def score(self) -> float:
+        """What weights are selected by: the return where glimpses have a price, else success."""
+        return self.success if self.returned is None else self.returned
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values of the fields that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
@@ -59,7 +72,7 @@ class State:
     chunk: int | None = None
     """Chunks of fine-tuning done; None until cloning is."""
     selected: int = 0
-    """Environment steps after which validation success was highest, the latest of equals."""
+    """Environment steps after which the score on validation images was highest, the latest of equals."""
     curve: list[CurvePoint] = field(default_factory=list)
     """Validations after cloning and after each chunk of fine-tuning."""
     identity: dict[str, str] = field(default_factory=dict)
@@ -119,6 +132,8 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         resolved["timesteps"] = budget.timesteps
     if args.observation is None:
         resolved["observation"] = "features" if _reads_features(source) else "history"
+    if args.reward is None:
+        resolved["reward"] = "information" if args.glimpse_cost is None else "classification"
     if args.target_temperature is None:
         resolved["target_temperature"] = budget.temperature
     # absolute paths, as the run may be resumed from another folder
@@ -252,7 +267,7 @@ def refuse_other_args(args: Args) -> None:
     path = args.out / "config.json"
     if path.is_file():
         wanted = {name: value for name, value in vars(args).items() if name not in PATHS | OF_THE_COMMAND}
-        for name in ("target_temperature", "observation"):
+        for name in ("target_temperature", "observation", "reward"):
             if wanted[name] is None:  # a run takes its data set's when it begins
                 del wanted[name]
         begun = json.loads(path.read_text(encoding="utf-8"))["args"]

@@ -28,6 +28,8 @@ class Sequences:
                 f"sequences need indices (N,) and locations (N, T), N >= 1, not {self.indices.shape} and "
                 f"{self.locations.shape}."
             )
+        if self.locations.min(initial=0) < 0:
+            raise ConfigurationError("sequences that stop cannot supervise RAM; take those of a policy that does not.")
         if len(np.unique(self.indices)) < count:
             raise ConfigurationError(f"{count} sequences are of {len(np.unique(self.indices))} images; give each one.")
 

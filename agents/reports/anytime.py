@@ -37,6 +37,8 @@ class Compared:
     """(M,) float64: mean glimpses, from 1 to T."""
     cost: float
     """Cost of a glimpse that returns are of."""
+    full: float
+    """Success after all T glimpses."""
     curves: Mapping[str, np.ndarray]
     """(1 + R, M) by family: success at these budgets, see :func:`agents.evaluation.anytime.curve`."""
     at_cost: Mapping[str, tuple[float, float, Estimate, Estimate]]
@@ -54,7 +56,7 @@ class Compared:
             setting, glimpses, success, worth = self.at_cost[name]
             families[name] = {
                 "area": anytime.area(samples, self.budgets).to_json(),
-                "least_glimpses": anytime.least_glimpses(samples, self.budgets),
+                "least_glimpses": anytime.least_glimpses(samples, self.budgets, self.full),
                 "at_cost": {
                     "setting": setting,
                     "mean_glimpses": glimpses,
@@ -73,7 +75,12 @@ class Compared:
                     for key, xs in (("value", value), ("low", low), ("high", high))
                 },
             }
-        return {"budgets": self.budgets.tolist(), "families": families, "induction_less": differences}
+        return {
+            "success_of_all_glimpses": self.full,
+            "budgets": self.budgets.tolist(),
+            "families": families,
+            "induction_less": differences,
+        }
 
     def to_markdown(self) -> str:
         """Returns a table of the families, and one of the induction's differences to its rivals."""
@@ -81,7 +88,7 @@ class Compared:
         rows = [[*head, f"glimpses at cost {self.cost:g}", "success, %", "return, %"]]
         for name in TITLES:
             _, glimpses, success, worth = self.at_cost[name]
-            least = anytime.least_glimpses(self.curves[name], self.budgets)
+            least = anytime.least_glimpses(self.curves[name], self.budgets, self.full)
             cells = [format_percent(anytime.area(self.curves[name], self.budgets))]
             cells += [MISSING if least is None else f"{least:.2f}", f"{glimpses:.2f}"]
             rows.append([TITLES[name], *cells, format_percent(success), format_percent(worth)])
@@ -136,7 +143,8 @@ def compare(fitted_to: Recorded, chosen_on: Recorded, played: Recorded, cost: fl
             mean_of(anytime.outcomes(family, played)[k]),
             mean_of(anytime.returns(family, played, cost)[k]),
         )
-    return Compared(len(played.labels), budgets, cost, curves, at_cost)
+    full = float(1.0 - played.errors[:, -1].mean())
+    return Compared(len(played.labels), budgets, cost, full, curves, at_cost)
 
 
 def looks(played: Recorded, grid: LocationGrid) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ class AnytimeOracle(BOEDOracle):
             S (L + 1 + sum_{d=1..r} binom(P, d)) for each network, where greedy design takes S L.
     """
 
-    stops = True
+    stops = weighs_stop = True
 
     def __init__(
         self,

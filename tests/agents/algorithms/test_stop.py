@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.evaluation.evaluate import Evaluation, evaluate, joined
-from agents.evaluation.recordings import record
+from agents.evaluation.recordings import episode_frames, record
 from agents.networks.encoders import REAL
 from agents.ram.algorithm import RAM
 from agents.registry import ALGORITHMS, ARCHITECTURES
@@ -219,7 +219,7 @@ def test_ram_is_refused() -> None:
         RAM("RAMPolicy", env).learn(8)
 
 
-def test_episodes_that_stopped_are_evaluated_but_not_recorded() -> None:
+def test_episodes_that_stopped_are_evaluated_and_recorded() -> None:
     dataset, judge = toy_dataset(), toy_judge()
     model = ready_to_stop(toy_model("ppo", env=toy_vec_env(4, stop=True)), by=50.0)
     evaluation = evaluate(model, dataset, judge, np.arange(9), name="agent", progress=False)
@@ -232,8 +232,14 @@ def test_episodes_that_stopped_are_evaluated_but_not_recorded() -> None:
         for rows in (np.arange(4), np.arange(4, 9))
     ]
     assert joined(parts, np.arange(9)).glimpses is not None
-    with pytest.raises(ConfigurationError, match="stopped"):
-        record(model, dataset, judge, np.arange(2))
+    recording = record(model, dataset, judge, np.arange(2))
+    assert recording.lengths is not None
+    assert not recording.lengths.any()
+    # what the judge says of nothing seen, four times
+    nothing = GlimpseEnv(dataset, judge, stop=True).reset(options={"index": 1})[1]["probabilities"]
+    np.testing.assert_allclose(recording.probabilities[1], np.broadcast_to(nothing, (STEPS, 3)), atol=1e-5)
+    (frame,) = episode_frames(recording, 1, dataset, name="agent")
+    assert frame.ndim == 3
     never = evaluate(toy_model("ppo"), dataset, judge, np.arange(4), name="agent", progress=False)
     assert never.glimpses is None
     assert "glimpses" not in never.to_json()

@@ -69,8 +69,8 @@ def test_curve_area_and_least_glimpses_by_hand() -> None:
     assert area.low is not None
     assert area.high is not None
     assert area.low < 0.75 < area.high
-    assert anytime.least_glimpses(curves, budgets, 0.25) == 2.0
-    assert anytime.least_glimpses(curves, budgets, 0.01) is None
+    assert anytime.least_glimpses(curves, budgets, 1.0, 0.25) == 2.0
+    assert anytime.least_glimpses(curves, budgets, 1.1, 0.01) is None
     again = anytime.curve(anytime.outcomes(family, played), family.used, budgets, resamples=50)
     assert anytime.estimate((curves - again)[:, 0]).to_json() == {"value": 0.0, "interval": [0.0, 0.0]}
 
