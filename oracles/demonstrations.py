@@ -278,7 +278,7 @@ def _generated(
 ) -> Demonstrations:
     """Makes the demonstrations of a manifest with ``player``; further arguments are those of :func:`generate`."""
     num, seed, name, source = manifest["num"], player.seed, player.name, player.source
-    partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
+    partial = _partial_folder(out, manifest)
     images = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
     shards = _shards(images, train.folds[images])
     earlier = {shard: _load_finished(partial / f"{shard}.npz", shard) for shard in shards}
@@ -318,9 +318,10 @@ def demonstrate(
     manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
     path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
     finished = _finished(path, manifest)
-    if finished is not None:
-        return finished
-    return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)
+    if finished is None:
+        return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)
+    shutil.rmtree(_partial_folder(path, manifest), ignore_errors=True)  # of a process that died over its removal
+    return finished
 
 
 def _manifest(
@@ -338,6 +339,11 @@ def _manifest(
         **({"stops": True} if can_stop(name, source) else {}),
         **({} if glimpse_cost is None else {"glimpse_cost": glimpse_cost}),
     }
+
+
+def _partial_folder(out: Path, manifest: dict[str, Any]) -> Path:
+    """Returns where the finished shards of demonstrations are until all are."""
+    return out.with_name(f".{out.stem}-{digest(manifest)}.partial")
 
 
 def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:
