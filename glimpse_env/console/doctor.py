@@ -22,6 +22,7 @@ EXTRAS = {
     "benchmark": "benchmark and tune-agents",
     "rivals": "other environments beside ours (measure env-speed)",
     "recipes": "the tools of docs/recipes.md",
+    "docs": "make docs",
     "release": "make release-check",
     "dev": "make check and make test",
 }

@@ -179,7 +179,7 @@ def test_what_cannot_be_reported_is_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigurationError, match="'Map' is not a PNG"):
         ReportContext("Small", "python x.py", figures=[("Map", b"GIF89a")])
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(ConfigurationError, match=r'pip install "glimpse-env\[benchmark\]"'):
+    with pytest.raises(ConfigurationError, match=r"pip install -c constraints.txt -e '\.\[benchmark\]'"):
         write_report(tmp_path, results, context, resamples=5)
     assert not list(tmp_path.iterdir())
 
