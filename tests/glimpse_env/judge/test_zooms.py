@@ -124,7 +124,8 @@ def test_a_judge_of_zooms_is_found_under_its_name(fresh_cache: Path) -> None:
         judge.card.check_fits(Stripes())
 
 
-def test_the_judge_of_digits_comes_with_the_package(fresh_cache: Path) -> None:
-    judge = find_judge(source_of("GlimpseDigitsAnytime-v0"))
+@pytest.mark.parametrize("env_id", ["GlimpseBirdsAnytime-v0", "GlimpseDigitsAnytime-v0"])
+def test_judges_of_zooms_come_with_the_package(env_id: str, fresh_cache: Path) -> None:
+    judge = find_judge(source_of(env_id))
     assert judge.geometry.zooms == (1, 2, 4)
     assert judge.card.scores["visited_accuracy"][-1] > 0.8
