@@ -32,12 +32,10 @@ from glimpse_env.files import write_json
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.presets import PRESETS as DATASETS
 from glimpse_env.sensing.observations import HistoryObserver
-from oracles.boed.completion import CompletionConfig
-from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
-from oracles.presets import PRESETS
 from tests.glimpse_env.judge.test_frozen import WIDTH, frozen_judge
 from tests.scripts.test_scripts import load
+from tests.support.few_completions import few_completions
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_gaze
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 from tests.support.toy_encoder import TOY as TOY_ENCODER
@@ -77,9 +75,7 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache with an untrained judge of the digits and oracles, BOED with few completions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
-        config = OracleConfig(completion=few, first_samples=20)
-        patch.setitem(PRESETS, "digits", replace(PRESETS["digits"], boed=config))
+        few_completions(patch, "digits")
         write_toy_judge(make_source("digits"))
         yield
 

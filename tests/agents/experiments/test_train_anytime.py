@@ -20,10 +20,8 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.presets import PRESETS as DATASETS
 from glimpse_env.registration import source_of
-from oracles.boed.completion import CompletionConfig
-from oracles.boed.oracle import OracleConfig
-from oracles.presets import PRESETS
 from oracles.registry import ANYTIME_REFERENCES
+from tests.support.few_completions import few_completions
 from tests.support.toy import write_toy_judge
 
 ENV = "GlimpseDigitsAnytime-v0"
@@ -46,9 +44,7 @@ def _toy_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache with an untrained judge of the digits with zooms, BOED with few completions, and a price."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GLIMPSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        few = CompletionConfig(samples=4, short_list=20, effective_samples=2.0, bank_size=100)
-        config = OracleConfig(completion=few, first_samples=20)
-        patch.setitem(PRESETS, "digits", replace(PRESETS["digits"], boed=config))
+        few_completions(patch, "digits")
         patch.setitem(DATASETS, "digits", replace(DATASETS["digits"], glimpse_cost=COST))
         write_toy_judge(source_of(ENV))
         yield
