@@ -56,6 +56,7 @@ BAD_VALUES = {
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
+    "measure/near_optimal": ["--env", "GlimpseDigits-v0", "--glimpses", "9"],
     "measure/oracle_cost": ["--banks", "0"],
     "measure/published": ["nowhere", "--draws", "0"],
     "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],
