@@ -53,6 +53,7 @@ BAD_VALUES = {
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "measure/encoders": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
