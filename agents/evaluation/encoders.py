@@ -206,9 +206,9 @@ def encoder_tables(measured: dict[str, Measured], base: str) -> str:
             differences.append([name, points, format_estimate(nats, 3, signed=True)])
     counts = {split: len(measured[base].evaluations[split]["fixed"].outcomes) for split in SPLITS}
     note = (
-        f"{counts['val']} validation images, judged by the mean of all networks, and {counts['train']} training images, "
-        "each by the network that never saw it, where the best fixed sequence is fitted to the other folds. Success "
-        "with Wilson's interval, log-loss in nats; differences of the best fixed sequence, paired. The time is "
+        f"{counts['val']} validation images, judged by the mean of all networks, and {counts['train']} training "
+        "images, each by the network that never saw it, where the best fixed sequence is fitted to the other folds. "
+        "Success with Wilson's interval, log-loss in nats; differences of the best fixed sequence, paired. The time is "
         "processor time of one thread."
     )
     return "\n\n".join([markdown_table(rows), markdown_table(differences), note])
