@@ -9,6 +9,15 @@ from pathlib import Path
 
 from glimpse_env import cli
 
+JUDGES = (
+    "efficientnet_lite0@256",
+    "efficientnet_lite0@128",
+    "efficientnet_lite0@192",
+    "efficientnet_lite0@384",
+    "efficientnet_lite0_64@256",
+    "convolutional",
+)
+
 
 @dataclass(frozen=True)
 class Args(cli.DatasetFlags):
@@ -17,14 +26,7 @@ class Args(cli.DatasetFlags):
 
     env: str = "GlimpseCUB-v0"
     """Environment id of photographs, or the name of their data set."""
-    judges: tuple[str, ...] = (
-        "efficientnet_lite0@256",
-        "efficientnet_lite0@128",
-        "efficientnet_lite0@192",
-        "efficientnet_lite0@384",
-        "efficientnet_lite0_64@256",
-        "convolutional",
-    )
+    judges: tuple[str, ...] = JUDGES
     """Encoder of each judge, and behind an @ the width its features are reduced to. The first one is what the others
     are compared with; efficientnet_lite0_64 enlarges windows to 64 x 64 pixels in place of 96 x 96."""
     images: int = 2000
