@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from agents.ram.algorithm import RAM
 from agents.ram.policy import RAMPolicy
@@ -86,7 +85,7 @@ class _Looker:
 
     def __init__(self, policy: RAMPolicy, sampled: bool, repeats: bool, seed: tuple[int, ...]):
         self.policy, self.sampled, self.repeats = policy, sampled, repeats
-        self.generator = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(2**62)))
+        self.rng = np.random.default_rng(seed)
         self.answers: list[np.ndarray] = []
         """(b, classes) class probabilities after the last glimpse, of each batch of episodes so far."""
 
@@ -103,17 +102,19 @@ class _Looker:
     ) -> tuple[np.ndarray, Any]:
         tokens, seen = (None, None) if state is None else state
         logits, tokens = self.policy.locate(observation, tokens)
-        probabilities = logits.cpu().softmax(-1)
-        seen = torch.zeros_like(probabilities, dtype=torch.bool) if seen is None else seen
+        probabilities = logits.softmax(-1).cpu().numpy().astype(np.float64)  # (B, L)
+        seen = np.zeros(probabilities.shape, dtype=bool) if seen is None else seen.copy()
         if not self.repeats:
-            probabilities = probabilities.masked_fill(seen, -1.0)
-        drawn = torch.multinomial(probabilities, 1, generator=self.generator) if self.sampled else None
-        places = probabilities.argmax(-1, keepdim=True) if drawn is None else drawn
+            probabilities[seen] = -1.0
+        places = probabilities.argmax(1)
+        if self.sampled:
+            heights = probabilities.cumsum(1)
+            places = (heights[:, :-1] < heights[:, -1:] * self.rng.random((len(heights), 1))).sum(1)
+        seen[np.arange(len(places)), places] = True
         answers = self.last_probabilities
         if observation["step"].min() == self.policy.num_glimpses:
             self.answers.append(answers)
-        actions = np.stack([places[:, 0].numpy(), answers.argmax(1)], axis=1)
-        return actions, (tokens, seen.scatter(1, places, True))
+        return np.stack([places, answers.argmax(1)], axis=1), (tokens, seen)
 
 
 _Episode = tuple[np.ndarray, np.ndarray, np.ndarray]
