@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
-from agents.experiments.ram import TOLERANCE
+from agents.experiments.ram_curves import TOLERANCE
 from agents.experiments.ram_tasks import METHODS, TASKS
 from agents.ram.rollouts import WAYS
 from agents.reports.tables import MISSING, count_seeds, format_estimate, markdown_table
