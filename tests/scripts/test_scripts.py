@@ -62,6 +62,7 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/watch": ["GlimpseDigits-v0", "--out", "watch.bmp"],
     "train_agent": ["--timesteps", "-1"],
     "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],
     "train_oracle": ["--env", "GlimpseDigits-v0", "--images", "0"],
