@@ -62,7 +62,7 @@ def test_a_game_and_ctrl_c_in_the_next_image(
         "agents.play.browser.show", lambda address: threading.Thread(target=play, args=[address]).start()
     )
     out, keep = tmp_path / "scores.json", tmp_path / "games" / "human-play.npz"
-    call("play", *WORDS, "--port", "0", "--keep", str(keep), "--out", str(out))
+    call("play", *WORDS, "--split", "test", "--port", "0", "--keep", str(keep), "--out", str(out))
     assert failed == []
     printed = capsys.readouterr().out
     assert re.search(r"Play at http://127\.0\.0\.1:\d+/\n", printed)
@@ -72,6 +72,12 @@ def test_a_game_and_ctrl_c_in_the_next_image(
     assert kept.manifest["games"] == [{"player": "Zoë", "assisted": False}]
     (game,) = json.loads(out.read_text())["games"]
     assert game["rounds"][0]["index"] == kept.indices[0]
+    words = ["--env", "GlimpseDigits-v0", "--games", str(keep), "--policies", "random"]
+    call("measure/players", *words, "--out", str(out), "--into", str(out.with_suffix(".md")))
+    person = json.loads(out.read_text())["players"]["Zoë"]["person"]
+    assert person["outcomes"] == str(int(game["rounds"][0]["person"]["success"]))
+    rows = [line.split(" | ")[:2] for line in out.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
+    assert rows[2:] == [["| Zoë", "1"], ["| random", "1"]]
 
 
 def test_a_port_that_is_taken_is_named() -> None:
