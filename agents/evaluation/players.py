@@ -15,6 +15,9 @@ from oracles.base import PlannedPolicy
 from oracles.demonstrations import Demonstrations
 from oracles.registry import priced
 
+MIN_IMAGES = 2
+"""Images of which differences have an interval."""
+
 
 class PlayedPolicy(PlannedPolicy):
     """Looks at each image where a person did who played the game.
@@ -50,7 +53,8 @@ class PlayerResult:
 def evaluate_players(
     games: Demonstrations, source: DataSource, judge: Judge, policies: tuple[str, ...], *, assisted: bool = False
 ) -> dict[str, PlayerResult]:
-    """Evaluates all players of a file of :class:`agents.play.keeping.KeptGames`, each on the images played first.
+    """Evaluates the players of a file of :class:`agents.play.keeping.KeptGames` who played at least :data:`MIN_IMAGES`
+    images; of an image that was played twice the first time counts.
 
     Args:
         games: the file.
@@ -78,7 +82,7 @@ def evaluate_players(
             if game["player"] == player and (assisted or not game["assisted"])
         ]
         images, first = np.unique(games.indices[rows], return_index=True)
-        if len(images) == 0:
+        if len(images) < MIN_IMAGES:
             continue
         played = PlayedPolicy(judge.grid, images, games.locations[rows][first], games.stops)
         person = evaluate(played, dataset, judge, images, name=player, progress=False)
@@ -90,5 +94,7 @@ def evaluate_players(
             person, others, {name: difference(person, other) for name, other in others.items()}
         )
     if not results:
-        raise ArtifactError("no image was played without the oracle's map; count those with it too, with --assisted.")
+        raise ArtifactError(
+            f"nobody played {MIN_IMAGES} images without the oracle's map; count those with it too, with --assisted."
+        )
     return results

@@ -29,7 +29,7 @@ def _judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_toy_judge(make_source("digits"))
 
 
-def test_a_game_and_ctrl_c_in_the_next_image(
+def test_two_images_and_ctrl_c_in_the_third(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     pytest.importorskip("uvicorn")
@@ -50,10 +50,11 @@ def test_a_game_and_ctrl_c_in_the_next_image(
             for name in re.findall(r'(?:href|src)="([\w.]+)"', page):
                 assert opener.open(f"{address}{name}").status == 200
             game = ask("begin", player="Zoë")
-            for step in range(game["steps"]):
-                game = ask("look", image=1, step=step, location=12 * step)
-            ask("next", image=1, step=game["steps"])
-            ask("look", image=2, step=0, location=3)
+            for image in (1, 2):
+                for step in range(game["steps"]):
+                    game = ask("look", image=image, step=step, location=12 * step)
+                ask("next", image=image, step=game["steps"])
+            ask("look", image=3, step=0, location=3)
         except BaseException as error:
             failed.append(error)
         os.kill(os.getpid(), signal.SIGINT)
@@ -66,18 +67,18 @@ def test_a_game_and_ctrl_c_in_the_next_image(
     assert failed == []
     printed = capsys.readouterr().out
     assert re.search(r"Play at http://127\.0\.0\.1:\d+/\n", printed)
-    assert "Zoë:\n1 of 10 images played." in printed
+    assert "Zoë:\n2 of 10 images played." in printed
     kept = Demonstrations.load(keep)
-    assert kept.locations.tolist() == [[0, 12, 24, 36, 48, 60]]
-    assert kept.manifest["games"] == [{"player": "Zoë", "assisted": False}]
+    assert kept.locations.tolist() == [[0, 12, 24, 36, 48, 60]] * 2
+    assert kept.manifest["games"] == [{"player": "Zoë", "assisted": False}] * 2
     (game,) = json.loads(out.read_text())["games"]
     assert game["rounds"][0]["index"] == kept.indices[0]
     words = ["--env", "GlimpseDigits-v0", "--games", str(keep), "--policies", "random"]
     call("measure/players", *words, "--out", str(out), "--into", str(out.with_suffix(".md")))
     person = json.loads(out.read_text())["players"]["Zoë"]["person"]
-    assert person["outcomes"] == str(int(game["rounds"][0]["person"]["success"]))
+    assert person["successes"] == game["score"]["all"]["person_successes"]
     rows = [line.split(" | ")[:2] for line in out.with_suffix(".md").read_text().splitlines() if line.startswith("|")]
-    assert rows[2:] == [["| Zoë", "1"], ["| random", "1"]]
+    assert rows[2:] == [["| Zoë", "2"], ["| random", "2"]]
 
 
 def test_a_port_that_is_taken_is_named() -> None:
