@@ -102,6 +102,12 @@ PRESETS: dict[str, Preset] = {
         greedy=ScorerPlan(images=38_400, relative=64),
         ahead=ScorerPlan(images=19_200, histories=4, ahead=6),
     ),
+    "signpost": Preset(
+        judge=JudgePlan(passes=24, rounds=0, features=32, embedding=64, hidden=128),
+        oracle="lookahead",
+        greedy=ScorerPlan(images=16_000, locations=9, chunk=2000),
+        ahead=ScorerPlan(images=16_000, histories=4, chunk=2000),
+    ),
     "mnist": Preset(
         judge=JudgePlan(passes=6, visited_images=700, features=96, embedding=128),
         # a cluttered digit may lie anywhere: all the images there are, and the completions' labels in place of the

@@ -54,6 +54,14 @@ NOTES: dict[str, DatasetNote] = {
         "keeps them.",
         pages=("[The oracle](oracle.md#glimpsemnist-v0)", "[The benchmark](benchmark.md#speed-and-spread-mnist)"),
     ),
+    "signpost": DatasetNote(
+        title="Signpost",
+        images="A diagnostic: an arrow in the middle says which of eight places around it shows the class, and tells "
+        "nothing of the class itself. Two glimpses suffice; greedy design never begins with the arrow.",
+        licence="MIT, as the package: the images are drawn by its own code.",
+        get="Nothing to get: they are drawn on first use, in less than a second. The judge ships with the package.",
+        pages=("[The ids at a glance](concepts/ids.md#diagnostics)",),
+    ),
     "auto": DatasetNote(  # CUB-200-2011, which the drawn birds stand in for where it is missing
         title="CUB-200-2011",
         images="Photographs of birds, cropped to the bird as in [the paper](https://arxiv.org/abs/1906.05462); parts "
