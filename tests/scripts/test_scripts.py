@@ -33,6 +33,7 @@ from tests.support.toy_encoder import TOY
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {
+    "share/inspect_": ["runs/mine"],
     "cache": ["list"],
     "measure/published": ["sequences"],
     "download_data": ["cub"],
@@ -64,6 +65,7 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/inspect_": ["nowhere", "--out", "page.pdf"],
     "share/watch": ["GlimpseDigits-v0", "--out", "watch.bmp"],
     "train_agent": ["--timesteps", "-1"],
     "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],
