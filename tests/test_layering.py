@@ -37,7 +37,7 @@ LAYERS = (
     ("oracles.amortised", "oracles.stopping", "oracles.training.plans"),
     ("oracles.induction", "oracles.presets"),
     ("oracles.training.entries", "oracles.training.loop"),
-    ("oracles.training.posterior", "oracles.training.scorer"),
+    ("oracles.rivals", "oracles.training.posterior", "oracles.training.scorer"),
     ("oracles.registry",),
     ("oracles.training.judge",),
     ("oracles.demonstrations",),

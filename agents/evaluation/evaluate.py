@@ -37,6 +37,7 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "rivals/aaco": "rivals/aaco",
     "oracle-stop": "oracle, stops",
     "boed-anytime": "BOED, stops",
     "boed-gain": "BOED, stops by the next gain",

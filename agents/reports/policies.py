@@ -27,14 +27,15 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
 
     Args:
         source: the data set.
-        wanted: names; None for all that look to the end and that the data set supports, with a log message for each
-            that it does not.
+        wanted: names; None for all that look to the end and that the data set supports, but the rivals, with a log
+            message for each that it does not.
 
     Raises:
         ConfigurationError: if a wanted one is unknown or the data set does not support it.
     """
     names = []
-    for name in [name for name in POLICIES if not POLICIES[name].stops] if wanted is None else wanted:
+    own = [name for name in POLICIES if not POLICIES[name].stops and not name.startswith("rivals/")]
+    for name in own if wanted is None else wanted:
         reason = unavailable_reason(name, source)
         if reason is None:
             names.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))

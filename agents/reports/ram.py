@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
 from agents.experiments.ram_tasks import METHODS
+from agents.ram.rollouts import WAYS
 from agents.reports.tables import count_seeds, format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
@@ -185,6 +186,26 @@ def _times(faster: Mapping[str, Any]) -> str:
     return f"{faster['value']:.1f} times{interval}"
 
 
+def tested_cells(cells: Cells, way: str) -> list[Mapping[str, Any]]:
+    """Returns the cells with the figures of one way of testing in place of argmax's, those that have them."""
+    if way == "argmax":
+        return list(cells)
+    return [{**cell, **cell["ways"][way]} for cell in cells if way in cell.get("ways", {})]
+
+
+def ways_table(cells: Cells, data: str, architecture: str) -> str:
+    """Returns a Markdown table of test accuracies, a row a method and a column a way of testing; empty where runs have
+    one way only."""
+    found = {way: summarise(tested_cells(cells, way), data, architecture) for way in WAYS}
+    if not all(found.values()):
+        return ""
+    rows = [["method, test accuracy in %", *(way.title for way in WAYS.values())]]
+    for method in found["mean-5"]:
+        shown = (bootstrap(np.mean, found[way][method].accuracy) for way in WAYS)
+        rows.append([METHODS[method].title, *(format_estimate(one, 1, scale=100) for one in shown)])
+    return markdown_table(rows)
+
+
 def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Returns the tables and sentences of finished runs as Markdown, and :func:`verdicts` by heading."""
     parts, by_heading = [], {}
@@ -203,4 +224,13 @@ def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]
         by_heading[heading] = verdicts(summaries)
         if by_heading[heading]:
             parts.append(verdict_sentence(by_heading[heading]))
+        table = ways_table(cells, name, architecture)
+        if table:
+            parts += [f"**{heading}**, tested four ways, by the weights that did best so on validation images:", table]
+        for way in ("no-repeats", "mean-5") if table else ():
+            summaries, own = summarise(tested_cells(cells, way), name, architecture), f"{heading}, {WAYS[way].title}"
+            parts += [f"**{own}**:", method_table(summaries)]
+            by_heading[own] = verdicts(summaries)
+            if by_heading[own]:
+                parts.append(verdict_sentence(by_heading[own]))
     return "\n\n".join(parts), by_heading

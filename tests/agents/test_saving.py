@@ -27,7 +27,12 @@ from tests.agents.algorithms import test_dqfd
 from tests.agents.ram import test_algorithm as test_ram
 from tests.support.toy_agents import OBSERVATIONS, STEPS, random_data, state_observations, toy_env_showing, toy_model
 
-RAM_KINDS: dict[str, dict[str, Any]] = {"ram": {}, "ws-ram": {"wake_sleep": 4}, "averaged": test_ram.AVERAGED}
+RAM_KINDS: dict[str, dict[str, Any]] = {
+    "ram": {},
+    "ws-ram": {"wake_sleep": 4},
+    "ws-ram-map": {"wake_sleep": 4, "control_variates": True, "exploration": 0.2, "proposal_map": True},
+    "averaged": test_ram.AVERAGED,
+}
 
 
 def trained(kind: str) -> Any:
