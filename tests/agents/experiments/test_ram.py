@@ -19,8 +19,10 @@ from agents.experiments.ram_tasks import LATER, METHODS, TASKS
 from agents.reports.ram import (
     error_beside,
     method_table,
+    other_measures,
     ratio,
     results_page,
+    settles,
     summarise,
     verdict_sentence,
     verdicts,
@@ -192,6 +194,24 @@ def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
     assert found.iterations[-1] == 3000
     assert found.iterations.tolist() == [1000, 2000, 3000]
     np.testing.assert_allclose(found.scores, [[0.5, 0.4, 0.5], [0.4, 0.3, 0.45]])
+
+
+def test_convergence_by_smoothed_curves_and_by_cross_entropy() -> None:
+    accuracies = [0.1, 0.9, 0.2, 0.7, 0.8, 0.75, 0.8]  # the second one is luck
+    falling = [3.0, 2.0, 1.005, 1.0, 1.2, 1.3, 1.4]
+    points = [
+        {"iterations": 10 * k + 10, "accuracy": accuracy, "cross_entropy": nats}
+        for k, (accuracy, nats) in enumerate(zip(accuracies, falling, strict=True))
+    ]
+    assert settles(points, "accuracy") == 20
+    assert settles(points, "accuracy", 3) == 60  # the mean of the last three is the best
+    assert settles(points, "accuracy", 99) == 40  # one mean over all
+    assert settles(points, "cross_entropy") == 30
+    early = {**cell("ps-nogs", 0, 1, 0.9), "curve": points[1:4]}
+    found = summarise([{**cell("ram", 0, 1, 0.9), "curve": points[2:]}, early], "birds", "gru")
+    lines = other_measures(found).splitlines()
+    assert lines[2] == "| RAM | 50 | 30 | 50 | 1.00 | – |"
+    assert lines[3] == "| PS-NOGS | 30, 1.7 times | 30, 1.0 times | 30, 1.7 times | 1.00 | 40 iterations |"
 
 
 def test_what_glimpses_cover() -> None:
