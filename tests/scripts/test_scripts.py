@@ -59,6 +59,7 @@ BAD_VALUES = {
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
     "measure/oracle_cost": ["--banks", "0"],
+    "measure/players": ["--games", "nowhere.npz"],
     "measure/published": ["nowhere", "--draws", "0"],
     "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "paper_experiment": ["--seeds", "0"],
