@@ -58,6 +58,7 @@ BAD_VALUES = {
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
+    "measure/near_optimal": ["--env", "GlimpseDigits-v0", "--glimpses", "9"],
     "measure/oracle_cost": ["--banks", "0"],
     "measure/players": ["--games", "nowhere.npz"],
     "measure/published": ["nowhere", "--draws", "0"],
