@@ -51,6 +51,7 @@ BAD_VALUES = {
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
     "measure/anytime": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "measure/dagger": ["--env", "GlimpseDigits-v0", "--rounds", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/encoders": ["--env", "GlimpseDigits-v0", "--images", "0"],
