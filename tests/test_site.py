@@ -112,6 +112,17 @@ def test_a_page_has_the_spaces_that_gymnasium_makes(made: dict[str, str]) -> Non
                 assert f"`{' '.join(str(space).split())}`" in page
 
 
+def test_pages_of_anytime_ids_tell_all_windows_and_the_stop(made: dict[str, str]) -> None:
+    page, plain = (made[f"environments/GlimpseBirds{kind}-v0.md"] for kind in ("Anytime", ""))
+    windows = (
+        "| locations | 195, a grid of 13 x 13, 5 x 5 of windows 2 times as wide, 1 x 1 of windows 4 times as wide |"
+    )
+    assert windows in page
+    assert "| steps of an episode | at most 5 |" in page
+    assert "| locations | 169, a grid of 13 x 13 |" in plain
+    assert "| steps of an episode | 5 |" in plain
+
+
 def test_pages_show_episodes_and_measured_tables(made: dict[str, str]) -> None:
     for name in ("Birds", "Digits"):
         page = made[f"environments/Glimpse{name}-v0.md"]
