@@ -239,22 +239,36 @@ def draw_run(folder: Path) -> list[Path]:
         ArtifactError: if the run is not finished or its files cannot be read.
     """
     args, source, _ = read_run(folder, Args(resume=folder))
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
-        curve = [(point["env_steps"], point["success"]) for point in metrics["curve"]]
-        selection = metrics["selection"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+    metrics, evaluations = finished_run(folder)
     paths, title = pictures_of(folder), title_of(args, source)
-    learning_curve(
-        paths[0],
-        curve,
-        evaluations,
-        selected=selection["env_steps"],
-        validation_images=selection["validation_images"],
-        title=title,
-    )
+    curve_of_run(paths[0], metrics, evaluations, title)
     recordings = load_recordings(folder / "recordings.npz")
     episodes(paths[1], recordings, source.load("test"), title=title)
     return paths
+
+
+def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """Returns the metrics of a run, and its evaluations by policy.
+
+    Raises:
+        ArtifactError: if the run is not finished or ``metrics.json`` cannot be read.
+    """
+    try:
+        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        for needed in ("curve", "selection", "gap_closed"):
+            metrics[needed]
+        return metrics, {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+
+
+def curve_of_run(path: Path, metrics: Mapping[str, Any], evaluations: Mapping[str, Evaluation], title: str) -> None:
+    """Draws the learning curve of a finished run, see :func:`learning_curve`."""
+    learning_curve(
+        path,
+        [(point["env_steps"], point["success"]) for point in metrics["curve"]],
+        evaluations,
+        selected=metrics["selection"]["env_steps"],
+        validation_images=metrics["selection"]["validation_images"],
+        title=title,
+    )
