@@ -24,7 +24,7 @@ from agents.ram.algorithm import LEARNING_RATE, RAM
 from agents.ram.sequences import Sequences
 from agents.saving import restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
-from glimpse_env.checks import whole_number
+from glimpse_env.checks import content_of, whole_number
 from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, data_root
 from glimpse_env.datasets.copies import copies_of, with_mirror_images
@@ -34,7 +34,7 @@ from glimpse_env.encoding.features import glimpse_features
 from glimpse_env.encoding.registry import default_encoder, is_frozen
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import write_json, write_npz
+from glimpse_env.files import read_json, write_json, write_npz
 from glimpse_env.registration import source_of
 from glimpse_env.rollout import Rollouts
 from glimpse_env.vector_env import GlimpseVectorEnv
@@ -348,8 +348,8 @@ def read_curve(path: Path) -> list[Validation]:
     if not path.is_file():
         return []
     try:
-        return [Validation(**point) for point in json.loads(path.read_text(encoding="utf-8"))["curve"]]
-    except (ValueError, TypeError, KeyError) as error:
+        return [Validation(**content_of(Validation, point)) for point in read_json(path)["curve"]]
+    except (TypeError, KeyError, ArtifactError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); delete its folder to begin that run again.") from error
 
 
@@ -406,7 +406,7 @@ class PaperExperiment(GridRunner[RamCell]):
             path = folder / name
             if not path.is_file():  # a run from before images were kept is believed
                 write_json(path, mine)
-            begun = json.loads(path.read_text(encoding="utf-8"))
+            begun = read_json(path)
             refuse_other_settings(folder, begun, json.loads(json.dumps(mine)))
 
     def prepare(self) -> None:

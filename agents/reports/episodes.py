@@ -1,6 +1,5 @@
 """Pictures of a run: its learning curve, and example episodes of several policies side by side."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames, load_recordings
-from agents.experiments.run_folder import read_run, title_of
+from agents.experiments.run_folder import CurvePoint, read_metrics, read_run, title_of
 from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
+from glimpse_env.checks import conforms, content_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import whole_file
@@ -187,11 +187,16 @@ def draw_run(folder: Path) -> list[Path]:
     """
     args, source, _ = read_run(folder, Args(resume=folder))
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = read_metrics(folder)
         evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
-        curve = [(point["env_steps"], point["success"]) for point in metrics["curve"]]
+        points = [CurvePoint(**content_of(CurvePoint, point)) for point in metrics["curve"]]
+        curve = [(point.env_steps, point.success) for point in points]
         selection = metrics["selection"]
-    except (OSError, ValueError, KeyError) as error:
+        if not conforms(selection, dict[str, Any]) or not all(
+            conforms(selection.get(name), int) for name in ("env_steps", "validation_images")
+        ):
+            raise ArtifactError(f"its selection is {repr(selection)[:80]}")
+    except (ArtifactError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
     paths, title = pictures_of(folder), title_of(args, source)
     learning_curve(
