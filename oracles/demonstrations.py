@@ -158,11 +158,16 @@ class Demonstrations:
             ) from error
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
-        """Checks that they were made on this data set for this judge.
+        """Checks that they were made on this data set's training images for this judge.
 
         Raises:
             ArtifactError: if they were not.
         """
+        if self.manifest.get("split", "train") != "train":
+            raise ArtifactError(
+                f"the demonstrations are of images of the split {self.manifest['split']!r}, which nothing may learn "
+                "from; give some of the split 'train'."
+            )
         for field, ours in (("fingerprint", source.fingerprint), ("judge", judge.identity)):
             if self.manifest[field] != ours:
                 raise ArtifactError(

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.evaluation.evaluate import Evaluation
-from agents.experiments.ram import Validation, read_curve
+from agents.experiments.ram_curves import Validation, curve_by, read_curve
 from agents.experiments.run_folder import State, read_metrics, read_run
 from agents.presets import Args, json_object
 from agents.saving import load_agent, save_agent
@@ -23,6 +23,7 @@ from tests.support.fuzz import JSON_JUNK, damaged, edited, json_files, outcome
 from tests.support.toy_agents import toy_model
 
 POINT = {"env_steps": 1280, "success": 0.5, "log_loss": 0.7, "seconds": 3.5, "glimpses": 2.5, "returned": 0.25}
+WAY = {"accuracy": 0.25, "cross_entropy": 0.9}
 STATE = {
     "chunk": 1,
     "selected": 1280,
@@ -86,13 +87,17 @@ def test_states_of_a_run(tmp_path: Path, data: st.DataObject) -> None:
 
 @given(data=st.data())
 def test_states_of_the_papers_experiment(tmp_path: Path, data: st.DataObject) -> None:
-    path, point = tmp_path / "state.json", {"iterations": 20, "accuracy": 0.5, "cross_entropy": 0.7, "seconds": 1.5}
+    path, point = (
+        tmp_path / "state.json",
+        {"iterations": 20, "accuracy": 0.5, "cross_entropy": 0.7, "seconds": 1.5, "ways": {"sampled": WAY}},
+    )
     path.write_bytes(data.draw(json_files({"iterations": 20, "curve": [point, point]})))
     curve, refusal = outcome(lambda: read_curve(path), ArtifactError)
     if curve is None:
         assert str(path) in refusal
         return
     assert all(isinstance(one, Validation) and one.accuracy + one.cross_entropy is not None for one in curve)
+    assert len(curve_by(curve, "sampled")) in (0, len(curve))
 
 
 @given(data=st.data())
