@@ -321,7 +321,11 @@ def demonstrate(
     name, config = priced(name, source, glimpse_cost)
     ensure_policy(name, source, judge, config)
     manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
-    path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
+    path = (
+        cache_folder()
+        / "demonstrations"
+        / f"{source.name}-{manifest['policy'].replace('/', '-')}-{num}-{digest(manifest)}.npz"
+    )
     finished = _finished(path, manifest)
     if finished is None:
         return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)

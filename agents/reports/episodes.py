@@ -239,27 +239,41 @@ def draw_run(folder: Path) -> list[Path]:
         ArtifactError: if the run is not finished or its files cannot be read.
     """
     args, source, _ = read_run(folder, Args(resume=folder))
-    try:
-        metrics = read_metrics(folder)
-        evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
-        points = [CurvePoint(**content_of(CurvePoint, point)) for point in metrics["curve"]]
-        curve = [(point.env_steps, point.success) for point in points]
-        selection = metrics["selection"]
-        if not conforms(selection, dict[str, Any]) or not all(
-            conforms(selection.get(name), int) for name in ("env_steps", "validation_images")
-        ):
-            raise ArtifactError(f"its selection is {repr(selection)[:80]}")
-    except (ArtifactError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+    metrics, evaluations = finished_run(folder)
     paths, title = pictures_of(folder), title_of(args, source)
-    learning_curve(
-        paths[0],
-        curve,
-        evaluations,
-        selected=selection["env_steps"],
-        validation_images=selection["validation_images"],
-        title=title,
-    )
+    curve_of_run(paths[0], metrics, evaluations, title)
     recordings = load_recordings(folder / "recordings.npz")
     episodes(paths[1], recordings, source.load("test"), title=title)
     return paths
+
+
+def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """Returns the metrics of a run, and its evaluations by policy.
+
+    Raises:
+        ArtifactError: if the run is not finished or ``metrics.json`` cannot be read.
+    """
+    try:
+        metrics = read_metrics(folder)
+        if not conforms(metrics["curve"], list[dict[str, Any]]) or not conforms(metrics["selection"], dict[str, Any]):
+            raise ArtifactError("its curve or its selection is of another kind")
+        for point in metrics["curve"]:
+            content_of(CurvePoint, point)
+        for name in ("env_steps", "validation_images"):
+            if not conforms(metrics["selection"][name], int):
+                raise ArtifactError(f"{name} of its selection is {repr(metrics['selection'][name])[:80]}")
+        return metrics, {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
+    except (ArtifactError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+
+
+def curve_of_run(path: Path, metrics: Mapping[str, Any], evaluations: Mapping[str, Evaluation], title: str) -> None:
+    """Draws the learning curve of a finished run, see :func:`learning_curve`."""
+    learning_curve(
+        path,
+        [(point["env_steps"], point["success"]) for point in metrics["curve"]],
+        evaluations,
+        selected=metrics["selection"]["env_steps"],
+        validation_images=metrics["selection"]["validation_images"],
+        title=title,
+    )

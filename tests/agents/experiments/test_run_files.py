@@ -13,6 +13,7 @@ from agents.evaluation.evaluate import Evaluation
 from agents.experiments.ram_curves import Validation, curve_by, read_curve
 from agents.experiments.run_folder import State, read_metrics, read_run
 from agents.presets import Args, json_object
+from agents.reports.episodes import finished_run
 from agents.saving import load_agent, save_agent
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError, GlimpseError
@@ -48,6 +49,7 @@ METRICS = {
     "policies": {"random": EVALUATION, "agent": EVALUATION},
     "gap_closed": {"value": 0.5, "interval": [0.25, 0.75]},
     "curve": STATE["curve"],
+    "selection": {"rule": "the best", "env_steps": 1280, "validation_images": 3},
 }
 
 
@@ -108,6 +110,8 @@ def test_metrics_in_a_table(tmp_path: Path, data: st.DataObject) -> None:
         assert f"{tmp_path} holds no finished run" in refusal
         return
     assert table([metrics, METRICS]).startswith("| success on test images |")
+    finished, refusal = outcome(lambda: finished_run(tmp_path), ArtifactError)
+    assert finished is not None or f"{tmp_path} holds no finished run" in refusal
 
 
 @given(data=st.data())
