@@ -11,10 +11,10 @@ from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames, load_recordings
-from agents.experiments.run_folder import CurvePoint, read_metrics, read_run, title_of
+from agents.experiments.run_folder import read_metrics, read_run, title_of
 from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
-from glimpse_env.checks import conforms, content_of
+from glimpse_env.checks import conforms
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
@@ -257,11 +257,10 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
         metrics = read_metrics(folder)
         if not conforms(metrics["curve"], list[dict[str, Any]]) or not conforms(metrics["selection"], dict[str, Any]):
             raise ArtifactError("its curve or its selection is of another kind")
-        for point in metrics["curve"]:
-            content_of(CurvePoint, point)
-        for name in ("env_steps", "validation_images"):
-            if not conforms(metrics["selection"][name], int):
-                raise ArtifactError(f"{name} of its selection is {repr(metrics['selection'][name])[:80]}")
+        numbers = [point[name] for point in metrics["curve"] for name in ("env_steps", "success")]
+        numbers += [metrics["selection"][name] for name in ("env_steps", "validation_images")]
+        if not conforms(numbers, list[float]):
+            raise ArtifactError("its curve or its selection holds what is no number")
         return metrics, {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
     except (ArtifactError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
