@@ -308,8 +308,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
             wrong = [key for key, kind in kinds.items() if key not in one or not conforms(one[key], kind)]
             if wrong or (one["interval"] is not None and len(one["interval"]) != 2):
                 raise ArtifactError(f"{(*wrong, 'interval')[0]} of its {name} is missing or of another kind")
-        if "random" not in metrics["policies"] or not isinstance(metrics["dataset"].get("fingerprint"), str):
-            raise ArtifactError("it lacks the random policy, or its data set's fingerprint")
+        if not metrics["policies"] or not isinstance(metrics["dataset"].get("fingerprint"), str):
+            raise ArtifactError("it lacks policies, or its data set's fingerprint")
     except (OSError, ArtifactError) as error:
         raise ArtifactError(
             f"{folder} holds no finished run ({error}); go on with --resume, or leave it out."

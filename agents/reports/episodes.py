@@ -253,8 +253,8 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     Raises:
         ArtifactError: if the run is not finished or ``metrics.json`` cannot be read.
     """
+    metrics = read_metrics(folder)
     try:
-        metrics = read_metrics(folder)
         if not conforms(metrics["curve"], list[dict[str, Any]]) or not conforms(metrics["selection"], dict[str, Any]):
             raise ArtifactError("its curve or its selection is of another kind")
         numbers = [point[name] for point in metrics["curve"] for name in ("env_steps", "success")]
