@@ -15,11 +15,13 @@ from glimpse_env.versions import versions
 
 EXTRAS = {
     "human": "the window of the game (play)",
+    "web": "the game in a browser (play --web)",
     "ray": "work on a Ray cluster (generate-demos --ray, encode-features --ray)",
     "minari": "demonstrations as Minari data sets (exchange-demos)",
     "saliency": "the policy saliency",
     "pretrained": "ImageNet weights of the glimpse encoder efficientnet_lite0",
     "benchmark": "benchmark and tune-agents",
+    "hub": "agents, judges, oracles and demonstrations on the Hugging Face Hub (push, pull)",
     "rivals": "other environments beside ours (measure env-speed)",
     "recipes": "the tools of docs/recipes.md",
     "docs": "make docs",
