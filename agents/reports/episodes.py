@@ -1,6 +1,5 @@
 """Pictures of a run: its learning curve, and example episodes of several policies side by side."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames, load_recordings
-from agents.experiments.run_folder import read_run, title_of
+from agents.experiments.run_folder import read_metrics, read_run, title_of
 from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
+from glimpse_env.checks import conforms
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
@@ -253,12 +253,16 @@ def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
     Raises:
         ArtifactError: if the run is not finished or ``metrics.json`` cannot be read.
     """
+    metrics = read_metrics(folder)
     try:
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        for needed in ("curve", "selection", "gap_closed"):
-            metrics[needed]
+        if not conforms(metrics["curve"], list[dict[str, Any]]) or not conforms(metrics["selection"], dict[str, Any]):
+            raise ArtifactError("its curve or its selection is of another kind")
+        numbers = [point[name] for point in metrics["curve"] for name in ("env_steps", "success")]
+        numbers += [metrics["selection"][name] for name in ("env_steps", "validation_images")]
+        if not conforms(numbers, list[float]):
+            raise ArtifactError("its curve or its selection holds what is no number")
         return metrics, {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ArtifactError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
 
 
