@@ -17,6 +17,9 @@ class Args(cli.DeviceFlags):
     """Environment id."""
     agent: Path | None = None
     """Folder of a run or of what was pulled, or a file of an agent; default the one that comes with the package."""
+    trust: bool = False
+    """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
+    of somebody else can do anything then that you can do."""
     index: int | None = None
     """Index of the image in the test split; default one by chance."""
     beside: tuple[str, ...] = ("oracle",)
@@ -51,7 +54,7 @@ def main(args: Args) -> None:
 
     check_picture(args.out)
     source = source_of(args.env, args.root, args.dataset_options, None, None)
-    agent = load_agent(args.agent or args.env, device=find_device(args.device))
+    agent = load_agent(args.agent or args.env, trust=args.trust, device=find_device(args.device))
     judge = ensure_judge(source, device=find_device(args.device))
     check_fits(agent, source, judge)
     policies: dict[str, Any] = {"agent": agent}
