@@ -24,6 +24,7 @@ from glimpse_env.files import write_json
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.versions import versions
 from oracles.baselines import FixedPolicy
+from tests.agents.reports.test_browser import BROWSER, shown
 from tests.scripts.test_scripts import call
 from tests.support.toy import write_toy_judge
 
@@ -140,6 +141,8 @@ def test_the_page_tells_where_success_is_lost(folder: Path, monkeypatch: pytest.
     assert len(pictures) == 1 + 2 + 2, "the curve, episodes, and images that were lost"
     assert all(attributes["alt"] and (attributes["src"] or "").startswith("data:") for attributes in pictures)
     assert "<script" not in text
+    if BROWSER is not None:
+        assert shown([text], folder) == ("quiet", [0])
     assert not re.search(r'(?:src|href)="(?!data:|#)', text), "nothing else is needed"
     assert (folder / "report.html").stat().st_size < 3_000_000
 
