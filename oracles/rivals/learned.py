@@ -29,7 +29,7 @@ from oracles.training.scorer import ScorerTrainer, run_side_by_side
 
 logger = logging.getLogger(__name__)
 
-MAX_IMAGES = 9600
+MAX_IMAGES = 4800
 """Images that each network of a rival sees, at most, counted with repetition."""
 MAX_HISTORIES = 2
 """Histories per image, at most."""
