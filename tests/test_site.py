@@ -18,6 +18,7 @@ from docs.site.links import ROOT_PAGES, included, links_of, outside_files, relin
 from docs.site.measured import DOCS
 from docs.site.text import arguments_of, without_roles
 from glimpse_env import CLASSIFY_IDS, ENV_IDS
+from glimpse_env.console.main import find_commands
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.registry import DATASETS
 from glimpse_env.presets import PRESETS
@@ -267,7 +268,9 @@ def test_commands_on_pages_exist_with_their_flags(
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[0] in ("python", "glimpse"):
-        script = words[1].removeprefix("scripts/").removesuffix(".py").replace("-", "_")
+        script = words[1].removeprefix("scripts/").removesuffix(".py")
+        if words[0] == "glimpse":
+            script = find_commands()[words[1]].relative_to(ROOT / "scripts").with_suffix("").as_posix()
         tyro.cli(load(script).Args, args=words[2:])
     else:
         assert words[:2] == ["pip", "install"]
