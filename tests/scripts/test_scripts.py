@@ -33,10 +33,13 @@ from tests.support.toy_encoder import TOY
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {
+    "share/inspect_": ["runs/mine"],
     "cache": ["list"],
     "measure/published": ["sequences"],
     "download_data": ["cub"],
     "generate_demos": ["--out", "demos.npz"],
+    "share/pull": ["me/nothing"],
+    "share/push": ["nowhere", "me/nothing"],
 }
 """Flags that a script must be given."""
 BAD_VALUES = {
@@ -66,6 +69,10 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/inspect_": ["nowhere", "--out", "page.pdf"],
+    "share/pull": ["nothing"],
+    "share/push": ["nowhere", "me/nothing"],
+    "share/score": ["random", "--env", "GlimpseDigits-v0", "--seed", "-1"],
     "share/watch": ["GlimpseDigits-v0", "--out", "watch.bmp"],
     "train_agent": ["--timesteps", "-1"],
     "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],
