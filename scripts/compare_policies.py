@@ -33,7 +33,8 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     out: Path = Path("runs/policies.json")
     """File of the figures, an entry for each data set; those of other data sets stay."""
     into: Path | None = None
-    """Page that the tables go into, that of data set NAME between `<!-- table:NAME -->` and `<!-- /table:NAME -->`."""
+    """Page that the tables go into, that of data set NAME (NAME-zooms with windows of several widths) between
+    `<!-- table:NAME -->` and `<!-- /table:NAME -->`."""
 
     def __post_init__(self) -> None:
         cli.check_least(self, images=1)
@@ -62,7 +63,8 @@ def main(args: Args) -> None:
         comparison = PolicyComparison(env, source, judge, evaluations)
         text = comparison.to_markdown()
         print(f"\n{env}\n\n{text}\n")
-        entry = source.name if args.encoder is None else f"{source.name}-{args.encoder}"
+        zooms = "" if len(source.geometry.zooms) == 1 else "-zooms"
+        entry = source.name + zooms + ("" if args.encoder is None else f"-{args.encoder}")
         replace_entry(args.out, entry, comparison.to_json(cli.command_line("compare_policies", args)))
         if args.into is not None:
             replace_section(text, args.into, f"table:{entry}")

@@ -53,7 +53,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, folder / "clone", ignore=left_out)
     run([sys.executable, "-c", BUILD, "sdist", str(folder)], folder / "clone")
     shutil.unpack_archive(next(folder.glob("*.tar.gz")), folder)
-    run([sys.executable, "-c", BUILD, "wheel", str(folder)], next(folder.glob("glimpse_env-*/")))
+    unpacked = next(path for path in folder.glob("glimpse_env-*") if path.is_dir())  # "*/" finds files too on 3.10
+    run([sys.executable, "-c", BUILD, "wheel", str(folder)], unpacked)
     return next(folder.glob("*.whl"))
 
 

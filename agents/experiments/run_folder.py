@@ -106,6 +106,9 @@ class State:
             points = content.pop("curve", [])
             if not isinstance(points, list):
                 raise ArtifactError(f"curve is {repr(points)[:80]}")
+            numbers = {name: content.get(name) for name in ("chunk", "selected")}
+            if wrong := [name for name, value in numbers.items() if isinstance(value, int) and value < 0]:
+                raise ArtifactError(f"{wrong[0]} is {numbers[wrong[0]]}")
             state = cls(**content_of(cls, content), curve=[CurvePoint(**content_of(CurvePoint, one)) for one in points])
         except ArtifactError as error:
             raise ArtifactError(f"{path} cannot be read ({error}); start the run again in another folder.") from error

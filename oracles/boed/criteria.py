@@ -57,7 +57,7 @@ CRITERIA: Registry[CriterionEntry] = Registry(
         "log_loss": CriterionEntry(log_loss, "log-loss, nats"),
         "error": CriterionEntry(error, "error"),
         "least_confidence": CriterionEntry(
-            lambda log_probabilities, _labels: least_confidence(log_probabilities), "error, by the posterior itself"
+            lambda log_probabilities, _labels: least_confidence(log_probabilities), "posterior error"
         ),
     },
 )

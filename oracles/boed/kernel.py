@@ -13,6 +13,7 @@ of the fixed sequence. Each choice improves on that sequence by one step of poli
 well.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,8 @@ class KernelConfig:
     """The same where an agent has left the locations that this oracle would have chosen."""
 
     def __post_init__(self) -> None:
-        check_settings(self, **dict.fromkeys(("branches", "images", "side_images"), (1, None)))
+        large = dict.fromkeys(("ridge", "sharpness", "most_nats"), (-math.inf, 1e9))
+        check_settings(self, **dict.fromkeys(("branches", "images", "side_images"), (1, None)), **large)
         for name in ("ridge", "sharpness", "most_nats"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)!r} must be above 0.")

@@ -30,7 +30,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """File of the picture (.png); default runs/anytime_<data set>.png."""
     looks: Path | None = None
     """File of a picture (.png) of where, how closely and until when the policy looks in the environment itself, stops
-    and all; default none."""
+    and all, which is then all that is made; default none."""
     out: Path | None = None
     """File of the figures (.json); default runs/anytime_<data set>.json."""
     into: Path | None = None
@@ -57,6 +57,18 @@ def main(args: Args) -> None:
 
     source = args.source()
     judge = ensure_judge(source, device=find_device(args.device))
+    if args.looks is not None:
+        own, config = priced(args.policy, source, anytime_options(args.env).get("glimpse_cost"))
+        acting, dataset = make_policy(own, source, judge, config=config), source.load(args.split)
+        rows = choose_images(dataset, args.images)
+        played = play(acting, dataset, judge, rows, start=lambda indices: acting.start(dataset, indices))
+        name_of = TITLES.get(own, own)
+        note = f"{name_of}; {len(rows)} {args.split} images, one episode each."
+        looks.draw(
+            args.looks, played.locations, judge.grid, title=f"{args.env} · where, how closely, until when", note=note
+        )
+        print(f"Picture in {args.looks}.")
+        return
     ensure_policy(args.policy, source, judge)
     settings = policy_settings(args.policy, source, judge)
     fitted_to = recorded_episodes(
@@ -78,16 +90,6 @@ def main(args: Args) -> None:
         note=f"{TITLES.get(player, player)}; {compared.images} {args.split} images, one episode each; "
         "bands: 95 %, bootstrap over images.",
     )
-    if args.looks is not None:
-        own, config = priced(args.policy, source, anytime_options(args.env).get("glimpse_cost"))
-        acting, dataset = make_policy(own, source, judge, config=config), source.load(args.split)
-        rows = choose_images(dataset, args.images)
-        played = play(acting, dataset, judge, rows, start=lambda indices: acting.start(dataset, indices))
-        name_of = TITLES.get(own, own)
-        note = f"{name_of}; {len(rows)} {args.split} images, one episode each."
-        looks.draw(
-            args.looks, played.locations, judge.grid, title=f"{args.env} · where, how closely, until when", note=note
-        )
     content = {
         "env": args.env,
         "command": cli.command_line("measure/anytime", args),
