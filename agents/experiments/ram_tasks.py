@@ -195,6 +195,10 @@ METHODS: dict[str, RamMethod] = {
     "ram": RamMethod("RAM"),
     "ram+": RamMethod("RAM+", settings={"pretraining": 1000}),
     "ws-ram": RamMethod("WS-RAM", settings={"wake_sleep": 4}),
+    "ws-ram-cv": RamMethod(
+        "WS-RAM, control variates",
+        settings={"wake_sleep": 8, "control_variates": True, "exploration": 0.2, "proposal_map": True},
+    ),
     "hgs": RamMethod("HGS", "hgs", _GUIDED),
     "ps-human": RamMethod("PS-human gaze", "human", _GUIDED),
     "ps-ram": RamMethod("PS-RAM", "ram", _GUIDED),
@@ -250,8 +254,8 @@ class RamAxes:
     birds_cropped_80, by frozen features; birds-eye-ring and celeba-hq with a binary attribute; mnist-4, mnist-6 and
     mnist-8 in RAM's published setting."""
     methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-human", "ps-ram", "ps-nogs")
-    """Methods: ram, ram+, ws-ram, hgs where parts are annotated, ps-human where there is gaze (cub), ps-ram, ps-nogs,
-    and ps-nogs-steps, which scripts/measure/stopping.py can stop early."""
+    """Methods: ram, ram+, ws-ram, hgs where parts are annotated, ps-human where there is gaze (cub), ps-ram, ps-nogs;
+    ws-ram-cv, with control variates; and ps-nogs-steps, which scripts/measure/stopping.py can stop early."""
     architectures: tuple[str, ...] = ("gru",)
     """Networks: gru, wide and narrow (other widths of its glimpse CNN), transformer."""
     seeds: int = 5

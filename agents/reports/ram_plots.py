@@ -9,11 +9,23 @@ import numpy as np
 from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
 from agents.reports.ram import Cells, Summary, summarise
-from agents.reports.style import PALETTE, WINE, covered, dress, entitle, name_glimpses, new_figure, save, thousands
+from agents.reports.style import (
+    INDIGO,
+    PALETTE,
+    WINE,
+    covered,
+    dress,
+    entitle,
+    name_glimpses,
+    new_figure,
+    save,
+    thousands,
+)
 from glimpse_env.files import read_npz
 from glimpse_env.sensing.geometry import LocationGrid
 
-COLOURS = dict(zip([method for method in METHODS if method != "ps-human"], PALETTE, strict=True)) | {"ps-human": WINE}
+OTHERS = {"ps-human": WINE, "ws-ram-cv": INDIGO}
+COLOURS = dict(zip([method for method in METHODS if method not in OTHERS], PALETTE, strict=True)) | OTHERS
 
 
 def validation_curves(path: Path, panels: Mapping[str, Mapping[str, Summary]], note: str) -> None:

@@ -40,7 +40,7 @@ class Args(cli.DeviceFlags):
 
 WAYS: dict[str, dict[str, Any]] = {
     "the oracle's own states": {"demos": "oracle"},
-    "DAgger, beta 1, 0, 0, 0": {"demos": "dagger", "dagger_schedule": "first"},
+    "DAgger, beta 1, then 0": {"demos": "dagger", "dagger_schedule": "first"},
     "DAgger, beta linear": {"demos": "dagger", "dagger_schedule": "linear"},
 }
 """Settings of scripts/train_agent.py by what the oracle is asked about."""
