@@ -59,9 +59,10 @@ def test_a_sign_that_tells_nothing_itself_is_passed_over(trainer: type[RivalTrai
     assert np.mean(left) == pytest.approx(np.log(2) / 2, abs=1e-6)
 
 
-def test_dime_estimates_the_information_of_each_glimpse() -> None:
+def test_dime_estimates_the_information_of_each_glimpse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained on random places only, so that all have been tried."""
-    one = trained(DIMETrainer, exploration=1e6)
+    monkeypatch.setattr("oracles.rivals.dime.DECAY", 1.0)
+    one = trained(DIMETrainer, exploration=1.0)
     value = torch.sigmoid(one.network.scores(torch.zeros(32), 0)) * np.log(4)
     np.testing.assert_allclose(value.detach().numpy(), np.log(4) - exact_epe([]), atol=0.06)
 
