@@ -51,7 +51,7 @@ LAYERS = (
     ("agents.ram",),
     ("agents.experiments",),
     ("agents.reports",),
-    ("agents.play",),
+    ("agents.play", "agents.soak"),
     ("agents",),
     ("scripts",),
 )
