@@ -221,7 +221,14 @@ def _restored(model: Any, path: Path, card: dict[str, Any], tensors: dict[str, t
             for key, value in {**within, **card["optimisers"][name]["others"]}.items():
                 number, _, entry = key.partition("/")
                 entries.setdefault(int(number), {})[entry] = value
-            states[name] = {"state": entries, "param_groups": card["optimisers"][name]["groups"]}
+            groups = [
+                {
+                    key: tuple(value) if key != "params" and isinstance(value, list) else value
+                    for key, value in one.items()
+                }
+                for one in card["optimisers"][name]["groups"]
+            ]  # JSON has no tuples, which the settings are
+            states[name] = {"state": entries, "param_groups": groups}
         model.set_parameters(states, exact_match=True, device=model.device)
         for name in variables:
             if name in tensors:

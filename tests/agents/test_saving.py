@@ -101,6 +101,8 @@ def test_a_restored_agent_trains_on_as_if_never_stopped(kind: str, tmp_path: Pat
     restored: Any = toy_model(kind)
     restore_agent(restored, tmp_path / "model.json")
     assert list(restored.ep_success_buffer) == list(whole.ep_success_buffer)
+    groups = [model.policy.optimizer.state_dict()["param_groups"] for model in (whole, restored)]
+    assert repr(groups[0]) == repr(groups[1])  # tuples among them, so that zips have the same bytes
     for model in (whole, restored):
         model.set_random_seed(4)
         model.set_env(model.get_env(), force_reset=True)
