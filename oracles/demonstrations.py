@@ -256,7 +256,7 @@ def _generated(
 ) -> Demonstrations:
     """Makes the demonstrations of a manifest with ``player``; further arguments are those of :func:`generate`."""
     num, seed, name, source = manifest["num"], player.seed, player.name, player.source
-    partial = out.with_name(f".{out.stem}-{digest(manifest)}.partial")
+    partial = _partial_folder(out, manifest)
     images = np.random.default_rng([seed, 7]).permutation(len(train))[:num]
     shards = _shards(images, train.folds[images])
     earlier = {shard: _load_finished(partial / f"{shard}.npz", shard) for shard in shards}
@@ -293,7 +293,15 @@ def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: 
     manifest = manifest_of(name, source, judge, num, seed=seed)
     path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
     finished = _finished(path, manifest)
-    return generate(name, source, judge, num, seed=seed, out=path) if finished is None else finished
+    if finished is None:
+        return generate(name, source, judge, num, seed=seed, out=path)
+    shutil.rmtree(_partial_folder(path, manifest), ignore_errors=True)  # of a process that died over its removal
+    return finished
+
+
+def _partial_folder(out: Path, manifest: dict[str, Any]) -> Path:
+    """Returns where the finished shards of demonstrations are until all are."""
+    return out.with_name(f".{out.stem}-{digest(manifest)}.partial")
 
 
 def _shards(images: np.ndarray, folds: np.ndarray) -> list[Shard]:

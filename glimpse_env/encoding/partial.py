@@ -12,6 +12,11 @@ from glimpse_env.files import load_array, new_array, read_json, write_json
 logger = logging.getLogger(__name__)
 
 
+def record_path(path: Path) -> Path:
+    """Returns where the record of a partial array's chunks is."""
+    return path.with_name(f".{path.stem}.json")
+
+
 class PartialArray:
     """An array on its way into ``path``, an npy file: beside it until it is whole, with a record of its chunks.
 
@@ -24,7 +29,7 @@ class PartialArray:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type, chunk: int):
         self.path, self.chunk = path, chunk
-        self._file, self._record = path.with_name(f".{path.stem}.partial.npy"), path.with_name(f".{path.stem}.json")
+        self._file, self._record = path.with_name(f".{path.stem}.partial.npy"), record_path(path)
         self._layout = {"shape": list(shape), "dtype": np.dtype(dtype).name, "chunk": chunk}
         self._done = self._finished_chunks()
         if path.exists():

@@ -1,5 +1,6 @@
 """Tables of the frozen features of all grid locations of a split, computed once and then read in place of pixels."""
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, named
 from glimpse_env.encoding.features import GlimpseFeatures
-from glimpse_env.encoding.partial import PartialArray
+from glimpse_env.encoding.partial import PartialArray, record_path
 from glimpse_env.encoding.reduction import window_key
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import array_is_whole, cache_folder, digest, load_array, only_process, place_for
@@ -71,6 +72,10 @@ class FeatureTable:
             paths = [path if array_is_whole(path) else place_for(path) for path in paths]
             with only_process(paths):
                 _fill(dataset, features, dict(zip(paths, copies, strict=True)), images, workers, ray)
+        for path in paths:
+            if record_path(path).exists():  # of a process that died behind its last chunk
+                with contextlib.suppress(OSError):
+                    record_path(path).unlink()
         # "c" only because PyTorch warns of arrays that it must not write to
         self.arrays: list[np.ndarray] = [load_array(path, "c") for path in paths]
         self._rows = np.full(len(dataset), -1)  # of the images

@@ -15,7 +15,7 @@ import pytest
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.parallel import Arrays, ShardError, make_shards
 from oracles import demonstrations as module
-from oracles.demonstrations import Demonstrations, Shard, generate, manifest_of
+from oracles.demonstrations import Demonstrations, Shard, demonstrate, generate, manifest_of
 from tests.scripts.test_scripts import call
 from tests.support.toy_problem import IMAGES, LABELS, ToyJudge, ToySource, exact_epe
 from tests.support.toy_shards import CONFIG, SHARD, TroubledJudge, loaded
@@ -54,6 +54,19 @@ def driver(
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_shards_that_a_process_left_that_died_over_their_removal_are_removed(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, judge = ToySource(), ToyJudge()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", lambda *_, **__: None)
+        made = demonstrate("random", source, judge, 20)
+    folder = fresh_cache / "demonstrations"
+    assert list(folder.glob(".*.partial/*.npz"))
+    np.testing.assert_array_equal(demonstrate("random", source, judge, 20).locations, made.locations)
+    assert not list(folder.glob(".*.partial"))
 
 
 def test_oracle_sequences_and_maps_are_those_of_enumeration(tmp_path: Path) -> None:

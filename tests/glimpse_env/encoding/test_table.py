@@ -14,7 +14,7 @@ import torch
 from glimpse_env.datasets.copies import ORIGINAL, ImageCopy, copied_images
 from glimpse_env.encoding import table as module
 from glimpse_env.encoding.features import GlimpseFeatures
-from glimpse_env.encoding.partial import PartialArray
+from glimpse_env.encoding.partial import PartialArray, record_path
 from glimpse_env.encoding.reduction import fit_reduction
 from glimpse_env.encoding.registry import load_encoder
 from glimpse_env.encoding.table import FeatureTable, table_path
@@ -110,6 +110,15 @@ def test_copies_that_are_there_are_not_encoded_again(encoded: list[int]) -> None
     entries, locations = np.array([[3], [13 + 3], [12], [25]]), np.array([[0, 9]])  # copies come behind 13 images
     for entry, row in zip(entries[:, 0], turned(entries, locations), strict=True):
         np.testing.assert_array_equal(row, turned.array[entry, locations[0]])
+
+
+def test_what_a_process_that_died_behind_the_last_chunk_left_is_removed(fresh_cache: Path) -> None:
+    dataset, features = toy_dataset(13), toy_features()
+    FeatureTable(dataset, features)
+    record = record_path(table_path(dataset, features))
+    record.write_text("{}")
+    FeatureTable(dataset, features)
+    assert not record.exists()
 
 
 def test_the_cache_tells_tables_apart(encoded: list[int]) -> None:
