@@ -14,9 +14,13 @@ from glimpse_env import cli
 
 def main(args: Args) -> None:
     from agents.experiments.train import run
-    from agents.reports.episodes import draw_run
+    from agents.reports.episodes import draw_run, pictures_of
 
-    pictures = draw_run(run(args))
+    folder = args.resume
+    finished = folder is not None and (folder / "metrics.json").is_file()
+    if folder is None or not finished or all(path.is_file() for path in pictures_of(folder)):
+        folder = run(args)
+    pictures = draw_run(folder)
     logging.info("Pictures: %s", ", ".join(map(str, pictures)))
 
 

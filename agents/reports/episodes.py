@@ -171,6 +171,11 @@ def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: 
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)
 
 
+def pictures_of(folder: Path) -> list[Path]:
+    """Returns where the pictures of a run are: its learning curve and its episodes."""
+    return [folder / "learning_curve.png", folder / "episodes.png"]
+
+
 def draw_run(folder: Path) -> list[Path]:
     """Draws ``learning_curve.png`` and ``episodes.png`` from a run's ``metrics.json`` and ``recordings.npz``.
 
@@ -188,7 +193,7 @@ def draw_run(folder: Path) -> list[Path]:
         selection = metrics["selection"]
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
-    paths, title = [folder / "learning_curve.png", folder / "episodes.png"], title_of(args, source)
+    paths, title = pictures_of(folder), title_of(args, source)
     learning_curve(
         paths[0],
         curve,

@@ -1,6 +1,7 @@
 """The main job at toy size: the files it leaves, and that stopping and resuming change nothing."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from oracles.boed.oracle import OracleConfig
 from oracles.demonstrations import generate
 from oracles.presets import PRESETS
 from tests.glimpse_env.judge.test_frozen import WIDTH, frozen_judge
+from tests.scripts.test_scripts import load
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder, write_tiny_gaze
 from tests.support.toy import SMALL_FOLDER, write_toy_judge
 from tests.support.toy_encoder import TOY as TOY_ENCODER
@@ -578,6 +580,16 @@ def test_a_run_is_never_overwritten(finished, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigurationError, match=f"--resume {tmp_path}"):
         run(replace(TOY, out=tmp_path))
+
+
+def test_a_run_that_was_killed_over_its_pictures_gets_them(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    before = {name: (out / name).read_bytes() for name in PICTURES}
+    (out / "episodes.png").unlink()
+    load("train_agent").main(Args(resume=out))
+    assert {name: (out / name).read_bytes() for name in PICTURES} == before
+    with pytest.raises(ConfigurationError, match="nothing to go on with"):
+        load("train_agent").main(Args(resume=out))
 
 
 def test_resume_refuses_other_data_or_another_judge(finished, tmp_path):
