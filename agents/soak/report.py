@@ -48,7 +48,7 @@ def _signals(figures: dict[str, Any]) -> str:
 
 def _play(figures: dict[str, Any]) -> str:
     steps, makes = figures["steps"], figures["makes"]
-    head = ["", "memory, MiB", "growth, second half, MiB", "KiB per 1000", "open files", "files per 1000", "faults"]
+    head = ["", "memory, MiB", "growth, second half, MiB", "KiB per 1000", "open files", "further ones", "faults"]
     rows = [head]
     titles = (
         f"{steps['steps']} steps, {steps['refused']} wrong actions, {steps['modes']} modes of {figures['ids']} ids",
@@ -56,7 +56,7 @@ def _play(figures: dict[str, Any]) -> str:
     )
     for title, entry in zip(titles, (steps, makes), strict=True):
         growth = [f"{entry[name]:.2f}" for name in ("memory_mib", "growth_mib", "growth_kib_per_1000")]
-        files = [str(entry["open_files"]), f"{entry['files_per_1000']:.3f}"]
+        files = [str(entry["open_files"]), str(entry["further_files"])]
         rows.append([title, *growth, *files, str(len(entry["faults"]))])
     return markdown_table(rows, "lr")
 

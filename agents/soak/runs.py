@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[2]
 """The repository."""
 PATIENCE = 300.0
 """Seconds after which a run counts as hanging."""
-GRACE = 20.0
-"""Seconds that processes of a killed command have to end."""
+GRACE = 60.0
+"""Seconds that processes of a killed command have to end; one that imports PyTorch ends when it has."""
 LATE = (
     "torch._dynamo",
     "matplotlib.pyplot",

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def untrained_judge(source: Any) -> Judge:
     return Judge(networks, JudgeCard.of(source, networks, **further))
 
 
-def makers(arguments: Arguments) -> list[tuple[str, dict[str, Any]]]:
+def makers(arguments: Arguments, observations: Collection[str] = OBSERVATIONS) -> list[tuple[str, dict[str, Any]]]:
     """Returns an id and keyword arguments of ``gymnasium.make``, or of ``make_vec`` where they have ``num_envs``, for
     each mode of observation and action of each id that its environments have."""
     made = []
@@ -79,7 +79,7 @@ def makers(arguments: Arguments) -> list[tuple[str, dict[str, Any]]]:
         own = next((given for one, given in arguments.items() if ENV_IDS[one] == dataset), None)
         if own is None:
             continue
-        for observation, action, vector in itertools.product(OBSERVATIONS, ("discrete", "continuous"), (False, True)):
+        for observation, action, vector in itertools.product(observations, ("discrete", "continuous"), (False, True)):
             options = {**own, "observation": observation, "action": action, "split": "test"}
             options |= {"num_envs": 3} if vector else {}
             try:
@@ -158,21 +158,21 @@ class Meter:
     def measure(self, done: int, share: float) -> None:
         """Measures, :data:`SAMPLES` times over the whole work, of which ``share`` is done."""
         if share * SAMPLES >= len(self._rows):
-            self._rows.append((done, anonymous_mib(), len(os.listdir("/proc/self/fd"))))
+            self._rows.append((done, anonymous_mib(), open_files()))
 
     def figures(self, unit: int) -> dict[str, Any]:
-        """Returns the growth over the second half, by a straight line, in all and per ``unit`` of what was done."""
+        """Returns the growth over the second half, of memory by a straight line, in all and per ``unit`` of what was
+        done."""
         rows = np.array(self._rows[len(self._rows) // 2 :], dtype=np.float64)
-        done = rows[:, 0] - rows[0, 0]
-        slope = [float(np.polyfit(done, rows[:, column], 1)[0]) if done[-1] > 0 else 0.0 for column in (1, 2)]
-        growth = slope[0] * float(done[-1])
+        done, memory, files = (rows - rows[0]).T
+        slope = float(np.polyfit(done, memory, 1)[0]) if done[-1] > 0 else 0.0
         return {
             "memory_mib": float(rows[-1, 1]),
-            "growth_mib": growth,
-            f"growth_kib_per_{unit}": 1024 * unit * slope[0],
+            "growth_mib": slope * float(done[-1]),
+            f"growth_kib_per_{unit}": 1024 * unit * slope,
             "open_files": int(rows[-1, 2]),
-            f"files_per_{unit}": unit * slope[1],
-            "flat": growth <= FLAT_MIB and slope[1] <= 0,
+            "further_files": int(files[-1]),
+            "flat": bool(slope * done[-1] <= FLAT_MIB and files[-1] <= 0),
         }
 
 
@@ -182,3 +182,8 @@ def anonymous_mib() -> float:
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def open_files() -> int:
+    """Returns the number of open files of this process."""
+    return len(os.listdir("/proc/self/fd"))
