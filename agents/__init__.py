@@ -6,6 +6,7 @@ Importing this package imports neither torch nor stable_baselines3.
 from typing import TYPE_CHECKING
 
 from agents.registry import Algorithm, make_model, register_algorithm, register_architecture
+from glimpse_env.console.own_packages import check_own
 from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ __all__ = [
     "register_architecture",
     "save_agent",
 ]
+
+check_own("oracles")  # which most of this package needs
 
 __getattr__ = lazy_attributes(
     __name__, {"GlimpseVecEnv": "agents.vec_env", "load_agent": "agents.saving", "save_agent": "agents.saving"}

@@ -30,9 +30,9 @@ class CloningResult:
     held_out_loss: list[float]
     """KL(q || pi) in nats on held-out demonstrations after each pass, a mean over states."""
     top_1: float
-    """Share of held-out states whose most probable location is the one that the demonstrator took."""
+    """Share of held-out states whose most probable action is the one that the demonstrator took."""
     top_5: float
-    """Share of held-out states in which that location is among the five most probable ones."""
+    """Share of held-out states in which that action is among the five most probable ones."""
 
 
 class DemonstrationLoss:
@@ -65,7 +65,7 @@ class DemonstrationLoss:
     def logits(self, rows: np.ndarray) -> Tensor:
         """Returns log pi(l | s_t) up to a constant, (n, T, L) float32, for demonstrations ``rows`` (n,) int."""
         if self._in_one_pass:
-            locations = torch.from_numpy(self.data.grid.normalised[self.data.taken[rows, :-1]])
+            locations = torch.from_numpy(self.data.grid.normalised[self.data[rows].places])
             features = self._encode(rows) if self._features is None else self._features[rows]
             if self.data.observation == "features":
                 features = functional.dropout(features, FEATURE_DROPOUT, self.policy.training)
@@ -190,7 +190,7 @@ def agreement(loss: DemonstrationLoss) -> tuple[float, float]:
     ranks, valid = [], []
     for rows in loss.data.chunks():
         logits = loss.logits(rows)
-        taken = torch.from_numpy(loss.data.taken[rows]).to(logits.device)[..., None]
+        taken = torch.from_numpy(loss.data.taken[rows].clip(0)).to(logits.device)[..., None]
         ranks.append((logits > logits.gather(-1, taken)).sum(-1).flatten())
         valid.append(torch.from_numpy(loss.data.targets[rows].sum(-1) > 0).flatten())
     rank = torch.cat(ranks).cpu()[torch.cat(valid)]
@@ -216,10 +216,10 @@ def _trainable(modules: list[nn.Module]) -> list[nn.Parameter]:
 
 def check_spaces(policy: Any, data: CloningData) -> None:
     """Raises ConfigurationError if actions or observations of a policy and demonstrations differ."""
-    if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != len(data.grid):
+    if not isinstance(policy.action_space, spaces.Discrete) or policy.action_space.n != data.num_actions:
         raise ConfigurationError(
             f"demonstrations choose among {len(data.grid)} grid locations, which a model that acts in "
-            f'{policy.action_space} cannot learn; use action="discrete" and the same data set.'
+            f'{policy.action_space} cannot learn; use action="discrete", stop={data.stop} and the same data set.'
         )
     observed = policy.observation_space
     if observation_of(observed) != data.observation:

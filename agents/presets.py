@@ -8,7 +8,7 @@ from typing import Any, Literal
 from agents.registry import algorithm_of, architecture_of, short_name
 from glimpse_env.cli import DeviceFlags, check_least, command_line
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.presets import dataset_of
+from glimpse_env.presets import anytime_options, dataset_of
 
 DEMONSTRATORS = ("oracle", "hgs", "human", "fixed", "random")
 
@@ -76,7 +76,7 @@ class Args(DeviceFlags):
 
     env: str = "GlimpseBirds-v0"
     """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseCUBFull-v0, GlimpseCelebAHQ-v0, GlimpseMNIST-v0,
-    GlimpseDigits-v0 or GlimpseFolder-v0."""
+    GlimpseDigits-v0 or GlimpseFolder-v0, or with Anytime before the -v0 the one in which agents zoom and stop."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
     dataset_options: str = "{}"
@@ -112,6 +112,8 @@ class Args(DeviceFlags):
     """Points of the learning curve; the weights that do best on validation images are kept."""
     scales: int | None = None
     """Concentric windows of a glimpse; default the environment's."""
+    zooms: tuple[int, ...] | None = None
+    """How many times as wide as a glimpse its window can be, e.g. 1 2 4; default the environment's."""
     target_temperature: float | None = None
     """Temperature of the soft targets softmax(-EPE / temperature) in cloning, nats; 0 clones only the location taken;
     default by data set."""
@@ -120,9 +122,10 @@ class Args(DeviceFlags):
     warm_up: int = 8000
     """Environment steps of the cloned policy that the critic is fitted on before fine-tuning, in whole rollouts and
     at most half of all."""
-    reward: Literal["information", "classification"] = "information"
-    """Reward in fine-tuning: the fall in the label's log-loss at each glimpse, which is less noisy, or 1 at the end for
-    a right class, which is what evaluation counts."""
+    reward: Literal["information", "classification"] | None = None
+    """Reward in fine-tuning: the fall in the label's log-loss at each glimpse (information), which is less noisy, or 1
+    at the end for a right class (classification), which is what evaluation counts; default information, but in Anytime
+    environments classification, in whose unit glimpses have their price."""
     rollout: int | None = None
     """Environment steps between two updates, about; default the algorithm's."""
     group: int = 1
@@ -144,6 +147,13 @@ class Args(DeviceFlags):
             raise ConfigurationError(f"--rollout {self.rollout} does nothing with {self.algo}; leave it out.")
         if self.group > 1 and not algorithm_of(self.algo).shares_baselines:
             raise ConfigurationError(f"--group {self.group} does nothing with {self.algo}; take ppo, a2c or reinforce.")
+        if self.glimpse_cost is not None and self.reward == "information":
+            raise ConfigurationError(
+                f"--reward information is in nats, and the price of a glimpse in {self.env} in expected success; take "
+                "--reward classification or leave it out."
+            )
+        if self.glimpse_cost is not None and self.group > 1:
+            raise ConfigurationError(f"--group {self.group} needs episodes of one length, and {self.env}'s may stop.")
         json_object("--hyperparameters", self.hyperparameters)
         if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
             raise ConfigurationError(
@@ -153,6 +163,11 @@ class Args(DeviceFlags):
         at_least |= dict.fromkeys(("val_images", "validations", "clone_passes", "rollout", "group", "scales"), 1)
         at_least |= dict.fromkeys(("timesteps", "seed", "warm_up", "demo_coefficient", "target_temperature"), 0)
         check_least(self, **at_least)
+
+    @property
+    def glimpse_cost(self) -> float | None:
+        """Price of a glimpse in environments whose episodes may stop; None where they cannot."""
+        return anytime_options(self.env).get("glimpse_cost")
 
     @property
     def command(self) -> str:

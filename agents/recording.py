@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from glimpse_env.datasets.base import DataSource
+from glimpse_env.console.names import command
+from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge
-from glimpse_env.rollout import play
+from glimpse_env.presets import anytime_options
+from glimpse_env.rollout import can_stop, play
 from oracles.demonstrations import Demonstrations, manifest_of
 
 SUFFIXES = (".json", ".safetensors", ".zip")
@@ -43,7 +45,8 @@ def load_run_agent(path: Path, *, trust: bool = False, device: Any = "cpu") -> t
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(
-            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of scripts/train_agent.py."
+            f"{path} is no agent of a run ({type(error).__name__}: {error}); give a folder of "
+            f"`{command('train_agent')}`."
         ) from error
 
 
@@ -79,6 +82,16 @@ def record_agent(
         "agent": {
             name: settings.get(name) for name in ("algo", "architecture", "observation", "demos", "timesteps", "seed")
         },
+        **_stops(model, train, judge, settings),
         "weights": digest(*(value.cpu().numpy() for value in model.policy.state_dict().values())),
     }
     return Demonstrations(images, rollouts.locations, rollouts.entropy, None, manifest)
+
+
+def _stops(model: Any, train: GlimpseDataset, judge: Judge, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the manifest says of an agent that can stop; nothing of others."""
+    if not can_stop(model, train, judge):
+        return {}
+    env = str(settings.get("env")).rpartition(":")[2]  # no module is imported because a file names it
+    cost = anytime_options(env).get("glimpse_cost")
+    return {"stops": True, **({} if cost is None else {"glimpse_cost": cost})}

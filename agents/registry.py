@@ -275,6 +275,7 @@ def posterior_config(episodes: "EpisodeBatch") -> "PosteriorConfig":
         stride=episodes.grid.stride,
         channels=episodes.dataset.images.shape[-1] * episodes.sensor.scales,
         num_classes=len(episodes.dataset.class_names),
+        coordinates=episodes.grid.coordinates,
     )
 
 

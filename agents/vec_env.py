@@ -27,7 +27,8 @@ class GlimpseVecEnv(VecEnv):
             a return's share due to the image can then be told from the policy's.
 
     Raises:
-        ConfigurationError: if the number of environments is not a multiple of ``group``.
+        ConfigurationError: if the number of environments is not a multiple of ``group``, or ``group`` is more than 1
+            and episodes may stop.
     """
 
     actions: np.ndarray
@@ -37,9 +38,14 @@ class GlimpseVecEnv(VecEnv):
     def __init__(self, env: GlimpseVectorEnv, group: int = 1):
         if group < 1 or env.num_envs % group:
             raise ConfigurationError(f"group={group} must divide {env.num_envs}, the number of environments.")
+        if group > 1 and env.batch.stop:
+            raise ConfigurationError(
+                f"group={group} needs episodes in lockstep, which stop=True ends at different steps; leave it 1."
+            )
         self.env, self.group = env, group
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
         self._started = time.time()
         self.seconds = 0.0
 
@@ -55,6 +61,7 @@ class GlimpseVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._returns[:] = 0
+        self._lengths[:] = 0
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -65,16 +72,19 @@ class GlimpseVecEnv(VecEnv):
         observations, rewards, terminated, _, info = self.env.step(self.actions)
         rewards = rewards.astype(np.float32)
         self._returns += rewards
-        if "final_info" not in info:
-            infos = self._split(info)
-        else:
-            infos = self._split(info["final_info"])
-            self.reset_infos = self._split(info)
-            elapsed, length = round(time.time() - self._started, 6), self.env.batch.num_steps
-            for i, own in enumerate(infos):
-                own["terminal_observation"] = info["final_obs"][i]
-                own["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}
-            self._returns[:] = 0
+        self._lengths += 1
+        infos = self._split(info)
+        ended = np.flatnonzero(terminated).tolist()
+        if ended:
+            elapsed = round(time.time() - self._started, 6)
+            finals = self._split(info["final_info"])
+            for i in ended:
+                self.reset_infos[i], infos[i] = infos[i], finals[i]
+                infos[i]["terminal_observation"] = info["final_obs"][i]
+                length = int(self._lengths[i])
+                infos[i]["episode"] = {"r": round(float(self._returns[i]), 6), "l": length, "t": elapsed}
+            self._returns[ended] = 0
+            self._lengths[ended] = 0
         for own in infos:
             own["TimeLimit.truncated"] = False
         self.seconds += time.perf_counter() - start

@@ -6,7 +6,7 @@ The classes are imported when they are first asked for, as they bring PyTorch.
 from typing import TYPE_CHECKING
 
 from glimpse_env.ids import register_dataset, register_own_ids
-from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS
+from glimpse_env.presets import ANYTIME_IDS, CLASSIFY_IDS, ENV_IDS
 from glimpse_env.registry import lazy_attributes
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from glimpse_env.vector_env import GlimpseVectorEnv
 
 __all__ = [
+    "ANYTIME_IDS",
     "CLASSIFY_IDS",
     "ENV_IDS",
     "GlimpseEnv",

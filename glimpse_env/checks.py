@@ -1,7 +1,8 @@
 """Checks of arguments that come from outside; errors name the argument and its value."""
 
+import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,6 +25,19 @@ def whole_number(name: str, value: Any, low: int, high: int | None = None) -> in
         allowed = f"of at least {low}" if high is None else f"in {low}..{high}"
         raise ConfigurationError(f"{name}={value!r} must be a whole number {allowed}.")
     return number
+
+
+def real_number(name: str, value: Any, low: float, high: float | None = None) -> float:
+    """Returns ``value`` of the argument ``name`` as a float.
+
+    Raises:
+        ConfigurationError: unless it is a finite number in ``low``..``high``; booleans are none.
+    """
+    known = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not known or not math.isfinite(value) or value < low or (high is not None and value > high):
+        allowed = f"a finite number of at least {low:g}" if high is None else f"a number in {low:g}..{high:g}"
+        raise ConfigurationError(f"{name}={value!r} must be {allowed}.")
+    return float(value)
 
 
 def one_of(name: str, value: Any, choices: Collection[str]) -> None:
@@ -65,6 +79,32 @@ def seed_or_none(value: Any) -> int | None:
         ConfigurationError: unless it is None or a whole number that is not negative.
     """
     return None if value is None else whole_number("seed", value, 0)
+
+
+def requested_indices(options: Any, batch: int, num_images: int) -> np.ndarray | None:
+    """Returns the images that ``options["index"]`` of a reset asks for, (batch,) int64, or None without options.
+
+    Raises:
+        ConfigurationError: if an index is not in 0..``num_images`` - 1, of the wrong shape or type, or there is another
+            option.
+    """
+    if options is None:
+        return None
+    if not isinstance(options, Mapping):
+        raise ConfigurationError(f"options={options!r} of a reset must be a dict, like {{'index': 3}}.")
+    unknown = [key for key in options if key != "index"]
+    if unknown:
+        raise ConfigurationError(f"reset option {unknown[0]!r} is unknown; there is only 'index'.")
+    if not options:
+        return None
+    value, last = options["index"], num_images - 1
+    try:
+        indices = np.broadcast_to(np.asarray(value), (batch,))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigurationError(f"index={value!r} must be one integer or {batch} of them.") from error
+    if indices.dtype.kind not in "iu" or (indices < 0).any() or (indices > last).any():
+        raise ConfigurationError(f"index={value!r} must be an integer in 0..{last}, the images of this split.")
+    return indices.astype(np.int64)
 
 
 def conforms(value: Any, hint: Any) -> bool:

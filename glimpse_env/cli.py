@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 from gymnasium.error import DependencyNotInstalled
 
+from glimpse_env.console.names import command, this_program
 from glimpse_env.devices import Device
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.processes import interruptible
@@ -41,18 +42,20 @@ class DatasetFlags:
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     scales: int | None = None
     """Number of concentric windows of a glimpse; default the environment's."""
+    zooms: tuple[int, ...] | None = None
+    """How many times as wide as a glimpse its window can be, e.g. 1 2 4; default the environment's."""
 
     def source(self) -> DataSource:
         """Returns the data set that the flags name.
 
         Raises:
-            ConfigurationError: if there is none of that name, an option is not one of the data set's or the scales are
-                out of range.
+            ConfigurationError: if there is none of that name, an option is not one of the data set's or scales or
+                zooms are out of range.
             DatasetNotFoundError: if its files are missing.
         """
         from glimpse_env.registration import source_of  # imports torch
 
-        return source_of(self.env, self.root, self.dataset_options, self.scales)
+        return source_of(self.env, self.root, self.dataset_options, self.scales, self.zooms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +110,9 @@ def run(
         if not is_interrupt(error):
             raise
         if goes_on is not None:
-            command = shlex.join(["python", sys.argv[0], *(sys.argv[1:] if words is None else words)])
+            again = shlex.join([*this_program(), *(sys.argv[1:] if words is None else words)])
             with contextlib.suppress(OSError):  # a terminal that is gone
-                print(f"\nStopped. {'Go on' if goes_on else 'Begin again'} with\n  {command}", flush=True)
+                print(f"\nStopped. {'Go on' if goes_on else 'Begin again'} with\n  {again}", flush=True)
         sys.exit(128 + (received[0] if received else signal.SIGINT))
 
 
@@ -137,9 +140,9 @@ def check_least(args: Any, **least: float) -> None:
 
 
 def command_line(script: str, args: Any, always: Collection[str] = ()) -> str:
-    """Returns the command that runs ``scripts/<script>.py`` with ``args``, its dataclass of flags, leaving out flags at
-    their defaults but those named in ``always``."""
-    words = ["python", f"scripts/{script}.py"]
+    """Returns the command that runs ``script`` (see :func:`glimpse_env.console.names.command`) with ``args``, its
+    dataclass of flags, leaving out flags at their defaults but those named in ``always``."""
+    words: list[str] = []
     for item in fields(args):
         value, flag = getattr(args, item.name), item.name.replace("_", "-")
         if value == item.default and item.name not in always:
@@ -148,4 +151,4 @@ def command_line(script: str, args: Any, always: Collection[str] = ()) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
-    return shlex.join(words)
+    return command(script, *words)

@@ -36,6 +36,12 @@ class GlimpseEnv(gym.Env):
     is added to each and they are divided by their sum. T actions take glimpses. One more action, whose place is
     ignored, is made with all of them in view, and its class is the answer.
 
+    With `stop=True` an action can also stop: it takes no glimpse and ends the episode, which is judged by what was seen
+    so far, nothing perhaps. It is the last, number L of `Discrete(L + 1)`; in a `Box` one more number behind the
+    coordinates, which stops when it is above 0. To classify (`MultiDiscrete([L + 1, classes])`, continuous
+    `Box(-1, 1, (3 + classes,))`) the class beside it is the answer. Masks have an entry for it behind those of the
+    places, True.
+
     ## Observation Space
 
     `observation="history"` (Markov): all glimpses so far.
@@ -57,12 +63,20 @@ class GlimpseEnv(gym.Env):
 
     With `scales=k` a glimpse is k concentric windows, each twice as wide as the last and reduced to the same size.
 
+    With `zooms=(1, 2, 4)` an action also says how closely to look: a window z times as wide, reduced to the same size.
+    The L places are then those of one grid a zoom, narrowest windows first, wider ones farther apart. Continuous
+    actions and `locations` have a third number, -1 for the narrowest window and 1 for the widest, in octaves between;
+    the first two are the place of the window's centre on the scale of the narrowest, and a window that would leave the
+    image is moved inside. A `canvas` shows a wide glimpse enlarged where nothing was seen more closely, and 255 // z in
+    its last channel.
+
     ## Rewards
 
     `reward="classification"`: at the end 1 if the judge's most probable class is the image's, else 0.
     `reward="information"`: at each step the fall in the judge's log-loss of the image's class, in nats.
     To classify: at the end 1 if the class named is the image's, else 0; with continuous actions it is the one of the
     largest number, and `reward="log_loss"` pays the logarithm of the class's probability, at least 1e-4, in place.
+    Each step that takes a glimpse also costs `glimpse_cost`, in the unit of the reward: expected success, or nats.
 
     ## Starting State
 
@@ -70,10 +84,10 @@ class GlimpseEnv(gym.Env):
 
     ## Episode End
 
-    The T-th glimpse terminates the episode, to classify the answer behind it; it is never truncated. `info` tells
-    `index`, `probabilities` and `entropy` (nats) of the judge at each step, and at the end `is_success`, `label` and
-    `log_loss` (nats). Without judge there are no `probabilities` and no `entropy`, and a `log_loss` is there with
-    continuous actions only.
+    The T-th glimpse terminates the episode, to classify the answer behind it, and an action that stops does so before;
+    it is never truncated. `info` tells `index`, the number of `glimpses` taken, `probabilities` and `entropy` (nats) of
+    the judge at each step, and at the end `is_success`, `label` and `log_loss` (nats). Without judge there are no
+    `probabilities` and no `entropy`, and a `log_loss` is there with continuous actions only.
 
     ## Arguments
 
@@ -82,7 +96,9 @@ class GlimpseEnv(gym.Env):
     - `dataset`, `judge`: a split, whose `geometry` is the protocol of its glimpses, and what judges it (None to
       classify).
     - `task="look"`: or `"classify"`.
-    - `observation`, `action`, `reward`: as above; `scales` is the data set's.
+    - `observation`, `action`, `reward`: as above; `scales` and `zooms` are the data set's.
+    - `stop=False`: whether an action can stop.
+    - `glimpse_cost=0.0`: the price of a glimpse; in 0..1 with `reward="classification"`, else any that is not negative.
     - `posterior_info=True`: False leaves `probabilities` and `entropy` out, so the judge is asked only at the end.
     - `tabulated=False`: True has the judge answer from a table of its embeddings at all grid places, computed once
       for the split and kept in the cache: many times as fast, and the same up to half precision.
@@ -131,7 +147,7 @@ class GlimpseEnv(gym.Env):
         return take(observations, 0), _single(info)
 
     def step(self, action: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Takes a glimpse, or the answer of an agent that classifies.
+        """Takes a glimpse, or the answer of an agent that classifies, or stops.
 
         Raises:
             ResetNeeded: before :meth:`reset` and after the end of an episode.
@@ -139,15 +155,15 @@ class GlimpseEnv(gym.Env):
         """
         if not self._begun:
             raise ResetNeeded("Call reset() before step().")
-        if self.batch.ended:
+        if self.batch.ended[0]:
             raise ResetNeeded("The episode has ended: call reset() before step().")
         transition = self.batch.step([action])
         self._show()
         reward = float(transition.rewards[0])
-        return take(transition.observations, 0), reward, transition.ended, False, _single(transition.info)
+        return take(transition.observations, 0), reward, bool(transition.ended[0]), False, _single(transition.info)
 
     def action_masks(self) -> np.ndarray:
-        """Returns which actions MaskablePPO may take, (L,) or (L + classes,), see :meth:`EpisodeBatch.action_masks`.
+        """Returns which actions MaskablePPO may take, (L,), see :meth:`EpisodeBatch.action_masks` for other lengths.
 
         Raises:
             ConfigurationError: if actions are continuous.

@@ -3,40 +3,28 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from gymnasium import spaces
 
-from glimpse_env.checks import flag, one_of, whole_number
+from glimpse_env.actions import ActionMode, Actions, Choices
+from glimpse_env.answers import classes_named, judge_answers
+from glimpse_env.checks import flag, one_of, real_number, requested_indices, whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.encoding.features import GlimpseFeatures
 from glimpse_env.encoding.table import FeatureTable
-from glimpse_env.errors import ConfigurationError, InvalidActionError
+from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.assessment import Assessment, Posterior
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.tables import EmbeddingTable, TabulatedJudge
-from glimpse_env.sensing.observations import OBSERVATIONS, Histories, Observation
+from glimpse_env.running_judge import RunningJudge, cut
+from glimpse_env.sensing.observations import ALL_ROWS, OBSERVATIONS, Histories, Observation, select
 from glimpse_env.threads import at_most_threads, stepping_threads
 
-ActionMode = Literal["discrete", "continuous"]
 RewardMode = Literal["classification", "information", "log_loss"]
 Task = Literal["look", "classify"]
-LEAST_PROBABILITY = 1e-4
-"""Smallest probability in a log-loss reward, which therefore is at least log(1e-4), about -9.2."""
 MAX_EPISODES = 1_000_000
 """Most episodes in a batch."""
-
-
-def _probabilities(numbers: np.ndarray) -> np.ndarray:
-    """Turns numbers in [-1, 1], (B, classes), into probabilities, float64; uniform where all are -1."""
-    weights = numbers.astype(np.float64) + 1.0
-    total = weights.sum(axis=1, keepdims=True)
-    return np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / weights.shape[1])
-
-
-ActionSpace: TypeAlias = spaces.Discrete | spaces.MultiDiscrete | spaces.Box
 
 
 def _check_without_judge(action: str, observation: str, reward: str, tabulated: bool) -> None:
@@ -58,28 +46,31 @@ class Transition:
     """Batched observations after the step."""
     rewards: np.ndarray
     """(B,) float64."""
-    ended: bool
-    """Whether this was the last step of the episodes, which start and end together."""
+    ended: np.ndarray
+    """(B,) bool: which episodes this step ended; without ``stop`` all or none."""
     info: dict[str, np.ndarray]
-    """(B, ...) each: ``index``, and with ``posterior_info`` ``probabilities`` and ``entropy``; at the end also
-    ``is_success``, ``label`` and, where a judge or the agent gave probabilities, ``log_loss``."""
+    """(B, ...) each: ``index``, ``glimpses`` taken, and with ``posterior_info`` ``probabilities`` and ``entropy``.
+    Where an episode ended also ``is_success``, ``label`` and, where a judge or the agent gave probabilities,
+    ``log_loss``, which are zero for the other episodes."""
     assessment: Assessment | None
-    """The judge's answers, None where it was not asked; they depend on the label and are not for the agent."""
+    """The judge's answers, None where it was not asked about all episodes; they depend on the label and are not for the
+    agent."""
 
 
 class EpisodeBatch:
-    """B episodes in lockstep: each hides an image and shows T glimpses of it, one a step.
+    """B episodes: each hides an image and shows up to T glimpses of it, one a step.
 
     With ``task="look"`` a judge names the class and the T-th glimpse ends the episode. With ``task="classify"`` there
     is no judge: each action also names a class, and a last action, number T + 1, whose location is ignored, gives the
-    answer with all T glimpses in view.
+    answer with all T glimpses in view. Episodes begin and end together; with ``stop`` each can end earlier than the
+    others, and then waits until :meth:`begin` starts it anew.
 
     Args:
         dataset: where the images come from, and the geometry of the glimpses.
         judge: gives p(theta | y_1:t, l_1:t), from which the reward is made; None with ``task="classify"``.
         size: B.
-        task, observation, action, reward, posterior_info, tabulated: see :class:`glimpse_env.env.GlimpseEnv`; embedding
-            observations imply ``tabulated``.
+        task, observation, action, reward, stop, glimpse_cost, posterior_info, tabulated: see
+            :class:`glimpse_env.env.GlimpseEnv`; embedding observations imply ``tabulated``.
         features: what ``observation="features"`` shows; default what the judge reads.
         table: of these features at the grid locations of the data set's images; default one of the data set.
 
@@ -98,6 +89,8 @@ class EpisodeBatch:
         observation: str = "history",
         action: ActionMode = "discrete",
         reward: RewardMode = "classification",
+        stop: bool = False,
+        glimpse_cost: float = 0.0,
         posterior_info: bool = True,
         tabulated: bool = False,
         features: GlimpseFeatures | None = None,
@@ -135,6 +128,8 @@ class EpisodeBatch:
         self.geometry = geometry = dataset.geometry
         self.action = action
         self.reward = reward
+        self.stop = flag("stop", stop)
+        self.glimpse_cost = real_number("glimpse_cost", glimpse_cost, 0.0, 1.0 if reward == "classification" else None)
         self.posterior_info = flag("posterior_info", posterior_info) and judge is not None
         self.grid = geometry.grid
         self.sensor = geometry.sensor
@@ -168,24 +163,26 @@ class EpisodeBatch:
                 self.embeddings = table or FeatureTable(dataset, self.features)
         shown = self.embeddings or self.features
         self.observer = factory(geometry, shown.width if shown else channels)
-        self.action_space = self._actions()
+        self._actions = Actions(self.grid, None if judge is not None else len(dataset.class_names), action, self.stop)
+        self.action_space = self._actions.space
         self.num_steps = geometry.num_glimpses + (task == "classify")
-        """Steps of an episode."""
+        """Steps of an episode, at most."""
         self.indices = np.zeros(size, dtype=np.int64)
-        self.num_taken = 0
-        """t, glimpses taken so far, the same in all episodes."""
-        self.ended = False
-        """Whether the last step has been made."""
+        self.counts = np.zeros(size, dtype=np.int64)
+        """(B,) int64: glimpses taken so far."""
+        self.ended = np.zeros(size, dtype=bool)
+        """(B,) bool: which episodes have had their last step."""
         self.named: np.ndarray | None = None
-        """(B,) int64: the classes that agents named last, where they classify."""
-        self._last_observations: Observation = None  # the answer shows nothing new
-        self.corners = np.zeros((size, geometry.num_glimpses, 2), dtype=np.int64)
-        """(B, T, 2) pixels: where the glimpses are; zero from t on."""
+        """(B,) int64: the classes that agents named last, -1 where none yet; None where a judge names them."""
+        self._last_observations: Observation = None  # of lockstep: the answer shows nothing new
+        self.corners = np.zeros((size, geometry.num_glimpses, self.grid.coordinates), dtype=np.int64)
+        """(B, T, 2) pixels: where the glimpses are; zero from ``counts`` on."""
         self._locations = np.zeros((size, geometry.num_glimpses), dtype=np.int64)  # on the grid; of discrete actions
         self._observations = self.observer.blank(size)
-        self._num_embedded = 0  # glimpses in the sum below
-        self._embed_sum = np.zeros(0, dtype=np.float32)  # of the judge, see Judge.embed_sum
-        self._log_loss = np.zeros(size)  # of the last step, for the information reward
+        self._running_judge = None if judge is None else RunningJudge(dataset, judge, self.tabulated, size)
+        # of the last step: for the information reward, and for episodes that stop
+        self._log_loss = np.zeros(size)
+        self._probabilities = np.zeros((size, len(dataset.class_names)), dtype=np.float32)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -203,92 +200,167 @@ class EpisodeBatch:
     @property
     def histories(self) -> Histories:
         """The glimpses so far."""
-        glimpses = self._cut(0, self.geometry.num_glimpses)
-        glimpses[:, self.num_taken :] = 0
-        return Histories(glimpses, self.corners.copy(), np.full(len(self), self.num_taken))
+        glimpses = cut(self.dataset, self.indices, self.corners, self.counts)
+        return Histories(glimpses, self.corners.copy(), self.counts.copy())
 
-    def begin(self, indices: np.ndarray) -> tuple[Observation, dict[str, np.ndarray]]:
-        """Starts all episodes anew on the images ``indices`` (B,) int64.
-
-        Returns:
-            The observations, batched, and the info as in :class:`Transition`.
-        """
-        self.indices = indices
-        self.num_taken = self._num_embedded = 0
-        self.ended, self.named, self._last_observations = False, None, None
-        self.corners[:] = 0
-        self.observer.begin(self._observations)
-        assessment = self.assess() if self._judges_each_step else None
-        if assessment is not None:
-            self._log_loss = assessment.log_loss
-        return self.observer.blank(len(self)), self._info(assessment)
-
-    def step(self, actions: Any) -> Transition:
-        """Takes one glimpse in every episode, or the answers where all are taken.
+    def begin(self, indices: np.ndarray, rows: np.ndarray | None = None) -> tuple[Observation, dict[str, np.ndarray]]:
+        """Starts episodes anew on the images ``indices`` (b,) int64.
 
         Args:
-            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1]; to classify (B, 2) int, of location and
-                class, or (B, 2 + classes).
+            indices: the images.
+            rows: (b,) int64, which episodes; default all.
+
+        Returns:
+            Their observations, batched, and their info as in :class:`Transition`.
+
+        Raises:
+            ConfigurationError: if some are to start without the others, which needs ``stop``.
+        """
+        if rows is not None and not self.stop:
+            raise ConfigurationError("episodes without stop=True run in lockstep: begin all of them.")
+        which: Any = ALL_ROWS if rows is None else rows
+        self.indices[which] = indices
+        self.counts[which] = 0
+        self.ended[which] = False
+        self.corners[which] = 0
+        self._last_observations = None
+        if self.task == "classify":
+            self.named = np.full(len(self), -1) if self.named is None else self.named
+            self.named[which] = -1
+        if self.stop:
+            self.observer.clear(self._observations, which)
+        else:
+            self.observer.begin(self._observations)
+        assessment = None
+        if self._running_judge is not None:
+            self._running_judge.begin(which)
+            if self._judges_each_step:
+                assessment = self._assessed(self._ask(rows), indices)
+                self._probabilities[which] = assessment.probabilities
+                self._log_loss[which] = assessment.log_loss
+        blank = self.observer.blank(len(self)) if rows is None else select(self._observations, rows)
+        return blank, self._info(assessment, which)
+
+    def step(self, actions: Any) -> Transition:
+        """Takes one glimpse in every episode, or the answers where all are taken or asked for.
+
+        Args:
+            actions: (B,) int grid indices, or (B, 2) coordinates in [-1, 1]; with ``stop`` L, or a third number above
+                0, to stop. To classify (B, 2) int, of location and class, or (B, 2 + classes), with ``stop``
+                (B, 3 + classes). Those of episodes that have ended are ignored.
 
         Raises:
             InvalidActionError: naming an action that is not in the action space; nothing has changed then.
         """
-        actions, t = self._checked(actions), self.num_taken
-        if self.task == "classify":
-            answers = actions[:, 1] if self.action == "discrete" else actions[:, 2:]
-            self.named = np.array(answers if self.action == "discrete" else answers.argmax(axis=1))
+        choices = self._actions.read(actions, len(self))
+        return self._step_some(choices) if self.stop else self._step_all(choices)
+
+    def _step_all(self, choices: Choices) -> Transition:
+        """Steps episodes in lockstep."""
+        t = int(self.counts[0])
+        if choices.answers is not None:
+            self.named = classes_named(choices.answers)
             if t == self.geometry.num_glimpses:
-                return self._answered(answers)
-            actions = actions[:, 0] if self.action == "discrete" else actions[:, :2]
-        if self.action == "discrete":
-            corners = self.grid.corners[actions]
-            self._locations[:, t] = actions
-        else:
-            corners = self.grid.denormalise(actions)
-        self.corners[:, t] = corners
-        self.num_taken = t + 1
-        if self.embeddings is not None:
-            seen = self.embeddings(self.indices, actions)
-        else:
-            seen = self.sensor(self.dataset.images, self.indices, corners)
-            if self.features is not None:
-                seen = self.features.encode(seen).half().numpy()
+                self.ended[:] = True
+                rewards, told = judge_answers(choices.answers, self._labels(self.indices), self.reward)
+                info = self._info(None, ALL_ROWS) | told
+                return Transition(self._last_observations, rewards, self.ended.copy(), info, None)
+        seen = self._look(choices.places, ALL_ROWS, t)
         with at_most_threads(self._threads):
-            observations = self.observer.advance(self._observations, t, seen, corners)
+            observations = self.observer.advance(self._observations, t, seen, self.corners[:, t])
+        rewards = np.full(len(self), -self.glimpse_cost) if self.glimpse_cost else np.zeros(len(self))
         if self.task == "classify":
             self._last_observations = observations
-            return Transition(observations, np.zeros(len(self)), False, self._info(None), None)
-        self.ended = ended = self.num_taken == self.num_steps
-        assessment = self.assess() if ended or self._judges_each_step else None
-        info = self._info(assessment)
-        rewards = np.zeros(len(self))
+            return Transition(observations, rewards, self.ended.copy(), self._info(None, ALL_ROWS), None)
+        over = t + 1 == self.num_steps
+        self.ended[:] = over
+        assessment = self.assess() if over or self._judges_each_step else None
+        info = self._info(assessment, ALL_ROWS)
         if assessment is not None:
             if self.reward == "information":
-                rewards = self._log_loss - assessment.log_loss
-            elif ended:
-                rewards = assessment.success.astype(np.float64)
-            if ended:
+                rewards += self._log_loss - assessment.log_loss
+            elif over:
+                rewards += assessment.success
+            if over:
                 info |= {
                     "is_success": assessment.success,
-                    "label": np.array(self.dataset.labels[self.indices]),
+                    "label": self._labels(self.indices),
                     "log_loss": assessment.log_loss,
                 }
-            self._log_loss = assessment.log_loss
-        return Transition(observations, rewards, ended, info, assessment)
+            self._log_loss = assessment.log_loss.copy()
+        return Transition(observations, rewards, self.ended.copy(), info, assessment)
 
-    def _answered(self, answers: np.ndarray) -> Transition:
-        """Ends the episodes of agents that classify, by ``answers`` (B,) or numbers (B, classes)."""
-        self.ended = True
-        labels, info = np.array(self.dataset.labels[self.indices]), self._info(None)
-        assert self.named is not None
-        success = self.named == labels
-        rewards = success.astype(np.float64)
-        if self.action == "continuous":
-            info["log_loss"] = Assessment.of(_probabilities(answers), labels).log_loss
-        if self.reward == "log_loss":
-            rewards = -np.minimum(info["log_loss"], -np.log(LEAST_PROBABILITY))
-        info |= {"is_success": success, "label": labels}
-        return Transition(self._last_observations, rewards, True, info, None)
+    def _step_some(self, choices: Choices) -> Transition:
+        """Steps episodes that have taken different numbers of glimpses, or have ended."""
+        running = ~self.ended
+        taking = running & ~choices.stops & (self.counts < self.geometry.num_glimpses)
+        rows = np.flatnonzero(taking)
+        if len(rows):
+            before = self.counts[rows]
+            seen = self._look(choices.places[rows], rows, before)
+            with at_most_threads(self._threads):
+                self.observer.write_some(self._observations, before, seen, self.corners[rows, before], rows)
+        observations = self.observer.copied(self._observations)
+        full = self.counts == self.geometry.num_glimpses
+        over = running & (~taking | full if self.task == "look" else ~taking)
+        self.ended |= over
+        rewards = np.where(taking, -self.glimpse_cost, 0.0)
+        if choices.answers is not None:
+            assert self.named is not None
+            self.named = np.where(running, classes_named(choices.answers), self.named)
+            info = self._info(None, ALL_ROWS)
+            if over.any():
+                paid, told = judge_answers(choices.answers, self._labels(self.indices), self.reward)
+                rewards += np.where(over, paid, 0.0)
+                info |= {key: np.where(over, value, np.zeros_like(value)) for key, value in told.items()}
+            return Transition(observations, rewards, over, info, None)
+        ended = np.flatnonzero(over)
+        if self._judges_each_step:
+            if len(rows):  # what stops was judged at the step before
+                self._probabilities[rows] = self._ask(rows)
+            judged = self._assessed(self._probabilities.copy(), self.indices)
+            info = self._info(judged, ALL_ROWS)
+            if self.reward == "information":
+                rewards += np.where(taking, self._log_loss - judged.log_loss, 0.0)
+            self._log_loss = judged.log_loss.copy()
+            success, log_loss = judged.success[ended], judged.log_loss[ended]
+        else:
+            judged, info = None, self._info(None, ALL_ROWS)
+            if len(ended):
+                at_end = self._assessed(self._ask(ended), self.indices[ended])
+                success, log_loss = at_end.success, at_end.log_loss
+        if len(ended):
+            told = {"is_success": success, "label": self._labels(self.indices[ended]), "log_loss": log_loss}
+            for key, values in told.items():
+                info[key] = np.zeros(len(self), dtype=values.dtype)
+                info[key][ended] = values
+            if self.reward == "classification":
+                rewards[ended] += success
+        return Transition(observations, rewards, over, info, judged)
+
+    def _look(self, places: np.ndarray, rows: Any, before: int | np.ndarray) -> np.ndarray:
+        """Takes a glimpse in the episodes ``rows``, which have taken ``before`` each, and returns what is shown of it.
+
+        Args:
+            places: (b,) int64 grid locations, or (b, 2) coordinates in [-1, 1].
+            rows: all, or (b,) int64.
+            before: one number of all, or (b,) int64.
+
+        Returns:
+            (b, g, g, C * scales) uint8, or (b, W) float16.
+        """
+        if self.action == "discrete":
+            corners = self.grid.corners[places]
+            self._locations[rows, before] = places
+        else:
+            corners = self.grid.denormalise(places)
+        self.corners[rows, before] = corners
+        self.counts[rows] = before + 1
+        indices = self.indices[rows]
+        if self.embeddings is not None:
+            return self.embeddings(indices, places)
+        seen = self.sensor(self.dataset.images, indices, corners)
+        return seen if self.features is None else self.features.encode(seen).half().numpy()
 
     def assess(self) -> Assessment:
         """Asks the judge about the glimpses so far.
@@ -296,27 +368,24 @@ class EpisodeBatch:
         Raises:
             ConfigurationError: if there is no judge.
         """
-        if self.judge is None:
+        if self._running_judge is None:
             raise ConfigurationError("task='classify' has no judge to ask; ask the agent.")
-        with at_most_threads(self._threads):
-            probabilities = self._ask(self.judge)
-        return Assessment.of(probabilities, np.array(self.dataset.labels[self.indices]))
+        return self._assessed(self._ask(np.arange(len(self)) if self.stop else None), self.indices)
 
-    def _ask(self, judge: Posterior) -> np.ndarray:
-        """Returns the judge's class probabilities at present, (B, classes) float32."""
-        t, folds = self.num_taken, np.array(self.dataset.folds[self.indices])
-        if t == 0:
-            known, priors = self._priors
-            return priors[np.searchsorted(known, folds)]
-        if self.tabulated is not None:
-            return self.tabulated.probabilities(self.indices, self._locations[:, :t])
-        if not isinstance(judge, Judge):
-            return judge.probabilities(self._cut(0, t), self.corners[:, :t], np.full(len(self), t), folds)
-        if self._num_embedded < t:
-            fresh = judge.embed_sum(self._cut(self._num_embedded, t), self.corners[:, self._num_embedded : t], folds)
-            self._embed_sum = fresh if self._num_embedded == 0 else self._embed_sum + fresh
-            self._num_embedded = t
-        return judge.predict_from_sum(self._embed_sum, t, folds)
+    def _ask(self, rows: np.ndarray | None) -> np.ndarray:
+        """Returns the judge's class probabilities at present, (b, classes) float32, of the episodes ``rows`` (b,), or
+        of all, which have taken as many glimpses."""
+        assert self._running_judge is not None
+        with at_most_threads(self._threads):
+            if rows is None:
+                return self._running_judge.ask_all(self.indices, self.corners, self._locations, int(self.counts[0]))
+            return self._running_judge.ask(self.indices, self.corners, self._locations, self.counts, rows)
+
+    def _assessed(self, probabilities: np.ndarray, indices: np.ndarray) -> Assessment:
+        return Assessment.of(probabilities, self._labels(indices))
+
+    def _labels(self, indices: np.ndarray) -> np.ndarray:
+        return np.asarray(self.dataset.labels)[indices]
 
     def requested(self, options: Mapping[str, Any] | None) -> np.ndarray | None:
         """Returns the images that ``options["index"]`` of a reset asks for, (B,) int64, or None without options.
@@ -324,98 +393,28 @@ class EpisodeBatch:
         Raises:
             ConfigurationError: if an index is out of range, of the wrong shape or type, or there is another option.
         """
-        if options is None:
-            return None
-        if not isinstance(options, Mapping):
-            raise ConfigurationError(f"options={options!r} of a reset must be a dict, like {{'index': 3}}.")
-        unknown = [key for key in options if key != "index"]
-        if unknown:
-            raise ConfigurationError(f"reset option {unknown[0]!r} is unknown; there is only 'index'.")
-        if not options:
-            return None
-        value, last = options["index"], len(self.dataset) - 1
-        try:
-            indices = np.broadcast_to(np.asarray(value), (len(self),))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise ConfigurationError(f"index={value!r} must be one integer or {len(self)} of them.") from error
-        if indices.dtype.kind not in "iu" or (indices < 0).any() or (indices > last).any():
-            raise ConfigurationError(f"index={value!r} must be an integer in 0..{last}, the images of this split.")
-        return indices.astype(np.int64)
-
-    def _checked(self, actions: Any) -> np.ndarray:
-        """Checks actions as :meth:`step` takes them, and returns them as an array."""
-        space, classify = self.action_space, self.task == "classify"
-        shape = (len(self), *space.shape)  # type: ignore[misc]
-        kinds, members = ("iu", "integers") if self.action == "discrete" else ("fiu", "numbers")
-        low, high = (-1, 1) if isinstance(space, spaces.Box) else (0, getattr(space, "nvec", len(self.grid)) - 1)
-        if not classify:
-            members = f"integers in 0..{high}" if self.action == "discrete" else "pairs in [-1, 1]"
-        elif self.action == "discrete":
-            members = f"a location in 0..{len(self.grid) - 1} and a class in 0..{len(self.dataset.class_names) - 1}"
-        else:
-            members = f"{shape[1]} numbers in [-1, 1]"
-        try:
-            values = np.asarray(actions)
-        except (TypeError, ValueError, RuntimeError) as error:  # the last from a tensor that wants a gradient
-            raise InvalidActionError(f"actions {actions!r} are no array ({error}): take {members}.") from error
-        if values.dtype.kind not in kinds or values.shape != shape:
-            raise InvalidActionError(
-                f"actions {actions!r} ({values.dtype}, shape {values.shape}) must be {members}; shape {shape}."
-            )
-        within = (values >= low) & (values <= high)  # false for NaN
-        valid = within.reshape(len(self), -1).all(axis=1)
-        if not valid.all():
-            raise InvalidActionError(f"action {values[~valid][0]} is not in the action space: take {members}.")
-        return values
+        return requested_indices(options, len(self), len(self.dataset))
 
     def action_masks(self) -> np.ndarray:
         """Returns which actions an agent may take.
 
         Returns:
-            (B, L) bool: True at the locations not yet looked at. With ``task="classify"`` (B, L + classes): the
-            locations, whose masks stay though the answer ignores its location, then the classes, which are all True.
-            That is the layout in which sb3-contrib takes the masks of a ``MultiDiscrete`` space: those of its parts one
-            after another.
+            (B, L) bool: True at the locations not yet looked at; with ``stop`` (B, L + 1), True at the last. With
+            ``task="classify"`` the classes follow, which are all True; the masks of locations stay though the answer
+            ignores its location. That is the layout in which sb3-contrib takes the masks of a ``MultiDiscrete`` space:
+            those of its parts one after another.
 
         Raises:
             ConfigurationError: if actions are continuous.
         """
-        if self.action != "discrete":
-            raise ConfigurationError("action_masks() needs action='discrete': others cannot be listed.")
-        masks = np.ones((len(self), len(self.grid)), dtype=bool)
-        np.put_along_axis(masks, self._locations[:, : self.num_taken], False, axis=1)
-        if self.task == "classify":
-            masks = np.concatenate([masks, np.ones((len(self), len(self.dataset.class_names)), dtype=bool)], axis=1)
-        return masks
-
-    def _actions(self) -> ActionSpace:
-        """Returns the action space of one episode."""
-        locations, classes = len(self.grid), len(self.dataset.class_names)
-        if self.action == "discrete":
-            return spaces.Discrete(locations) if self.task == "look" else spaces.MultiDiscrete([locations, classes])
-        return spaces.Box(-1.0, 1.0, (2 if self.task == "look" else 2 + classes,), np.float32)
+        return self._actions.masks(self._locations, self.counts)
 
     @property
     def _judges_each_step(self) -> bool:
         return self.posterior_info or self.reward == "information"
 
-    def _info(self, assessment: Assessment | None) -> dict[str, np.ndarray]:
-        info = {"index": self.indices.copy()}
+    def _info(self, assessment: Assessment | None, rows: Any) -> dict[str, np.ndarray]:
+        info = {"index": self.indices[rows].copy(), "glimpses": self.counts[rows].copy()}
         if self.posterior_info and assessment is not None:
             info |= {"probabilities": assessment.probabilities, "entropy": assessment.entropy}
         return info
-
-    @cached_property
-    def _priors(self) -> tuple[np.ndarray, np.ndarray]:
-        """The folds in the data set, (F,) ascending, and the judge's answers before the first glimpse, (F, classes)."""
-        folds = np.unique(self.dataset.folds)
-        assert self.judge is not None
-        none = np.zeros((len(folds), *self._cut(0, 1).shape[1:]), dtype=np.uint8)
-        corners, counts = np.zeros((len(folds), 1, 2), dtype=np.int64), np.zeros(len(folds), dtype=np.int64)
-        return folds, self.judge.probabilities(none, corners, counts, folds)
-
-    def _cut(self, first: int, last: int) -> np.ndarray:
-        """Cuts out glimpses ``first`` to ``last`` - 1, 0-based: (B, n, g, g, C * scales) uint8."""
-        count, corners = last - first, self.corners[:, first:last].reshape(-1, 2)
-        glimpses = self.sensor(self.dataset.images, np.repeat(self.indices, count), corners)
-        return glimpses.reshape(len(self), count, *glimpses.shape[1:])

@@ -49,6 +49,10 @@ class UntrustedFileError(ArtifactError):
     """Reading a file would run the code that it holds or names, and nobody said that it is trusted."""
 
 
+class ShadowedPackageError(GlimpseError, ImportError):
+    """Another project's package has the name of one of ours and is found in its place."""
+
+
 class DatasetFallbackWarning(UserWarning):
     """The data set asked for is missing and another one takes its place."""
 

@@ -18,6 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from glimpse_env.checks import whole_number
+from glimpse_env.console.names import pip_extra
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.processes import become_worker
 from glimpse_env.threads import at_most_threads
@@ -96,9 +97,7 @@ def check_means(workers: int, ray: str | None) -> None:
             f"workers={workers} and ray={ray!r} contradict each other: leave one of them out, Ray counts its own cores."
         )
     if ray is not None and importlib.util.find_spec("ray") is None:
-        raise ConfigurationError(
-            f"ray={ray!r} needs the package ray, which is not installed: pip install -c constraints.txt -e '.[ray]'."
-        )
+        raise ConfigurationError(f"ray={ray!r} needs the package ray, which is not installed: {pip_extra('ray')}.")
 
 
 def _here(make: Make[T], shards: Iterable[T]) -> Iterator[tuple[T, Result]]:

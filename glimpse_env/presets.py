@@ -1,6 +1,7 @@
 """What depends on a data set's name: one table, from which the environment ids derive."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.registry import Registry, import_name
@@ -24,6 +25,10 @@ class DatasetPreset:
     """Module that registers the data set of another package; a new process imports it before it looks up the id."""
     encoder: str = "convolutional"
     """Encoder of glimpses that its judge has where it can be used, see :mod:`glimpse_env.encoding.registry`."""
+    zooms: tuple[int, ...] = (1, 2, 4)
+    """How many times as wide as a glimpse its window can be in the environment in which agents zoom and stop."""
+    glimpse_cost: float = 0.02
+    """Price of a glimpse there."""
 
 
 PRESETS: dict[str, DatasetPreset] = {
@@ -49,23 +54,38 @@ def classify_id(env_id: str) -> str:
     Raises:
         ConfigurationError: if ``env_id`` does not end in ``-v`` and a number.
     """
+    return _twin(env_id, "Classify")
+
+
+def anytime_id(env_id: str) -> str:
+    """Returns the id of the same environment in which agents zoom, and stop when they will.
+
+    Raises:
+        ConfigurationError: if ``env_id`` does not end in ``-v`` and a number.
+    """
+    return _twin(env_id, "Anytime")
+
+
+def _twin(env_id: str, word: str) -> str:
     name, dash_v, version = env_id.rpartition("-v")
     if not name or not version.isdecimal():
         raise ConfigurationError(f"env_id={env_id!r} must end in a version, like 'Shapes-v0'.")
-    return f"{name}Classify{dash_v}{version}"
+    return f"{name}{word}{dash_v}{version}"
 
 
 ENV_IDS: Registry[str] = Registry("env", {preset.env_id: name for name, preset in PRESETS.items() if preset.env_id})
 """Names of the data sets by environment id; ids that are registered later appear here too."""
 CLASSIFY_IDS: Registry[str] = Registry("env", {classify_id(env_id): name for env_id, name in ENV_IDS.items()})
 """The same for the environments in which the agent names the class."""
+ANYTIME_IDS: Registry[str] = Registry("env", {anytime_id(env_id): name for env_id, name in ENV_IDS.items()})
+"""The same for the environments in which agents zoom, and stop when they will."""
 
 
 def dataset_of(env: str) -> str:
     """Returns the name of the data set that ``--env`` means.
 
     Args:
-        env: an environment id, of either task, or a data set's name; ``"module:id"`` imports the module first, as
+        env: an environment id, of any kind, or a data set's name; ``"module:id"`` imports the module first, as
             ``gymnasium.make`` does.
 
     Raises:
@@ -74,10 +94,29 @@ def dataset_of(env: str) -> str:
     name = import_name("--env", env)
     if name in PRESETS:
         return name
-    for ids in (ENV_IDS, CLASSIFY_IDS):
+    for ids in (ENV_IDS, CLASSIFY_IDS, ANYTIME_IDS):
         if name in ids:
             return ids[name]
     raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+
+
+def glimpse_cost(dataset: str) -> float:
+    """Returns the price of a glimpse where agents zoom and stop, the default for a data set without a preset."""
+    return PRESETS.get(dataset, DatasetPreset()).glimpse_cost
+
+
+def anytime_options(env: str) -> dict[str, Any]:
+    """Returns the keyword arguments that make ``--env`` an environment in which agents zoom and stop; none where it is
+    none.
+
+    Args:
+        env: see :func:`dataset_of`.
+    """
+    name = import_name("--env", env)
+    if name not in ANYTIME_IDS:
+        return {}
+    preset = PRESETS[ANYTIME_IDS[name]]
+    return {"zooms": list(preset.zooms), "stop": True, "glimpse_cost": preset.glimpse_cost}
 
 
 def env_of(dataset: str) -> str:

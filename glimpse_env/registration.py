@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from glimpse_env.checks import one_of, path_or_none, whole_number
@@ -14,7 +14,7 @@ from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import EpisodeBatch, Task
 from glimpse_env.errors import ArtifactError, ConfigurationError, UnknownArgumentError
 from glimpse_env.judge.judge import Judge, find_judge
-from glimpse_env.presets import PRESETS, dataset_of
+from glimpse_env.presets import PRESETS, anytime_options, dataset_of
 from glimpse_env.registry import import_name
 from glimpse_env.vector_env import GlimpseVectorEnv
 
@@ -30,6 +30,7 @@ def make_env(**arguments: Any) -> GlimpseEnv:
         judge: path of the judge's weights; default the one that fits the data set, see :func:`find_judge`.
         task: ``"look"``, or ``"classify"`` without a judge.
         scales: concentric windows of a glimpse.
+        zooms: how many times as wide as a glimpse its window can be, ascending from 1; only 1 for no zoom.
         encoder: name of the frozen encoder whose features ``observation="features"`` shows; default the judge's, else
             that of the data set's preset.
         options: keyword arguments of :class:`GlimpseEnv`; and, where the data set's preset is flat, those of the data
@@ -50,7 +51,7 @@ def make_vector_env(num_envs: int, *, max_episode_steps: int | None = None, **ar
     """What ``gymnasium.make_vec`` calls; arguments and errors as in :func:`make_env`.
 
     Args:
-        max_episode_steps: an upper limit that episodes, always of T steps (to classify T + 1), must keep anyway.
+        max_episode_steps: an upper limit that episodes, of at most T steps (to classify T + 1), must keep anyway.
     """
     num_envs = whole_number("num_envs", num_envs, 1)
     dataset, judge, options = environment_parts(GlimpseVectorEnv, **arguments)
@@ -67,18 +68,25 @@ make_env.metadata = GlimpseEnv.metadata  # type: ignore[attr-defined]
 make_flat_env, make_flat_vector_env = make_env, make_vector_env
 
 
-def source_of(env: str, root: str | None = None, dataset_options: str = "{}", scales: int | None = None) -> DataSource:
+def source_of(
+    env: str,
+    root: str | None = None,
+    dataset_options: str = "{}",
+    scales: int | None = None,
+    zooms: Sequence[int] | None = None,
+) -> DataSource:
     """Makes the data set that the flags of a script name.
 
     Args:
         env: see :func:`glimpse_env.presets.dataset_of`.
         root: see :func:`make_env`.
         dataset_options: as JSON.
-        scales: concentric windows of a glimpse; None for the environment's own.
+        scales: concentric windows of a glimpse; None for the environment's own, 1 with zooms.
+        zooms: how many times as wide as a glimpse its window can be; None for the environment's own.
 
     Raises:
         ConfigurationError: if there is no such id, the options are no JSON object, the data set does not take one, or
-            scales are out of range.
+            scales or zooms are out of range.
         DatasetNotFoundError: if its files are missing.
     """
     dataset = dataset_of(env)
@@ -89,7 +97,9 @@ def source_of(env: str, root: str | None = None, dataset_options: str = "{}", sc
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error
     source = make_source(dataset, **{"root": root, **_checked(options)})
-    return source.with_scales(PRESETS[dataset].scales if scales is None else scales)
+    zooms = anytime_options(env).get("zooms", (1,)) if zooms is None else zooms
+    own = PRESETS[dataset].scales if len(zooms) == 1 else 1
+    return source.with_scales(own if scales is None else scales).with_zooms(zooms)
 
 
 def environment_parts(
@@ -102,6 +112,7 @@ def environment_parts(
     judge: str | None = None,
     task: Task = "look",
     scales: int = 1,
+    zooms: Sequence[int] = (1,),
     encoder: str | None = None,
     **options: Any,
 ) -> tuple[GlimpseDataset, Judge | None, dict[str, Any]]:
@@ -113,7 +124,7 @@ def environment_parts(
     one_of("split", split, PUBLIC_SPLITS)
     one_of("task", task, get_args(Task))
     path = path_or_none("judge", judge)
-    source = make_source(dataset, **{"root": root, **of_dataset}).with_scales(scales)
+    source = make_source(dataset, **{"root": root, **of_dataset}).with_scales(scales).with_zooms(zooms)
     options["task"] = task
     showing = options.get("observation") == "features"
     if encoder is not None and not showing:
@@ -168,6 +179,6 @@ def _split_options(
     if unknown:
         raise UnknownArgumentError(
             f"{kind.__name__} got an unexpected keyword argument {unknown[0]!r}; beside dataset, split, root, "
-            f"dataset_options, judge and scales there are {', '.join(known)}."
+            f"dataset_options, judge, scales and zooms there are {', '.join(known)}."
         )
     return of_dataset, options

@@ -13,10 +13,10 @@ from gymnasium.vector.utils import batch_space
 
 from glimpse_env.checks import seed_or_none
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import EpisodeBatch, Posterior
+from glimpse_env.episodes import EpisodeBatch, Posterior, Transition
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.rendering.frames import draw_batch
-from glimpse_env.sensing.observations import Observation
+from glimpse_env.sensing.observations import Observation, arrays_of, select
 
 _INDICES_PER_DRAW = 64
 """Images that a generator draws in one call: the same as one by one, in a fraction of the time."""
@@ -25,9 +25,10 @@ _INDICES_PER_DRAW = 64
 class GlimpseVectorEnv(gym.vector.VectorEnv):
     """``num_envs`` copies of :class:`GlimpseEnv` stepped as one batch, with the same seeds the same episodes.
 
-    Sub-environment ``i`` draws its images from a generator of its own, seeded ``seed + i``. Episodes begin together and
-    so end together; the next ones begin within the same step (``AutoresetMode.SAME_STEP``): the observations and infos
-    are theirs, and those of the old ones are in ``info["final_obs"]`` and ``info["final_info"]``.
+    Sub-environment ``i`` draws its images from a generator of its own, seeded ``seed + i``. Where an episode ends, the
+    next one begins within the same step (``AutoresetMode.SAME_STEP``): the observation and info are its, and those of
+    the old one are in ``info["final_obs"]`` and ``info["final_info"]``. Episodes begin together, and end together
+    unless they may stop (``stop=True``).
 
     Args:
         dataset, judge, options: see :class:`EpisodeBatch`.
@@ -112,7 +113,7 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         return observations, self._with_masks(info)
 
     def step(self, actions: Any) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Takes one glimpse in every sub-environment, or the answers of agents that classify.
+        """Takes one glimpse in every sub-environment, or the answers of agents that classify, or stops.
 
         Raises:
             ResetNeeded: before the first :meth:`reset`.
@@ -121,13 +122,43 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
         if not self._running:
             raise ResetNeeded("Call reset() before step().")
         transition = self.batch.step(actions)
-        observations, info = transition.observations, self._with_masks(transition.info)
-        if transition.ended:
+        observations, ended, info = transition.observations, transition.ended, self._with_masks(transition.info)
+        if ended.all():
             final = {"final_obs": self._split(observations), "final_info": info}
             observations, info = self.batch.begin(self._draw())
             info = self._with_masks(info | final)
-        ended = np.full(self.num_envs, transition.ended)
+        elif ended.any():
+            info = self._begin_ended(transition)
         return observations, transition.rewards, ended, np.zeros(self.num_envs, dtype=bool), info
+
+    def _begin_ended(self, transition: Transition) -> dict[str, Any]:
+        """Begins new episodes where some have ended; their first observations take the place of the last ones in
+        ``transition``.
+
+        Returns:
+            The info, with what Gymnasium calls final.
+        """
+        ended, observations = transition.ended, transition.observations
+        rows = np.flatnonzero(ended)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        final_obs[rows] = self._split(select(observations, rows))
+        final_info = {key: values.copy() for key, values in transition.info.items()}
+        for values in final_info.values():
+            values[~ended] = 0
+        final_info |= {f"_{key}": ended.copy() for key in final_info}
+        begun, begun_info = self.batch.begin(self._draw(rows), rows)
+        for place, values in zip(arrays_of(observations), arrays_of(begun), strict=True):
+            place[rows] = values
+        info = {key: transition.info[key] for key in begun_info}
+        for key, values in begun_info.items():
+            info[key][rows] = values
+        masked = self._with_masks(info)
+        return masked | {
+            "final_obs": final_obs,
+            "_final_obs": ended.copy(),
+            "final_info": final_info,
+            "_final_info": ended.copy(),
+        }
 
     def action_masks(self) -> np.ndarray:
         """Returns which actions MaskablePPO may take, see :meth:`EpisodeBatch.action_masks`: one row each.
@@ -159,18 +190,19 @@ class GlimpseVectorEnv(gym.vector.VectorEnv):
                 self._generators[i], self._seeds[i] = seeding.np_random(seed)
                 self._num_used[i] = _INDICES_PER_DRAW
 
-    def _draw(self) -> np.ndarray:
-        """Draws an image for each sub-environment by its own generator: (B,) int64."""
-        for i in np.flatnonzero(self._num_used == _INDICES_PER_DRAW):
+    def _draw(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Draws an image by the generator of each of the sub-environments ``rows`` (b,), or of all: (b,) int64."""
+        rows = np.arange(self.num_envs) if rows is None else rows
+        for i in rows[self._num_used[rows] == _INDICES_PER_DRAW]:
             self._upcoming[i] = self._generators[i].integers(len(self.dataset), size=_INDICES_PER_DRAW)
             self._num_used[i] = 0
-        indices = self._upcoming[np.arange(self.num_envs), self._num_used]
-        self._num_used += 1
+        indices = self._upcoming[rows, self._num_used[rows]]
+        self._num_used[rows] += 1
         return indices
 
     def _split(self, observations: Observation) -> np.ndarray:
-        """Splits batched observations into those of each sub-environment, (B,) object."""
-        split = np.empty(self.num_envs, dtype=object)
+        """Splits batched observations of b episodes into those of each, (b,) object."""
+        split = np.empty(len(arrays_of(observations)[0]), dtype=object)
         if isinstance(observations, dict):
             split[:] = list(map(dict, map(zip, repeat(tuple(observations)), zip(*observations.values()))))  # noqa: B905
         else:

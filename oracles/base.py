@@ -24,8 +24,14 @@ class GlimpsePolicy:
 
     grid: LocationGrid
     last_maps: np.ndarray | None = None
+    last_stop: np.ndarray | None = None
+    """(B,) float32: what the maps expect, if no glimpse is taken any more; None where it is not known."""
     map_title: str = ""
     """What the maps show, with its unit, for pictures."""
+    stops: bool = False
+    """Whether it may choose L = ``len(grid)``, which means that it stops."""
+    weighs_stop: bool = False
+    """Whether it stops where ``last_stop`` is less than ``last_maps`` at all locations not yet looked at."""
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> Any:
         """Returns the state with which episodes on ``dataset.images[indices]`` begin.
@@ -51,7 +57,7 @@ class GlimpsePolicy:
             deterministic: without effect, as no policy here samples at will.
 
         Returns:
-            Grid locations, (B,) int64 or a scalar for a single episode, and the state.
+            Grid locations, (B,) int64 or a scalar for a single episode, L where it stops, and the state.
 
         Raises:
             ConfigurationError: if a history is full, so that there is no next glimpse.
@@ -142,10 +148,39 @@ def check_room(counts: np.ndarray, num_glimpses: int) -> None:
 
 def masked_argmin(scores: np.ndarray, histories: Histories, grid: LocationGrid) -> np.ndarray:
     """Returns the locations (B,) int64 of the lowest ``scores`` (B, L) among those that a history has not seen."""
+    return unseen_scores(scores, histories, grid).argmin(axis=1)
+
+
+def unseen_scores(scores: np.ndarray, histories: Histories, grid: LocationGrid) -> np.ndarray:
+    """Returns a copy of ``scores`` (B, L) with +inf at the locations that a history has seen."""
     episode, step = np.nonzero(histories.seen)
     scores = scores.copy()
     scores[episode, grid.nearest(histories.corners[episode, step])] = np.inf
-    return scores.argmin(axis=1)
+    return scores
+
+
+def random_keys(rng: np.random.Generator, shape: tuple[int, ...], grid: LocationGrid) -> np.ndarray:
+    """Returns random keys (..., L) float32, at least 0, of which the n lowest are at n random locations.
+
+    With zooms, in ascending order, each is drawn by drawing a level and then a place in it, among those not yet drawn:
+    the few wide windows come up as often as the many narrow ones.
+    """
+    keys = rng.random((*shape, len(grid)), dtype=np.float32)
+    if len(grid.levels) > 1:  # exponential variables, whose minimum falls on each in proportion to its rate
+        keys = -np.log1p(-keys)
+        for part in grid.level_slices:
+            keys[..., part] *= part.stop - part.start
+    return keys
+
+
+def random_locations(rng: np.random.Generator, shape: tuple[int, ...], grid: LocationGrid) -> np.ndarray:
+    """Returns random locations int64 of a shape; with zooms each of a level drawn first."""
+    if len(grid.levels) == 1:
+        return rng.integers(len(grid), size=shape)
+    level = rng.integers(len(grid.levels), size=shape)
+    starts = np.array([part.start for part in grid.level_slices])
+    counts = np.array([len(one) for one in grid.levels])
+    return starts[level] + (rng.random(shape) * counts[level]).astype(np.int64)
 
 
 def random_part(rows: np.ndarray, size: int) -> np.ndarray:

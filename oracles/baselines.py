@@ -51,7 +51,9 @@ class FixedPolicy(GlimpsePolicy):
 
 
 def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
-    """Returns (T,) locations: the centre, then outwards on a lattice with half a glimpse's spacing."""
+    """Returns (T,) locations: the centre, then outwards on a lattice with half a glimpse's spacing; with zooms of the
+    narrowest windows."""
+    grid = grid.levels[0]
     every = max(1, math.floor(grid.glimpse_size // 2 / grid.stride))  # of the locations along a side
     steps = np.stack(np.divmod(np.arange(len(grid)), grid.side), axis=-1)  # (L, 2)
     lattice = np.flatnonzero(((steps - steps[grid.centre]) % every == 0).all(axis=1))
@@ -59,6 +61,15 @@ def centre_out(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
     distance = np.hypot(*offsets[lattice].T)
     angle = np.arctan2(offsets[lattice, 0], offsets[lattice, 1])
     return lattice[np.lexsort((angle, distance.round(6)))][:num_glimpses]
+
+
+def coarse_to_fine(grid: LocationGrid, num_glimpses: int) -> np.ndarray:
+    """Returns (T,) locations: the widest window in the centre, then the next narrower one there, and so on; when the
+    narrowest is reached, outwards with those as :func:`centre_out`. The last glimpses are left out where they are few.
+    """
+    levels = list(zip(grid.level_slices, grid.levels, strict=True))
+    wide = [part.start + level.centre for part, level in levels[:0:-1]]
+    return np.array([*wide, *centre_out(grid, num_glimpses)])[:num_glimpses]
 
 
 def fitted_images(dataset: GlimpseDataset, judge: Judge) -> np.ndarray:
@@ -96,7 +107,8 @@ def best_fixed(dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, swee
 
 
 class HandCraftedPolicy(PlannedPolicy):
-    """HGS: looks at annotated parts in a given order, a hidden part replaced by a random visible one.
+    """HGS: looks at annotated parts in a given order, a hidden part replaced by a random visible one; with zooms
+    through the narrowest windows.
 
     Peeks at the part annotations of the image (not at its pixels), so it serves for demonstrations, not as a rival.
     """
@@ -123,13 +135,13 @@ class HandCraftedPolicy(PlannedPolicy):
         parts = dataset.parts[index]
         visible = np.flatnonzero(parts[:, 2] > 0)
         if len(visible) == 0:
-            return self.rng.choice(len(self.grid), self.num_glimpses, replace=False)
+            return self.rng.choice(len(self.grid.levels[0]), self.num_glimpses, replace=False)
         sequence = []
         for name in [self.ORDER[t % len(self.ORDER)] for t in range(self.num_glimpses)]:
             wanted = [p for p in visible if dataset.part_names[p] in self._ALIASES.get(name, (name,))]
             part = self.rng.choice(wanted if wanted else visible)
             corner = parts[part, :2] - (self.grid.glimpse_size - 1) / 2
-            sequence.append(int(self.grid.nearest(corner)))
+            sequence.append(int(self.grid.levels[0].nearest(corner)))
         return np.array(sequence)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import (
@@ -32,11 +33,13 @@ from oracles.base import GlimpsePolicy
 from oracles.registry import (
     POLICIES,
     PolicyConfig,
+    can_stop,
     depends_on_network,
     ensure_policy,
     horizon_of,
     make_policy,
     policy_settings,
+    priced,
 )
 
 logger = logging.getLogger(__name__)
@@ -77,12 +80,13 @@ class Demonstrations:
     indices: np.ndarray
     """(N,) int64, images of the training split."""
     locations: np.ndarray
-    """(N, T) int64, grid locations in the order they were looked at."""
+    """(N, T) int64, grid locations in the order they were looked at; -1 from a sequence's stop on."""
     entropies: np.ndarray
-    """(N, T) float32 nats, entropy of the judge's posterior after each glimpse."""
+    """(N, T) float32 nats, entropy of the judge's posterior after each glimpse; from a stop on that at the end."""
     epe: np.ndarray | None
     """(N, T, L) float16, the criterion expected at every location before each glimpse, lower is better; None for a
-    policy that has no map."""
+    policy that has no map. Of a policy that can stop (N, T, L + 1): the last column is what it expects if it stops, NaN
+    where its stops do not follow from the map, and everything behind a stop is NaN."""
     manifest: dict[str, Any]
     """What :func:`manifest_of` returns."""
 
@@ -100,14 +104,26 @@ class Demonstrations:
             )
         kinds = {"indices": "i", "locations": "i", "entropies": "f"} | ({} if self.epe is None else {"epe": "f"})
         for name, kind in kinds.items():
-            array = getattr(self, name)
-            if array.dtype.kind != kind or (kind == "i" and array.size and array.min() < 0):
+            array, least = getattr(self, name), -1 if name == "locations" and self.stops else 0
+            if array.dtype.kind != kind or (kind == "i" and array.size and array.min() < least):
                 raise ArtifactError(f"demonstrations hold {name} of {array.dtype}, or negative ones; make them again.")
+        if ((self.locations >= 0) != (np.arange(self.locations.shape[1]) < self.lengths[:, None])).any():
+            raise ArtifactError("demonstrations hold sequences that go on behind a stop; make them again.")
         if np.isnan(self.entropies).any():  # maps may have no number at some locations
             raise ArtifactError("demonstrations hold entropies that are no numbers; make them again.")
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def stops(self) -> bool:
+        """Whether their policy could stop."""
+        return bool(self.manifest.get("stops", False))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64: glimpses taken."""
+        return (self.locations >= 0).sum(axis=1, dtype=np.int64)
 
     def save(self, path: str | Path) -> None:
         """Writes ``path`` (npz) and the manifest beside it as ``.json``, which comes last."""
@@ -138,7 +154,7 @@ class Demonstrations:
             return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
         except (OSError, ArtifactError, TypeError) as error:
             raise ArtifactError(
-                f"demonstrations at {path} cannot be read ({error}); make them with scripts/generate_demos.py."
+                f"demonstrations at {path} cannot be read ({error}); make them with `{command('generate_demos')}`."
             ) from error
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
@@ -151,7 +167,7 @@ class Demonstrations:
             if self.manifest[field] != ours:
                 raise ArtifactError(
                     f"the demonstrations' {field} is {self.manifest[field]}, this run's is {ours}; "
-                    "make them again with scripts/generate_demos.py."
+                    f"make them again with `{command('generate_demos')}`."
                 )
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -179,6 +195,7 @@ def manifest_of(
         "judge": judge.identity,
         "scales": judge.card.scales,
         "geometry": {field: getattr(source.geometry, field) for field in ("glimpse_size", "stride", "num_glimpses")},
+        **({"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}),
         "num": num,
         "seed": seed,
     }
@@ -193,6 +210,7 @@ def generate(
     out: str | Path,
     seed: int = 0,
     config: PolicyConfig | None = None,
+    glimpse_cost: float | None = None,
     workers: int = 1,
     ray: str | None = None,
 ) -> Demonstrations:
@@ -211,6 +229,9 @@ def generate(
         name, source, judge, seed, config: see :func:`oracles.registry.make_policy`.
         num: images, drawn at random.
         out: the npz to write; the manifest goes beside it.
+        glimpse_cost: price of a glimpse in environments whose episodes may stop, for which they are: ``oracle`` is then
+            the policy that stops, and a policy that weighs the price has this one, see
+            :func:`oracles.registry.priced`.
         workers, ray: processes on this machine, or the address of a Ray cluster; see
             :func:`glimpse_env.parallel.make_shards`.
 
@@ -223,8 +244,9 @@ def generate(
     train = source.load("train")
     if not 1 <= num <= len(train):
         raise ConfigurationError(f"num={num} must lie in 1..{len(train)}, the number of images of {source.name}/train.")
+    name, config = priced(name, source, glimpse_cost, config)
     ensure_policy(name, source, judge, config)
-    manifest = manifest_of(name, source, judge, num, seed=seed, config=config)
+    manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
     out = Path(out)
     check_writable(out)
     with only_process([out]) as waited:
@@ -287,16 +309,36 @@ def _generated(
     return demonstrations
 
 
-def demonstrate(name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0) -> Demonstrations:
+def demonstrate(
+    name: str, source: DataSource, judge: Judge, num: int, *, seed: int = 0, glimpse_cost: float | None = None
+) -> Demonstrations:
     """Returns the demonstrations of :func:`generate` from the cache, made and put there where they are missing."""
-    ensure_policy(name, source, judge)
-    manifest = manifest_of(name, source, judge, num, seed=seed)
+    name, config = priced(name, source, glimpse_cost)
+    ensure_policy(name, source, judge, config)
+    manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
     path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
     finished = _finished(path, manifest)
     if finished is None:
-        return generate(name, source, judge, num, seed=seed, out=path)
+        return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)
     shutil.rmtree(_partial_folder(path, manifest), ignore_errors=True)  # of a process that died over its removal
     return finished
+
+
+def _manifest(
+    name: str,
+    source: DataSource,
+    judge: Judge,
+    num: int,
+    seed: int,
+    config: PolicyConfig | None,
+    glimpse_cost: float | None,
+) -> dict[str, Any]:
+    """Returns :func:`manifest_of`, with what concerns stops where the policy can, or where glimpses have a price."""
+    return {
+        **manifest_of(name, source, judge, num, seed=seed, config=config),
+        **({"stops": True} if can_stop(name, source) else {}),
+        **({} if glimpse_cost is None else {"glimpse_cost": glimpse_cost}),
+    }
 
 
 def _partial_folder(out: Path, manifest: dict[str, Any]) -> Path:
@@ -320,6 +362,7 @@ class _Player:
         self.name, self.judge, self.seed, self.config = name, judge, seed, config
         self._source: DataSource | None = source
         self._made_by = (type(source), source.options, source.fingerprint)
+        self._geometry = source.geometry
         self._policies: dict[int, GlimpsePolicy] = {}
         horizon = horizon_of(name, source, config)
         self._amortised = None if horizon is None else find_oracle(source, judge, horizon)
@@ -338,6 +381,7 @@ class _Player:
                     f"the data set {source.name} has the fingerprint {source.fingerprint} for a worker on "
                     f"{platform.node()}, and {fingerprint} where the run was started; give both the same files."
                 )
+            source.geometry = self._geometry  # with its scales and zooms
             self._source = source
         return self._source
 
@@ -356,11 +400,17 @@ class _Player:
 
     def __call__(self, shard: Shard) -> Arrays:
         policy, train = self.policy(shard), self.source.load("train")
-        maps: dict[int, list[np.ndarray]] = {}
+        steps, places = self._geometry.num_glimpses, len(self.judge.grid)
+        maps: list[np.ndarray] = []
 
-        def append_map(_rows: np.ndarray, t: int, _policy: Any) -> None:
-            if policy.last_maps is not None:
-                maps.setdefault(t, []).append(policy.last_maps.astype(np.float16))
+        def keep_map(rows: np.ndarray, t: int, _policy: Any) -> None:
+            if policy.last_maps is None:
+                return
+            if not maps:
+                maps.append(np.full((len(shard.rows), steps, places + policy.stops), np.nan, dtype=np.float16))
+            maps[0][rows, t, :places] = policy.last_maps.astype(np.float16)
+            if policy.weighs_stop:
+                maps[0][rows, t, places] = policy.last_stop
 
         rollouts = play(
             policy,
@@ -369,11 +419,12 @@ class _Player:
             shard.rows,
             progress=False,
             start=lambda indices: policy.start(train, indices),
-            on_step=append_map,
+            on_step=keep_map,
         )
         arrays = {"indices": shard.rows, "locations": rollouts.locations, "entropies": rollouts.entropy}
-        if maps:
-            arrays["epe"] = np.stack([np.concatenate(maps[t]) for t in sorted(maps)], axis=1)
+        for epe in maps:
+            epe[np.arange(steps) > rollouts.lengths[:, None]] = np.nan
+            arrays["epe"] = epe
         return arrays
 
 

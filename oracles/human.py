@@ -17,6 +17,7 @@ class HumanPolicy(PlannedPolicy):
     A fixation's location is the one whose glimpse has its centre nearest to it. The looks at an image follow upon each
     other in the order of their runs. Where they have fewer than T distinct locations, those nearest to the longest
     fixation fill up; an image that nobody looked at is looked at from the centre outwards, as by policy ``centre``.
+    With zooms all are of the narrowest windows, which come first among the locations.
 
     Args:
         gaze: on the images of the data set.
@@ -45,8 +46,9 @@ class HumanPolicy(PlannedPolicy):
         points = np.concatenate([look.points for look in looks])
         durations = np.concatenate([look.durations for look in looks])
         to_corner = self.grid.glimpse_size / 2
-        nearby = self.grid.corners - (points[durations.argmax()] - to_corner)  # (L, 2)
-        order = [*self.grid.nearest(points - to_corner), *np.hypot(*nearby.T).argsort(kind="stable")]
+        grid = self.grid.levels[0]
+        nearby = grid.corners - (points[durations.argmax()] - to_corner)  # (L, 2)
+        order = [*grid.nearest(points - to_corner), *np.hypot(*nearby.T).argsort(kind="stable")]
         return np.array(list(dict.fromkeys(map(int, order)))[: self.num_glimpses])
 
 

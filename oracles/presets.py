@@ -48,6 +48,8 @@ class Preset:
     """Configuration of the policy ``boed-paper``."""
     oracle: str = "boed"
     """The policy that ``oracle`` is another name of: the best on validation images."""
+    stopping: str = "boed-gain"
+    """The policy that ``oracle`` is another name of where episodes may stop."""
     greedy: ScorerPlan = field(default_factory=ScorerPlan)
     """How its amortised oracle of horizon ``next`` is trained."""
     frozen: JudgePlan | None = None
@@ -143,8 +145,8 @@ def preset_of(source: DataSource, encoder: str | None = None) -> Preset:
 
     On a fine grid judges are narrow, so that the embeddings of an image at all locations fit into a bank, 0.3 MB at
     2500 locations; banks are small, the oracle looks at few images in training, and no policy but ``boed`` was tried as
-    ``oracle``. Where the judge that ``judge.start`` names has an encoder of other shapes, as with more scales,
-    ``start`` is None.
+    ``oracle``. Where the judge that ``judge.start`` names has an encoder of other shapes, as with more scales
+    or with zooms, ``start`` is None.
     """
     preset, fine = PRESETS.get(source.name, Preset()), len(source.geometry.grid) >= MIN_FINE_LOCATIONS
     if encoder is None:
@@ -177,4 +179,5 @@ def _encoder_shapes(source: DataSource, plan: JudgePlan) -> tuple[Any, ...]:
     """Returns what the shapes of a judge's glimpse encoder depend on."""
     geometry = source.geometry
     kernels = [(kernel, share) for kernel, _, share in encoder_plan(geometry.glimpse_size, geometry.stride)]
-    return kernels, source.image_shape[2] * geometry.scales, plan.features, plan.embedding
+    channels = source.image_shape[2] * geometry.scales
+    return kernels, channels, plan.features, plan.embedding, geometry.grid.coordinates

@@ -8,6 +8,7 @@ from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.gaze import CUBGaze, gaze_identity
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, rows_for_network
+from glimpse_env.presets import glimpse_cost
 from glimpse_env.registry import Registry
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
@@ -18,17 +19,21 @@ from oracles.baselines import (
     RandomPolicy,
     best_fixed,
     centre_out,
+    coarse_to_fine,
     fitted_images,
 )
+from oracles.boed.anytime import AnytimeConfig, AnytimeOracle
 from oracles.boed.criteria import Horizon
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.human import HumanPolicy, human_unavailable
+from oracles.induction import RECORDING, Induction, recorded_episodes
 from oracles.presets import preset_of
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
+from oracles.stopping import CLAIRVOYANT_STOP, PRICED, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
 from oracles.training.scorer import ensure_oracle
 
-PolicyConfig = OracleConfig | KernelConfig
+PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig
 """Configurations of the policies that have one."""
 
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
@@ -36,6 +41,13 @@ HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "human", "oracle", "clairvoyant")
 """Policies that a run of scripts/train_agent.py sets its agent beside, where the data set supports them."""
+
+
+ANYTIME_REFERENCES = (
+    *("random", "fixed", "coarse-to-fine", "boed", "fixed-length", "boed-entropy", "boed-confidence", "oracle"),
+    "boed-clairvoyant-stop",
+)
+"""The same where episodes may stop: policies that take all glimpses, and those that stop."""
 
 
 class PolicyFactory(Protocol):
@@ -61,6 +73,8 @@ class PolicyEntry:
     """Whether it may see more of an image than glimpses and locations."""
     seeded: bool = True
     """Whether its choices may depend on the seed: such a policy is made anew for every part of the demonstrations."""
+    stops: bool = False
+    """Whether it may stop, for which its episodes need the action to stop."""
     by_network: bool = True
     """Whether its choices may depend on the network that it may ask, see :func:`make_policy`: such a policy is made
     anew for each fold of training images."""
@@ -76,6 +90,10 @@ def _random(source: DataSource, judge: Judge, *, seed: int = 0, **_: Any) -> Gli
 
 def _centre(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, centre_out(judge.grid, source.geometry.num_glimpses))
+
+
+def _coarse_to_fine(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return FixedPolicy(judge.grid, coarse_to_fine(judge.grid, source.geometry.num_glimpses))
 
 
 def _saliency(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
@@ -152,6 +170,80 @@ def _amortised(horizon: Horizon) -> PolicyEntry:
     )
 
 
+def _anytime(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    return AnytimeOracle(source.load("train"), judge, _anytime_config(source, config), network=network)
+
+
+def _anytime_config(source: DataSource, config: PolicyConfig | None) -> AnytimeConfig:
+    config = AnytimeConfig(oracle=preset_of(source).boed) if config is None else config
+    if not isinstance(config, AnytimeConfig):
+        raise ConfigurationError(f"policy='boed-anytime' takes an AnytimeConfig, not {config}.")
+    return config
+
+
+def _anytime_settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    config = _anytime_config(source, config)
+    return {**asdict(config), "oracle": _boed_settings(source, judge, config.oracle)}
+
+
+def _stopping(name: str, peeks: bool = False) -> PolicyEntry:
+    """Returns the entry of a policy of :data:`oracles.stopping.STOPPING`."""
+    kind = STOPPING[name]
+
+    def looking(source: DataSource, config: PolicyConfig | None) -> OracleConfig | KernelConfig | None:
+        if not isinstance(config, StopConfig | None):
+            raise ConfigurationError(f"policy={name!r} takes a StopConfig, not {config}.")
+        if kind.policy != "boed" or (config is not None and config.config is not None):
+            return None if config is None else config.config
+        preset = preset_of(source).boed
+        return replace(preset, criterion=kind.criterion or preset.criterion)
+
+    def threshold(source: DataSource, config: PolicyConfig | None) -> float:
+        given = config.threshold if isinstance(config, StopConfig) else None
+        return kind.threshold(source.geometry.num_glimpses) if given is None else given
+
+    def make(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
+        policy = make_policy(kind.policy, source, judge, config=looking(source, config), **further)
+        if peeks:
+            return ClairvoyantStop(policy, judge, threshold(source, config))
+        network = further.get("network")
+        return StoppingPolicy(policy, judge, kind.rule, threshold(source, config), network=network)
+
+    def settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+        looks = policy_settings(kind.policy, source, judge, looking(source, config))
+        return {"threshold": threshold(source, config), "looks": looks or {"policy": kind.policy}}
+
+    return PolicyEntry(make, peeks, seeded=False, stops=True, settings=settings)
+
+
+def _induction_config(source: DataSource, config: PolicyConfig | None) -> tuple[float, PolicyConfig | None]:
+    """Returns the cost of a glimpse and the configuration of the oracle that looks."""
+    if not isinstance(config, StopConfig | None):
+        raise ConfigurationError(f"policy='oracle-stop' takes a StopConfig, not {config}.")
+    config = config or StopConfig()
+    cost = glimpse_cost(source.name) if config.threshold is None else config.threshold
+    return cost, config.config
+
+
+def _induction(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    cost, looks = _induction_config(source, config)
+
+    def looking(network: int | None) -> GlimpsePolicy:
+        return make_policy("oracle", source, judge, network=network, config=looks)
+
+    recorded = recorded_episodes(source, judge, looking, policy_settings("oracle", source, judge, looks))
+    return StoppingPolicy(looking(network), judge, Induction(recorded, cost), cost, network=network)
+
+
+def _induction_settings(source: DataSource, judge: Judge, config: PolicyConfig | None) -> dict[str, Any]:
+    cost, looks = _induction_config(source, config)
+    return {"threshold": cost, "looks": policy_settings("oracle", source, judge, looks), **RECORDING}
+
+
 def _oracle(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **further: Any) -> GlimpsePolicy:
     return make_policy(resolved("oracle", source, config), source, judge, config=config, **further)
 
@@ -165,6 +257,16 @@ POLICIES: Registry[PolicyEntry] = Registry(
     {
         "random": PolicyEntry(_random),
         "centre": PolicyEntry(_centre, seeded=False, by_network=False),
+        "coarse-to-fine": PolicyEntry(
+            _coarse_to_fine,
+            seeded=False,
+            by_network=False,
+            unavailable=lambda source: (
+                None
+                if len(source.geometry.zooms) > 1
+                else f"policy 'coarse-to-fine' needs zooms, and {source.name!r} is looked at with none."
+            ),
+        ),
         "saliency": PolicyEntry(
             _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
         ),
@@ -199,12 +301,18 @@ POLICIES: Registry[PolicyEntry] = Registry(
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
+        "boed-anytime": PolicyEntry(_anytime, seeded=False, stops=True, settings=_anytime_settings),
+        "oracle-stop": PolicyEntry(_induction, seeded=False, stops=True, settings=_induction_settings),
+        **{name: _stopping(name, peeks=kind.rule == CLAIRVOYANT_STOP) for name, kind in STOPPING.items()},
     },
 )
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
 it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
 :data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
-part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label."""
+part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Those that
+may stop are ``boed-anytime``, :class:`AnytimeOracle`, ``oracle-stop``, which looks as ``oracle`` does and stops by
+:class:`oracles.induction.Induction`, and those of :data:`oracles.stopping.STOPPING`, of which
+``boed-clairvoyant-stop`` knows what it would see and the label."""
 
 
 def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:
@@ -239,7 +347,8 @@ def make_policy(
         judge: of that data set.
         network: the fold whose images the oracle is to look at; None for images no network was trained on.
         seed: of what is random in the policy.
-        config: of ``boed`` or ``kernel``, which ``oracle`` then is; None for the data set's default.
+        config: of ``boed`` or ``kernel``, which ``oracle`` then is, or of a policy that may stop; None for the data
+            set's default.
 
     Raises:
         ConfigurationError: if there is no such policy, or :func:`unavailable_reason` says what it lacks.
@@ -275,6 +384,33 @@ def resolved(name: str, source: DataSource, config: PolicyConfig | None = None) 
     return "kernel" if isinstance(config, KernelConfig) else "boed"
 
 
+def priced(
+    name: str, source: DataSource, glimpse_cost: float | None, config: PolicyConfig | None = None
+) -> tuple[str, PolicyConfig | None]:
+    """Returns what a policy's name stands for in environments whose episodes may stop.
+
+    Args:
+        name: of the policy; ``oracle`` is the one that the preset names as ``stopping``.
+        source: the data set.
+        glimpse_cost: price of a glimpse, in expected success; None where episodes cannot stop.
+        config: asks for its own price; None for that of the environment.
+
+    Returns:
+        Name and configuration, the same where episodes cannot stop or the policy does not weigh the price.
+    """
+    if glimpse_cost is None or config is not None:
+        return name, config
+    name = preset_of(source).stopping if name == "oracle" else name
+    if name == "boed-anytime":
+        return name, AnytimeConfig(cost=glimpse_cost, oracle=preset_of(source).boed)
+    return name, StopConfig(glimpse_cost) if name in PRICED else None
+
+
+def can_stop(name: str, source: DataSource) -> bool:
+    """Returns whether the policy called ``name`` may stop."""
+    return POLICIES[resolved(name, source)].stops
+
+
 def depends_on_network(name: str, source: DataSource, config: PolicyConfig | None = None) -> bool:
     """Returns whether the policy called ``name`` has to be made anew for each fold of training images."""
     return POLICIES[resolved(name, source, config)].by_network
@@ -286,7 +422,9 @@ def horizon_of(name: str, source: DataSource, config: PolicyConfig | None = None
 
 
 def ensure_policy(name: str, source: DataSource, judge: Judge, config: PolicyConfig | None = None) -> None:
-    """Trains the amortised oracle that the policy called ``name`` is, where there is none: tens of minutes."""
+    """Trains the amortised oracle that a policy is, or looks as, where there is none: tens of minutes."""
+    if POLICIES.name_of(name) == "oracle-stop":
+        name, config = "oracle", _induction_config(source, config)[1]
     horizon = horizon_of(name, source, config)
     if horizon is not None:
         ensure_oracle(source, judge, horizon)

@@ -47,7 +47,8 @@ def saliency_map(image: np.ndarray) -> np.ndarray:
 class SaliencyPolicy(PlannedPolicy):
     """Greedy: looks where the window holds most of the saliency that is left, and what was looked at has none left.
 
-    It peeks at all pixels of the image, though not at its label. Of several scales only the narrowest window counts.
+    It peeks at all pixels of the image, though not at its label. Of several scales only the narrowest window counts;
+    with zooms it looks through the narrowest windows, and its maps have no number (NaN) at the others.
 
     Raises:
         ConfigurationError: if OpenCV or its saliency module is missing.
@@ -75,17 +76,18 @@ class SaliencyPolicy(PlannedPolicy):
             (T,) int64 locations and (T, L) float32: for every location the share of all saliency that would be left
             after a look there.
         """
-        g = self.grid.glimpse_size
-        rows = slice(None, None, int(self.grid.stride)) if self.grid.even else self.grid.steps
+        grid = self.grid.levels[0]
+        g = grid.glimpse_size
+        rows = slice(None, None, int(grid.stride)) if grid.even else grid.steps
         left = np.array(salient, dtype=np.float64)
         total = max(float(left.sum()), np.finfo(np.float64).tiny)
         sequence = np.empty(self.num_glimpses, dtype=np.int64)
-        maps = np.empty((self.num_glimpses, len(self.grid)), dtype=np.float32)
+        maps = np.full((self.num_glimpses, len(self.grid)), np.nan, dtype=np.float32)
         for t in range(self.num_glimpses):
             inside = sliding_window_view(left, (g, g))[rows][:, rows].sum(axis=(2, 3)).ravel()  # (L,)
-            maps[t] = (left.sum() - inside) / total
+            maps[t, : len(grid)] = (left.sum() - inside) / total
             inside[sequence[:t]] = -1.0
             sequence[t] = inside.argmax()
-            row, col = self.grid.corners[sequence[t]]
+            row, col = grid.corners[sequence[t]]
             left[row : row + g, col : col + g] = 0.0
         return sequence, maps

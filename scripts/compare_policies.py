@@ -50,7 +50,7 @@ def main(args: Args) -> None:
 
     device = find_device(args.device)
     for env in args.env:
-        source = source_of(env, args.root, args.dataset_options, args.scales)
+        source = source_of(env, args.root, args.dataset_options, args.scales, args.zooms)
         names = choose_policies(source, args.policies)
         judge = ensure_judge(source, args.encoder, device=device)
         dataset = source.load(args.split)

@@ -31,7 +31,7 @@ class Args:
 
 def main(args: Args) -> None:
     if not args.runs:
-        raise ArtifactError("no run was given; name the folders of finished runs of scripts/train_agent.py.")
+        raise ArtifactError("no run was given; name the folders of finished runs of train_agent.")
     runs = [metrics_of(folder) for folder in args.runs]
     text = table(runs)
     print(text)

@@ -36,6 +36,7 @@ def main(args: Args) -> None:
         manifest = demonstrations.manifest
         root = {} if args.root is None else {"root": args.root}
         source = make_source(manifest["dataset"], **manifest["options"], **root).with_scales(manifest["scales"])
+        source = source.with_zooms(manifest.get("zooms", [1]))
         judge = find_judge(source)
         name = args.id or default_id(demonstrations)
         folder = export_demonstrations(demonstrations, source, judge, name, observation=args.observation)

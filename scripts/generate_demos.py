@@ -14,7 +14,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """File to write (.npz; its manifest goes beside it as .json)."""
     policy: str = "oracle"
     """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the folder of a run of
-    scripts/train_agent.py."""
+    scripts/train_agent.py. In an Anytime environment oracle is the one that stops."""
     num: int = 1000
     """Number of sequences, each on an image of its own."""
     seed: int = 0
@@ -36,6 +36,7 @@ def main(args: Args) -> None:
     from agents.recording import is_agent, record_agent
     from glimpse_env.devices import find_device
     from glimpse_env.parallel import check_means
+    from glimpse_env.presets import anytime_options
     from oracles.demonstrations import generate
     from oracles.training.judge import ensure_judge
 
@@ -48,10 +49,20 @@ def main(args: Args) -> None:
         demonstrations.save(args.out)
     else:
         demonstrations = generate(
-            args.policy, source, judge, args.num, out=args.out, seed=args.seed, workers=args.workers, ray=args.ray
+            args.policy,
+            source,
+            judge,
+            args.num,
+            out=args.out,
+            seed=args.seed,
+            glimpse_cost=anytime_options(args.env).get("glimpse_cost"),
+            workers=args.workers,
+            ray=args.ray,
         )
     entropies = ", ".join(f"{value:.3f}" for value in demonstrations.entropies.mean(axis=0))
     print(f"{len(demonstrations)} sequences of {args.policy} on {source.name} ({source.fingerprint}) in {args.out}")
+    if demonstrations.stops:
+        print(f"Mean number of glimpses: {demonstrations.lengths.mean():.2f}")
     print(f"Mean entropy of the posterior after each glimpse: {entropies} nats")
 
 

@@ -58,7 +58,8 @@ def main(args: Args) -> None:
     from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import whole_file
-    from oracles.registry import POLICIES, make_policy
+    from glimpse_env.presets import anytime_options
+    from oracles.registry import POLICIES, make_policy, priced
     from oracles.training.judge import ensure_judge
 
     if args.out.suffix not in (".png", ".gif"):
@@ -79,12 +80,16 @@ def main(args: Args) -> None:
         elif ":" not in name and name not in POLICIES:
             raise ConfigurationError(f"policy {name} is no file and none of {', '.join(POLICIES)}.")
         else:
-            policy = make_policy(name, source, judge, network=None if fold == -1 else fold, seed=args.seed)
+            own, config = priced(name, source, anytime_options(args.env).get("glimpse_cost"))
+            network = None if fold == -1 else fold
+            policy = make_policy(own, source, judge, network=network, seed=args.seed, config=config)
         recording = record(policy, dataset, judge, image, observation=observation)
         columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
     if len(columns) == 1:
         pictures, across = columns[0], 2
     else:
+        most = max(map(len, columns))  # those that stop earlier wait for the others
+        columns = [column + column[-1:] * (most - len(column)) for column in columns]
         pictures, across = [np.concatenate(step, axis=1) for step in zip(*columns, strict=True)], 1
     with whole_file(args.out) as temporary:
         if args.out.suffix == ".png":

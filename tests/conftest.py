@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from glimpse_env.encoding import features
+from glimpse_env.encoding.registry import load_encoder
 from oracles.presets import PRESETS, Preset
 from oracles.training.plans import ScorerPlan
+from tests.support.other_device import OTHER, OtherDevice
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
 
@@ -49,3 +52,18 @@ def real_data() -> Path:
     if not REAL_DATA:
         pytest.skip("GLIMPSE_DATA is not set")
     return Path(REAL_DATA)
+
+
+@pytest.fixture(params=["another", "cuda"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A device that is not the CPU: an imitation, and CUDA where there is one. Encoders are loaded anew."""
+    monkeypatch.setattr(features, "_made", {})
+    load_encoder.cache_clear()
+    if request.param == "another":
+        with OtherDevice():
+            yield OTHER
+    else:
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch finds no CUDA device")
+        yield torch.device("cuda")
+    load_encoder.cache_clear()

@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+NAMED_EXTRA = r"""(?:'\.\[|glimpse-env\[|pip_extra\(')(\w+(?:,\w+)*)(?:\]["']|')"""
 PINS = dict(re.findall(r"^(\S+)==([^;\s]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -58,7 +59,7 @@ def test_extras_that_pages_and_messages_name_are_there() -> None:
     for folder in ("glimpse_env", "oracles", "agents", "scripts", "tests"):
         files += (ROOT / folder).rglob("*.py")
     for file in files:
-        for named in re.findall(r"""(?:'\.|glimpse-env)\[(\w+(?:,\w+)*)\]["']""", file.read_text(encoding="utf-8")):
+        for named in re.findall(NAMED_EXTRA, file.read_text(encoding="utf-8")):
             assert set(named.split(",")) <= extras, f"{file} names the extra {named}"
 
 
@@ -105,3 +106,32 @@ def test_workflow_checks_every_supported_python() -> None:
     assert {"run": "bash .ci/run"} in [{"run": step.get("run")} for step in jobs["check"]["steps"]]
     assert {"run": "make check-lowest"} in jobs["lowest"]["steps"]
     assert any("upload-artifact" in step.get("uses", "") for step in jobs["build"]["steps"])
+
+
+def test_a_release_has_the_tag_of_its_version() -> None:
+    program = runpy.run_path(str(ROOT / ".ci" / "release_check.py"))
+    version, check_tag = program["declared_version"](PYPROJECT), program["check_tag"]
+    assert version == re.search(r'^version = "(.*)"', PYPROJECT, re.MULTILINE)[1]
+    assert "needs the tag v1.2.0" in check_tag("1.2.0", [], ["v1.1.0"])
+    assert "is the tag's" in check_tag("1.2.0", ["v1.2.0", "nice"], ["v1.2.0"])
+    assert "raise it" in check_tag("1.2.0", [], ["v1.2.0"])
+    with pytest.raises(SystemExit, match=r"the tag v1\.3\.0, and pyproject\.toml the version 1\.2\.0"):
+        check_tag("1.2.0", ["v1.3.0"], ["v1.3.0"])
+
+
+def test_a_release_is_tried_on_the_lowest_and_the_newest_python_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = runpy.run_path(str(ROOT / ".ci" / "release_check.py"))
+    jobs = parsed(".github/workflows/check.yml")["jobs"]
+    assert list(program["PYTHONS"]) == jobs["check"]["strategy"]["matrix"]["python-version"]
+    lowest_and_newest = program["lowest_and_newest"]
+    assert lowest_and_newest(["3.10", "3.11", "3.13"]) == ["3.10", "3.13"]
+    assert lowest_and_newest(["3.11"]) == ["3.11"]
+    assert lowest_and_newest([]) == []
+    for name, prints in (("python3.10", "echo 3.10"), ("python3.11", "exit 127")):  # the second as a shim
+        (tmp_path / name).write_text(f"#!/bin/sh\n{prints}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = [program["find_python"](version) for version in ("3.10", "3.11")]
+    assert found == [str(tmp_path / "python3.10"), None]

@@ -23,6 +23,7 @@ def demonstration_rewards(
     judge: Posterior,
     reward: RewardMode = "information",
     *,
+    glimpse_cost: float = 0.0,
     tabulated: bool = False,
 ) -> np.ndarray:
     """Plays demonstrations in the environment and returns its rewards.
@@ -34,11 +35,12 @@ def demonstration_rewards(
         judge: judge of the data set.
         reward: reward mode of the environment: ``"information"``, the fall in the label's log-loss at each glimpse, or
             ``"classification"``, 1 at the end where the judge is right.
+        glimpse_cost: price of a glimpse in the environment.
         tabulated: whether the judge answers from a table, as in the environment: faster where the table exists, and
             the same up to half precision.
 
     Returns:
-        (N, T) float32.
+        (N, T) float32, 0 behind a stop.
     """
     rewards = np.zeros(data.taken.shape, dtype=np.float32)
     for rows in data.chunks():
@@ -48,12 +50,15 @@ def demonstration_rewards(
             len(rows),
             observation="glimpse",
             reward=reward,
+            stop=data.stop,
+            glimpse_cost=glimpse_cost,
             posterior_info=False,
             tabulated=tabulated,
         )
         batch.begin(data.indices[rows])
         for t in range(data.num_glimpses):
-            rewards[rows, t] = batch.step(data.taken[rows, t]).rewards
+            running = ~batch.ended
+            rewards[rows, t] = np.where(running, batch.step(data.taken[rows, t].clip(0)).rewards, 0.0)
     return rewards
 
 
@@ -68,7 +73,8 @@ def warm_up_critic(
     """Fits the critic, and nothing else, to the returns of the present policy.
 
     A random critic's advantages undo a cloned actor within a few updates. The model itself collects rollouts; the
-    targets are whole returns (lambda = 1), which do not depend on the untrained critic.
+    targets are whole returns (lambda = 1), which do not depend on the untrained critic; but for episodes that a
+    rollout's end cuts, as it does where they may stop.
 
     Args:
         model: its actor, its optimiser and its count of timesteps stay as they are.

@@ -98,7 +98,7 @@ class DeepQFromDemonstrations(QRDQN):
         """
         Args:
             policy: :class:`GlimpseQPolicy` or :class:`GlimpseQuantilePolicy`; ``policy_kwargs`` need its ``grid``.
-            env: environments that run in lockstep.
+            env: environments; their episodes may stop.
             margin: margin of J_E, in the unit of the rewards, for actions whose target probability is 0: their values
                 must be lower by it than the value of the action taken. For an action whose target probability is p
                 times that of the action taken it is (1 - p) times as large; with ``targets="argmax"`` p is 0 for all
@@ -194,7 +194,7 @@ class DeepQFromDemonstrations(QRDQN):
             ConfigurationError: if they do not fit the model or each other.
         """
         check_spaces(self.policy, data)
-        of_taken = np.take_along_axis(data.targets, data.taken[..., None], axis=-1)  # (N, T, 1)
+        of_taken = np.take_along_axis(data.targets, data.taken.clip(0)[..., None], axis=-1)  # (N, T, 1)
         agreement = np.minimum(data.targets / np.where(of_taken > 0, of_taken, 1.0), 1.0)
         self.replay_buffer.set_demonstrations(data.glimpses, data.taken, np.asarray(rewards), agreement)
 
@@ -285,7 +285,7 @@ class DeepQFromDemonstrations(QRDQN):
     def _with_exploration(self, observation: dict[str, np.ndarray], actions: np.ndarray, rate: float) -> np.ndarray:
         """Returns ``actions``, each with probability ``rate`` replaced by a random possible one."""
         masks = torch.from_numpy(np.atleast_2d(observation["mask"])) > 0.5  # (B, T)
-        locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (-1, 2))
+        locations = torch.from_numpy(np.atleast_2d(observation["locations"])).unflatten(1, (masks.shape[1], -1))
         visited = self.policy.torch_grid.visited(locations, masks).numpy()  # (B, L)
         coins = self._rng.random(len(visited)) < rate
         drawn = np.where(visited, -1.0, self._rng.random(visited.shape)).argmax(axis=1)
@@ -338,22 +338,23 @@ class DeepQFromDemonstrations(QRDQN):
     def losses(self, batch: EpisodeSamples) -> tuple[Tensor, Tensor]:
         """Returns J(Q) and J_E(Q) on E whole episodes, scalars with gradients.
 
-        States whose action is a location that was looked at before are left out of both.
+        States whose action is a location that was looked at before are left out of both, and those behind a stop.
         """
         net, steps = self.policy.quantile_net, batch.actions.shape[1]
         observations = dict(batch.observations)
         if self.policy.encodes_once:
             observations[ENCODED] = self.policy.encode(observations)
             del observations["glimpses"]
-        taken = batch.actions.flatten()  # (E * T,)
+        real = batch.actions >= 0  # (E, T)
+        taken = batch.actions.clamp(min=0).flatten()  # (E * T,)
         quantiles = net(observations)  # (E * T, n_quantiles, L)
         q = quantiles.mean(-2)  # (E * T, L)
         with torch.no_grad():
             later = _quantiles_of_actions(self.policy.quantile_net_target(observations), q.argmax(-1))
             later = later.unflatten(0, (-1, steps))  # (E, T, n_quantiles)
             targets = batch.rewards[..., None].expand_as(later).clone()
-            targets[:, :-1] += self.gamma * later[:, 1:]
-            possible = q.gather(1, taken[:, None])[:, 0] > NEVER / 2
+            targets[:, :-1] += self.gamma * later[:, 1:].where(real[:, 1:, None], 0.0)
+            possible = (q.gather(1, taken[:, None])[:, 0] > NEVER / 2) & real.flatten()
         td_loss = self.td_loss(_quantiles_of_actions(quantiles, taken)[possible], targets.flatten(0, 1)[possible])
         k = batch.agreement.shape[0] * steps  # demonstrated states, which come first
         valid = possible[:k]

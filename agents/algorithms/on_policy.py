@@ -13,7 +13,7 @@ from agents.algorithms.policies import GlimpseHistoryPolicy, MaskableGlimpseHist
 from agents.algorithms.recurrent import GlimpseRecurrentPolicy
 from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
 from agents.networks.encoders import ENCODED
-from agents.registry import Algorithm
+from agents.registry import Algorithm, episodes_of
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
 
@@ -30,6 +30,8 @@ class WholeEpisodes(SB3Class):
     """
 
     shares_baselines = True
+    finished_only = False
+    """Whether episodes that a rollout's end cuts are left out."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs.setdefault("rollout_buffer_class", EpisodeRolloutBuffer)
@@ -42,7 +44,10 @@ class WholeEpisodes(SB3Class):
             group = env.group if isinstance(env, GlimpseVecEnv) else 1
             if group > 1:
                 rollout_buffer.share_baselines(group)
-            rollout_buffer.fold(self._encode if getattr(self.policy, "encodes_once", False) else None)
+            rollout_buffer.fold(
+                self._encode if getattr(self.policy, "encodes_once", False) else None,
+                self._last_episode_starts if self.finished_only else None,
+            )
         return continues
 
     def _encode(self, observations: dict[str, np.ndarray]) -> np.ndarray:
@@ -67,11 +72,14 @@ class GlimpseReinforce(WholeEpisodes, A2C):
 
         gradient of  sum_t log pi(l_t | s_t) (R_t - b(s_t)),  with R_t the return from t on and b fitted to it.
 
-    A2C is the same where nothing is bootstrapped: on whole episodes, with whole returns as targets (lambda = 1).
+    A2C is the same where nothing is bootstrapped: with whole returns as targets (lambda = 1). Where episodes may stop,
+    a rollout's end cuts some, which are left out: they are the longer ones, at most T of ``n_steps`` states.
 
     Raises:
-        ConfigurationError: if ``gae_lambda`` is not 1, or a rollout cuts episodes.
+        ConfigurationError: if ``gae_lambda`` is not 1, a rollout cuts episodes that cannot stop, or none ends in it.
     """
+
+    finished_only = True
 
     def __init__(self, *args: Any, **kwargs: Any):
         if kwargs.setdefault("gae_lambda", 1.0) != 1.0:
@@ -82,7 +90,7 @@ class GlimpseReinforce(WholeEpisodes, A2C):
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, rollout_buffer: Any, n_rollout_steps: int) -> bool:
         continues = super().collect_rollouts(env, callback, rollout_buffer, n_rollout_steps)
-        if continues and not rollout_buffer.whole:
+        if continues and not rollout_buffer.whole and not episodes_of(env).stop:
             raise ConfigurationError(
                 f"n_steps={n_rollout_steps} cuts episodes, and REINFORCE needs them whole; take a multiple."
             )

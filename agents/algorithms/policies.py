@@ -10,12 +10,22 @@ from stable_baselines3.common.policies import MultiInputActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from agents.networks.encoders import ENCODED, WHOLE, HistoryExtractor, locations_in, seen_in
+from agents.networks.encoders import (
+    ENCODED,
+    REAL,
+    WHOLE,
+    HistoryExtractor,
+    glimpses_of_states,
+    locations_in,
+    of_states,
+    seen_in,
+)
 from agents.networks.extractors import RecurrentExtractor
 from agents.networks.torch_grid import TorchGrid
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import grid_of
 
 SB3Class: Any = object
 """Base of mixins, in place of the class of SB3 that follows them in the bases of a whole class."""
@@ -25,7 +35,7 @@ NEVER = -1e8
 
 def prepared(obs: Mapping[str, Tensor], space: spaces.Space, normalize_images: bool) -> dict[str, Tensor]:
     """Returns raw observations as SB3 preprocesses them for ``space``; what buffers added to them stays as it is."""
-    added = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE)}
+    added = {key: value for key, value in obs.items() if key in (ENCODED, WHOLE, REAL)}
     raw = {key: value for key, value in obs.items() if key not in added}
     observations: Any = preprocess_obs(raw, space, normalize_images=normalize_images)
     return observations | added
@@ -77,7 +87,7 @@ class ActorCriticGlimpsePolicy(GlimpsePolicy):
         """
         Args:
             observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
-            action_space: ``Discrete`` grid locations or ``Box`` coordinates.
+            action_space: ``Discrete`` grid locations, perhaps with one more action that stops, or ``Box`` coordinates.
             lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; needed for ``mask_visited``.
             mask_visited: whether grid locations that were looked at get no probability; without effect on ``Box``
@@ -165,7 +175,7 @@ class _HistoryPolicyMixin(ActorCriticGlimpsePolicy):
         bool are masked."""
         logits = self.action_net(self.mlp_extractor.forward_actor(states))
         if self.pi_features_extractor.maps:
-            logits = logits + states[..., -self.pi_features_extractor.maps :]
+            logits = logits + with_stop(states[..., -self.pi_features_extractor.maps :], logits.shape[-1])
         return logits if visited is None else logits.masked_fill(visited, NEVER)
 
     def _distribution_and_values(self, obs: dict[str, Tensor], action_masks: Any) -> tuple[Any, Tensor]:
@@ -200,12 +210,12 @@ class MaskableGlimpseHistoryPolicy(_HistoryPolicyMixin, MaskableMultiInputActorC
 
 def visited_in(observations: Mapping[str, Tensor], grid: TorchGrid | None) -> Tensor | None:
     """Returns (B, L) bool: which locations were looked at; (B * T, L) of whole episodes (:data:`WHOLE`); None without
-    grid."""
+    grid. Where an action stops there is one more column, False."""
     if grid is None:
         return None
     locations = locations_in(observations)
     if WHOLE in observations:
-        return grid.visited_before(locations[:, :-1]).flatten(0, 1)
+        return of_states(grid.visited_before(locations[:, : glimpses_of_states(observations)]), observations)
     return grid.visited(locations, seen_in(observations))
 
 
@@ -213,13 +223,18 @@ def grid_to_mask(action_space: spaces.Space, grid: Mapping[str, Any] | None) -> 
     """Returns the grid of ``Discrete`` actions; None for other actions, which are not masked.
 
     Raises:
-        ConfigurationError: if ``grid`` is None or has another number of locations than there are actions.
+        ConfigurationError: if ``grid`` is None, or there are other actions than its locations and one that stops.
     """
     if not isinstance(action_space, spaces.Discrete):
         return None
     if grid is None:
         raise ConfigurationError("mask_visited=True needs the grid of locations; pass grid or mask_visited=False.")
-    located = LocationGrid(**grid)
-    if len(located) != action_space.n:
+    located = grid_of(grid)
+    if action_space.n not in (len(located), len(located) + 1):
         raise ConfigurationError(f"{located} has {len(located)} locations, which is not {action_space}.")
-    return TorchGrid(located)
+    return TorchGrid(located, stop=bool(action_space.n > len(located)))
+
+
+def with_stop(scores: Tensor, num_actions: int) -> Tensor:
+    """Returns scores of locations (..., L) as those of ``num_actions`` actions, zero for the one that stops."""
+    return F.pad(scores, (0, num_actions - scores.shape[-1])) if num_actions > scores.shape[-1] else scores

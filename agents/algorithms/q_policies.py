@@ -9,7 +9,7 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy, QuantileNetwork
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
-from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in
+from agents.algorithms.policies import NEVER, GlimpsePolicy, grid_to_mask, prepared, visited_in, with_stop
 from agents.algorithms.replay_buffer import OTHER_CLASS
 from agents.networks.encoders import HistoryExtractor
 from agents.networks.extractors import RecurrentExtractor
@@ -42,7 +42,7 @@ class GlimpseQNetwork(QuantileNetwork):
         quantiles = self.quantile_net(states).unflatten(-1, (self.n_quantiles, -1))
         maps = self.features_extractor.maps
         if maps:
-            quantiles = quantiles + states[..., None, -maps:]
+            quantiles = quantiles + with_stop(states[..., None, -maps:], quantiles.shape[-1])
         return quantiles if visited is None else quantiles.masked_fill(visited[..., None, :], NEVER)
 
 
@@ -71,7 +71,7 @@ class GlimpseQPolicy(GlimpsePolicy, QRDQNPolicy):
         """
         Args:
             observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
-            action_space: ``Discrete`` grid locations.
+            action_space: ``Discrete`` grid locations, perhaps with one more action that stops.
             lr_schedule: SB3's learning rate schedule.
             grid: the fields of the environment's :class:`LocationGrid`; locations looked at before are never taken.
             temperature: temperature of :meth:`demonstration_logits`, in the unit of the rewards.

@@ -23,7 +23,7 @@ class NewestGlimpseExtractor(HistoryExtractor):
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
         newest = (counts - 1).clamp(min=0)[:, None, None]
         glimpse = features.gather(1, newest.expand(-1, 1, features.shape[2]))[:, 0]
-        place = locations.gather(1, newest.expand(-1, 1, 2))[:, 0]
+        place = locations.gather(1, newest.expand(-1, 1, locations.shape[2]))[:, 0]
         return self.tokens(glimpse, place) * (counts > 0)[:, None]
 
     def states(self, features: Tensor, locations: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from agents.cloning_data import HISTORY_OBSERVERS
 from agents.networks.encoders import WHOLE, observation_of
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import read_npz, whole_file
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import grid_of
 
 FORMAT = 1
 OTHER_CLASS = (
@@ -32,7 +32,7 @@ class EpisodeSamples(NamedTuple):
     """(E, ...) observations before the last glimpse, marked with :data:`WHOLE`: networks compute from them all E * T
     states, an episode's behind one another."""
     actions: Tensor
-    """(E, T) int64 grid locations."""
+    """(E, T) int64 grid locations, or L to stop; -1 behind an episode's last action."""
     rewards: Tensor
     """(E, T) float32."""
     agreement: Tensor
@@ -41,16 +41,17 @@ class EpisodeSamples(NamedTuple):
 
 
 class EpisodeReplayBuffer(ReplayBuffer):
-    """SB3's replay buffer for episodes that run in lockstep from a reset, as this project's environments do.
+    """SB3's replay buffer for whole episodes, which may stop before their T-th glimpse.
 
     An episode is kept once, as its glimpses (pixels in a byte each, numbers in their place in half precision, both
-    without loss), T locations and T rewards, where SB3 keeps 2 T observations of T glimpses in single precision. New
+    without loss), T actions and T rewards, where SB3 keeps 2 T observations of T glimpses in single precision. New
     episodes of the agent replace its oldest ones; demonstrations stay, and have a fixed share of what
     :meth:`sample_episodes` draws.
 
     Attributes:
         own: arrays of the agent's episodes: ``seen`` (n, T, W) uint8 pixels or float16 numbers in their place, the
-            glimpses in order; ``actions`` (n, T) int64 and ``rewards`` (n, T) float32; ``agreement`` (n, T, 0).
+            glimpses in order, zero where there is none; ``actions`` (n, T) int64, -1 behind the last one, and
+            ``rewards`` (n, T) float32; ``agreement`` (n, T, 0).
         demonstrations: the same of the demonstrations, with ``seen`` (n, T - 1, W), as no action follows the last
             glimpse, and ``agreement`` (n, T, L) float16, see :class:`EpisodeSamples`.
     """
@@ -71,7 +72,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         Args:
             buffer_size: capacity for the agent's own transitions, rounded down to whole episodes.
             observation_space: that of ``observation="history"``, ``"embedding"`` or ``"features"``.
-            action_space: ``Discrete`` grid locations.
+            action_space: ``Discrete`` grid locations, perhaps with one more action that stops.
             device: device of the samples.
             n_envs: number of environments that are stepped together.
             optimize_memory_usage: must stay False; no observation is kept twice anyway.
@@ -104,12 +105,13 @@ class EpisodeReplayBuffer(ReplayBuffer):
         BaseBuffer.__init__(self, capacity * self.steps, observation_space, action_space, device, n_envs=n_envs)
         self.capacity = capacity
         self.demo_share = demo_share
-        self.grid = LocationGrid(**grid)
+        self.grid = grid_of(grid)
         self.key = HISTORY_OBSERVERS[mode].key
         self.width = observation_space[self.key].shape[0] // self.steps  # type: ignore[index]
         self.own = self._empty(capacity, self.steps, 0)
         self.demonstrations = self._empty(0, self.steps - 1, int(action_space.n))
-        self._begun: list[tuple[np.ndarray, np.ndarray]] = []  # actions and rewards of unfinished episodes
+        self._begun = self._empty(n_envs, self.steps, 0)  # unfinished episodes
+        self._num_begun = np.zeros(n_envs, dtype=np.int64)  # their steps
         self._rng = np.random.default_rng()
 
     def seed(self, seed: int) -> None:
@@ -127,7 +129,7 @@ class EpisodeReplayBuffer(ReplayBuffer):
         return len(self.demonstrations["actions"])
 
     def size(self) -> int:
-        """Returns the number of transitions that can be sampled."""
+        """Returns the number of transitions that can be sampled, T an episode."""
         return (self.num_own + self.num_demonstrations) * self.steps
 
     def add(
@@ -142,27 +144,36 @@ class EpisodeReplayBuffer(ReplayBuffer):
         """Adds a step of all environments; glimpses are taken from the infos when the episodes end.
 
         Raises:
-            ConfigurationError: if the environments are not in lockstep.
+            ConfigurationError: if an episode did not begin at a reset, or was cut off by something else.
         """
         counts = obs["mask"].sum(axis=1)
-        if counts[0] == 0:
-            self._begun = []  # of episodes that a reset cut off
-        self._begun.append((np.array(action).reshape(-1), np.array(reward, dtype=np.float32)))
-        if (counts != len(self._begun) - 1).any() or np.any(done) != np.all(done):
+        self._num_begun[counts == 0] = 0  # of episodes that a reset cut off
+        t, every, ended = self._num_begun, np.arange(self.n_envs), np.flatnonzero(done)
+        if (counts != t).any():
             raise ConfigurationError(
-                f"environments have taken {counts.min()} to {counts.max()} glimpses where {len(self._begun) - 1} steps "
-                "were added; the replay buffer needs episodes that begin together at a reset."
+                f"environments have taken {counts.min()} to {counts.max()} glimpses where {t.min()} to {t.max()} steps "
+                "were added; the replay buffer needs episodes that begin at a reset."
             )
-        if np.all(done):
-            actions, rewards = (np.stack(part, axis=1) for part in zip(*self._begun, strict=True))
-            seen = np.stack([info["terminal_observation"][self.key] for info in infos])  # (n_envs, T * W)
-            self._begun = []
-            rows = (self.pos + np.arange(len(actions))) % self.capacity
+        actions = np.array(action).reshape(-1)
+        cut = (t[ended] + 1 < self.steps) & (actions[ended] < len(self.grid))
+        if cut.any():
+            raise ConfigurationError(
+                f"an episode ended after {t[ended][cut][0] + 1} of {self.steps} steps and did not stop; the replay "
+                "buffer needs episodes that nothing else cuts off."
+            )
+        self._begun["actions"][every, t], self._begun["rewards"][every, t] = actions, reward
+        self._num_begun = t + 1
+        if len(ended):
+            seen = np.stack([infos[i]["terminal_observation"][self.key] for i in ended])  # (b, T * W)
+            rows = (self.pos + np.arange(len(ended))) % self.capacity
             stored = np.rint(seen * 255) if self.key == "glimpses" else seen  # exact in the array's dtype
-            self.own["seen"][rows] = stored.reshape(len(actions), self.steps, -1)
-            self.own["actions"][rows], self.own["rewards"][rows] = actions, rewards
-            self.full = self.full or self.pos + len(actions) >= self.capacity
-            self.pos = (self.pos + len(actions)) % self.capacity
+            behind = np.arange(self.steps) >= self._num_begun[ended, None]
+            self.own["seen"][rows] = stored.reshape(len(ended), self.steps, -1)
+            self.own["actions"][rows] = np.where(behind, -1, self._begun["actions"][ended])
+            self.own["rewards"][rows] = np.where(behind, 0, self._begun["rewards"][ended])
+            self._num_begun[ended] = 0
+            self.full = self.full or self.pos + len(ended) >= self.capacity
+            self.pos = (self.pos + len(ended)) % self.capacity
 
     def set_demonstrations(
         self, seen: np.ndarray, actions: np.ndarray, rewards: np.ndarray, agreement: np.ndarray
@@ -171,7 +182,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
 
         Args:
             seen: (N, T - 1, ...) uint8 pixels or float16 numbers in their place, of all glimpses but the last.
-            actions: (N, T) int, grid locations in the order they were looked at.
+            actions: (N, T) int, grid locations in the order they were looked at, or L to stop; -1 behind an episode's
+                last action.
             rewards: (N, T) the environment's rewards for them.
             agreement: (N, T, L) in 0..1, see :class:`EpisodeSamples`.
 
@@ -222,15 +234,14 @@ class EpisodeReplayBuffer(ReplayBuffer):
         glimpses[:, :-1] = seen
         if self.key == "glimpses":
             glimpses *= np.float32(1 / 255)
-        locations = self.grid.normalised[actions]  # (count, T, 2)
-        locations[:, -1] = 0
-        mask = np.ones((count, self.steps), dtype=np.int8)
+        mask = ((actions >= 0) & (actions < len(self.grid))).astype(np.int8)  # (count, T)
         mask[:, -1] = 0
+        locations = self.grid.normalised[np.where(mask, actions, 0)] * mask[..., None]
         arrays = {
             self.key: glimpses.reshape(count, -1),
             "locations": locations.reshape(count, -1),
             "mask": mask,
-            "step": np.full(count, self.steps - 1),
+            "step": mask.sum(axis=1, dtype=np.int64),
         }
         observations = {key: self.to_torch(values) for key, values in arrays.items()}
         observations[WHOLE] = observations["mask"]
@@ -277,7 +288,8 @@ class EpisodeReplayBuffer(ReplayBuffer):
             ) from error
         for name, values in own.items():
             self.own[name][: len(values)] = values
-        self.pos, self.full, self._begun = int(pos), bool(full), []
+        self.pos, self.full = int(pos), bool(full)
+        self._num_begun[:] = 0
 
     def to_torch(self, array: np.ndarray, copy: bool = False) -> Tensor:
         """Converts as SB3 does; arrays here are fresh and need no copy."""

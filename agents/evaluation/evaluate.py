@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
+from glimpse_env.actions import ActionMode
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.episodes import ActionMode
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, kept, read_json, write_json
 from glimpse_env.judge.judge import Judge
-from glimpse_env.rollout import play
+from glimpse_env.rollout import can_stop, play
 
 FORMAT = 2
 """Version of the JSON of an evaluation."""
@@ -25,6 +25,7 @@ BATCH = 128
 TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
+    "coarse-to-fine": "coarse to fine",
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",
@@ -36,6 +37,14 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "oracle-stop": "oracle, stops",
+    "boed-anytime": "BOED, stops",
+    "boed-gain": "BOED, stops by the next gain",
+    "boed-information-gain": "BOED, stops by information gain",
+    "boed-entropy": "BOED, stops by entropy",
+    "boed-confidence": "BOED, stops by confidence",
+    "fixed-length": "best fixed sequence, cut",
+    "boed-clairvoyant-stop": "BOED, stop sees all",
     "agent_cloned": "agent, cloned",
     "agent": "agent, fine-tuned",
 }
@@ -63,9 +72,11 @@ class Evaluation:
     outcomes: np.ndarray
     """(N,) bool: whether the judge, or the policy that classifies, was right after the last glimpse."""
     log_loss: np.ndarray
-    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images; NaN where it is unknown."""
+    """(T,) float64: -log p(true label) in nats after each glimpse, a mean over images, at its end for an episode that
+    stopped before; NaN where it is unknown."""
     entropy: np.ndarray
-    """(T,) float64: entropy of the judge's posterior in nats after each glimpse, a mean over images."""
+    """(T,) float64: entropy of the judge's posterior in nats after each glimpse, a mean over images, at its end for an
+    episode that stopped before."""
     final_log_loss: np.ndarray
     """(N,) float32: -log p(true label) in nats after the last glimpse."""
     final_entropy: np.ndarray
@@ -74,6 +85,8 @@ class Evaluation:
     """Wall time of the episodes, with environment and judge."""
     policy_seconds: float
     """Wall time of the policy's own ``start`` and ``predict``, :data:`BATCH` episodes at once."""
+    glimpses: np.ndarray | None = None
+    """(N,) int64: glimpses taken, where episodes could stop; None where each took T."""
 
     def __post_init__(self) -> None:
         if self.outcomes.ndim != 1 or len(self.outcomes) == 0 or self.log_loss.shape != self.entropy.shape:
@@ -86,11 +99,25 @@ class Evaluation:
                 f"an evaluation of {len(self.outcomes)} images needs as many final_log_loss and final_entropy, not "
                 f"{self.final_log_loss.shape} and {self.final_entropy.shape}."
             )
+        if self.glimpses is not None and self.glimpses.shape != self.outcomes.shape:
+            raise ConfigurationError(
+                f"an evaluation of {len(self.outcomes)} images needs as many glimpses, not {self.glimpses.shape}."
+            )
 
     @property
     def success_rate(self) -> float:
         """Share of the images that were judged right."""
         return float(self.outcomes.mean())
+
+    @property
+    def mean_glimpses(self) -> float:
+        """Glimpses taken, a mean over images."""
+        return float(len(self.log_loss) if self.glimpses is None else self.glimpses.mean())
+
+    def returns(self, glimpse_cost: float) -> np.ndarray:
+        """Returns (N,) float64: 1 where the class was named, less the price of each glimpse."""
+        taken = len(self.log_loss) if self.glimpses is None else self.glimpses
+        return self.outcomes - glimpse_cost * taken
 
     @property
     def milliseconds(self) -> float:
@@ -113,6 +140,7 @@ class Evaluation:
             **{name: getattr(self, name) for name in names},
             "outcomes": "".join("1" if success else "0" for success in self.outcomes),
             **{name: " ".join(map(str, getattr(self, name))) for name in ("final_log_loss", "final_entropy")},
+            **({} if self.glimpses is None else {"glimpses": self.glimpses.tolist()}),
             "format": FORMAT,
         }
 
@@ -134,7 +162,10 @@ class Evaluation:
                     for name in ("final_log_loss", "final_entropy")
                 },
             }
-            return cls(**{field.name: content[field.name] for field in fields(cls)} | arrays)
+            if content.get("glimpses") is not None:
+                arrays["glimpses"] = np.array(content["glimpses"], dtype=np.int64)
+            needed = [field.name for field in fields(cls) if field.name != "glimpses"]
+            return cls(**{name: content[name] for name in needed} | arrays)
         except ArtifactError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -163,7 +194,7 @@ def evaluate(
     observation: str = "history",
     progress: bool = True,
 ) -> Evaluation:
-    """Plays one deterministic episode on each image.
+    """Plays one deterministic episode on each image, in which a policy that can stop may do so.
 
     Args:
         policy: anything with ``predict(observation, state, episode_start, deterministic)``, e.g. a
@@ -184,6 +215,7 @@ def evaluate(
         indices,
         action=action,
         observation=observation,
+        stop=can_stop(policy, dataset, judge, action),
         batch_size=BATCH,
         progress=progress,
         start=start_on(timed, dataset),
@@ -198,8 +230,9 @@ def evaluate(
         outcomes=np.asarray(rollouts.success, dtype=bool),
         log_loss=rollouts.log_loss.mean(axis=0, dtype=np.float64),
         entropy=rollouts.entropy.mean(axis=0, dtype=np.float64),
-        final_log_loss=rollouts.log_loss[:, -1],
-        final_entropy=rollouts.entropy[:, -1],
+        final_log_loss=rollouts.final_log_loss,
+        final_entropy=rollouts.final_entropy,
+        glimpses=rollouts.lengths if can_stop(policy, dataset, judge, action) else None,
         seconds=time.perf_counter() - began,
         policy_seconds=timed.seconds,
     )
@@ -224,6 +257,8 @@ def joined(parts: Sequence[tuple[np.ndarray, Evaluation]], indices: np.ndarray) 
         for name in ("log_loss", "entropy")
     }
     times: dict[str, Any] = {name: sum(getattr(one, name) for one in ones) for name in ("seconds", "policy_seconds")}
+    if ones[0].glimpses is not None:
+        merged["glimpses"] = np.concatenate([one.glimpses for one in ones if one.glimpses is not None])[order]
     return replace(ones[0], **merged, **means, **times, images=digest(np.asarray(indices, dtype=np.int64)))
 
 
@@ -253,14 +288,19 @@ class Timed:
         return timed
 
 
-def format_table(evaluations: Mapping[str, Evaluation]) -> str:
-    """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy."""
-    line = "{:<25}  {:>8}  {:>13}  {:>8}  {:>8}".format
-    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy")]
+def format_table(evaluations: Mapping[str, Evaluation], glimpse_cost: float | None = None) -> str:
+    """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy; with a
+    price of a glimpse also the mean number of glimpses, and the return, in points like success."""
+    priced = glimpse_cost is not None
+    line = ("{:<25}  {:>8}  {:>13}  {:>8}  {:>8}" + "  {:>8}  {:>8}" * priced).format
+    lines = [line("policy", "success", "95 % interval", "log-loss", "entropy", *("glimpses", "return") * priced)]
     for name, one in evaluations.items():
         low, high = one.interval()
-        cells = (f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}")
-        lines.append(line(TITLES.get(name, name), *cells, f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"))
+        cells = [f"{100 * one.success_rate:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"]
+        cells += [f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"]
+        if glimpse_cost is not None:
+            cells += [f"{one.mean_glimpses:.1f}", f"{100 * one.returns(glimpse_cost).mean():.1f}"]
+        lines.append(line(TITLES.get(name, name), *cells))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

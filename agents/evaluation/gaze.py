@@ -94,7 +94,9 @@ def blurred(points: np.ndarray, side: int, sigma: float) -> np.ndarray:
 
 
 def upsampled(maps: np.ndarray, grid: LocationGrid) -> np.ndarray:
-    """Returns values at locations (L,) as an image (H, W): linear between glimpses' centres, constant beyond them."""
+    """Returns values at locations (L,) as an image (H, W): linear between glimpses' centres, constant beyond them; with
+    zooms those of the narrowest windows."""
+    maps, grid = maps[: len(grid.levels[0])], grid.levels[0]
     pixels = np.arange(grid.image_size) + 0.5
     weights = np.stack(
         [np.interp(pixels, grid.steps + grid.glimpse_size / 2, unit) for unit in np.eye(grid.side)]
@@ -205,7 +207,9 @@ class People:
 
     def of_maps(self, maps: np.ndarray, grid: LocationGrid) -> Agreement:
         """Returns the agreement of the maps (N, T, L), lower for better, that a policy had before each glimpse."""
-        return self._same_for_all_runs(lambda n: View(AttentionMap(upsampled(preference(maps[n]), grid))))
+        return self._same_for_all_runs(
+            lambda n: View(AttentionMap(upsampled(preference(maps[n][:, : len(grid.levels[0])]), grid)))
+        )
 
     def of_centre(self, width: float, centres: np.ndarray) -> Agreement:
         """Returns the agreement of the centre: a Gaussian of ``width`` pixels there, and a scanpath (T, 2) from it."""

@@ -174,8 +174,9 @@ def reach(dataset: GlimpseDataset, grid: LocationGrid, indices: np.ndarray, draw
     for locations in draws:
         seen = np.zeros((len(indices), grid.image_size, grid.image_size), dtype=bool)
         for n, corners in enumerate(grid.corners[locations]):
-            for top, left in corners:
-                seen[n, top : top + grid.glimpse_size, left : left + grid.glimpse_size] = True
+            for top, left, *zoom in corners:
+                side = grid.glimpse_size * (zoom[0] if zoom else 1)
+                seen[n, top : top + side, left : left + side] = True
         rows, cols = parts[..., 0].astype(np.int64), parts[..., 1].astype(np.int64)
         inside = seen[np.arange(len(indices))[:, None], rows, cols] & (parts[..., 2] > 0)
         pixels += seen.mean(axis=(1, 2)) / len(draws)

@@ -13,8 +13,8 @@ from glimpse_env.errors import ArtifactError
 from glimpse_env.files import read_npz, write_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
-from glimpse_env.rendering.frames import draw_episode
-from glimpse_env.rollout import play
+from glimpse_env.rendering.frames import draw_episode, paint_zoomed
+from glimpse_env.rollout import Rollouts, can_stop, play
 from glimpse_env.sensing.geometry import Geometry
 
 MAPPED = ("oracle", "boed", "boed-paper", "kernel", "amortised", "lookahead")
@@ -28,20 +28,25 @@ class Recording:
     indices: np.ndarray
     """(N,) int64: images of the split."""
     corners: np.ndarray
-    """(N, T, 2) int64 pixels: top-left corners (row, col)."""
+    """(N, T, 2) int64 pixels: top-left corners (row, col); (N, T, 3) with zooms, (row, col, zoom); 0 from a stop on."""
     probabilities: np.ndarray
-    """(N, T, classes) float32: the judge's posterior after each glimpse."""
+    """(N, T, classes) float32: the judge's posterior after each glimpse; from a stop on that at the end."""
     maps: np.ndarray | None
-    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE; None where it has no map."""
+    """(N, T, L) float32: what the policy minimised before each glimpse, e.g. the EPE, NaN behind a stop; None where it
+    has no map."""
     map_title: str
     """Title of the maps."""
     success: np.ndarray
     """(N,) bool: whether the judge was right after the last glimpse."""
+    lengths: np.ndarray | None = None
+    """(N,) int64: glimpses taken, where episodes could stop; None where each took T."""
 
     def __post_init__(self) -> None:
         shape = self.probabilities.shape[:2]
         arrays = {"indices": (1, "iu"), "corners": (3, "iu"), "probabilities": (3, "f"), "success": (1, "b")}
-        for name, (dimensions, kinds) in arrays.items() | ({"maps": (3, "f")}.items() if self.maps is not None else ()):
+        arrays |= {} if self.maps is None else {"maps": (3, "f")}
+        arrays |= {} if self.lengths is None else {"lengths": (1, "iu")}
+        for name, (dimensions, kinds) in arrays.items():
             array = getattr(self, name)
             if array.ndim != dimensions or array.dtype.kind not in kinds or array.shape[:2] != shape[: array.ndim]:
                 raise ArtifactError(
@@ -61,12 +66,15 @@ def record(
 
     Arguments as in :func:`agents.evaluation.evaluate.evaluate`.
     """
-    seen: list[list[np.ndarray]] = [[] for _ in range(dataset.geometry.num_glimpses)]
+    steps = dataset.geometry.num_glimpses
+    seen: list[np.ndarray] = []
 
-    def keep(_rows: np.ndarray, t: int, policy: Any) -> None:
+    def keep(rows: np.ndarray, t: int, policy: Any) -> None:
         maps = getattr(policy, "last_maps", None)
         if maps is not None:
-            seen[t].append(np.array(maps, dtype=np.float32))
+            if not seen:
+                seen.append(np.full((len(indices), steps, maps.shape[1]), np.nan, dtype=np.float32))
+            seen[0][rows, t] = maps
 
     rollouts = play(
         policy,
@@ -78,14 +86,34 @@ def record(
         start=start_on(policy, dataset),
         on_step=keep,
     )
+    stops = can_stop(policy, dataset, judge)
     return Recording(
         indices=rollouts.indices,
         corners=rollouts.corners,
-        probabilities=judge_sequences(dataset, judge, rollouts.indices, rollouts.corners),
-        maps=np.stack([np.concatenate(step) for step in seen], axis=1) if seen[0] else None,
+        probabilities=_probabilities(dataset, judge, rollouts),
+        maps=seen[0] if seen else None,
         map_title=getattr(policy, "map_title", ""),
         success=rollouts.success,
+        lengths=rollouts.lengths if stops else None,
     )
+
+
+def _probabilities(dataset: GlimpseDataset, judge: Judge, rollouts: Rollouts) -> np.ndarray:
+    """Returns the judge's posterior (N, T, classes) after each glimpse, from a stop on that at the end."""
+    lengths, steps = rollouts.lengths, dataset.geometry.num_glimpses
+    played = np.where(lengths[:, None, None] > 0, rollouts.corners, 0)
+    stopped = np.arange(steps) >= lengths[:, None]
+    if stopped.any():
+        # windows have to lie in the image, also those that were not looked through
+        played[stopped] = dataset.geometry.grid.corners[0]
+    after = judge_sequences(dataset, judge, rollouts.indices, played)
+    if not stopped.any():
+        return after
+    glimpses = dataset.geometry.sensor(dataset.images, rollouts.indices, played[:, 0])
+    folds = np.asarray(dataset.folds[rollouts.indices])
+    before = judge.probabilities(glimpses[:, None], played[:, :1], np.zeros(len(lengths), dtype=np.int64), folds)
+    last = np.minimum(np.arange(steps) + 1, lengths[:, None])  # (N, T) glimpses seen
+    return np.take_along_axis(np.concatenate([before[:, None], after], axis=1), last[..., None], axis=1)
 
 
 def save_recordings(path: Path, recordings: Mapping[str, Recording]) -> None:
@@ -118,7 +146,8 @@ def load_recordings(path: Path) -> dict[str, Recording]:
 def episode_frames(
     recording: Recording, row: int, dataset: GlimpseDataset, *, name: str, whole: bool = True
 ) -> list[np.ndarray]:
-    """Draws an episode step by step: T pictures, one after each glimpse, the true class named in the last.
+    """Draws an episode step by step: a picture after each glimpse, the true class named in the last; one picture of an
+    episode that stopped before the first.
 
     Args:
         recording: of one policy.
@@ -131,27 +160,34 @@ def episode_frames(
         (h, w, 3) uint8 pictures of one size.
     """
     index, geometry = int(recording.indices[row]), dataset.geometry
-    steps = geometry.num_glimpses
+    steps = taken = geometry.num_glimpses
+    if recording.lengths is not None:
+        taken = int(recording.lengths[row])
     maps = recording.maps if name in MAPPED else None
     image = np.asarray(dataset.images[index])
     return [
         draw_episode(
-            image if whole else _seen(image, recording.corners[row, : t + 1], geometry),
-            recording.corners[row, : t + 1],
+            image if whole else _seen(image, recording.corners[row, : min(t + 1, taken)], geometry),
+            recording.corners[row, : min(t + 1, taken)],
             geometry,
             recording.probabilities[row, t],
             dataset.class_names,
-            label=int(dataset.labels[index]) if t == steps - 1 else None,
+            label=int(dataset.labels[index]) if t + 1 >= taken else None,
             epe_map=None if maps is None else maps[row, t],
             map_title=recording.map_title,
-            title=f"{TITLES.get(name, name)}: glimpse {t + 1} of {steps}",
+            title=f"{TITLES.get(name, name)}: "
+            + (f"glimpse {t + 1} of {steps}" if t + 1 < taken or taken == steps else f"stops after {taken} of {steps}"),
         )
-        for t in range(steps)
+        for t in range(max(taken, 1))
     ]
 
 
 def _seen(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2) saw, as coarse as that."""
+    """Returns an image (H, W, C) that is grey but for what glimpses at ``corners`` (t, 2 or 3) saw, as coarse as it."""
+    if len(geometry.zooms) > 1:
+        seen = np.full_like(image, 128)
+        paint_zoomed(seen, image, corners, geometry)
+        return seen
     size, channels = geometry.glimpse_size, image.shape[2]
     widest = 2 ** (geometry.scales - 1)
     margin = size * (widest - 1) // 2  # of the widest window about the narrowest

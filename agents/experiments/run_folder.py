@@ -3,7 +3,7 @@
 import json
 import os
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,19 @@ class CurvePoint:
     """Log-loss of the label after the last glimpse, a mean over images, nats."""
     seconds: float
     """Wall time of training so far: cloning, the critic's warm-up and fine-tuning, without validations."""
+    glimpses: float | None = None
+    """Glimpses taken, a mean over images; None where each episode takes T."""
+    returned: float | None = None
+    """Success less the price of the glimpses, a mean over images; None where they have none."""
+
+    @property
+    def score(self) -> float:
+        """What weights are selected by: the return where glimpses have a price, else success."""
+        return self.success if self.returned is None else self.returned
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns JSON values of the fields that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass
@@ -59,7 +72,7 @@ class State:
     chunk: int | None = None
     """Chunks of fine-tuning done; None until cloning is."""
     selected: int = 0
-    """Environment steps after which validation success was highest, the latest of equals."""
+    """Environment steps after which the score on validation images was highest, the latest of equals."""
     curve: list[CurvePoint] = field(default_factory=list)
     """Validations after cloning and after each chunk of fine-tuning."""
     identity: dict[str, str] = field(default_factory=dict)
@@ -101,7 +114,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         raise ConfigurationError(f"{out} holds a finished run; choose another --out or --seed, or move it away.")
     if (out / "config.json").exists():
         raise ConfigurationError(f"{out} holds an unfinished run; go on with `{resume}` or choose another --out.")
-    source = source_of(args.env, args.root, args.dataset_options, args.scales)
+    source = source_of(args.env, args.root, args.dataset_options, args.scales, args.zooms)
     reason = unavailable_reason(args.demos, source) if args.demos in DEMONSTRATORS else None
     if reason is not None:
         raise ConfigurationError(f"--demos {args.demos}: {reason}")
@@ -119,6 +132,8 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         resolved["timesteps"] = budget.timesteps
     if args.observation is None:
         resolved["observation"] = "features" if _reads_features(source) else "history"
+    if args.reward is None:
+        resolved["reward"] = "information" if args.glimpse_cost is None else "classification"
     if args.target_temperature is None:
         resolved["target_temperature"] = budget.temperature
     # absolute paths, as the run may be resumed from another folder
@@ -181,6 +196,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
             config["args"]["root"] = os.path.abspath(os.path.expanduser(given.root))
         own = {**config["args"], "out": folder, "resume": None, "device": given.device, "trust": given.trust}
         own |= {name: _settled(folder, name, own.get(name), getattr(given, name)) for name in CODE if name in own}
+        own |= {"zooms": tuple(own["zooms"])} if own.get("zooms") is not None else {}
         args = Args(**own)
         name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
     except FileNotFoundError as error:
@@ -191,7 +207,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
     moved = "if the data moved, name the new folder with --root"
     try:
-        source = source_of(args.env, args.root, args.dataset_options, args.scales)
+        source = source_of(args.env, args.root, args.dataset_options, args.scales, args.zooms)
         found = source.name, source.fingerprint
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{folder} cannot go on: {str(error).rstrip('.')}; {moved}.") from error
@@ -251,7 +267,7 @@ def refuse_other_args(args: Args) -> None:
     path = args.out / "config.json"
     if path.is_file():
         wanted = {name: value for name, value in vars(args).items() if name not in PATHS | OF_THE_COMMAND}
-        for name in ("target_temperature", "observation"):
+        for name in ("target_temperature", "observation", "reward"):
             if wanted[name] is None:  # a run takes its data set's when it begins
                 del wanted[name]
         begun = json.loads(path.read_text(encoding="utf-8"))["args"]

@@ -19,7 +19,7 @@ from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.base import GlimpsePolicy
 from oracles.demonstrations import Demonstrations, demonstrate
 from oracles.exchange.published import is_published, read_published
-from oracles.registry import make_policy
+from oracles.registry import make_policy, priced
 from oracles.training.judge import ensure_judge
 
 NUM_ENVS = 128
@@ -60,7 +60,8 @@ class RunInputs:
         if kind in DEMONSTRATORS or is_agent(kind):
             assert num is not None
             if kind in DEMONSTRATORS:
-                return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed)
+                price = self.args.glimpse_cost
+                return demonstrate(kind, self.source, self.judge, num, seed=self.args.seed, glimpse_cost=price)
             return record_agent(Path(kind), self.source, self.judge, num, seed=self.args.seed, trust=self.args.trust)
         if is_published(kind):
             demonstrations = read_published(kind, self.source, self.judge)
@@ -96,13 +97,15 @@ class RunInputs:
             self.source.load("train"),
             targets="soft" if soft else "argmax",
             temperature=temperature if soft else 1.0,
+            stop=self.args.glimpse_cost is not None,
         )
         return data[: self.args.num_demos]
 
     @cached_property
     def oracle(self) -> GlimpsePolicy:
         """The oracle for validation and test images."""
-        return make_policy("oracle", self.source, self.judge)
+        name, config = priced("oracle", self.source, self.args.glimpse_cost)
+        return make_policy(name, self.source, self.judge, config=config)
 
     def vec_env(self) -> GlimpseVecEnv:
         """Makes training environments; the judge is asked only where the reward needs it."""
@@ -111,7 +114,9 @@ class RunInputs:
             self.judge,
             num_envs=NUM_ENVS,
             observation=self.observation,
-            reward=self.args.reward,
+            reward=self.args.reward or "information",
+            stop=self.args.glimpse_cost is not None,
+            glimpse_cost=self.args.glimpse_cost or 0.0,
             posterior_info=False,
             tabulated=self.tabulated,
         )

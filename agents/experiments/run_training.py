@@ -181,7 +181,14 @@ class RunTraining(RunInputs):
         with self._stage("cloning"):
             model.set_random_seed(self._seed_of("cloning"))
             train_images = self.source.load("train")
-            rewards = demonstration_rewards(plain, train_images, self.judge, self.args.reward, tabulated=self.tabulated)
+            rewards = demonstration_rewards(
+                plain,
+                train_images,
+                self.judge,
+                self.args.reward or "information",
+                glimpse_cost=self.args.glimpse_cost or 0.0,
+                tabulated=self.tabulated,
+            )
             rewards = np.tile(rewards, (len(data) // len(plain), 1))  # mirror images pay the same
             train, held = data.split(HELD_OUT, self.args.seed)
             model.load_demonstrations(train, rewards[~np.isin(data.indices, held.indices)])
@@ -231,6 +238,9 @@ class RunTraining(RunInputs):
             evaluation = self._evaluate("agent", model, val, indices, progress=False)
             step = model.num_timesteps
             self.tensorboard.record("validation/success_rate", evaluation.success_rate)
+            if self.args.glimpse_cost is not None:
+                self.tensorboard.record("validation/glimpses", evaluation.mean_glimpses)
+                self.tensorboard.record("validation/return", float(evaluation.returns(self.args.glimpse_cost).mean()))
             self.tensorboard.record("validation/log_loss", float(evaluation.log_loss[-1]))
             self.tensorboard.record("validation/entropy", float(evaluation.entropy[-1]))
             names = ("agent",) if step > 0 else ("agent", "oracle")
@@ -268,16 +278,17 @@ class RunTraining(RunInputs):
         """Validates after ``chunk``, saves all that resuming there needs, and the model if it is the best so far."""
         evaluation = self._validate(model)
         before = self.state.chunk
-        best = max((point.success for point in self.state.curve), default=-1.0)
-        self.state.curve.append(
-            CurvePoint(
-                model.num_timesteps,
-                evaluation.success_rate,
-                float(evaluation.log_loss[-1]),
-                sum(self.state.wall_time.get(stage, 0.0) for stage in TRAINING),
-            )
+        best, cost = max((point.score for point in self.state.curve), default=-np.inf), self.args.glimpse_cost
+        point = CurvePoint(
+            model.num_timesteps,
+            evaluation.success_rate,
+            float(evaluation.log_loss[-1]),
+            sum(self.state.wall_time.get(stage, 0.0) for stage in TRAINING),
+            None if cost is None else evaluation.mean_glimpses,
+            None if cost is None else float(evaluation.returns(cost).mean()),
         )
-        if evaluation.success_rate >= best:
+        self.state.curve.append(point)
+        if point.score >= best:
             self.state.selected = model.num_timesteps
             self._save(model, self.model_path)
         self._save(model, self._checkpoint_path(chunk))

@@ -3,7 +3,7 @@
 import logging
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from stable_baselines3.common.logger import HParam
 from agents.evaluation.comparison import kept_evaluation
 from agents.evaluation.evaluate import TITLES, Evaluation, choose_images, format_table
 from agents.evaluation.recordings import save_recordings
-from agents.evaluation.statistics import gap_closed
+from agents.evaluation.statistics import gap_closed, mean_of
 from agents.experiments.run_folder import FORMAT, begin_run, resume_run, resuming, title_of
 from agents.experiments.run_training import FILES_ONLY, RunTraining
 from agents.presets import Args
@@ -23,7 +23,7 @@ from glimpse_env.datasets.base import PUBLIC_SPLITS, GlimpseDataset
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import digest, write_json
 from glimpse_env.versions import versions
-from oracles.registry import REFERENCES, make_policy, unavailable_reason
+from oracles.registry import ANYTIME_REFERENCES, REFERENCES, make_policy, priced, unavailable_reason
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Experiment(RunTraining):
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         title = title_of(self.args, self.source)
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
-        logger.info("%s", format_table(evaluations))
+        logger.info("%s", format_table(evaluations, self.args.glimpse_cost))
         logger.info("\nWhere the time went\n%s", format_times(self.state.wall_time))
         logger.info("\nResults: %s (metrics.json, model.zip)", self.out)
         logger.info("Curves and episodes: tensorboard --logdir %s", shlex.quote(str(self.out / "tensorboard")))
@@ -125,10 +125,12 @@ class Experiment(RunTraining):
         """Evaluates the reference policies on test images, or finds that in the cache, where other runs share it."""
         test, indices = self._test_images()
         evaluations = {}
-        for name in REFERENCES:
+        cost = self.args.glimpse_cost
+        for name in REFERENCES if cost is None else ANYTIME_REFERENCES:
             if unavailable_reason(name, self.source) is None:
                 logger.info("%s: %d test images", TITLES[name], len(indices))
-                evaluations[name] = kept_evaluation(name, self.source, self.judge, test, indices)
+                own, config = priced(name, self.source, cost)
+                evaluations[name] = kept_evaluation(own, self.source, self.judge, test, indices, config=config)
         return evaluations
 
     def test(self) -> Evaluation:
@@ -172,12 +174,24 @@ class Experiment(RunTraining):
             raise ArtifactError(f"{self.out} holds no agent yet; train it first.")
         return load_agent(self.model_path, trust=self.args.trust, device=self.device)
 
+    def _price(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
+        """Returns the price of a glimpse with the policies' glimpses and returns; nothing where there is none."""
+        cost = self.args.glimpse_cost
+        if cost is None:
+            return {}
+        rows = {
+            name: {"glimpses": one.mean_glimpses, "return": mean_of(one.returns(cost)).to_json()}
+            for name, one in evaluations.items()
+        }
+        return {"glimpse_cost": cost, "anytime": rows}
+
     def _metrics(self, evaluations: dict[str, Evaluation]) -> dict[str, Any]:
         card, demonstrations, source = self.judge.card, self.demonstrations, self.source
+        measure = "success" if self.args.glimpse_cost is None else "return"
 
         def closed(name: str) -> dict[str, Any]:
-            outcomes = (evaluations[key].outcomes for key in (name, "random", "oracle"))
-            return gap_closed(*outcomes).to_json()
+            cost = self.args.glimpse_cost or 0.0
+            return gap_closed(*(evaluations[key].returns(cost) for key in (name, "random", "oracle"))).to_json()
 
         taught = demonstrations and {
             "policy": demonstrations.manifest["policy"],
@@ -205,12 +219,13 @@ class Experiment(RunTraining):
             "observation": self.observation,
             "seed": self.args.seed,
             "command": self.command,
+            **self._price(evaluations),
             "policies": {name: evaluation.to_json() for name, evaluation in evaluations.items()},
             "gap_closed": closed("agent"),
             "gap_closed_cloned": closed("agent_cloned") if "agent_cloned" in evaluations else None,
-            "curve": [asdict(point) for point in self.state.curve],
+            "curve": [point.to_json() for point in self.state.curve],
             "selection": {
-                "rule": "the point of the curve with the highest validation success, the latest of equals",
+                "rule": f"the point of the curve with the highest validation {measure}, the latest of equals",
                 "env_steps": self.state.selected,
                 "validation_images": min(self.args.val_images, self.source.size("val")),
             },

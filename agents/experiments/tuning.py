@@ -69,7 +69,7 @@ class TrialRunner(GridRunner[Trial]):
 
 def score_of(curve: Sequence[CurvePoint]) -> float:
     """Returns the mean success over the last :data:`SCORED_POINTS` points of a learning curve."""
-    return float(np.mean([point.success for point in curve[-SCORED_POINTS:]]))
+    return float(np.mean([point.score for point in curve[-SCORED_POINTS:]]))
 
 
 def suggest(trial: Any, algo: str) -> dict[str, Any]:

@@ -19,6 +19,9 @@ ENCODED = "encoded"
 WHOLE = "whole"
 """Key that marks observations each of which stands for all T states of its episode: it is the one before the last
 glimpse, which contains all earlier ones."""
+REAL = "real"
+"""Key beside :data:`WHOLE` where episodes are cut or have stopped: (B, S) bool, whether the state after 0..S-1 glimpses
+is one of those that an observation stands for; the others are left out."""
 
 
 def observation_of(space: spaces.Space) -> HistoryMode | None:
@@ -142,11 +145,12 @@ class HistoryExtractor(BaseFeaturesExtractor):
             self.width = self.encoder.width
         self.frozen = frozen or self.encoder is None
         self.glimpse_projection = nn.Linear(self.width, tokens)
-        self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+        coordinates = observation_space["locations"].shape[0] // self.num_glimpses  # type: ignore[index]
+        self.location_embedding = nn.Sequential(nn.Linear(coordinates, 64), nn.ReLU(), nn.Linear(64, tokens))
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Returns features (B, H) of preprocessed observations of B episodes; of whole episodes (:data:`WHOLE`) those
-        of their T states, (B * T, H), an episode's behind one another."""
+        of their T states, (B * T, H), an episode's behind one another; of cut ones those that are :data:`REAL`."""
         return self.read_observed(self.encode(observations), observations)
 
     def encode(self, observations: Mapping[str, Tensor]) -> Tensor:
@@ -166,7 +170,8 @@ class HistoryExtractor(BaseFeaturesExtractor):
         """Returns what :meth:`forward` does, given the encoded ``features`` (B, T, F)."""
         locations = locations_in(observations)
         if WHOLE in observations:
-            return self.states(features[:, :-1], locations[:, :-1]).flatten(0, 1)
+            count = glimpses_of_states(observations)
+            return of_states(self.states(features[:, :count], locations[:, :count]), observations)
         return self.read(features, locations, seen_in(observations).sum(1))
 
     @abstractmethod
@@ -175,7 +180,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
         Args:
             features: (B, t, F) of the encoder.
-            locations: (B, t, 2) normalised.
+            locations: (B, t, coordinates) normalised.
             counts: (B,) int64: number of glimpses in each history; those behind are ignored.
 
         Returns:
@@ -187,7 +192,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
 
         Args:
             features: (B, t, F) of the encoder.
-            locations: (B, t, 2) normalised.
+            locations: (B, t, coordinates) normalised.
 
         Returns:
             (B, t + 1, H): at i those of the first i glimpses.
@@ -200,7 +205,7 @@ class HistoryExtractor(BaseFeaturesExtractor):
         return read.unflatten(0, (batch, steps + 1))
 
     def tokens(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Returns tokens (..., tokens) of features (..., F) at normalised locations (..., 2)."""
+        """Returns tokens (..., tokens) of features (..., F) at normalised locations (..., coordinates)."""
         return torch.relu(self.glimpse_projection(features) + self.location_embedding(locations))
 
 
@@ -210,8 +215,20 @@ def seen_in(observations: Mapping[str, Tensor]) -> Tensor:
 
 
 def locations_in(observations: Mapping[str, Tensor]) -> Tensor:
-    """Returns the normalised locations (B, T, 2) of the glimpses."""
-    return observations["locations"].unflatten(1, (-1, 2))
+    """Returns the normalised locations (B, T, 2), with zooms (B, T, 3), of the glimpses."""
+    return observations["locations"].unflatten(1, (observations["mask"].shape[1], -1))
+
+
+def glimpses_of_states(observations: Mapping[str, Tensor]) -> int:
+    """Returns how many glimpses the last of the states has that observations of whole episodes stand for."""
+    return (observations[REAL] if REAL in observations else observations["mask"]).shape[1] - 1
+
+
+def of_states(values: Tensor, observations: Mapping[str, Tensor]) -> Tensor:
+    """Returns values (B, S, ...) of the states of whole episodes as (B * S, ...), an episode's behind one another;
+    without those that are not :data:`REAL`."""
+    flat = values.flatten(0, 1)
+    return flat[observations[REAL].flatten()] if REAL in observations else flat
 
 
 def _convolutions(posterior: GlimpsePosterior) -> list[nn.Conv2d]:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from agents.networks.encoders import HistoryExtractor
 from agents.networks.torch_grid import TorchGrid
-from glimpse_env.sensing.geometry import LocationGrid
+from glimpse_env.sensing.geometry import grid_of
 
 
 class RecurrentExtractor(HistoryExtractor):
@@ -125,7 +125,8 @@ class CanvasExtractor(HistoryExtractor):
         score(l) = b(l) + sum_i c(y_i, l_i, s) . k(l - l_i),  s = relu(W sum_i token(y_i, l_i) + b_t)
 
     A small network computes the channels c of a glimpse from its token and the summary s of all glimpses. The summary
-    makes up the other features.
+    makes up the other features. With zooms, whose locations have no offsets on one canvas, k is a row of weights for
+    each location l alone, and the token says where the glimpse was.
     """
 
     needs_grid = True
@@ -147,16 +148,17 @@ class CanvasExtractor(HistoryExtractor):
             hidden: width of the summary; the features are the summary and a score for each location.
             channels: number of channels of the canvas.
         """
-        self.side = LocationGrid(**grid).side
-        count = self.side**2
+        located = grid_of(grid)
+        self.side, count = located.side, len(located)
+        self.by_offset = len(located.levels) == 1
         super().__init__(observation_space, features_dim=hidden + count, tokens=tokens, **kwargs)
         self.maps = count
-        self.torch_grid = TorchGrid(LocationGrid(**grid))
+        self.torch_grid = TorchGrid(located)
         self.summary = nn.Linear(tokens, hidden)
         self.by_step = nn.Parameter(torch.zeros(self.num_glimpses + 1, hidden))
         self.speak, self.context = nn.Linear(tokens, 2 * channels), nn.Linear(hidden, 2 * channels)
         self.channels = nn.Linear(2 * channels, channels)
-        self.kernels = nn.Linear(channels, (2 * self.side - 1) ** 2, bias=False)
+        self.kernels = nn.Linear(channels, (2 * self.side - 1) ** 2 if self.by_offset else count, bias=False)
         self.places = nn.Parameter(torch.zeros(count))
 
     def read(self, features: Tensor, locations: Tensor, counts: Tensor) -> Tensor:
@@ -179,18 +181,20 @@ class CanvasExtractor(HistoryExtractor):
         Args:
             summary: (B, n, H) of each set.
             tokens: (B, t, tokens) of all glimpses.
-            locations: (B, t, 2) normalised.
+            locations: (B, t, coordinates) normalised.
             seen: (B, n, t) bool: which glimpses are in which set.
         """
         if not self.scores_locations:
             return F.pad(summary, (0, self.maps))
         which, of_set, glimpse = seen.nonzero(as_tuple=True)  # (m,) each: a glimpse in a set
         hidden = torch.relu(self.speak(tokens)[which, glimpse] + self.context(summary)[which, of_set])
-        spoken = self.kernels(torch.relu(self.channels(hidden)))  # (m, (2 side - 1)^2): for each offset
-        index, every = self.torch_grid.nearest(locations)[which, glimpse], torch.arange(self.maps, device=tokens.device)
-        down = every // self.side - index[:, None] // self.side + self.side - 1  # (m, L)
-        right = every % self.side - index[:, None] % self.side + self.side - 1
-        scores = spoken.gather(1, down * (2 * self.side - 1) + right)  # (m, L)
+        scores = self.kernels(torch.relu(self.channels(hidden)))  # (m, (2 side - 1)^2): for each offset; or (m, L)
+        if self.by_offset:
+            index = self.torch_grid.nearest(locations)[which, glimpse]
+            every = torch.arange(self.maps, device=tokens.device)
+            down = every // self.side - index[:, None] // self.side + self.side - 1  # (m, L)
+            right = every % self.side - index[:, None] % self.side + self.side - 1
+            scores = scores.gather(1, down * (2 * self.side - 1) + right)  # (m, L)
         flat = summary.new_zeros(summary.shape[0] * summary.shape[1], self.maps)
         flat = flat.index_add(0, which * summary.shape[1] + of_set, scores) + self.places
         return torch.cat([summary, flat.unflatten(0, summary.shape[:2])], dim=-1)

@@ -19,6 +19,7 @@ from glimpse_env.rendering.canvas import (
     draw_ramp,
     heat,
     heat_cell,
+    map_bounds,
 )
 
 WIDTH, HEIGHT = 1040, 704
@@ -41,6 +42,7 @@ _HELP = (
     ("H", "hide or show this"),
     ("Esc", "stop; prints the score"),
 )
+_WHEEL = ("Wheel", "look closer or wider")
 
 
 class Board:
@@ -119,12 +121,14 @@ def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) 
     seen = painted[..., -1:] > 0
     picture = np.where(seen, painted[..., :-1], np.array(TRACK))  # (H, W, 3)
     if epe_map is not None:
-        colours, inside = heat(epe_map, grid.image_size, grid.glimpse_size, grid.stride)
+        part, level = grid.level_slices[game.level], grid.levels[game.level]
+        shape, bounds = (grid.image_size, level.glimpse_size, level.stride), map_bounds(epe_map)
+        colours, inside = heat(epe_map[part], *shape, offset=level.offset, bounds=bounds)
         opacity = inside * np.where(seen, 0.3, 0.8)
         picture = opacity * colours + (1 - opacity) * picture
     canvas.image((_LEFT, _TOP), np.rint(picture).astype(np.uint8), _SIDE)
     _draw_glimpses(canvas, game, game.corners, PERSON)
-    if choice is not None:
+    if choice is not None and _level_of(game, choice) == game.level:
         _outline(canvas, _cell(game, choice) + np.array([-3, -3, 3, 3]), ORACLE, 3)
     if aimed is not None:
         box, colour = _window(game, grid.corners[aimed]), FAINT if game.taken(aimed) else INK
@@ -139,12 +143,12 @@ def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) 
         _draw_legend(canvas, game, epe_map, choice, aimed)
         y += 150
     if help_shown:
-        _draw_help(canvas, y)
+        _draw_help(canvas, y, zooms=len(grid.levels) > 1)
 
 
 def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, aimed: int | None) -> None:
     """Draws the meaning of the map's colours."""
-    low, high = float(epe_map.min()), float(epe_map.max())
+    low, high = map_bounds(epe_map)
     canvas.text((_PANEL, _TOP), "The oracle's map", 18, INK)
     canvas.text((_PANEL_RIGHT, _TOP + 3), game.oracle.map_title, 14, FAINT, "ra")
     draw_ramp(canvas, _PANEL, _TOP + 36, _PANEL_RIGHT, _TOP + 52)
@@ -155,17 +159,19 @@ def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, a
         _outline(canvas, np.array([x - 3, _TOP + 32, x + 3, _TOP + 56]), INK, 2)
     canvas.box((_PANEL, _TOP + 92, _PANEL + 18, _TOP + 110), outline=ORACLE, width=3)
     text = f"the oracle would look here: {epe_map[choice]:.2f}"
+    if _level_of(game, choice) != game.level:
+        text = f"the oracle would look {game.grid.zooms[_level_of(game, choice)]} x as wide: {epe_map[choice]:.2f}"
     canvas.text((_PANEL + 28, _TOP + 101), text, 15, INK, "lm")
 
 
-def _draw_help(canvas: Canvas, y: float) -> None:
+def _draw_help(canvas: Canvas, y: float, *, zooms: bool) -> None:
     """Draws the player's task and the keys."""
     canvas.text((_PANEL, y), "Look where the class can be told", 18, INK)
     for line in ("A judge names it from your glimpses alone.", "The oracle has played the same image."):
         y += 25
         canvas.text((_PANEL, y + 6), line, 15, FAINT)
     y += 50
-    for key, what in _HELP:
+    for key, what in (*_HELP[:1], *([_WHEEL] if zooms else []), *_HELP[1:]):
         if key:
             canvas.box((_PANEL, y, _PANEL + 58, y + 24), fill=TRACK, radius=5)
             canvas.text((_PANEL + 29, y + 12), key, 14, INK, "mm")
@@ -289,15 +295,21 @@ def _draw_glimpses(
 
 def _cell(game: Game, location: int) -> np.ndarray:
     """Returns (4,) left, top, right, bottom of a location's cell in the map, in units."""
-    grid = game.grid
-    cell = heat_cell(location, grid.side, grid.glimpse_size, grid.stride)
+    number = _level_of(game, location)
+    grid, level, first = game.grid, game.grid.levels[number], game.grid.level_slices[number].start
+    cell = heat_cell(location - first, level.side, level.glimpse_size, level.stride, level.offset)
     return cell * (_SIDE / grid.image_size) + np.array([_LEFT, _TOP] * 2)
+
+
+def _level_of(game: Game, location: int) -> int:
+    """Returns the number of the zoom of a location."""
+    return next(k for k, part in enumerate(game.grid.level_slices) if location < part.stop)
 
 
 def _window(game: Game, corner: np.ndarray) -> np.ndarray:
     """Returns (4,) left, top, right, bottom of a glimpse, in units."""
-    scale, (row, col) = _SIDE / game.grid.image_size, corner
-    side = game.grid.glimpse_size
+    scale, (row, col, *zoom) = _SIDE / game.grid.image_size, corner
+    side = game.grid.glimpse_size * (zoom[0] if zoom else 1)
     return np.array([col, row, col + side, row + side]) * scale + np.array([_LEFT, _TOP] * 2)
 
 

@@ -11,7 +11,7 @@ from glimpse_env.env import GlimpseEnv
 from glimpse_env.episodes import Assessment
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
-from glimpse_env.sensing.observations import Histories, unpack_history
+from glimpse_env.sensing.observations import CanvasObserver, Histories, unpack_history
 from oracles.base import GlimpsePolicy
 
 
@@ -20,7 +20,7 @@ class Attempt:
     """One player's glimpses of an image, and the judge's verdict on them."""
 
     corners: np.ndarray
-    """(T, 2) int64 pixels: top-left corners (row, col) of the glimpses, in order."""
+    """(T, 2) int64 pixels: top-left corners (row, col) of the glimpses, in order; (T, 3) with zooms."""
     probabilities: np.ndarray
     """(classes,) float32: the judge's probabilities after the last glimpse."""
     success: bool
@@ -70,6 +70,7 @@ class Game:
         number: place of the present image among them, 0..N-1.
         rounds: the images played to the end.
         map_shown: whether the oracle's map is visible.
+        level: number of the zoom through which the person looks next, 0 for the narrowest windows.
         assisted: whether it was visible at any time on the present image.
         finished: whether the player left the last image.
     """
@@ -93,6 +94,7 @@ class Game:
         self.rounds: list[Round] = []
         self.number = 0
         self.finished = False
+        self.level = 0
         self.map_shown = self.assisted = False
         self._env = GlimpseEnv(dataset, judge)
         self._begin()
@@ -104,15 +106,19 @@ class Game:
 
     @property
     def corners(self) -> np.ndarray:
-        """(t, 2) int64 pixels: top-left corners of the person's glimpses so far."""
+        """(t, 2) int64 pixels, (t, 3) with zooms: top-left corners of the person's glimpses so far."""
         return self._history.corners[0, : self._history.counts[0]]
 
     @property
     def canvas(self) -> np.ndarray:
         """(H, W, C + 1) uint8: the person's glimpses in their places, zero elsewhere; last channel 255 where seen.
 
-        Wider scales lie under narrower ones, their pixels as blocks.
+        Wider scales lie under narrower ones, their pixels as blocks, as do wide windows under narrow ones.
         """
+        if len(self.geometry.zooms) > 1:
+            canvas = CanvasObserver(self.geometry, self.dataset.images.shape[-1])(self._history)[0]
+            canvas[..., -1] = np.where(canvas[..., -1:] > 0, 255, 0)[..., 0]
+            return canvas
         side, channels = self.grid.image_size, self.dataset.images.shape[-1]
         margin = self.grid.glimpse_size * 2 ** (self.geometry.scales - 1)  # for windows that reach over the rim
         canvas = np.zeros((side + 2 * margin, side + 2 * margin, channels + 1), dtype=np.uint8)
@@ -138,9 +144,15 @@ class Game:
         return self._advice[1] if self._advice is not None and self.map_shown else None
 
     def locate(self, row: float, col: float) -> int:
-        """Returns the grid location whose glimpse is centred nearest to a point of the image, in pixels."""
-        middle = self.grid.glimpse_size / 2
-        return int(self.grid.nearest(np.array([row - middle, col - middle])))
+        """Returns the grid location, of the present zoom, whose glimpse is centred nearest to a point of the image, in
+        pixels."""
+        level = self.grid.levels[self.level]
+        middle = level.glimpse_size / 2
+        return self.grid.level_slices[self.level].start + int(level.nearest(np.array([row - middle, col - middle])))
+
+    def widen(self, steps: int) -> None:
+        """Goes to a zoom ``steps`` wider, or narrower where negative, as far as there are any."""
+        self.level = min(max(self.level + steps, 0), len(self.grid.levels) - 1)
 
     def taken(self, location: int) -> bool:
         """Returns whether the person has looked at a grid location."""

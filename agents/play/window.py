@@ -27,7 +27,7 @@ def display() -> Iterator[Any]:
     try:
         import pygame
     except ImportError as error:
-        raise DependencyNotInstalled("scripts/play.py needs pygame: pip install pygame.") from error
+        raise DependencyNotInstalled("the window of the game needs pygame: pip install pygame.") from error
     remedy = "play where there is a screen"
     try:
         pygame.display.init()
@@ -77,6 +77,8 @@ class Session:
             aimed = self.board.pixel_at(event.pos, game)
             if aimed is not None:
                 game.click(*aimed)
+        elif event.type == pygame.MOUSEWHEEL:
+            game.widen(-event.y)
         elif event.type == pygame.KEYDOWN:
             if event.key in (pygame.K_ESCAPE, pygame.K_q):
                 return False

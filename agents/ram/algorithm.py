@@ -45,7 +45,7 @@ class Episodes:
     glimpses: np.ndarray
     """(B, T, g * g * C * scales) or (B, T, W) float32."""
     places: np.ndarray
-    """(B, T, 2) float32: the locations, normalised."""
+    """(B, T, coordinates) float32: the locations, normalised."""
     returns: np.ndarray
     """(B,): the episodes' returns."""
 
@@ -218,6 +218,8 @@ class RAM(BaseAlgorithm):
         batch = episodes_of(self.env)
         if batch.task != "classify":
             raise ConfigurationError("RAM needs an environment with task='classify', e.g. GlimpseBirdsClassify-v0.")
+        if batch.stop:
+            raise ConfigurationError("RAM answers after the last glimpse only; make the environment with stop=False.")
         return batch
 
     def _check_sequences(self, episodes: EpisodeBatch) -> None:
@@ -284,7 +286,8 @@ class RAM(BaseAlgorithm):
         network, batch = self.policy.network, self.n_envs
         self.policy.set_training_mode(True)
         glimpses = episodes.glimpses.reshape(-1, episodes.glimpses.shape[2])
-        tokens = network.read({"glimpse": glimpses, "location": episodes.places.reshape(-1, 2)})
+        places = episodes.places.reshape(-1, episodes.places.shape[2])
+        tokens = network.read({"glimpse": glimpses, "location": places})
         states = network.states(tokens.unflatten(0, (batch, -1)))  # (B, T + 1, H)
         before, taken = states[:, :-1], torch.as_tensor(episodes.locations, device=self.device)[..., None]
         context = self._context(drawn)

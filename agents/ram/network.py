@@ -28,8 +28,8 @@ class GlimpseNetwork(nn.Module):
     def __init__(self, config: PosteriorConfig, tokens: int, encoder: str = "conv", width: int | None = None):
         """
         Args:
-            config: its glimpse size, stride, channels, ``features``, the width of the encoder's output, and dropouts
-                are used.
+            config: its glimpse size, stride, channels, ``features``, the width of the encoder's output, dropouts and
+                ``coordinates`` are used.
             tokens: width of a token.
             encoder: ``"conv"``, ``"spatial"``, ``"linear"`` or ``"features"``.
             width: W, frozen features of a glimpse; None where glimpses are pixels.
@@ -71,12 +71,12 @@ class GlimpseNetwork(nn.Module):
         # glimpses are (g, g, C) in memory; with weights alike, no layer has to reorder them
         self.encoder = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.glimpse_projection = nn.Linear(channels, tokens)
-        self.location_embedding = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, tokens))
+        self.location_embedding = nn.Sequential(nn.Linear(config.coordinates, 64), nn.ReLU(), nn.Linear(64, tokens))
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, glimpses: Tensor, locations: Tensor) -> Tensor:
-        """Returns tokens (B, tokens) of glimpses at normalised locations (B, 2): (B, g * g * C * scales) in [0, 1], or
-        (B, W) frozen features."""
+        """Returns tokens (B, tokens) of glimpses at normalised locations (B, coordinates): glimpses are
+        (B, g * g * C * scales) in [0, 1], or (B, W) frozen features."""
         if self.shape is not None:
             glimpses = glimpses.unflatten(1, self.shape).permute(0, 3, 1, 2) * 2.0 - 1.0  # (B, C, g, g)
         features = self.encoder(glimpses).flatten(1)

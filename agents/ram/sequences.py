@@ -28,6 +28,8 @@ class Sequences:
                 f"sequences need indices (N,) and locations (N, T), N >= 1, not {self.indices.shape} and "
                 f"{self.locations.shape}."
             )
+        if self.locations.min(initial=0) < 0:
+            raise ConfigurationError("sequences that stop cannot supervise RAM; take those of a policy that does not.")
         if len(np.unique(self.indices)) < count:
             raise ConfigurationError(f"{count} sequences are of {len(np.unique(self.indices))} images; give each one.")
 
@@ -37,7 +39,7 @@ class Sequences:
     def with_mirror_images(self, grid: LocationGrid, images: int) -> "Sequences":
         """Returns 2 N sequences, these and their mirror images, as :func:`with_mirror_images` has them of ``images``
         images."""
-        mirror = np.arange(len(grid)).reshape(grid.side, -1)[:, ::-1].reshape(-1)
+        mirror = grid.mirrored
         return Sequences(
             np.concatenate([self.indices, self.indices + images]),
             np.concatenate([self.locations, mirror[self.locations]]),

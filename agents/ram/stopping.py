@@ -49,10 +49,10 @@ def play_out(model: RAM, dataset: GlimpseDataset, indices: np.ndarray) -> Played
         rows = slice(start, start + IMAGES_PER_CHUNK)
         corners, images = looked.corners[rows], np.asarray(indices)[rows]
         count, steps = corners.shape[:2]
-        glimpses = geometry.sensor(dataset.images, np.repeat(images, steps), corners.reshape(-1, 2))
+        glimpses = geometry.sensor(dataset.images, np.repeat(images, steps), corners.reshape(count * steps, -1))
         observations = {
             "glimpse": glimpses.reshape(count * steps, -1).astype(np.float32) / 255,
-            "location": geometry.grid.normalise(corners.reshape(-1, 2)),
+            "location": geometry.grid.normalise(corners.reshape(count * steps, -1)),
         }
         states = network.states(network.read(observations).unflatten(0, (count, steps)))[:, 1:]  # (b, T, H)
         posterior = torch.distributions.Categorical(logits=network.classifier(states))

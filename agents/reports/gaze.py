@@ -149,13 +149,13 @@ def examples(
             line[0].scatter(x, y, s=look.durations / 15, color=colour, edgecolor="black", linewidth=0.5, zorder=3)
         fixations = np.concatenate([look.points for look in looks])
         _heat(line[1], blurred(fixations, people.side, sigma), None)
-        for t, (top, left) in enumerate(recording.corners[row]):
+        for t, (top, left, *zoom) in enumerate(recording.corners[row]):
             order = GLIMPSE_COLOURS(t / max(len(recording.corners[row]) - 1, 1))
-            side = grid.glimpse_size
+            side = grid.glimpse_size * (zoom[0] if zoom else 1)
             line[2].add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color=order, lw=1.8))
             line[2].text(left + 2, top + 2, str(t + 1), color=order, fontsize=9, va="top", fontweight="bold")
         if recording.maps is not None:
-            _heat(line[3], upsampled(preference(recording.maps[row]), grid), fixations)
+            _heat(line[3], upsampled(preference(recording.maps[row][:, : len(grid.levels[0])]), grid), fixations)
     entitle(figure, title, note)
     save(figure, path)
 

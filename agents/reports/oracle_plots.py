@@ -200,17 +200,16 @@ def disagreement(
     for row in range(count):
         for axes, sequence, title in zip(grid_axes[row], (published, ours), ("published", "ours"), strict=False):
             show_image(axes, dataset, int(indices[row]), photographs)
-            for t, (top, left) in enumerate(grid.corners[sequence[row]]):
-                colour = GLIMPSE_COLOURS(t / max(steps - 1, 1))
-                axes.add_patch(
-                    Rectangle((left, top), grid.glimpse_size, grid.glimpse_size, fill=False, color=colour, lw=1.6)
-                )
+            for t, (top, left, *zoom) in enumerate(grid.corners[sequence[row]]):
+                colour, side = GLIMPSE_COLOURS(t / max(steps - 1, 1)), grid.glimpse_size * (zoom[0] if zoom else 1)
+                axes.add_patch(Rectangle((left, top), side, side, fill=False, color=colour, lw=1.6))
                 axes.text(left + 2, top + 2, str(t + 1), color=colour, fontsize=9, va="top", fontweight="bold")
             if row == 0:
                 axes.set_title(title, fontsize=10)
         grid_axes[row, 0].set_ylabel(literal(dataset.class_names[int(dataset.labels[indices[row]])]), fontsize=8)
         for t in range(steps):
-            axes, scores = grid_axes[row, t + 2], maps[row, t].copy()
+            # with zooms those of the narrowest windows, through which published sequences look
+            axes, scores = grid_axes[row, t + 2], maps[row, t, : len(grid.levels[0])].copy()
             axes.imshow(scores.reshape(grid.side, grid.side), cmap="viridis_r")
             scores[published[row, :t]] = np.inf
             best, taken = int(scores.argmin()), int(published[row, t])

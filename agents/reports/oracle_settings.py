@@ -12,8 +12,8 @@ from agents.reports.tables import format_estimate, markdown_table, percent, plai
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.versions import versions
 from oracles.boed.kernel import KernelConfig
+from oracles.boed.oracle import OracleConfig
 from oracles.presets import preset_of
-from oracles.registry import PolicyConfig
 
 FIXED, PAPER = "best fixed sequence", "the paper's form"
 
@@ -24,7 +24,7 @@ class Setting:
 
     policy: str
     """A key of :data:`oracles.registry.POLICIES`."""
-    config: PolicyConfig | None = None
+    config: OracleConfig | KernelConfig | None = None
     """Its configuration."""
 
 
@@ -112,7 +112,7 @@ def _changed(source: DataSource, base: Any, values: Mapping[str, Sequence[Any]])
     }
 
 
-def _described(config: PolicyConfig) -> str:
+def _described(config: OracleConfig | KernelConfig) -> str:
     """Returns the settings of a configuration in words."""
     if isinstance(config, KernelConfig):
         mirrored = ", mirrored" if config.mirrored else ""

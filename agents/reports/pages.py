@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.reports.tables import markdown_table, plain
+from glimpse_env.console.names import pip_extra
 from glimpse_env.errors import ConfigurationError
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -135,7 +136,7 @@ def html_template() -> Any:
         import jinja2
     except ImportError as error:
         raise ConfigurationError(
-            f'the report needs Jinja, and importing it failed ({error}): pip install "glimpse-env[benchmark]".'
+            f"the report needs Jinja, and importing it failed ({error}): {pip_extra('benchmark')}."
         ) from error
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -27,13 +27,14 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
 
     Args:
         source: the data set.
-        wanted: names; None for all that the data set supports, with a log message for each other one.
+        wanted: names; None for all that look to the end and that the data set supports, with a log message for each
+            that it does not.
 
     Raises:
         ConfigurationError: if a wanted one is unknown or the data set does not support it.
     """
     names = []
-    for name in POLICIES if wanted is None else wanted:
+    for name in [name for name in POLICIES if not POLICIES[name].stops] if wanted is None else wanted:
         reason = unavailable_reason(name, source)
         if reason is None:
             names.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))

@@ -99,8 +99,9 @@ def covered(locations: Sequence[int] | np.ndarray, grid: LocationGrid) -> np.nda
     """Returns the share (H, W), float64, of glimpses at the grid locations ``locations`` (N,) that show each pixel."""
     shares = np.zeros((grid.image_size, grid.image_size))
     places, counts = np.unique(np.asarray(locations), return_counts=True)
-    for (top, left), count in zip(grid.corners[places], counts, strict=True):
-        shares[top : top + grid.glimpse_size, left : left + grid.glimpse_size] += count
+    for (top, left, *zoom), count in zip(grid.corners[places], counts, strict=True):
+        side = grid.glimpse_size * (zoom[0] if zoom else 1)
+        shares[top : top + side, left : left + side] += count
     return shares / max(len(locations), 1)
 
 

@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import cache_folder, kept, load_array, new_arrays, whole_folder, write_json
-from glimpse_env.sensing.geometry import Geometry
+from glimpse_env.sensing.geometry import Geometry, checked_zooms
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +148,17 @@ class DataSource(ABC):
         """
         changed = copy.copy(self)
         changed.geometry = replace(self.geometry, scales=scales)
+        return changed
+
+    def with_zooms(self, zooms: Sequence[int]) -> "DataSource":
+        """Returns this data set with glimpses of windows ``zooms`` times as wide, (1,) for no zoom.
+
+        Raises:
+            ConfigurationError: if they do not ascend from 1, a window does not fit into the image, or a glimpse has
+                several scales.
+        """
+        changed = copy.copy(self)
+        changed.geometry = replace(self.geometry, zooms=checked_zooms(zooms))
         return changed
 
     @cached_property

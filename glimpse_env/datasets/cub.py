@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split, data_root
 from glimpse_env.datasets.images import Box, PhotographSource, crop, letterbox, letterbox_box, parts_in_crop
 from glimpse_env.datasets.texts import read_text, require_label
@@ -264,7 +265,7 @@ def crop_box(box: Box, size: tuple[int, int]) -> Box:
     return max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(width)), min(y + half, float(height))
 
 
-_REMEDY = "fetch the data set anew with `python scripts/download_data.py cub`"
+_REMEDY = f"fetch the data set anew with `{command('download_data', 'cub')}`"
 
 
 def _find_folder(root: Path) -> Path:
@@ -274,7 +275,7 @@ def _find_folder(root: Path) -> Path:
             return folder
     raise DatasetNotFoundError(
         f"CUB-200-2011 was not found: no images.txt in {root}, {root / 'CUB_200_2011'} or "
-        f"{root / 'CUB_200_2011*'}; run `python scripts/download_data.py cub` or set GLIMPSE_DATA to the "
+        f"{root / 'CUB_200_2011*'}; run `{command('download_data', 'cub')}` or set GLIMPSE_DATA to the "
         "folder that has it."
     )
 

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from glimpse_env.checks import path_or_none, whole_number
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource, LabelledImages, Split, data_root, folds_by_class
 from glimpse_env.datasets.texts import require_regular
 from glimpse_env.errors import DatasetFormatError, DatasetNotFoundError
@@ -297,7 +298,7 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
 
 
-_MNIST_REMEDY = "delete it and run `python scripts/download_data.py mnist`"
+_MNIST_REMEDY = f"delete it and run `{command('download_data', 'mnist')}`"
 _IDX_NAMES = tuple(
     (f"{part}-{kind}", f"{part}-{kind}-idx{dimensions}-ubyte")
     for part in ("train", "t10k")
@@ -318,7 +319,7 @@ def _find_idx_files(root: Path) -> dict[str, Path]:
             return files
     raise DatasetNotFoundError(
         f"MNIST's four IDX files ({_IDX_NAMES[0][1]}.gz, ...) were not found in "
-        f"{', '.join(map(str, folders))}; run `python scripts/download_data.py mnist` or set GLIMPSE_DATA "
+        f"{', '.join(map(str, folders))}; run `{command('download_data', 'mnist')}` or set GLIMPSE_DATA "
         "to the folder that has them."
     )
 

@@ -28,7 +28,8 @@ FOLDERS = ("cub_gha*", "CUB-GHA*/data_5runs")
 """Where the files may be below a folder of data sets; the second is the released repository."""
 SAME_PLACE = 0.02
 """Distance below which fixations are at the same place, by row and by column, in heights of the screen."""
-_REMEDY = "get CUB-GHA anew from https://github.com/yaorong0921/CUB-GHA"
+REMEDY = "get CUB-GHA anew from https://github.com/yaorong0921/CUB-GHA"
+"""How to get the gaze, for messages."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,7 @@ def find_gaze(source: DataSource) -> Path:
                 return folder
     places = " or ".join(str(root / pattern) for root in roots for pattern in FOLDERS)
     raise DatasetNotFoundError(
-        f"human gaze on CUB-200-2011 was not found: no {_file(Path(), RUNS[0])} in {places}; {_REMEDY} and put it "
-        "there."
+        f"human gaze on CUB-200-2011 was not found: no {_file(Path(), RUNS[0])} in {places}; {REMEDY} and put it there."
     )
 
 
@@ -85,7 +85,7 @@ def read_gaze(folder: str | Path) -> dict[int, list[Look]]:
             try:
                 identity, look = _parsed(line, run)
             except ValueError as error:
-                raise DatasetFormatError(f"{path}:{number}: {line!r} cannot be read: {error}; {_REMEDY}.") from error
+                raise DatasetFormatError(f"{path}:{number}: {line!r} cannot be read: {error}; {REMEDY}.") from error
             own = slice(int(before is not None and _lasts(before, look)), None)
             if len(look.points[own]):
                 looks.setdefault(identity, []).append(Look(run, look.size, look.points[own], look.durations[own]))
@@ -137,7 +137,7 @@ def _file(folder: Path, run: int) -> Path:
 
 
 def _text(path: Path) -> str:
-    return read_text(path, _REMEDY)
+    return read_text(path, REMEDY)
 
 
 def _lasts(before: Look, look: Look) -> bool:

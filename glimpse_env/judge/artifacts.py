@@ -7,10 +7,9 @@ Where the networks read the features of a frozen encoder the file also has the r
 
 import json
 import logging
-import shlex
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glimpse_env.checks import conforms
+from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
 from glimpse_env.encoding.reduction import Reduction
@@ -60,6 +60,8 @@ class ArtifactCard:
     """Seed of training."""
     command: str
     """Command line that makes it again."""
+    zooms: list[int] = field(default_factory=lambda: [1])
+    """How many times as wide as a glimpse its window can be."""
     format: int = 1
     """Format of the files that this version reads and writes."""
 
@@ -73,6 +75,7 @@ class ArtifactCard:
             config=networks[0].config,
             image_size=geometry.image_size,
             scales=geometry.scales,
+            zooms=list(geometry.zooms),
             num_glimpses=geometry.num_glimpses,
             num_networks=len(networks),
             **further,
@@ -81,12 +84,17 @@ class ArtifactCard:
     @property
     def geometry(self) -> Geometry:
         """The glimpses that the networks take."""
-        return Geometry(self.image_size, self.config.glimpse_size, self.config.stride, self.num_glimpses, self.scales)
+        config = self.config
+        glimpses = (config.glimpse_size, config.stride, self.num_glimpses, self.scales)
+        return Geometry(self.image_size, *glimpses, tuple(self.zooms))
 
     @property
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {**asdict(self), "config": self.config.to_json}
+        """The fields as JSON values, without ``zooms`` where there are none, as in older cards."""
+        content = {**asdict(self), "config": self.config.to_json}
+        if len(self.zooms) == 1:
+            del content["zooms"]
+        return content
 
     def check(self) -> None:
         """Checks that the numbers go together, as their types alone do not say.
@@ -104,6 +112,7 @@ class ArtifactCard:
         positive |= {"num_networks": self.num_networks, "channels": channels}
         wrong = [f"{name}={value}" for name, value in positive.items() if value < 1]
         wrong += [f"num_parts={config.num_parts}"] if config.num_parts < 0 else []
+        wrong += [f"coordinates={config.coordinates}"] if config.coordinates != self.geometry.grid.coordinates else []
         shares = {"dropout": config.dropout, "input_dropout": config.input_dropout}
         wrong += [f"{name}={value}" for name, value in shares.items() if not 0 <= value < 1]
         if wrong or not possible:
@@ -126,7 +135,7 @@ class ArtifactKind(Generic[Card]):
     card: type[Card]
     """Its card's class."""
     script: str
-    """Script that trains one."""
+    """Script that trains one, without its suffix."""
     missing: type[GlimpseError]
     """Error raised where there is none."""
     cache: str
@@ -242,7 +251,9 @@ class ArtifactKind(Generic[Card]):
                 )
                 networks.append(network)
         except FileNotFoundError as error:
-            raise self.missing(f"no {self.name} at {path} ({error}); train one with scripts/{self.script}.") from error
+            raise self.missing(
+                f"no {self.name} at {path} ({error}); train one with `{command(self.script)}`."
+            ) from error
         except OSError as error:
             raise ArtifactError(
                 f"the {self.name} at {path} cannot be read ({error.strerror}); name another file, or mend its rights."
@@ -255,10 +266,13 @@ class ArtifactKind(Generic[Card]):
         """Returns the command line that trains one for a data set, with further ``words``."""
         options = source.chosen_options
         root = options.pop("root", None)
-        command = ["python", f"scripts/{self.script}", "--env", env_of(source.name)]
-        command += ["--root", root] if root else []
-        command += ["--dataset-options", json.dumps(options)] if options else []
-        return shlex.join([*command, "--scales", str(source.geometry.scales), *words])
+        flags = ["--env", env_of(source.name)]
+        flags += ["--root", root] if root else []
+        flags += ["--dataset-options", json.dumps(options)] if options else []
+        flags += ["--scales", str(source.geometry.scales)]
+        zooms = source.geometry.zooms
+        flags += ["--zooms", *map(str, zooms)] if len(zooms) > 1 else []
+        return command(self.script, *flags, *words)
 
 
 def _frozen_features(card: ArtifactCard, tensors: dict[str, Any]) -> StoredFeatures:
@@ -294,7 +308,9 @@ def _checked(kind: Any, content: Any, *apart: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArtifactError(f"{kind.__name__} is {repr(content)[:80]}")
     hints = get_type_hints(kind)
-    needed = {field.name for field in fields(kind) if field.default is MISSING} - set(apart)
+    needed = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING} - set(
+        apart
+    )
     unknown, missing = content.keys() - hints.keys(), needed - content.keys()
     if unknown or missing:
         raise ArtifactError(f"{kind.__name__} {'has' if unknown else 'lacks'} {', '.join(sorted(unknown or missing))}")

@@ -20,7 +20,7 @@ class Posterior(Protocol):
 
         Args:
             glimpses: (B, T, g, g, C * scales) uint8.
-            corners: (B, T, 2) int64 pixels; any position, not only the grid's.
+            corners: (B, T, 2) int64 pixels, (B, T, 3) with zooms; any position, not only the grid's.
             counts: (B,) int64 in 0..T; later glimpses are ignored.
             folds: (B,) int64: the network to ask, or -1 for the mean of all.
         """

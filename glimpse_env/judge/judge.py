@@ -19,8 +19,8 @@ from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, JudgeNotFoundError
 from glimpse_env.judge.artifacts import ArtifactCard, ArtifactKind, TrainedNetworks
 from glimpse_env.judge.posterior import GlimpsePosterior
-from glimpse_env.sensing.geometry import LocationGrid
-from glimpse_env.sensing.sensor import cut_on_grid
+from glimpse_env.sensing.geometry import Geometry, LocationGrid
+from glimpse_env.sensing.sensor import cut_on_grid, reduced_to_level
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,12 @@ class JudgeCard(ArtifactCard):
         for name, their, our in zip(names, theirs, ours, strict=True):
             if their != our:
                 raise ArtifactError(
-                    f"it was trained on {self.dataset} {self.fingerprint} with scales={self.scales}, not on "
-                    f"{source.name} {source.fingerprint} with scales={geometry.scales}: its {name} is {their}, not "
-                    f"{our}."
+                    f"it was trained on {self.dataset} {self.fingerprint} with {described(self.geometry)}, not on "
+                    f"{source.name} {source.fingerprint} with {described(geometry)}: its {name} is {their}, not {our}."
                 )
 
 
-JUDGES = ArtifactKind("judge", JudgeCard, "train_judge.py", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
+JUDGES = ArtifactKind("judge", JudgeCard, "train_judge", JudgeNotFoundError, "judges", ("glimpse_env", "judges"))
 
 
 class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
@@ -98,12 +97,12 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
 
     @torch.inference_mode()
     def embed_glimpses(self, network: int, glimpses: np.ndarray | Tensor, corners: np.ndarray) -> Tensor:
-        """Returns embeddings (B, D) of glimpses at ``corners`` (B, 2) pixels.
+        """Returns embeddings (B, D) of glimpses at ``corners`` (B, 2) pixels, (B, 3) with zooms.
 
         Args:
             network: k.
             glimpses: (B, g, g, C * scales) uint8, or what :meth:`encode_once` made of them.
-            corners: top-left corners (row, col).
+            corners: top-left corners (row, col), or (row, col, zoom).
         """
         posterior = self.networks[network]
         features = self.features_of(posterior, glimpses)
@@ -161,7 +160,7 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
 
         Args:
             glimpses: (B, n, g, g, C * scales) uint8.
-            corners: (B, n, 2) int pixels.
+            corners: (B, n, 2) int pixels, (B, n, 3) with zooms.
             folds: (B,) int, as in :meth:`probabilities`.
 
         Returns:
@@ -175,17 +174,21 @@ class Judge(TrainedNetworks[GlimpsePosterior, JudgeCard]):
             rows = rows_for_network(k, folds)
             if len(rows):
                 mine = encoded[rows]
-                embedded = self.embed_glimpses(k, mine.reshape(-1, *mine.shape[2:]), corners[rows].reshape(-1, 2))
+                places = corners[rows].reshape(-1, corners.shape[2])
+                embedded = self.embed_glimpses(k, mine.reshape(-1, *mine.shape[2:]), places)
                 sums[k, rows] = embedded.unflatten(0, (len(rows), count)).sum(1).cpu().numpy()
         return sums
 
     @torch.inference_mode()
-    def predict_from_sum(self, sums: np.ndarray, count: int, folds: np.ndarray) -> np.ndarray:
-        """Returns class probabilities (B, classes) float32 after ``count`` glimpses from their sums (K, B, D), see
-        :meth:`embed_sum`."""
-        return self.mean_over_networks(
-            folds, lambda k, rows: self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), count)
-        )
+    def predict_from_sum(self, sums: np.ndarray, count: int | np.ndarray, folds: np.ndarray) -> np.ndarray:
+        """Returns class probabilities (B, classes) float32 after ``count`` glimpses, an int or (B,) int64, from their
+        sums (K, B, D), see :meth:`embed_sum`."""
+
+        def ask(k: int, rows: np.ndarray) -> Tensor:
+            steps = count if isinstance(count, int) else torch.from_numpy(count[rows])
+            return self.class_log_probabilities(k, torch.from_numpy(sums[k, rows]), steps)
+
+        return self.mean_over_networks(folds, ask)
 
     def mean_over_networks(self, folds: np.ndarray, ask: Callable[[int, np.ndarray], Tensor]) -> np.ndarray:
         """Returns class probabilities, means over the networks that may judge.
@@ -234,13 +237,21 @@ def rows_for_network(network: int, folds: np.ndarray) -> np.ndarray:
     return np.flatnonzero((folds == network) | (folds == -1))
 
 
+def described(geometry: Geometry) -> str:
+    """Returns scales and zooms as messages have them, without zooms where there are none."""
+    return f"scales={geometry.scales}" + (f" and zooms={list(geometry.zooms)}" if len(geometry.zooms) > 1 else "")
+
+
 def grid_features(network: GlimpsePosterior, images: np.ndarray, grid: LocationGrid, scales: int = 1) -> Tensor:
     """Returns features (N, L, F) of the glimpses at every grid location of images (N, H, W, C) uint8.
 
-    One dense pass gives them; where scales > 1 or locations are spaced unevenly, glimpses are cut out.
+    One dense pass gives them, over the image reduced to each zoom; where scales > 1 or locations are spaced unevenly,
+    glimpses are cut out.
     """
     if scales == 1 and network.has_dense_pass:
-        return network.encode_dense(torch.from_numpy(np.array(images)))  # a copy: memory maps are not writable
+        # copies: memory maps are not writable
+        passes = [network.encode_dense(torch.from_numpy(np.array(reduced_to_level(images, x)))) for x in grid.levels]
+        return passes[0] if len(passes) == 1 else torch.cat(passes, dim=1)
     every = np.arange(len(grid))[None]
     # image by image: all glimpses of many images at once would take gigabytes
     return torch.cat([cut_features(network, images[i : i + 1], every, grid, scales) for i in range(len(images))])
@@ -255,7 +266,7 @@ def cut_features(
 
 def judge_path(source: DataSource, encoder: str = CONVOLUTIONAL) -> Path:
     """Returns where the judge of a data set, with an encoder, is kept in the cache."""
-    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-x{source.geometry.scales}{_suffix(encoder)}")
+    return JUDGES.cached_path(f"{source.name}-{source.fingerprint}-{source.geometry.windows}{_suffix(encoder)}")
 
 
 def _suffix(encoder: str) -> str:
@@ -282,7 +293,7 @@ def find_judge(source: DataSource, encoder: str | None = None) -> Judge:
     wanted = [default_encoder(source.name), CONVOLUTIONAL] if encoder is None else [encoder]
     for one in dict.fromkeys(wanted):
         fits = partial(_fits, source, one)
-        shipped = f"{source.name}-x{source.geometry.scales}{_suffix(one)}"
+        shipped = f"{source.name}-{source.geometry.windows}{_suffix(one)}"
         judge = JUDGES.find(judge_path(source, one), shipped, fits, Judge.load)
         if judge is not None:
             if is_frozen(wanted[0]):
@@ -290,7 +301,7 @@ def find_judge(source: DataSource, encoder: str | None = None) -> Judge:
             return judge
     raise JudgeNotFoundError(
         f"no judge {'' if encoder is None else f'with encoder={encoder!r} '}fits the data set {source.name!r} "
-        f"(fingerprint {source.fingerprint}, scales={source.geometry.scales}); make one with "
+        f"(fingerprint {source.fingerprint}, {described(source.geometry)}); make one with "
         f"`{judge_command(source, encoder)}`."
     )
 

@@ -3,7 +3,8 @@
 It is factorised: a glimpse and its location are embedded, the embeddings are summed, and an MLP reads the classes
 off the sum. So the posterior cannot depend on the order of the glimpses, and one dense pass of the encoder over an
 image (its convolutions are *valid*) gives the embeddings of all grid locations at once, exactly as if each glimpse
-had been cut out and encoded alone. Where locations are spaced unevenly there is no dense pass, and each is.
+had been cut out and encoded alone; with zooms a pass over the image reduced to each. Where locations are spaced
+unevenly there is no dense pass, and each is.
 
 In place of convolutions of its own a network may read the features of a frozen encoder, see
 :mod:`glimpse_env.encoding`.
@@ -105,12 +106,14 @@ class PosteriorConfig:
     """Share of a hidden layer's outputs that training drops, in phi and in the head."""
     input_dropout: float = 0.0
     """Share of a glimpse's features that training drops."""
+    coordinates: int = 2
+    """Numbers of a normalised location: 3 with zooms."""
 
     @property
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, without the encoder's and dropouts at their defaults: those came later, and the
-        cards and identities of older networks do not have them."""
-        later = ("encoder", "encoder_identity", "dropout", "input_dropout")
+        """The fields as JSON values, without those at their defaults that came later, which the cards and identities of
+        older networks do not have."""
+        later = ("encoder", "encoder_identity", "dropout", "input_dropout", "coordinates")
         return {
             field.name: value
             for field in fields(self)
@@ -154,7 +157,7 @@ class GlimpsePosterior(nn.Module):
         self.encoder = nn.Sequential(*layers)
         self.glimpse_projection = nn.Linear(channels, config.embedding)
         self.location_embedding = nn.Sequential(
-            nn.Linear(2 + 4 * _HARMONICS, 64), nn.ReLU(), nn.Linear(64, config.embedding)
+            nn.Linear(config.coordinates * (1 + 2 * _HARMONICS), 64), nn.ReLU(), nn.Linear(64, config.embedding)
         )
         self.summand = nn.Linear(config.embedding, config.embedding)
         self.input_dropout = nn.Dropout(config.input_dropout) if config.input_dropout else nn.Identity()
@@ -192,7 +195,8 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(pixels).reshape(*leading, self.feature_width)
 
     def encode_dense(self, images: Tensor) -> Tensor:
-        """Encodes images (N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32.
+        """Encodes images (N, H, W, C) uint8 to the features of the glimpse at every grid location, (N, L, F) float32;
+        images reduced to one zoom to those of its level.
 
         Raises:
             ConfigurationError: if there is no dense pass, as locations are spaced unevenly.
@@ -208,10 +212,11 @@ class GlimpsePosterior(nn.Module):
         return self.encoder(_pixels(images.to(self.device))).flatten(2).transpose(1, 2)
 
     def embed(self, features: Tensor, locations: Tensor) -> Tensor:
-        """Computes phi from features (..., F) of glimpses at normalised ``locations`` (..., 2): embeddings (..., D)."""
+        """Computes phi from features (..., F) of glimpses at normalised ``locations`` (..., coordinates): embeddings
+        (..., D)."""
         features, locations = features.to(self.device), locations.to(self.device)
         octaves = 2.0 ** torch.arange(_HARMONICS, device=self.device)[:, None]
-        phases = locations[..., None, :] * torch.pi * octaves  # (..., K, 2)
+        phases = locations[..., None, :] * torch.pi * octaves  # (..., K, coordinates)
         waves = torch.cat([phases.sin(), phases.cos()], dim=-1).flatten(-2)
         where = self.location_embedding(torch.cat([locations, waves], dim=-1))
         hidden = torch.relu(self.glimpse_projection(self.input_dropout(features)) + where)

@@ -22,7 +22,7 @@ def judge_sequences(
         dataset: the split that the glimpses are taken of.
         judge: the judge of this data set.
         indices: (N,) int, images of the split.
-        corners: (N, T, 2) int pixels: top-left corners (row, col) of the glimpses, in order.
+        corners: (N, T, 2) int pixels: top-left corners (row, col) of the glimpses, in order; (N, T, 3) with zooms.
         folds: (N,) int: the network to ask, or -1 for the mean of all; default the images' folds, as in episodes.
 
     Returns:
@@ -35,7 +35,7 @@ def judge_sequences(
     for start in range(0, count, IMAGES_PER_CHUNK):
         rows = slice(start, start + IMAGES_PER_CHUNK)
         places = corners[rows]
-        glimpses = sensor(dataset.images, np.repeat(indices[rows], steps), places.reshape(-1, 2))
+        glimpses = sensor(dataset.images, np.repeat(indices[rows], steps), places.reshape(-1, places.shape[2]))
         glimpses = glimpses.reshape(len(places), steps, *glimpses.shape[1:])  # (b, T, g, g, C * scales)
         for t in range(1, steps + 1):
             answers = judge.probabilities(glimpses[:, :t], places[:, :t], np.full(len(places), t), folds[rows])

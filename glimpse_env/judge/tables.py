@@ -79,10 +79,15 @@ class EmbeddingTable:
         """Returns embeddings (B, D) float16 of the glimpses at ``locations`` (B,) of the images ``indices`` (B,)."""
         return self._flat.numpy().take(self._places[indices] + locations, axis=0)
 
-    def summed(self, indices: np.ndarray, locations: np.ndarray) -> torch.Tensor:
-        """Sums over t the embeddings at ``locations`` (B, t) of the images ``indices`` (B,): (B, D) float32."""
-        places = torch.from_numpy(self._places[indices][:, None] + locations)
-        return functional.embedding_bag(places, self._flat, mode="sum").float()  # added up in single precision
+    def summed(self, indices: np.ndarray, locations: np.ndarray, counts: np.ndarray | None = None) -> torch.Tensor:
+        """Sums over t the embeddings at ``locations`` (B, t) of the images ``indices`` (B,): (B, D) float32; with
+        ``counts`` (B,) int64 only those of each episode's first ones."""
+        places, offsets = self._places[indices][:, None] + locations, None
+        if counts is not None:
+            places = places[np.arange(locations.shape[1]) < counts[:, None]]  # (sum of counts,)
+            offsets = torch.from_numpy(np.cumsum(counts) - counts)
+        # added up in single precision
+        return functional.embedding_bag(torch.from_numpy(places), self._flat, offsets, mode="sum").float()
 
 
 class TabulatedJudge:
@@ -102,19 +107,22 @@ class TabulatedJudge:
                 self._tables[network] = EmbeddingTable(dataset, judge, network, rows)
 
     @torch.inference_mode()
-    def probabilities(self, indices: np.ndarray, locations: np.ndarray) -> np.ndarray:
+    def probabilities(self, indices: np.ndarray, locations: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
         """Computes class probabilities after t glimpses.
 
         Args:
             indices: (B,) int64, images of the split.
             locations: (B, t) int64, grid locations.
+            counts: (B,) int64, glimpses of each episode, further locations being left out; None where all have t.
 
         Returns:
             (B, classes) float32, rows sum to one.
         """
 
         def ask(network: int, rows: np.ndarray) -> torch.Tensor:
-            summed = self._tables[network].summed(indices[rows], locations[rows])
-            return self.judge.class_log_probabilities(network, summed, locations.shape[1])
+            own = None if counts is None else counts[rows]
+            summed = self._tables[network].summed(indices[rows], locations[rows], own)
+            steps = locations.shape[1] if own is None else torch.from_numpy(own)
+            return self.judge.class_log_probabilities(network, summed, steps)
 
         return self.judge.mean_over_networks(self._folds[indices], ask)

@@ -99,41 +99,57 @@ class Canvas:
 _FONTS: dict[int, Any] = {}
 
 
-def heat(epe_map: np.ndarray, size: int, glimpse_size: int, stride: float) -> tuple[np.ndarray, np.ndarray]:
+def heat(
+    epe_map: np.ndarray,
+    size: int,
+    glimpse_size: int,
+    stride: float,
+    *,
+    offset: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Colours a map, a cell around the centre of each location's glimpse.
 
     Args:
-        epe_map: (L,): a value at each location of a square grid, row-major.
+        epe_map: (L,): a value at each location of a square grid, row-major; NaN leaves a cell without colour.
         size: H = W, of the image in pixels.
         glimpse_size: in pixels.
         stride: pixels between neighbouring locations.
+        offset: row, and column, of the first location.
+        bounds: lowest and highest value of the colours; default the map's own.
 
     Returns:
         (H, W, 3) float64 colours in 0..255, and (H, W, 1) bool, False outside all cells.
     """
     side = math.isqrt(len(epe_map))
-    low, high = float(epe_map.min()), float(epe_map.max())
-    colours = blend_all(HEAT, (epe_map.astype(np.float64).reshape(side, side) - low) / max(high - low, 1e-12))
-    edges = _cell_edges(side, glimpse_size, stride)
+    low, high = map_bounds(epe_map) if bounds is None else bounds
+    values = epe_map.astype(np.float64).reshape(side, side)
+    colours = blend_all(HEAT, (np.where(np.isnan(values), low, values) - low) / max(high - low, 1e-12))
+    edges = _cell_edges(side, glimpse_size, stride, offset)
     cells = edges.searchsorted(np.arange(size), side="right") - 1  # (H,), -1 and side outside the map
     inside = (cells >= 0) & (cells < side)
-    pixels = colours[np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))]
-    return pixels, (inside[:, None] & inside)[..., None]
+    which = np.ix_(cells.clip(0, side - 1), cells.clip(0, side - 1))
+    return colours[which], ((inside[:, None] & inside) & ~np.isnan(values)[which])[..., None]
 
 
-def heat_cell(location: int, side: int, glimpse_size: int, stride: float) -> np.ndarray:
+def map_bounds(epe_map: np.ndarray) -> tuple[float, float]:
+    """Returns the lowest and highest value of a map (L,), some of which may be NaN."""
+    return float(np.nanmin(epe_map)), float(np.nanmax(epe_map))
+
+
+def heat_cell(location: int, side: int, glimpse_size: int, stride: float, offset: int = 0) -> np.ndarray:
     """Returns the cell of a location in :func:`heat`: left, top, right, bottom in pixels of the image, (4,) int64."""
     row, col = divmod(location, side)
-    edges = _cell_edges(side, glimpse_size, stride)
+    edges = _cell_edges(side, glimpse_size, stride, offset)
     return edges[[col, row, col + 1, row + 1]]
 
 
-def _cell_edges(side: int, glimpse_size: int, stride: float) -> np.ndarray:
+def _cell_edges(side: int, glimpse_size: int, stride: float, offset: int) -> np.ndarray:
     """Returns the pixels, down or across, at which the cells of :func:`heat` begin, and the last one ends.
 
     (side + 1,) int64; a pixel belongs to the cell that has its middle.
     """
-    starts = (glimpse_size - stride) / 2 + np.arange(side + 1) * max(stride, 1)
+    starts = offset + (glimpse_size - stride) / 2 + np.arange(side + 1) * max(stride, 1)
     return np.ceil(starts - 0.5).astype(np.int64)
 
 

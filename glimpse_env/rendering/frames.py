@@ -21,6 +21,7 @@ from glimpse_env.rendering.canvas import (
     draw_ramp,
     heat,
     heat_cell,
+    map_bounds,
 )
 from glimpse_env.sensing.geometry import Geometry
 
@@ -34,6 +35,8 @@ _ORDER = np.array([(255, 209, 92), (255, 122, 92), (236, 72, 153), (150, 110, 25
 """Colours of the first to the last glimpse."""
 _MARGIN, _TOP, _SIDE = 24, 44, 320
 """Place and side of the image in a frame."""
+_GAP = 8
+"""Pixels between the maps of several zooms."""
 _BAR_WIDTH = 248
 """Width of a bar of probability 1."""
 
@@ -55,13 +58,13 @@ def draw_episode(
 
     Args:
         image: (H, W, C) uint8, square, C 1 or 3.
-        corners: (t, 2) int pixels: top-left corners of the glimpses so far, in order.
+        corners: (t, 2) int pixels, (t, 3) with zooms: top-left corners of the glimpses so far, in order.
         geometry: of the glimpses.
         probabilities: (classes,): the judge's at present; None where the agent names the class itself.
         class_names: of all classes.
         label: the true class, marked; leave it out before the episode has ended.
-        epe_map: (L,) expected posterior entropy in nats at each location of a square grid over the image, row-major;
-            drawn beside the image.
+        epe_map: (L,) expected posterior entropy in nats at each location; drawn beside the image, with zooms a small
+            map for each, all in the same colours.
         title: the heading, in place of the one that counts the glimpses.
         map_title: the heading of the map.
         named: the class that the agent named last, in place of ``probabilities``; None where it named none yet.
@@ -77,7 +80,7 @@ def draw_episode(
 
     scale = _SIDE / image.shape[0]
     canvas.image((_MARGIN, _TOP), _lit(image, corners, geometry), _SIDE)
-    _draw_glimpses(canvas, corners * scale, geometry, scale)
+    _draw_glimpses(canvas, corners, geometry, scale)
     if epe_map is not None:
         _draw_map(canvas, _MARGIN + MAP_WIDTH, image, geometry, epe_map, map_title)
     left = width - _MARGIN - _BAR_WIDTH
@@ -94,12 +97,12 @@ def draw_batch(batch: EpisodeBatch) -> list[np.ndarray]:
     return [
         draw_episode(
             np.asarray(batch.dataset.images[index]),
-            batch.corners[i, : batch.num_taken],
+            batch.corners[i, : batch.counts[i]],
             batch.geometry,
             None if probabilities is None else probabilities[i],
             batch.dataset.class_names,
-            label=int(batch.dataset.labels[index]) if batch.ended else None,
-            named=None if batch.named is None else int(batch.named[i]),
+            label=int(batch.dataset.labels[index]) if batch.ended[i] else None,
+            named=None if batch.named is None or batch.named[i] < 0 else int(batch.named[i]),
         )
         for i, index in enumerate(batch.indices)
     ]
@@ -155,6 +158,8 @@ def _lit(image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> np.ndarr
     pixels = np.broadcast_to(image, (size, size, 3)).astype(np.float64)
     dim = 0.36 * _grey(image) + 0.28 * np.array(FAINT)
     light = np.zeros((size, size, 1))
+    if len(geometry.zooms) > 1:
+        paint_zoomed(pixels, image, corners, geometry)
     for s in reversed(range(geometry.scales)):
         for left, top, right, bottom in _windows(corners, geometry.glimpse_size, s).clip(0, size):
             light[top:bottom, left:right] = 1.0 if s == 0 else 0.4
@@ -166,18 +171,30 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return (np.broadcast_to(image, (*image.shape[:2], 3)) @ np.array([0.299, 0.587, 0.114]))[..., None]
 
 
+def paint_zoomed(pixels: np.ndarray, image: np.ndarray, corners: np.ndarray, geometry: Geometry) -> None:
+    """Paints what glimpses at (row, col, zoom), (t, 3), saw of an image (H, W, C) into ``pixels`` (H, W, C or 3), in
+    place: each as coarse as it is, closer ones on top."""
+    glimpses = geometry.sensor(image[None], np.zeros(len(corners), dtype=np.int64), corners)
+    for t in np.argsort(-corners[:, 2], kind="stable"):
+        row, col, zoom = corners[t]
+        block = glimpses[t].repeat(zoom, axis=0).repeat(zoom, axis=1)
+        pixels[row : row + len(block), col : col + len(block)] = block
+
+
 def _windows(corners: np.ndarray, glimpse_size: float, scale: int) -> np.ndarray:
-    """Returns left, top, right and bottom of the glimpses' windows of one scale, (t, 4)."""
-    side = glimpse_size * 2**scale
-    top_left = corners[:, ::-1] - (side - glimpse_size) // 2
+    """Returns left, top, right and bottom of the glimpses' windows of one scale, or of their zooms, (t, 4)."""
+    if corners.shape[1] == 3:
+        side, top_left = glimpse_size * corners[:, 2:], corners[:, 1::-1]
+    else:
+        side = glimpse_size * 2**scale
+        top_left = corners[:, ::-1] - (side - glimpse_size) // 2
     return np.concatenate([top_left, top_left + side], axis=1)
 
 
 def _draw_glimpses(canvas: Canvas, corners: np.ndarray, geometry: Geometry, scale: float) -> None:
-    """Draws numbered outlines, coloured by their order, over an image at its place.
-
-    ``corners`` are in pixels of the frame, ``scale`` of which are one of the image.
-    """
+    """Draws numbered outlines, coloured by their order, over an image at its place, with ``scale`` pixels of the frame
+    for one of its own."""
+    corners = np.concatenate([corners[:, :2] * scale, corners[:, 2:]], axis=1)
     place = np.array([_MARGIN, _TOP] * 2)
     colours = [blend(_ORDER, t / max(geometry.num_glimpses - 1, 1)) for t in range(geometry.num_glimpses)]
     for s in reversed(range(geometry.scales)):
@@ -185,7 +202,7 @@ def _draw_glimpses(canvas: Canvas, corners: np.ndarray, geometry: Geometry, scal
             newest = t == len(corners) - 1
             canvas.box(box, outline=colours[t], width=(3 if newest else 2) if s == 0 else 0.5)
     taken: dict[tuple[float, float], int] = {}
-    for t, (row, col) in enumerate(corners):
+    for t, (row, col) in enumerate(corners[:, :2]):
         shift = 17 * taken.setdefault((row, col), 0)
         taken[row, col] += 1
         left, top = _MARGIN + col + shift, _TOP + row
@@ -196,20 +213,28 @@ def _draw_glimpses(canvas: Canvas, corners: np.ndarray, geometry: Geometry, scal
 def _draw_map(
     canvas: Canvas, left: int, image: np.ndarray, geometry: Geometry, epe_map: np.ndarray, title: str
 ) -> None:
-    """Draws the map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined."""
-    size, glimpse_size, stride = len(image), geometry.glimpse_size, geometry.stride
-    colours, inside = heat(epe_map, size, glimpse_size, stride)
-    opacity = 0.68 * inside
-    mixed = opacity * colours + (1 - opacity) * 0.36 * _grey(image)
-    canvas.image((left, _TOP), np.rint(mixed).astype(np.uint8), _SIDE)
-
-    cell = heat_cell(int(epe_map.argmin()), math.isqrt(len(epe_map)), glimpse_size, stride) * _SIDE / size
-    canvas.box(cell + np.array([left, _TOP] * 2) + np.array([-2, -2, 2, 2]), outline=BEST, width=2.5)
+    """Draws the map as a heat over the grey image, a cell around each glimpse's centre, its lowest cell outlined; with
+    zooms an image for each."""
+    size, grid, bounds = len(image), geometry.grid, map_bounds(epe_map)
+    across = math.ceil(math.sqrt(len(grid.levels)))
+    side, best = (_SIDE + _GAP) / across - _GAP, int(np.nanargmin(epe_map))
+    for k, (part, level) in enumerate(zip(grid.level_slices, grid.levels, strict=True)):
+        where = np.array([left + (side + _GAP) * (k % across), _TOP + (side + _GAP) * (k // across)])
+        shape = level.glimpse_size, level.stride
+        colours, inside = heat(epe_map[part], size, *shape, offset=level.offset, bounds=bounds)
+        opacity = 0.68 * inside
+        mixed = opacity * colours + (1 - opacity) * 0.36 * _grey(image)
+        canvas.image((where[0], where[1]), np.rint(mixed).astype(np.uint8), side)
+        if len(grid.levels) > 1:
+            canvas.text((where[0] + 5, where[1] + 4), f"{level.zoom} x", 13, INK)
+        if part.start <= best < part.stop:
+            cell = heat_cell(best - part.start, level.side, *shape, level.offset) * side / size
+            canvas.box(cell + np.tile(where, 2) + np.array([-2, -2, 2, 2]), outline=BEST, width=2.5)
     canvas.text((left, 17), title, 14, FAINT)
     ramp_left, ramp_right = left + 204, left + 276
     draw_ramp(canvas, ramp_left, 20, ramp_right, 30)
-    canvas.text((ramp_left - 5, 25), f"{float(epe_map.min()):.2f}", 12, FAINT, "rm")
-    canvas.text((ramp_right + 5, 25), f"{float(epe_map.max()):.2f}", 12, FAINT, "lm")
+    canvas.text((ramp_left - 5, 25), f"{bounds[0]:.2f}", 12, FAINT, "rm")
+    canvas.text((ramp_right + 5, 25), f"{bounds[1]:.2f}", 12, FAINT, "lm")
 
 
 def _draw_posterior(

@@ -25,24 +25,28 @@ class Histories:
     glimpses: np.ndarray
     """(B, T, g, g, C * scales) uint8."""
     corners: np.ndarray
-    """(B, T, 2) int64: top-left corners (row, col) in pixels."""
+    """(B, T, 2) int64: top-left corners (row, col) in pixels; (B, T, 3) with zooms, (row, col, zoom)."""
     counts: np.ndarray
     """(B,) int64: t, glimpses taken so far."""
 
     def __post_init__(self) -> None:
         batch, steps = self.glimpses.shape[:2]
-        if self.glimpses.ndim != 5 or self.corners.shape != (batch, steps, 2) or self.counts.shape != (batch,):
+        fit = self.corners.shape in ((batch, steps, 2), (batch, steps, 3))
+        if self.glimpses.ndim != 5 or not fit or self.counts.shape != (batch,):
             raise ValueError(
                 f"glimpses {self.glimpses.shape}, corners {self.corners.shape} and counts "
                 f"{self.counts.shape} do not belong together."
             )
 
     @classmethod
-    def empty(cls, batch: int, num_glimpses: int, glimpse_size: int, channels: int) -> "Histories":
-        """Returns ``batch`` episodes without a glimpse; ``channels`` are image channels x scales."""
+    def empty(
+        cls, batch: int, num_glimpses: int, glimpse_size: int, channels: int, coordinates: int = 2
+    ) -> "Histories":
+        """Returns ``batch`` episodes without a glimpse; ``channels`` are image channels x scales, ``coordinates`` the
+        numbers of a corner."""
         return cls(
             np.zeros((batch, num_glimpses, glimpse_size, glimpse_size, channels), dtype=np.uint8),
-            np.zeros((batch, num_glimpses, 2), dtype=np.int64),
+            np.zeros((batch, num_glimpses, coordinates), dtype=np.int64),
             np.zeros(batch, dtype=np.int64),
         )
 
@@ -71,6 +75,8 @@ class Observer(ABC):
 
     space: spaces.Space
     """Space of one episode's observations."""
+    writes_each: bool = False
+    """Whether :meth:`write` also takes as ``t`` an array (b,), the number of each episode's glimpse."""
 
     def __init__(self) -> None:
         self._pool = ArrayPool()
@@ -85,22 +91,41 @@ class Observer(ABC):
             observations: batched observations of B episodes, of which ``rows`` have taken ``t`` glimpses.
             t: 0-based number of the glimpse.
             glimpses: (b, g, g, C * scales) uint8.
-            corners: (b, 2) int pixels.
+            corners: (b, 2) int pixels, or (b, 3) with zooms.
             rows: indices of b of the B episodes; default all.
         """
 
     def begin(self, observations: Observation) -> None:
         """Makes observations of episodes that ended blank for the next ones, in place."""
-        for array in observations.values() if isinstance(observations, dict) else [observations]:
-            array.fill(0)
+        self.clear(observations, ALL_ROWS)
+
+    def clear(self, observations: Observation, rows: Any) -> None:
+        """Makes the observations of the episodes ``rows`` blank, in place."""
+        for array in arrays_of(observations):
+            array[rows] = 0
 
     def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
         """Writes glimpse ``t`` of all episodes into ``observations`` and returns a copy of them."""
         self.write(observations, t, glimpses, corners)
         return self._copied(observations, t + 1)
 
-    def _copied(self, observations: Observation, count: int) -> Observation:
-        """Copies ``observations``, which have ``count`` glimpses."""
+    def write_some(
+        self, observations: Observation, counts: np.ndarray, glimpses: np.ndarray, corners: np.ndarray, rows: np.ndarray
+    ) -> None:
+        """Writes a glimpse of the episodes ``rows`` (b,) int64, which have taken ``counts`` (b,) int64, in place."""
+        if self.writes_each:
+            self.write(observations, counts, glimpses, corners, rows)  # type: ignore[arg-type]
+            return
+        for t in np.unique(counts):
+            some = counts == t
+            self.write(observations, int(t), glimpses[some], corners[some], rows[some])
+
+    def copied(self, observations: Observation) -> Observation:
+        """Returns a copy of batched observations."""
+        return self._copied(observations, None)
+
+    def _copied(self, observations: Observation, count: int | None) -> Observation:
+        """Copies ``observations``, which have ``count`` glimpses, or None where they have different numbers."""
         if isinstance(observations, dict):
             return {key: self._copied(values, count) for key, values in observations.items()}
         copied = self._pool.take(observations.shape, observations.dtype)
@@ -129,12 +154,14 @@ class HistoryObserver(Observer):
     """All glimpses so far with their locations: a Markov state.
 
     ``glimpses`` are flattened from (T, g, g, C * scales) in C order with 255 scaled to 1, ``locations`` from (T, 2)
-    normalised coordinates (see :class:`LocationGrid`); both are zero from ``step`` on, the number of glimpses taken.
+    normalised coordinates (see :class:`LocationGrid`), (T, 3) with zooms; both are zero from ``step`` on, the number of
+    glimpses taken.
     ``mask`` (T,) is 1 where a glimpse was taken.
     """
 
     key = "glimpses"
     bounds = (0.0, 1.0)
+    writes_each = True
 
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
@@ -143,7 +170,7 @@ class HistoryObserver(Observer):
         self.space = spaces.Dict(
             {
                 self.key: spaces.Box(*self.bounds, (num_glimpses * self.width,), np.float32),
-                "locations": spaces.Box(-1.0, 1.0, (num_glimpses * 2,), np.float32),
+                "locations": spaces.Box(-1.0, 1.0, (num_glimpses * self.grid.coordinates,), np.float32),
                 "mask": spaces.MultiBinary(num_glimpses),
                 "step": spaces.Discrete(num_glimpses + 1),
             }
@@ -152,16 +179,18 @@ class HistoryObserver(Observer):
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        w = self.width
-        observations[self.key][rows, t * w : (t + 1) * w] = self._numbers(glimpses.reshape(len(corners), w))
-        observations["locations"][rows, 2 * t : 2 * t + 2] = self.grid.normalise(corners)
+        batch, steps = observations["mask"].shape
+        numbers = self._numbers(glimpses.reshape(len(corners), self.width), batch)
+        observations[self.key].reshape(batch, steps, -1)[rows, t] = numbers
+        observations["locations"].reshape(batch, steps, -1)[rows, t] = self.grid.normalise(corners)
         observations["mask"][rows, t] = 1
         observations["step"][rows] = t + 1
 
     def begin(self, observations: Observation) -> None:
         pass  # remains of the last episodes lie behind the glimpses that are copied
 
-    def _copied(self, observations: Observation, count: int) -> Observation:
+    def _copied(self, observations: Observation, count: int | None) -> Observation:
+        count = self.num_glimpses if count is None else count
         copied = {key: self._pool.take(array.shape, array.dtype) for key, array in observations.items()}
         for key, array in copied.items():
             if array.ndim == 1:  # the step
@@ -176,9 +205,9 @@ class HistoryObserver(Observer):
         """Returns how many numbers a glimpse has."""
         return geometry.glimpse_size**2 * channels * geometry.scales
 
-    def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
-        """Converts glimpses (b, width) to numbers that can be written as float32."""
-        return _to_unit(glimpses, self._pool.take(glimpses.shape, np.dtype(np.float32)))
+    def _numbers(self, glimpses: np.ndarray, batch: int) -> np.ndarray:
+        """Converts glimpses (b, width) of ``batch`` episodes, or of some, to numbers that can be written as float32."""
+        return _to_unit(glimpses, self._pool.take((batch, self.width), np.dtype(np.float32))[: len(glimpses)])
 
 
 class EmbeddingObserver(HistoryObserver):
@@ -191,7 +220,7 @@ class EmbeddingObserver(HistoryObserver):
     def _width(self, geometry: Geometry, channels: int) -> int:
         return channels  # D, the width of an embedding
 
-    def _numbers(self, glimpses: np.ndarray) -> np.ndarray:
+    def _numbers(self, glimpses: np.ndarray, batch: int) -> np.ndarray:
         return glimpses
 
 
@@ -205,32 +234,35 @@ class FeatureObserver(EmbeddingObserver):
 class GlimpseObserver(Observer):
     """Only the newest glimpse, flattened from (g, g, C * scales), its normalised location, and the step."""
 
+    writes_each = True
+
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
         self.grid = geometry.grid
         width = geometry.glimpse_size**2 * channels * geometry.scales
         self.space = spaces.Dict(
             glimpse=spaces.Box(0.0, 1.0, (width,), np.float32),
-            location=spaces.Box(-1.0, 1.0, (2,), np.float32),
+            location=spaces.Box(-1.0, 1.0, (self.grid.coordinates,), np.float32),
             step=spaces.Discrete(geometry.num_glimpses + 1),
         )
 
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        for key, value in self._newest(t, glimpses, corners).items():
+        for key, value in self._newest(t, glimpses, corners, len(observations["step"])).items():
             observations[key][rows] = value
 
     def begin(self, observations: Observation) -> None:
         pass  # no glimpse is kept for the next step
 
     def advance(self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray) -> Observation:
-        return self._newest(t, glimpses, corners)
+        return self._newest(t, glimpses, corners, len(corners))
 
-    def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray) -> dict[str, np.ndarray]:
+    def _newest(self, t: int, glimpses: np.ndarray, corners: np.ndarray, batch: int) -> dict[str, np.ndarray]:
         pixels = glimpses.reshape(len(corners), -1)
+        room = self._pool.take((batch, pixels.shape[1]), np.dtype(np.float32))
         return {
-            "glimpse": _to_unit(pixels, self._pool.take(pixels.shape, np.dtype(np.float32))),
+            "glimpse": _to_unit(pixels, room[: len(pixels)]),
             "location": self.grid.normalise(corners),
             "step": np.full(len(corners), t + 1),
         }
@@ -239,8 +271,11 @@ class GlimpseObserver(Observer):
 class CanvasObserver(Observer):
     """(H, W, C + 1) uint8: the seen pixels in their places, zero elsewhere; the last channel is 255 where seen.
 
-    Of several scales only the narrowest is painted.
+    Of several scales only the narrowest is painted. With zooms a wide glimpse is painted enlarged, where nothing was
+    seen more closely, and the last channel is 255 // zoom.
     """
+
+    writes_each = True
 
     def __init__(self, geometry: Geometry, channels: int):
         super().__init__()
@@ -250,13 +285,29 @@ class CanvasObserver(Observer):
     def write(
         self, observations: Observation, t: int, glimpses: np.ndarray, corners: np.ndarray, rows: Any = ALL_ROWS
     ) -> None:
-        side, channels = self.grid.glimpse_size, observations.shape[3] - 1
+        episodes = np.arange(len(observations))[rows]
+        if self.grid.coordinates == 2:
+            self._paint(observations, episodes, glimpses, corners, 255)
+            return
+        for zoom in np.unique(corners[:, 2]):
+            mine = np.flatnonzero(corners[:, 2] == zoom)
+            enlarged = glimpses[mine].repeat(zoom, axis=1).repeat(zoom, axis=2)
+            self._paint(observations, episodes[mine], enlarged, corners[mine], 255 // int(zoom))
+
+    @staticmethod
+    def _paint(
+        observations: np.ndarray, episodes: np.ndarray, glimpses: np.ndarray, corners: np.ndarray, closeness: int
+    ) -> None:
+        """Paints glimpses (b, s, s, C * scales) where nothing closer was seen; ``closeness`` is in the last channel."""
+        side, channels = glimpses.shape[1], observations.shape[3] - 1
         windows = np.lib.stride_tricks.sliding_window_view(
             observations, (side, side, channels + 1), axis=(1, 2, 3), writeable=True
         )
-        seen = np.full((len(corners), side, side, channels + 1), 255, dtype=np.uint8)
+        seen = np.full((len(corners), side, side, channels + 1), closeness, dtype=np.uint8)
         seen[..., :channels] = glimpses[..., :channels]
-        episodes = np.arange(len(observations))[rows]
+        if closeness < 255:
+            before = windows[episodes, corners[:, 0], corners[:, 1], 0]
+            seen = np.where(before[..., -1:] > closeness, before, seen)
         windows[episodes, corners[:, 0], corners[:, 1], 0] = seen
 
 
@@ -305,7 +356,7 @@ def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) ->
     batch, steps = mask.shape
     side = grid.glimpse_size
     glimpses = np.rint(np.asarray(observation["glimpses"]) * np.float32(255)).astype(np.uint8)
-    locations = np.asarray(observation["locations"]).reshape(batch, steps, 2)
+    locations = np.asarray(observation["locations"]).reshape(batch, steps, grid.coordinates)
     return Histories(
         glimpses=glimpses.reshape(batch, steps, side, side, -1),
         corners=grid.denormalise(locations) * (mask[..., None] != 0),
@@ -315,9 +366,19 @@ def unpack_history(observation: Mapping[str, np.ndarray], grid: LocationGrid) ->
 
 def take(observations: Observation, episode: int) -> Observation:
     """Returns one episode's observation out of batched ones."""
+    return select(observations, episode)
+
+
+def select(observations: Observation, rows: Any) -> Observation:
+    """Returns the observations of the episodes ``rows`` out of batched ones; with an index array they are copies."""
     if isinstance(observations, dict):
-        return {key: value[episode] for key, value in observations.items()}
-    return observations[episode]
+        return {key: values[rows] for key, values in observations.items()}
+    return observations[rows]
+
+
+def arrays_of(observations: Observation) -> list[np.ndarray]:
+    """Returns the array that observations are, or all of a dict's."""
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
 
 
 _LARGE = 1 << 20

@@ -47,7 +47,7 @@ class OracleCard(ArtifactCard):
 
 
 ORACLES = ArtifactKind(
-    "amortised oracle", OracleCard, "train_oracle.py", OracleNotFoundError, "oracles", ("oracles", "weights")
+    "amortised oracle", OracleCard, "train_oracle", OracleNotFoundError, "oracles", ("oracles", "weights")
 )
 
 
@@ -133,7 +133,7 @@ class AmortisedOracle(TrainedNetworks[LocationScorer, OracleCard], MappingPolicy
 
 def oracle_path(source: DataSource, judge: Judge, horizon: Horizon) -> Path:
     """Returns where the amortised oracle of a judge is kept in the cache."""
-    return ORACLES.cached_path(f"{source.name}-{judge.identity}-x{judge.card.scales}-{horizon}")
+    return ORACLES.cached_path(f"{source.name}-{judge.identity}-{judge.geometry.windows}-{horizon}")
 
 
 def oracle_command(source: DataSource, judge: Judge, horizon: Horizon) -> str:
@@ -148,7 +148,7 @@ def find_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network: 
     Raises:
         OracleNotFoundError: if there is none; the message says which command makes one.
     """
-    identity, name = judge.identity, f"{source.name}-x{judge.card.scales}-{horizon}"
+    identity, name = judge.identity, f"{source.name}-{judge.geometry.windows}-{horizon}"
 
     def fits(card: OracleCard) -> bool:
         if card.judge != identity:

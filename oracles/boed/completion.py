@@ -24,11 +24,14 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, rows_for_network
 from glimpse_env.judge.tables import EmbeddingTable
+from glimpse_env.sensing.sensor import reduced_to_level
 from oracles.base import random_part
 from oracles.boed.coarse import CoarseTable
 
 Match = Literal["pixels", "embedding"]
 
+ENTRIES_PER_REDUCTION = 1024
+"""Entries whose images are reduced by a zoom at a time."""
 LARGE_BANK = 10_000
 """Entries up to which a bank is by default searched exactly."""
 COARSE_DIMENSIONS = 64
@@ -96,8 +99,8 @@ class ImageBank:
 
     Copies of the images are further entries: copy c of image i of n is entry c * n + i, the originals first. Methods
     that compare glimpses take ``queries`` (B, F) float32, see :func:`queries_of`; the glimpses' ``corners`` (B, 2) int
-    pixels, at which entries are compared (embeddings at the nearest grid location); and ``match`` as in
-    :class:`CompletionConfig`. Distances are computed, and returned, on the queries' device.
+    pixels, (B, 3) with zooms, at which entries are compared (embeddings at the nearest grid location); and ``match`` as
+    in :class:`CompletionConfig`. Distances are computed, and returned, on the queries' device.
 
     Attributes:
         rows: (N,) int64, which image of the training split each entry is, or is a copy of.
@@ -141,6 +144,7 @@ class ImageBank:
         self.sensor = judge.geometry.sensor
         table = EmbeddingTable(dataset, judge, network, sources, self.copies, cached)
         self.embeddings = resident(torch.from_numpy(table.array), judge.device)
+        self._reductions: dict[int, np.ndarray] = {}
         self._coarse: dict[tuple[Match, int], CoarseTable] = {}
 
     def __len__(self) -> int:
@@ -153,12 +157,15 @@ class ImageBank:
     def features(
         self, entries: np.ndarray, corner: np.ndarray, match: Match, device: torch.device | str = "cpu"
     ) -> Tensor:
-        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2,) are compared."""
+        """Returns the numbers (n, F) float32 by which glimpses of entries (n,) at ``corner`` (2 or 3,) are compared."""
         if match == "embedding":
             place = int(self.judge.grid.nearest(corner))
             return self.embeddings[torch.from_numpy(entries), place].to(device).float()
         images, places = self._pixels
-        windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), 2)))
+        if corner[2:].any() and (reduced := self._reduced(int(corner[2]), corner)) is not None:
+            images, corner = reduced
+            places = np.arange(len(self))
+        windows = self.sensor(images, places[entries], np.broadcast_to(corner, (len(entries), len(corner))))
         return torch.from_numpy(windows).to(device).flatten(1) / 255.0
 
     def squared_distances(self, queries: Tensor, corners: np.ndarray, match: Match) -> Tensor:
@@ -208,6 +215,25 @@ class ImageBank:
             )
         return self._coarse[match, dimensions]
 
+    def _reduced(self, zoom: int, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Returns the entries' images (N, S, S, C) reduced by a zoom, and where a corner (row, col, zoom) is there,
+        (2,); None where no pixel of theirs begins at it. They are kept, so that wide windows take no longer than narrow
+        ones.
+        """
+        grid = self.judge.grid
+        level = grid.levels[grid.zooms.index(zoom)]
+        place, beside = np.divmod(corner[:2] - level.offset, zoom)
+        if zoom == 1 or not level.even or beside.any():
+            return None
+        if zoom not in self._reductions:
+            images, places = self._pixels
+            parts = [
+                places[start : start + ENTRIES_PER_REDUCTION] for start in range(0, len(self), ENTRIES_PER_REDUCTION)
+            ]
+            self._reductions[zoom] = np.concatenate([reduced_to_level(images[part], level) for part in parts])
+        inside = (place >= 0).all() and place.max() + grid.glimpse_size <= self._reductions[zoom].shape[1]
+        return (self._reductions[zoom], place) if inside else None
+
     @cached_property
     def _pixels(self) -> tuple[np.ndarray, np.ndarray]:
         """Images (M, H, W, C) of the entries, and the index of each entry's image (N,)."""
@@ -224,7 +250,7 @@ def queries_of(glimpses: np.ndarray, embedded: Tensor, match: Match) -> Tensor:
 
 
 def _by_place(corners: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Yields each different corner (2,) in ``corners`` (B, 2), after the rows (b,) that have it."""
+    """Yields each different corner in ``corners`` (B, 2 or 3), after the rows (b,) that have it."""
     places, owner = np.unique(corners, axis=0, return_inverse=True)
     for place, corner in enumerate(places):
         yield torch.from_numpy(np.flatnonzero(owner.reshape(-1) == place)), corner
@@ -246,9 +272,19 @@ def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionC
     Returns:
         (B, N) float32, rows sum to one.
     """
+    return _weights_and_precision(distances, log_prior, config)[0]
+
+
+def completion_precision(distances: Tensor, log_prior: Tensor, config: CompletionConfig) -> Tensor:
+    """Returns the 1 / (2 sigma^2) of :func:`completion_weights`, (B, 1) float32."""
+    return _weights_and_precision(distances, log_prior, config)[1]
+
+
+def _weights_and_precision(distances: Tensor, log_prior: Tensor, config: CompletionConfig) -> tuple[Tensor, Tensor]:
     nearest = distances.amin(-1, keepdim=True)
     if config.bandwidth is not None:
-        return torch.softmax(log_prior - (distances - nearest) / (2.0 * config.bandwidth**2), dim=-1)
+        weights = torch.softmax(log_prior - (distances - nearest) / (2.0 * config.bandwidth**2), dim=-1)
+        return weights, torch.full_like(nearest, 0.5 / config.bandwidth**2)
     usable = torch.isfinite(distances).sum(-1)
     target = (0.9 * usable).clamp_max(config.effective_samples)
     gaps = distances - nearest
@@ -260,4 +296,4 @@ def completion_weights(distances: Tensor, log_prior: Tensor, config: CompletionC
         weights = torch.softmax(log_prior - gaps * middle.exp(), dim=-1)
         flat = (effective_sample_size(weights) > target)[:, None]  # then the precision has to grow
         low, high = torch.where(flat, middle, low), torch.where(flat, high, middle)
-    return weights
+    return weights, middle.exp() / scale

@@ -45,16 +45,25 @@ def error(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     return (log_probabilities.argmax(-1) != labels).float()
 
 
+def least_confidence(log_probabilities: Tensor) -> Tensor:
+    """Returns 1 - max_c p_c, (...), of log p (..., classes): the error that the posterior itself expects."""
+    return 1.0 - log_probabilities.amax(-1).exp()
+
+
 CRITERIA: Registry[CriterionEntry] = Registry(
     "criterion",
     {
         "entropy": CriterionEntry(lambda log_probabilities, _labels: entropy(log_probabilities), "entropy, nats"),
         "log_loss": CriterionEntry(log_loss, "log-loss, nats"),
         "error": CriterionEntry(error, "error"),
+        "least_confidence": CriterionEntry(
+            lambda log_probabilities, _labels: least_confidence(log_probabilities), "error, by the posterior itself"
+        ),
     },
 )
 """Criteria by name. ``entropy``: of the posterior, the paper's. ``log_loss``, ``error``: of the posterior against the
-completions' labels."""
+completions' labels. ``least_confidence``: the error that the posterior itself expects. Under an exact posterior the
+first two expect the same, as the last two do."""
 
 
 def register_criterion(name: str, function: CriterionFunction, title: str | None = None) -> None:
@@ -89,6 +98,22 @@ def expected_criterion(
 ) -> Tensor:
     """Returns EPE(l) = sum_n w_n H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history and every location l.
 
+    Args:
+        weights: (S,) that sum to one.
+        judge, network, summed, count, embeddings, labels, criterion: see :func:`criterion_of_each`.
+
+    Returns:
+        (L,) float32, nats (or a probability, for ``error``); lower is better.
+    """
+    return weights @ criterion_of_each(judge, network, summed, count, embeddings, labels, criterion)
+
+
+@torch.inference_mode()
+def criterion_of_each(
+    judge: Judge, network: int, summed: Tensor, count: int, embeddings: Tensor, labels: Tensor, criterion: str
+) -> Tensor:
+    """Returns H[ p(theta | y_1:t, fovea(x_n, l)) ] for one history, every completion x_n and every location l.
+
     The history keeps the glimpses that were seen; the completions x_n give the candidate's glimpse only.
 
     Args:
@@ -97,11 +122,10 @@ def expected_criterion(
         count: t.
         embeddings: (S, L, D) of the completions' glimpses at every location.
         labels: (S,) int64 of the completions.
-        weights: (S,) that sum to one.
         criterion: what is expected.
 
     Returns:
-        (L,) float32, nats (or a probability, for ``error``); lower is better.
+        (S, L) float32, nats (or 0 or 1, for ``error``).
     """
     log_probabilities = judge.class_log_probabilities(network, embeddings + summed, count + 1)  # (S, L, classes)
-    return weights @ CRITERIA[criterion].function(log_probabilities, labels[:, None].expand(embeddings.shape[:2]))
+    return CRITERIA[criterion].function(log_probabilities, labels[:, None].expand(embeddings.shape[:2]))

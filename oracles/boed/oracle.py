@@ -17,7 +17,7 @@ from glimpse_env.sensing.observations import Histories
 from oracles.base import MappingPolicy
 from oracles.boed.completion import CompletionConfig, ImageBank, completion_weights, queries_of
 from oracles.boed.criteria import CRITERIA, Horizon, entropy, expected_criterion, map_title
-from oracles.boed.planning import Completions, planned_map
+from oracles.boed.planning import Completions, planned_map, present_criterion
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class OracleState:
     queries: list[Tensor]
     """(B, T, F) per network, the numbers the glimpses are compared by; T is 0 where the bank is searched exactly."""
     corners: np.ndarray
-    """(B, T, 2) int pixels, the glimpses' places."""
+    """(B, T, 2) int pixels, (B, T, 3) with zooms, the glimpses' places."""
 
 
 class BOEDOracle(MappingPolicy[OracleState]):
@@ -135,9 +135,11 @@ class BOEDOracle(MappingPolicy[OracleState]):
             for k in networks
         ]
         self.map_title = map_title(self.config.criterion, self.config.horizon)
+        self._compares_entropies = self.config.criterion == "entropy"
+        self.first_samples = self.config.first_samples
         self.counters = OracleCounters()
         self._warned = False
-        self._first_map: np.ndarray | None = None
+        self._first: tuple[np.ndarray, float] | None = None
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> OracleState:
         """Returns a state whose banks leave out the images to be looked at, where these are the banks' own."""
@@ -149,31 +151,45 @@ class BOEDOracle(MappingPolicy[OracleState]):
 
     def expected_maps(self, state: OracleState) -> np.ndarray:
         maps = np.zeros((len(state.counts), len(self.judge.grid)), dtype=np.float32)
+        self.last_stop = np.zeros(len(state.counts), dtype=np.float32)
         for b, count in enumerate(state.counts):
             if count == 0:
-                maps[b] = self.first_map()
+                maps[b], self.last_stop[b] = self.first_scores()
         later = np.flatnonzero(state.counts > 0)
         if len(later):
             completions = [self._completions(k, state, later) for k in range(len(self.banks))]
             for i, row in enumerate(later):
                 places = self.judge.grid.nearest(state.corners[row, : state.counts[row]])
-                maps[row] = self._map([of_network[i] for of_network in completions], places)
-            if self.config.criterion == "entropy":
+                maps[row], self.last_stop[row] = self.scores([of_network[i] for of_network in completions], places)
+            if self._compares_entropies:
                 self._compare_with_present(maps[later], state, later)
         return maps
 
     def first_map(self) -> np.ndarray:
         """Returns the criterion (L,) float32 before any glimpse, the same for every image and computed once."""
-        if self._first_map is None:
+        return self.first_scores()[0]
+
+    def first_scores(self) -> tuple[np.ndarray, float]:
+        """Returns what :meth:`scores` does before any glimpse, the same for every image and computed once."""
+        if self._first is None:
             completions = []
             for bank in self.banks:
                 # spread over the bank, since neighbours may be of one class
-                samples = torch.linspace(0, len(bank) - 1, min(len(bank), self.config.first_samples)).long().unique()
+                samples = torch.linspace(0, len(bank) - 1, min(len(bank), self.first_samples)).long().unique()
                 weights = torch.full((len(samples),), 1.0 / len(samples), device=self.judge.device)
                 nothing = torch.zeros(1, bank.embeddings.shape[-1], device=self.judge.device)
-                completions.append(Completions(bank, nothing, samples, weights))
-            self._first_map = self._map(completions, np.empty(0, dtype=np.int64))
-        return self._first_map
+                completions.append(Completions(bank, nothing, samples, weights, torch.zeros_like(weights)))
+            self._first = self.scores(completions, np.empty(0, dtype=np.int64))
+        return self._first
+
+    def class_probabilities(self, state: OracleState) -> np.ndarray:
+        """Returns the judge's p(theta) (B, classes) float32 after the glimpses of a state, the mean over networks."""
+        counts = torch.from_numpy(state.counts)
+        answers = [
+            self.judge.class_log_probabilities(bank.network, summed, counts).exp()
+            for bank, summed in zip(self.banks, state.summed, strict=True)
+        ]
+        return torch.stack(answers).mean(0).cpu().numpy()
 
     def _nearest(self, k: int, state: OracleState, rows: np.ndarray) -> tuple[Tensor, Tensor]:
         """Returns the exact squared distances (b, n) of histories ``rows`` (b,) to the nearest entries of bank k, and
@@ -212,16 +228,19 @@ class BOEDOracle(MappingPolicy[OracleState]):
             if self.config.history == "completion":
                 places = torch.from_numpy(self.judge.grid.nearest(state.corners[row, : counts[i]]))
                 history = bank.embedded(samples[i][:, None], places).sum(1)
-            completions.append(Completions(bank, history, samples[i], kept[i]))
+            completions.append(Completions(bank, history, samples[i], kept[i], nearest[i, positions[i]]))
         return completions
 
-    def _map(self, completions: list[Completions], places: np.ndarray) -> np.ndarray:
+    def scores(self, completions: list[Completions], places: np.ndarray) -> tuple[np.ndarray, float]:
         """Returns the criterion (L,) of one history that looked at ``places`` (t,), from its completions under each
-        network."""
+        network, and the present one, if it is judged now."""
+        present = [present_criterion(self.judge, part, len(places), self.config.criterion) for part in completions]
+        stop = float(torch.stack(present).mean())
         if self.config.horizon == "last":
-            return planned_map(self.judge, completions, places, self.judge.card.num_glimpses, self.config.criterion)
+            steps, criterion = self.judge.card.num_glimpses, self.config.criterion
+            return planned_map(self.judge, completions, places, steps, criterion), stop
         maps = [self.expected_over(one.bank, one.summed, len(places), one.samples, one.weights) for one in completions]
-        return torch.stack(maps).mean(0).cpu().numpy()
+        return torch.stack(maps).mean(0).cpu().numpy(), stop
 
     def expected_over(self, bank: ImageBank, summed: Tensor, count: int, samples: Tensor, weights: Tensor) -> Tensor:
         """Returns the criterion of one history over completions, a bounded number of them at a time.
@@ -236,8 +255,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
         Returns:
             (L,) float32.
         """
-        at_once = GLIMPSES_AT_ONCE if self.judge.device.type == "cpu" else GLIMPSES_ON_DEVICE
-        chunk = max(1, at_once // len(self.judge.grid))
+        chunk = max(1, self.at_once // len(self.judge.grid))
         histories = summed.expand(len(samples), -1)[:, None]  # (S, 1, D)
         return torch.stack(
             [
@@ -256,6 +274,11 @@ class BOEDOracle(MappingPolicy[OracleState]):
                 )
             ]
         ).sum(0)
+
+    @property
+    def at_once(self) -> int:
+        """Completed glimpses judged at a time."""
+        return GLIMPSES_AT_ONCE if self.judge.device.type == "cpu" else GLIMPSES_ON_DEVICE
 
     def _compare_with_present(self, maps: np.ndarray, state: OracleState, rows: np.ndarray) -> None:
         """Counts expected entropies ``maps`` (b, L) above the present ones, in the histories ``rows`` (b,)."""
@@ -292,7 +315,7 @@ class BOEDOracle(MappingPolicy[OracleState]):
             summed=[torch.zeros(batch, bank.embeddings.shape[-1], device=device) for bank in self.banks],
             distances=[torch.zeros(batch, len(bank), device=device) for bank in self.banks],
             queries=[torch.empty(batch, 0, 0, device=device) for _ in self.banks],
-            corners=np.empty((batch, 0, 2), dtype=np.int64),
+            corners=np.empty((batch, 0, self.grid.coordinates), dtype=np.int64),
         )
 
     def restart(self, state: OracleState, rows: np.ndarray) -> None:

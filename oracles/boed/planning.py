@@ -8,7 +8,7 @@ from torch import Tensor
 
 from glimpse_env.judge.judge import Judge
 from oracles.boed.completion import ImageBank
-from oracles.boed.criteria import expected_criterion
+from oracles.boed.criteria import CRITERIA, expected_criterion
 
 TRIED_LOCATIONS = 48
 """Locations tried after the first pass: those that were best in it."""
@@ -27,6 +27,16 @@ class Completions:
     """(S,) int64, entries of the bank."""
     weights: Tensor
     """(S,) that sum to one."""
+    distances: Tensor
+    """(S,) squared distances of the completions' glimpses from those seen, summed over the glimpses."""
+
+
+@torch.inference_mode()
+def present_criterion(judge: Judge, part: Completions, count: int, criterion: str) -> Tensor:
+    """Returns the criterion () of the posterior after the ``count`` glimpses seen, against the completions' labels."""
+    labels = part.bank.labels[part.samples]
+    log_probabilities = judge.class_log_probabilities(part.bank.network, part.summed, count)
+    return part.weights @ CRITERIA[criterion].function(log_probabilities.expand(len(labels), -1), labels)
 
 
 def planned_map(

@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from tqdm.auto import tqdm
 
 from glimpse_env import ENV_IDS
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
@@ -46,6 +47,8 @@ def export_demonstrations(
     truncations (never). Its infos have T + 1 rows, one an observation: ``index`` (int64) of the image, ``entropy``
     (float32 nats) of the judge's posterior, and for a policy with maps ``epe`` (L,) float16, the criterion expected
     before the next glimpse, NaN in the last row. Its metadata hold ``options``, with which a reset shows its image.
+    Of a policy that can stop the environment is one that can; an episode that stopped ends with the action L, and the
+    rewards are less the price of a glimpse where the manifest has one.
 
     ``minari.load_dataset(dataset_id).recover_environment()`` makes the environment; where the images lie is not kept,
     so give it ``root=...`` where that is not GLIMPSE_DATA. The manifest is in the metadata under :data:`KEY`.
@@ -85,13 +88,13 @@ def export_demonstrations(
     demonstrations.check_fits(source, judge)
     if namespace is not None and namespace not in list_local_namespaces():
         create_namespace(namespace)
-    batch = EpisodeBatch(source.load("train"), judge, 1, observation=observation)
+    batch = EpisodeBatch(source.load("train"), judge, 1, observation=observation, **_stopping(demonstrations))
     with whole_folder(folder) as temporary:
         storage = MinariStorage.new(
             temporary / "data",
             observation_space=batch.observer.space,
             action_space=batch.action_space,
-            env_spec=_env_spec(source, judge, observation),
+            env_spec=_env_spec(source, judge, observation, _stopping(demonstrations)),
             jpeg_encoding=False,
         )
         storage.update_metadata(
@@ -129,12 +132,15 @@ def import_demonstrations(dataset_id: str) -> Demonstrations:
                 f"{len(dataset)} episodes where the manifest of format {manifest['format']} says {manifest['num']}"
             )
         indices, locations, entropies, maps = [], [], [], []
+        steps = manifest["geometry"]["num_glimpses"]
         for episode in tqdm(dataset, desc=dataset_id, unit="episode"):
             indices.append(episode.infos["index"][0])
-            locations.append(episode.actions)
-            entropies.append(episode.infos["entropy"][1:])
+            left = steps - len(episode.actions)  # behind a stop
+            stopped = bool(manifest.get("stops", False)) & (episode.actions == dataset.action_space.n - 1)
+            locations.append(np.pad(np.where(stopped, -1, episode.actions), (0, left), constant_values=-1))
+            entropies.append(np.pad(episode.infos["entropy"][1:], (0, left), mode="edge"))
             if "epe" in episode.infos:
-                maps.append(episode.infos["epe"][:-1])
+                maps.append(np.pad(episode.infos["epe"][:-1], ((0, left), (0, 0)), constant_values=np.nan))
         return Demonstrations(
             indices=np.array(indices),
             locations=np.stack(locations),
@@ -153,18 +159,26 @@ def _check_minari() -> None:
     for package in ("minari", "h5py"):
         if importlib.util.find_spec(package) is None:
             raise ConfigurationError(
-                f"the package {package} is not installed: pip install -c constraints.txt -e '.[minari]', with Python "
-                "3.11 or newer."
+                f"the package {package} is not installed: {pip_extra('minari')}, with Python 3.11 or newer."
             )
 
 
-def _env_spec(source: DataSource, judge: Judge, observation: str) -> EnvSpec:
+def _stopping(demonstrations: Demonstrations) -> dict[str, Any]:
+    """Returns the environment's arguments that concern stops."""
+    if not demonstrations.stops:
+        return {}
+    return {"stop": True, "glimpse_cost": demonstrations.manifest.get("glimpse_cost", 0.0)}
+
+
+def _env_spec(source: DataSource, judge: Judge, observation: str, stopping: dict[str, Any]) -> EnvSpec:
     """Returns the spec that makes the environment again, on any machine."""
     env_ids = {dataset: env_id for env_id, dataset in ENV_IDS.items()} | {"cub": "GlimpseCUB-v0"}
     spec = copy.deepcopy(gym.spec(env_ids[source.name]))
     options = {name: value for name, value in source.chosen_options.items() if name != "root"}
     spec.kwargs |= {"dataset": source.name, "split": "train", "dataset_options": options}
     spec.kwargs |= {"scales": judge.card.scales, "observation": observation}
+    spec.kwargs |= stopping
+    spec.kwargs |= {"zooms": list(source.geometry.zooms)} if len(source.geometry.zooms) > 1 else {}
     return spec
 
 
@@ -174,27 +188,31 @@ def _played(
     """Yields the episodes of the demonstrations ``rows`` as buffers of Minari."""
     from minari.data_collector import EpisodeBuffer
 
-    indices, locations = demonstrations.indices[rows], demonstrations.locations[rows]
-    batch = EpisodeBatch(source.load("train"), judge, len(rows), observation=observation)
+    indices, steps = demonstrations.indices[rows], demonstrations.locations.shape[1]
+    lengths, stopping = demonstrations.lengths[rows], _stopping(demonstrations)
+    stops = np.arange(steps) >= lengths[:, None]
+    locations = np.where(stops, len(judge.grid), demonstrations.locations[rows])
+    taken = np.minimum(lengths + 1, steps)  # actions, the one that stops among them
+    batch = EpisodeBatch(source.load("train"), judge, len(rows), observation=observation, **stopping)
     first, info = batch.begin(indices)
     observations, rewards = [first], np.zeros(locations.shape)
-    for t in range(locations.shape[1]):
+    for t in range(int(taken.max())):
         transition = batch.step(locations[:, t])
         observations.append(transition.observations)
         rewards[:, t] = transition.rewards
-    ends = np.arange(locations.shape[1]) == locations.shape[1] - 1
     for b, row in enumerate(rows):
+        ends = np.arange(taken[b]) == taken[b] - 1
         # entropies as they were recorded: played in other batches, their last digits could be others
-        entropies = np.append(info["entropy"][b].astype(np.float32), demonstrations.entropies[row])
-        infos = {"index": np.full(len(observations), indices[b]), "entropy": entropies}
+        entropies = np.append(info["entropy"][b].astype(np.float32), demonstrations.entropies[row, : taken[b]])
+        infos = {"index": np.full(taken[b] + 1, indices[b]), "entropy": entropies}
         if demonstrations.epe is not None:
-            maps = demonstrations.epe[row]
+            maps = demonstrations.epe[row, : taken[b]]
             infos["epe"] = np.concatenate([maps, np.full_like(maps[:1], np.nan)])
         yield EpisodeBuffer(
             options={"index": int(indices[b])},
-            observations=_stacked([take(batched, b) for batched in observations]),
-            actions=locations[b],
-            rewards=rewards[b],
+            observations=_stacked([take(batched, b) for batched in observations[: taken[b] + 1]]),
+            actions=locations[b, : taken[b]],
+            rewards=rewards[b, : taken[b]],
             terminations=ends,
             truncations=np.zeros_like(ends),
             infos=infos,

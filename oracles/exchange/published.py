@@ -105,6 +105,7 @@ def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> d
     """
     path = Path(path)
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    grid = grid.levels[0]  # with zooms the narrowest windows, which come first
     sequences: dict[int, list[int]] = {}
     came_from: dict[int, Path] = {}
     for file in files:

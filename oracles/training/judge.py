@@ -16,7 +16,7 @@ from glimpse_env.errors import JudgeNotFoundError
 from glimpse_env.files import cache_folder, digest, only_process
 from glimpse_env.judge.judge import Judge, find_judge, judge_path, rows_for_network
 from glimpse_env.rollout import play
-from oracles.base import random_part
+from oracles.base import random_keys, random_part
 from oracles.boed.completion import ImageBank
 from oracles.boed.oracle import BOEDOracle
 from oracles.presets import preset_of
@@ -87,7 +87,9 @@ def train_judge(
     Raises:
         StorageError: if the cache, or ``out``, cannot be written.
     """
-    key = digest(source.name, source.fingerprint, source.geometry.scales, seed, vars(plan))
+    geometry = source.geometry
+    zooms = [geometry.zooms] if len(geometry.zooms) > 1 else []
+    key = digest(source.name, source.fingerprint, geometry.scales, seed, vars(plan), *zooms)
     work = cache_folder() / "judge-training" / key
     visit = partial(visited_histories, source, plan)
     trainers = []
@@ -152,7 +154,7 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
     for k, part in enumerate(parts):
         rows = random_part(rows_for_network(k, train.folds), plan.heldout_images)
         rng = np.random.default_rng([seed, k, 2**31])
-        random = rng.random((len(rows), len(part.grid))).argsort(axis=-1)[:, : part.card.num_glimpses]
+        random = _random_locations(rng, len(rows), part)
         visited = _oracle_locations(source, part, k, train, rows)
         # images of even places fit, the others score
         answers = [
@@ -174,6 +176,13 @@ def calibrated(source: DataSource, parts: list[Judge], plan: JudgePlan, seed: in
         command=command,
     )
     return Judge([part.networks[0] for part in parts], card)
+
+
+def _random_locations(rng: np.random.Generator, count: int, judge: Judge) -> np.ndarray:
+    """Draws histories (count, T) int64 without repetition."""
+    if len(judge.grid.levels) > 1:
+        return random_keys(rng, (count,), judge.grid).argsort(axis=-1)[:, : judge.card.num_glimpses]
+    return rng.random((count, len(judge.grid))).argsort(axis=-1)[:, : judge.card.num_glimpses]
 
 
 def _scores(log_probabilities: np.ndarray, labels: np.ndarray, temperatures: list[float]) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, JudgeCard, cut_features, find_judge, grid_features
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
 from glimpse_env.sensing.geometry import LocationGrid
+from oracles.base import random_keys
 from oracles.training.entries import FeatureEntries
 from oracles.training.loop import TrainingLoop
 from oracles.training.plans import JudgePlan
@@ -90,7 +91,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
 
     @property
     def identity(self) -> str:
-        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} x{self.geometry.scales}"
+        trained = f"{self.source.name} {self.source.fingerprint} fold {self.fold} {self.geometry.windows}"
         return f"{trained} seed {self.seed} {self.plan} {self.network.config.encoder_identity}".rstrip()
 
     def stage(self, rng: np.random.Generator) -> Iterator[tuple[int, dict[str, str]]]:
@@ -149,24 +150,31 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return {"loss": f"{np.mean(losses):.3f}", "accuracy": f"{np.mean(right):.3f}"}
 
     def _random_locations(self, parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draws histories (b, h, T), uniform without repetition.
+        """Draws histories (b, h, T), uniform without repetition, each zoom as often.
 
         In every second one, where an image of ``parts`` (b, P, 3) has visible ones, about half the glimpses are near a
         random part, since few of the uniform ones show any.
         """
         shape = (len(parts), self.plan.histories, self.num_glimpses)
-        order = rng.random((*shape[:2], len(self.grid)), dtype=np.float32)
-        last = min(self.num_glimpses, len(self.grid) - 1)
-        locations = order.argpartition(last, axis=-1)[..., : self.num_glimpses]
+        locations = random_histories(rng, shape, self.grid)
         if parts.shape[1] == 0:
             return locations
         drawn = rng.random((*shape, parts.shape[1]), dtype=np.float32) * parts[:, None, None, :, 2]
         part = drawn.argmax(-1)  # (b, h, T): a visible one, each as likely
         centres = parts[np.arange(len(parts))[:, None, None], part, :2]
         half = self.grid.glimpse_size / 2
-        near = self.grid.nearest(centres - half + rng.uniform(-half / 2, half / 2, centres.shape))
+        near = self._nearest(centres, rng.uniform(-half / 2, half / 2, centres.shape), rng)
         taken = (rng.random(shape) < 0.5) & (drawn.max(-1) > 0) & (np.arange(shape[1]) % 2 == 1)[:, None]
         return np.where(taken, near, locations)
+
+    def _nearest(self, centres: np.ndarray, shifts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns the locations (...) of windows about ``centres`` (..., 2), each of a random zoom and moved by
+        ``shifts`` (..., 2) times that, all in pixels."""
+        half, grid = self.grid.glimpse_size / 2, self.grid
+        if len(grid.levels) == 1:
+            return grid.nearest(centres - half + shifts)
+        zooms = rng.choice(grid.zooms, size=(*centres.shape[:-1], 1))
+        return grid.nearest(np.concatenate([centres + (shifts - half) * zooms, zooms], axis=-1))
 
     def _loss(
         self, images: np.ndarray, labels: np.ndarray, parts: np.ndarray, locations: np.ndarray
@@ -205,7 +213,18 @@ def network_config(source: DataSource, plan: JudgePlan, frozen: GlimpseFeatures 
         encoder_identity="" if frozen is None else frozen.identity,
         dropout=plan.dropout,
         input_dropout=plan.input_dropout,
+        coordinates=source.geometry.grid.coordinates,
     )
+
+
+def random_histories(rng: np.random.Generator, shape: tuple[int, int, int], grid: LocationGrid) -> np.ndarray:
+    """Draws histories (b, h, T) int64 without repetition: uniform, with zooms as :func:`oracles.base.random_keys`."""
+    keys, steps = random_keys(rng, shape[:2], grid), shape[2]
+    locations = keys.argpartition(min(steps, len(grid) - 1), axis=-1)[..., :steps]
+    if len(grid.levels) == 1:  # all are as likely, so their order says nothing
+        return locations
+    order = np.take_along_axis(keys, locations, axis=-1).argsort(axis=-1)
+    return np.take_along_axis(locations, order, axis=-1)
 
 
 def _start_from(network: GlimpsePosterior, other: GlimpsePosterior, name: str) -> None:
@@ -230,17 +249,19 @@ def prefix_sums(
 ) -> Tensor:
     """Returns sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     index = torch.from_numpy(locations).flatten(1)  # (N, h * T)
-    if scales == 1 and network.has_dense_pass:
+    # with zooms glimpses are encoded together: passes over each zoom would be normalised by statistics of their own in
+    # training, and by those of the last one afterwards
+    if scales == 1 and network.has_dense_pass and len(grid.levels) == 1:
         features = grid_features(network, images, grid)  # (N, L, F)
         looked_at = features.gather(1, index.to(features.device)[..., None].expand(-1, -1, features.shape[-1]))
     else:
-        looked_at = cut_features(network, images, index.numpy(), grid, scales)  # there is no dense pass to gain by
+        looked_at = cut_features(network, images, index.numpy(), grid, scales)  # no dense pass to gain by
     return prefix_sums_of(network, looked_at, locations, grid)
 
 
 def prefix_sums_of(network: GlimpsePosterior, features: Tensor, locations: np.ndarray, grid: LocationGrid) -> Tensor:
     """Returns what :func:`prefix_sums` does, from features (N, h * T, F) of the glimpses."""
-    places = torch.from_numpy(grid.normalised)[torch.from_numpy(locations)]  # (N, h, T, 2)
+    places = torch.from_numpy(grid.normalised)[torch.from_numpy(locations)]  # (N, h, T, coordinates)
     embedded = network.embed(features.unflatten(1, locations.shape[1:]), places)
     return F.pad(embedded.cumsum(2), (0, 0, 1, 0))  # (N, h, T + 1, D)
 

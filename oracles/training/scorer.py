@@ -41,9 +41,11 @@ from glimpse_env.datasets.base import DataSource, LabelledImages
 from glimpse_env.errors import OracleNotFoundError
 from glimpse_env.files import cache_folder, digest, only_process
 from glimpse_env.judge.judge import Judge, grid_features
+from glimpse_env.sensing.geometry import LocationGrid
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, find_oracle, oracle_command, oracle_path
+from oracles.base import random_keys, random_locations
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.presets import preset_of
 from oracles.training.entries import FeatureEntries
@@ -181,6 +183,8 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         # convolutions that see these images as they will see others: of a network that was not trained on them
         self.trunk = (fold + 1) % len(judge.networks)
         relative = plan.relative if guide is None else guide.relative
+        if len(judge.grid.levels) > 1:
+            relative = 0  # offsets between windows of different zooms are on no common grid
         network = LocationScorer.like(judge.networks[self.trunk], len(judge.grid), self.num_glimpses, relative)
         network.to(judge.device)
         if guide is not None:
@@ -265,7 +269,7 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
         everywhere = torch.arange(len(self.judge.grid), device=self.judge.device).expand(*state.seen.shape)
         for t in range(self.num_glimpses):
             self.network.base[t] = player.outcome(state, everywhere, self.criterion).mean((0, 1))
-            locations = rng.integers(len(self.judge.grid), size=state.seen.shape[:2])
+            locations = random_locations(rng, tuple(state.seen.shape[:2]), self.judge.grid)
             state = player.look(state, torch.from_numpy(locations).to(self.judge.device))
 
     def _play_histories(self, player: "_Player", rng: np.random.Generator) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -292,13 +296,14 @@ class ScorerTrainer(TrainingLoop[LocationScorer, ScorerPlan]):
             scores = player.scores(state)
             choice = scores.argmin(-1)
             rollout = self.guide is not None and t < self.num_glimpses - 1
-            some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng)
+            some = _some_locations(scores, self.plan.ahead if rollout else self.plan.locations, rng, self.judge.grid)
             if self.guide is not None:
                 greedy = player.scores(state, guide=True).argmin(-1)
                 some[..., -1] = greedy
                 choice[:, ::2] = greedy[:, ::2]  # half the histories are the greedy policy's own
             random = torch.from_numpy(rng.random(scores.shape[:2]) < self.plan.exploration).to(scores.device)
-            anywhere = torch.from_numpy(rng.integers(scores.shape[-1], size=scores.shape[:2])).to(scores.device)
+            anywhere = torch.from_numpy(random_locations(rng, tuple(scores.shape[:2]), self.judge.grid))
+            anywhere = anywhere.to(scores.device)
             candidates.append(some)
             targets.append(player.outcome(state, some, self.criterion, to_the_end=rollout))
             looked_at.append(torch.where(random, anywhere, choice))
@@ -401,9 +406,9 @@ class _Player:
         return CRITERIA[criterion].function(log_probabilities, labels)
 
 
-def _some_locations(scores: Tensor, count: int, rng: np.random.Generator) -> Tensor:
+def _some_locations(scores: Tensor, count: int, rng: np.random.Generator, grid: LocationGrid) -> Tensor:
     """Returns different locations (b, n, min(count, L)): a third of lowest ``scores`` (b, n, L), others random."""
     count = min(count, scores.shape[-1])
-    key = torch.from_numpy(rng.random(scores.shape, dtype=np.float32)).to(scores.device)
+    key = torch.from_numpy(random_keys(rng, tuple(scores.shape[:-1]), grid)).to(scores.device)
     best = scores.topk(max(1, count // 3), dim=-1, largest=False).indices
     return key.scatter(-1, best, -1.0).topk(count, dim=-1, largest=False).indices

@@ -201,6 +201,6 @@ class ExactJudge:
 
 def _value(p: np.ndarray, criterion: str) -> float:
     """Returns the criterion of an exact posterior p (classes,)."""
-    if criterion == "error":
+    if criterion in ("error", "least_confidence"):
         return float(1.0 - p.max())
     return float(-(p[p > 0] * np.log(p[p > 0])).sum())

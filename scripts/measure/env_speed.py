@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from agents.reports.tables import MISSING, markdown_table
 from glimpse_env import cli
+from glimpse_env.console.names import pip_extra
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.files import new_array, whole_file, write_json
@@ -45,10 +46,12 @@ Turn = Callable[[float], float]
 """Steps for so many seconds and returns the calls a second."""
 GATHER, COPY, AP_GYM = "limit: numpy gather", "limit: bytes written", "ap_gym CircleSquare-v0"
 NATIVE, PIXELS, ADAPTER = "native vector", "native vector, judge on pixels", "SB3 adapter"
+STOPPING = "native vector, stop=True"
+"""Episodes that end at different steps: each action stops with a chance of 1 in T."""
 BESIDE = "native vector, beside another"
 """Each of two processes that step at the same time."""
 SINGLE, SYNC, ASYNC = "single", "SyncVectorEnv", "AsyncVectorEnv"
-_ORDER = (NATIVE, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
+_ORDER = (NATIVE, STOPPING, BESIDE, PIXELS, ADAPTER, SINGLE, SYNC, ASYNC, AP_GYM, GATHER, COPY)
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,10 @@ def contenders(args: Args, mode: str, num_envs: int, stack: ExitStack) -> dict[s
     turns: dict[str, Turn] = limits(native) | {NATIVE: stepper(native)}
     if mode != "embedding":
         turns[PIXELS] = stepper(gym.make_vec(args.env, num_envs=num_envs, observation=mode, posterior_info=False))
+    stopping = gym.make_vec(
+        args.env, num_envs=num_envs, observation=mode, posterior_info=False, tabulated=True, stop=True
+    )
+    turns[STOPPING] = stepper(stopping, stops=1 / native.batch.geometry.num_glimpses)
     turns[ADAPTER] = stepper(GlimpseVecEnv(copy.deepcopy(native)))
     single = gym.make(args.env, observation=mode, posterior_info=False, tabulated=True)
     if num_envs == 1:
@@ -211,7 +218,7 @@ class SideBySide:
         if not all(answers):
             raise ConfigurationError(
                 "a process that steps beside this one has ended: if ap_gym does not run, "
-                "`pip install -c constraints.txt -e '.[rivals]'`, or uninstall it."
+                f"`{pip_extra('rivals')}`, or uninstall it."
             )
         return answers
 
@@ -245,12 +252,18 @@ def limits(env: GlimpseVectorEnv) -> dict[str, Turn]:
     return {GATHER: partial(measure, gather), COPY: partial(measure, write)}
 
 
-def stepper(env: Any) -> Turn:
-    """Returns a turn of an environment of any kind: random actions, all drawn beforehand, and resets where due."""
+def stepper(env: Any, stops: float | None = None) -> Turn:
+    """Returns a turn of an environment of any kind: random actions, all drawn beforehand, and resets where due.
+
+    With ``stops`` each action is the last, which stops, with this probability.
+    """
     env.reset()
     env.action_space.seed(0)
     single, adapter = isinstance(env, gym.Env), not isinstance(env, gym.Env | gym.vector.VectorEnv)
     draws = [env.action_space.sample() for _ in range(64 * (env.num_envs if adapter else 1))]
+    if stops is not None:
+        rng, last = np.random.default_rng(0), env.single_action_space.n - 1
+        draws = [np.where(rng.random(env.num_envs) < stops, last, np.minimum(draw, last - 1)) for draw in draws]
     actions = itertools.cycle(np.reshape(draws, (64, env.num_envs)) if adapter else draws)
     held: list[Any] = [None]  # as whoever learns from transitions holds them
 

@@ -138,7 +138,7 @@ def played_by_network(args: Args, source: DataSource, images: np.ndarray) -> Pla
     )
     model = load_agent(args.network, trust=args.trust, algo="ram", device=find_device(args.device))
     if not isinstance(model, RAM):
-        raise ArtifactError(f"--network {args.network} is no network of scripts/paper_experiment.py.")
+        raise ArtifactError(f"--network {args.network} is no network of paper_experiment.")
     if model.observation_space != GlimpseVecEnv(env).observation_space:
         raise ConfigurationError(
             f"--network {args.network} was not trained on the glimpses of {args.env}; a network that reads frozen "

@@ -74,6 +74,38 @@ def test_transitions_equal_those_of_monitored_single_environments(settings: dict
         assert_same(env.step(actions), dummy.step(actions))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"glimpse_cost": 0.25, "posterior_info": False},
+        {"reward": "information", "observation": "glimpse"},
+        {"action": "continuous", "observation": "canvas"},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_transitions_of_episodes_that_stop_equal_those_of_monitored_single_environments(
+    settings: dict[str, Any],
+) -> None:
+    env, dummy = make(stop=True, **settings), make_dummy(stop=True, **settings)
+    assert env.action_space == dummy.action_space
+    assert env.seed(5) == dummy.seed(5)
+    assert_same(env.reset(), dummy.reset())
+    rng, lengths = np.random.default_rng(0), set()
+    for _ in range(8 * STEPS):
+        actions = np.array([env.action_space.sample() for _ in range(NUM_ENVS)])
+        stops = rng.random(NUM_ENVS) < 0.3
+        if actions.ndim == 1:
+            actions = np.where(stops, 64, actions)
+        else:
+            actions[:, 2] = np.where(stops, 1, -1)
+        told = env.step(actions)
+        assert_same(told, dummy.step(actions))
+        assert_same(env.reset_infos, dummy.reset_infos)
+        lengths |= {info["episode"]["l"] for info in told[3] if "episode" in info}
+    assert lengths == set(range(1, STEPS + 1))  # steps, of which one that stops is one
+
+
 def test_the_end_of_an_episode_is_told() -> None:
     env = make(posterior_info=False)
     env.seed(0)
@@ -83,7 +115,7 @@ def test_the_end_of_an_episode_is_told() -> None:
         assert dones.all() == (location == STEPS - 1)
         assert all(info["TimeLimit.truncated"] is False for info in infos)
         if not dones.any():
-            assert all(info.keys() == {"index", "TimeLimit.truncated"} for info in infos)
+            assert all(info.keys() == {"index", "glimpses", "TimeLimit.truncated"} for info in infos)
     for reward, info in zip(rewards, infos, strict=True):
         assert info["terminal_observation"]["step"] == STEPS
         assert info["episode"]["r"] == reward == info["is_success"]

@@ -23,7 +23,7 @@ from glimpse_env import CLASSIFY_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from glimpse_env.rollout import play
 from tests.glimpse_env.test_env import play as play_out
-from tests.glimpse_env.test_vector_env import check_equal_to_singles
+from tests.glimpse_env.test_vector_env import assert_same, check_equal_to_singles
 from tests.support.toy import GEOMETRY, NUM_CLASSES, toy_dataset, toy_judge, write_toy_world
 
 STEPS, LOCATIONS = GEOMETRY.num_glimpses, 64
@@ -128,6 +128,28 @@ def test_vector_environments_agree_with_single_ones(settings: dict[str, Any]) ->
     check_equal_to_singles(env, singles, steps=2 * (STEPS + 1) + 1)
 
 
+@pytest.mark.parametrize("settings", [*SETTINGS, {"glimpse_cost": 0.2}], ids=str)
+def test_vector_environments_agree_where_any_step_may_answer(settings: dict[str, Any]) -> None:
+    arguments: Any = (toy_dataset(), None)
+    env = GlimpseVectorEnv(*arguments, num_envs=5, task="classify", stop=True, **settings)
+    singles = SyncVectorEnv([lambda: make(stop=True, **settings)] * 5, autoreset_mode=AutoresetMode.SAME_STEP)
+    rng = np.random.default_rng(0)
+    assert_same(env.reset(seed=11), singles.reset(seed=11))
+    lengths = set()
+    for _ in range(50):
+        actions = env.action_space.sample()
+        stops = rng.random(5) < 0.25
+        if settings.get("action") == "continuous":
+            actions[:, 2] = np.where(stops, 1, -1)
+        else:
+            actions[:, 0] = np.where(stops, LOCATIONS, rng.integers(0, LOCATIONS, 5))
+        told = env.step(actions)
+        assert_same(told, singles.step(actions))
+        if "final_info" in told[-1]:
+            lengths |= set(told[-1]["final_info"]["glimpses"][told[2]].tolist())
+    assert lengths == set(range(STEPS + 1))
+
+
 def test_the_answer_is_given_with_all_glimpses_in_view() -> None:
     env = make()
     env.reset(options={"index": 4})
@@ -135,12 +157,12 @@ def test_the_answer_is_given_with_all_glimpses_in_view() -> None:
     for t in range(STEPS):
         observation, reward, ended, truncated, info = env.step([t, label])  # right, but not the answer yet
         assert (reward, ended, truncated) == (0.0, False, False)
-        assert set(info) == {"index"}
+        assert info == {"index": 4, "glimpses": t + 1}
         shown.append(observation)
     assert shown[-1]["step"] == STEPS
     observation, reward, ended, _, info = env.step([63, label])
     assert (reward, ended) == (1.0, True)
-    assert info == {"index": 4, "is_success": True, "label": label}
+    assert info == {"index": 4, "glimpses": STEPS, "is_success": True, "label": label}
     assert data_equivalence(observation, shown[-1], exact=True)  # the place of the answer shows nothing
     with pytest.raises(ResetNeeded, match="ended"):
         env.step([0, 0])

@@ -16,7 +16,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from glimpse_env import ENV_IDS, GlimpseEnv, GlimpseVectorEnv
+from glimpse_env import ANYTIME_IDS, ENV_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.support.toy import GEOMETRY, SIZE, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, dict[s
         yield write_toy_world(tmp_path_factory.mktemp("world"), patch)
 
 
-@pytest.fixture(params=ENV_IDS)
+@pytest.fixture(params=[*ENV_IDS, *ANYTIME_IDS])
 def env_id(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -100,9 +100,12 @@ def test_the_protocol_of_each_id(world: dict[str, dict[str, Any]], env_id: str) 
         "GlimpseBirds-v0": (128, 32, 5, 3),
         "GlimpseFolder-v0": (60, 12, 6, 3),
         "GlimpseCelebAHQ-v0": (224, 16, 5, 3),
-    }.get(env_id, (60, 12, 6, 1))
+    }.get(env_id.replace("Anytime", ""), (60, 12, 6, 1))
     whole = env_id == "GlimpseCUBFull-v0"
     locations = {"GlimpseCUBFull-v0": 625, "GlimpseCelebAHQ-v0": 2500}.get(env_id, 169)
+    if env_id in ANYTIME_IDS:  # grids of windows twice and four times as wide, and the action that stops
+        wide = {"GlimpseCUBFullAnytime-v0": 625 + 121 + 16, "GlimpseCelebAHQAnytime-v0": 2500 + 529 + 100}
+        locations = wide.get(env_id, 169 + 25 + 1) + 1
     assert env.action_space == gym.spaces.Discrete(locations)
     assert isinstance(env.observation_space, gym.spaces.Dict)
     assert env.observation_space["glimpses"].shape == (steps * side * side * channels * (2 if whole else 1),)
@@ -242,7 +245,7 @@ def test_all_images_are_drawn() -> None:
 
 def test_the_label_is_told_only_at_the_end(env: GlimpseEnv) -> None:
     _, info = env.reset(seed=0)
-    always = {"index", "probabilities", "entropy"}
+    always = {"index", "glimpses", "probabilities", "entropy"}
     assert set(info) == always
     for location in range(STEPS - 1):
         assert set(env.step(location)[-1]) == always

@@ -59,7 +59,7 @@ def test_a_batch_plays_what_its_episodes_play_alone() -> None:
         transition = together.step(actions)
         for row, one in enumerate(alone):
             expected = one.step(actions[[row]])
-            assert transition.ended == expected.ended
+            assert transition.ended[row] == expected.ended[0]
             assert transition.rewards[row] == pytest.approx(expected.rewards[0], abs=1e-5)
             for key, value in expected.observations.items():
                 assert np.array_equal(transition.observations[key][row], value[0])
@@ -72,7 +72,7 @@ def test_an_invalid_action_in_a_batch_changes_nothing() -> None:
     batch.begin(np.arange(3))
     with pytest.raises(InvalidActionError, match="77"):
         batch.step(np.array([1, 77, 2]))
-    assert batch.num_taken == 0
+    assert not batch.counts.any()
     assert not batch.histories.glimpses.any()
     with pytest.raises(InvalidActionError, match=r"shape \(2,\)"):
         batch.step(np.array([1, 2]))
@@ -85,7 +85,7 @@ def test_copies_share_what_never_changes() -> None:
     assert copied.dataset is batch.dataset
     assert copied.judge is batch.judge
     copied.step(np.array([1, 2]))
-    assert batch.num_taken == 0
+    assert not batch.counts.any()
     assert not batch.histories.glimpses.any()
 
 

@@ -7,7 +7,7 @@ import gymnasium as gym
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from glimpse_env import ENV_IDS, GlimpseEnv
+from glimpse_env import ANYTIME_IDS, ENV_IDS, GlimpseEnv
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.birds.source import Birds
 from glimpse_env.errors import (
@@ -17,7 +17,8 @@ from glimpse_env.errors import (
     DatasetNotFoundError,
     JudgeNotFoundError,
 )
-from glimpse_env.registration import make_vector_env
+from glimpse_env.presets import PRESETS, anytime_options
+from glimpse_env.registration import make_vector_env, source_of
 from tests.support.tiny_data import write_tiny_cub, write_tiny_folder
 from tests.support.toy import SMALL_BIRDS, SMALL_FOLDER, write_toy_judge
 
@@ -37,6 +38,41 @@ def test_importing_the_package_registers_the_ids(env_id: str) -> None:
     scales = {"scales": 2} if env_id == "GlimpseCUBFull-v0" else {}
     assert spec.kwargs == {"dataset": ENV_IDS[env_id], **scales}
     assert spec.max_episode_steps is None  # the environment itself ends an episode
+
+
+@pytest.mark.parametrize("env_id", ANYTIME_IDS)
+def test_in_anytime_environments_agents_zoom_and_stop(env_id: str) -> None:
+    kwargs = gym.spec(env_id).kwargs
+    preset = PRESETS[ANYTIME_IDS[env_id]]
+    assert kwargs == {
+        "dataset": ANYTIME_IDS[env_id],
+        "zooms": list(preset.zooms),
+        "stop": True,
+        "glimpse_cost": preset.glimpse_cost,
+    }
+    assert anytime_options(env_id) == {key: value for key, value in kwargs.items() if key != "dataset"}
+    assert anytime_options(env_id.replace("Anytime", "")) == {}
+
+
+def test_the_flags_of_a_script_have_the_zooms_of_the_id() -> None:
+    options = json.dumps(SMALL_BIRDS)
+    assert source_of("GlimpseBirdsAnytime-v0", dataset_options=options).geometry.zooms == (1, 2, 4)
+    assert source_of("GlimpseBirdsAnytime-v0", dataset_options=options, zooms=(1, 2)).geometry.zooms == (1, 2)
+    assert source_of("GlimpseBirds-v0", dataset_options=options).geometry.zooms == (1,)
+    assert source_of("GlimpseBirds-v0", dataset_options=options, scales=2).geometry.scales == 2
+    with pytest.raises(ConfigurationError, match=r"scales=2 does not combine with zooms=\[1, 2, 4\]"):
+        source_of("GlimpseBirdsAnytime-v0", dataset_options=options, scales=2)
+
+
+def test_zooms_are_an_argument_of_every_environment() -> None:
+    write_toy_judge(make_source("birds", **SMALL_BIRDS).with_zooms((1, 3)))
+    env = gym.make("GlimpseBirds-v0", zooms=[1, 3], **BIRDS)
+    assert env.action_space.n == 169 + 4  # type: ignore[attr-defined]
+    assert gym.make("GlimpseBirds-v0", zooms=[1, 3], action="continuous", **BIRDS).action_space.shape == (3,)
+    vector = gym.make_vec("GlimpseBirds-v0", num_envs=2, zooms=(1, 3), **BIRDS)
+    assert vector.single_observation_space["locations"].shape == (15,)  # type: ignore[index]
+    with pytest.raises(ConfigurationError, match=r"zooms=\(1, 5\)"):
+        gym.make("GlimpseBirds-v0", zooms=[1, 5], **BIRDS)
 
 
 def test_a_spec_that_version_0_1_stored_makes_the_environment(tmp_path: Path) -> None:

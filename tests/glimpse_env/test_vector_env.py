@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from glimpse_env import ENV_IDS, GlimpseEnv, GlimpseVectorEnv
+from glimpse_env import ANYTIME_IDS, ENV_IDS, GlimpseEnv, GlimpseVectorEnv
 from glimpse_env.errors import ConfigurationError, InvalidActionError
 from tests.support.toy import GEOMETRY, CountingJudge, toy_dataset, toy_judge, write_toy_world
 
@@ -82,6 +82,48 @@ def test_the_same_seeds_give_the_episodes_of_single_environments(settings: dict[
     check_equal_to_singles(env, singles, steps=3 * STEPS + 1)
 
 
+STOPS = [
+    {"observation": observation, **others}
+    for observation in ("history", "glimpse", "canvas", "embedding")
+    for others in (
+        {"glimpse_cost": 0.1},
+        {"posterior_info": False, "tabulated": True},
+        {"posterior_info": False, "reward": "information", "glimpse_cost": 2.0},
+        {"action": "continuous", "posterior_info": False},
+    )
+    if (observation, others.get("action")) != ("embedding", "continuous")
+]
+
+
+@pytest.mark.parametrize("settings", STOPS, ids=lambda settings: "-".join(map(str, settings.values())))
+@pytest.mark.parametrize("zooms", [(1,), (1, 2)])
+def test_episodes_that_stop_are_those_of_single_environments(settings: dict[str, Any], zooms: tuple[int, ...]) -> None:
+    geometry = replace(GEOMETRY, zooms=zooms)
+    dataset, judge = toy_dataset(geometry=geometry), toy_judge(geometry)
+    locations, coordinates = len(geometry.grid), geometry.grid.coordinates
+    env = GlimpseVectorEnv(dataset, judge, num_envs=NUM_ENVS, stop=True, **settings)
+    singles = SyncVectorEnv(
+        [lambda: GlimpseEnv(dataset, judge, stop=True, **settings)] * NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    assert env.action_space == singles.action_space
+    rng, lengths = np.random.default_rng(0), set()
+    assert_same(env.reset(seed=11), singles.reset(seed=11))
+    for _ in range(12 * STEPS):
+        actions = env.action_space.sample()
+        stops = rng.random(NUM_ENVS) < 0.3
+        if settings.get("action") == "continuous":
+            actions[:, coordinates] = np.where(stops, 0.5, -0.5)
+        else:
+            actions = np.where(stops, locations, rng.integers(0, locations, NUM_ENVS))
+        told = env.step(actions)
+        assert told[0] in env.observation_space
+        assert_same(told, singles.step(actions))
+        if "final_info" in told[-1]:
+            lengths |= set(told[-1]["final_info"]["glimpses"][told[2]].tolist())
+    assert lengths == set(range(STEPS + 1))
+    assert_same(env.reset(seed=3), singles.reset(seed=3))
+
+
 def test_many_episodes_later_the_images_are_still_the_same() -> None:
     dataset = toy_dataset(500)
     env = GlimpseVectorEnv(dataset, CountingJudge(), num_envs=2, posterior_info=False)
@@ -96,7 +138,7 @@ def test_many_episodes_later_the_images_are_still_the_same() -> None:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(map(str, settings.values())))
-@pytest.mark.parametrize("env_id", ENV_IDS)
+@pytest.mark.parametrize("env_id", [*ENV_IDS, *ANYTIME_IDS])
 def test_make_vec_gives_the_native_environment(
     world: dict[str, dict[str, Any]], env_id: str, settings: dict[str, Any]
 ) -> None:

@@ -32,18 +32,26 @@ from tests.support.toy import SMALL_FOLDER, write_toy_judge
 from tests.support.toy_encoder import TOY
 
 ROOT = Path(__file__).parents[2]
-REQUIRED = {"measure/published": ["sequences"], "download_data": ["cub"], "generate_demos": ["--out", "demos.npz"]}
+REQUIRED = {
+    "cache": ["list"],
+    "measure/published": ["sequences"],
+    "download_data": ["cub"],
+    "generate_demos": ["--out", "demos.npz"],
+}
 """Flags that a script must be given."""
 BAD_VALUES = {
     "benchmark": ["--seeds", "0"],
+    "cache": ["clear", "nothing"],
     "compare_policies": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "compare_runs": ["nowhere"],
+    "doctor": ["--out", str(ROOT / "LICENSE" / "doctor.json")],
     "download_data": ["mnist", "--url", "nowhere"],
     "encode_features": ["--env", "GlimpseDigits-v0", "--width", "-1"],
     "exchange_demos": ["--export-from", "nowhere.npz"],
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
+    "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
@@ -219,7 +227,18 @@ def test_render_episode_of_an_agent_that_sees_embeddings(tmp_path):
     path = tmp_path / "model.zip"
     PPO("MultiInputPolicy", env, seed=0).save(path)
     out = tmp_path / "agent.png"
-    call("render_episode", "--env", "GlimpseDigits-v0", "--policies", str(path), "--out", str(out))
+    call(
+        "render_episode",
+        "--env",
+        "GlimpseDigits-v0",
+        "--policies",
+        str(path),
+        "--trust",
+        "--algo",
+        "ppo",
+        "--out",
+        str(out),
+    )
     assert out.is_file()
 
 

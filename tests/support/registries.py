@@ -11,7 +11,7 @@ import oracles.presets
 from agents.registry import ALGORITHMS, ARCHITECTURES
 from glimpse_env.datasets.registry import DATASETS
 from glimpse_env.encoding.registry import ENCODERS
-from glimpse_env.presets import CLASSIFY_IDS, ENV_IDS
+from glimpse_env.presets import ANYTIME_IDS, CLASSIFY_IDS, ENV_IDS
 from glimpse_env.registry import Registry
 from glimpse_env.sensing.observations import OBSERVATIONS
 from oracles.boed.criteria import CRITERIA
@@ -20,6 +20,7 @@ from oracles.registry import POLICIES
 REGISTRIES: tuple[Registry[Any], ...] = (
     ENV_IDS,
     CLASSIFY_IDS,
+    ANYTIME_IDS,
     DATASETS,
     OBSERVATIONS,
     ENCODERS,

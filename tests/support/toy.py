@@ -12,7 +12,7 @@ from glimpse_env.datasets import make_source
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.judge.judge import Judge, JudgeCard, judge_path
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig
-from glimpse_env.presets import PRESETS
+from glimpse_env.presets import PRESETS, anytime_id
 from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
@@ -81,6 +81,7 @@ def toy_judge(
         features=48,
         embedding=32,
         hidden=24,
+        coordinates=geometry.grid.coordinates,
     )
     rng = np.random.default_rng(seed)
     with torch.random.fork_rng():
@@ -100,6 +101,7 @@ def toy_judge(
         config=config,
         image_size=geometry.image_size,
         scales=geometry.scales,
+        zooms=list(geometry.zooms),
         num_glimpses=geometry.num_glimpses,
         num_networks=num_networks,
         temperatures=rng.uniform(0.1, 0.3, (num_networks, geometry.num_glimpses + 1)).tolist(),
@@ -148,6 +150,7 @@ def toy_oracle(judge: Judge, horizon: Horizon = "next", relative: int = 0) -> Am
         config=networks[0].config,
         image_size=judge.card.image_size,
         scales=judge.card.scales,
+        zooms=judge.card.zooms,
         num_glimpses=steps,
         num_networks=len(networks),
         seed=0,
@@ -177,9 +180,11 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     arguments["GlimpseFolder-v0"] = {"root": str(photos), **SMALL_FOLDER}
     arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA
     for env_id, dataset in ENV_IDS.items():
-        given = arguments[env_id]
+        given = arguments[anytime_id(env_id)] = arguments[env_id]
         options = given if PRESETS[dataset].flat else given.get("dataset_options")
-        write_toy_judge(make_source(dataset, **(options or {})).with_scales(PRESETS[dataset].scales))
+        source = make_source(dataset, **(options or {}))
+        write_toy_judge(source.with_scales(PRESETS[dataset].scales))
+        write_toy_judge(source.with_zooms(PRESETS[dataset].zooms))
     return arguments
 
 

@@ -177,10 +177,10 @@ def test_episodes_out_of_step_are_named() -> None:
     obs: Any = env.reset()
     after: Any
     after, rewards, dones, infos = env.step(np.arange(ENVS))
-    with pytest.raises(ConfigurationError, match="begin together"):
+    with pytest.raises(ConfigurationError, match="begin at a reset"):
         buffer.add(after, after, np.arange(ENVS), rewards, dones, infos)
     buffer.add(obs, after, np.arange(ENVS), rewards, dones, infos)
-    with pytest.raises(ConfigurationError, match="begin together"):
+    with pytest.raises(ConfigurationError, match=f"after 2 of {STEPS} steps and did not stop"):
         buffer.add(after, after, np.arange(ENVS), rewards, np.array([True, False, False]), infos)
     play_into(buffer, env, 1)  # a reset begins anew
     assert buffer.num_own == ENVS

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
-from agents.networks.encoders import ENCODED, WHOLE
+from agents.networks.encoders import ENCODED, REAL, WHOLE
 from agents.registry import ARCHITECTURES
 from agents.vec_env import GlimpseVecEnv
 from glimpse_env.errors import ConfigurationError
@@ -145,25 +145,26 @@ def roll_rest(model: Any, envs: Any) -> None:
 
 @pytest.mark.parametrize("change", [begun_before, one_begun_before])
 @pytest.mark.parametrize(("observation", "pretrained"), [("history", True), ("history", False), ("embedding", True)])
-def test_without_whole_episodes_states_are_handed_out(
+def test_parts_of_episodes_are_handed_out_once(
     observation: str, pretrained: bool, change: Callable[[Any], None]
 ) -> None:
     model = collected(observation, pretrained=pretrained, architecture="canvas")
     change(model)
     model.rollout_buffer.fold(model._encode if model.policy.encodes_once else None)
     batches = check_minibatches(model, 10, one_by_one(model))
-    assert [len(batch.observations["mask"]) for batch in batches] == [10, 10, 10, 10, 8]
-    assert all(WHOLE not in batch.observations for batch in batches)
+    assert len(batches) == 5
+    assert all(REAL in batch.observations for batch in batches)
     assert all((ENCODED in batch.observations) == model.policy.encodes_once for batch in batches)
 
 
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize("n_steps", [STEPS - 1, STEPS + 1])
-def test_episodes_cut_by_the_rollout_are_handed_out_state_by_state(observation: str, n_steps: int) -> None:
+def test_episodes_cut_by_the_rollout_are_handed_out_in_parts(observation: str, n_steps: int) -> None:
     model = collected(observation, n_steps=n_steps)
     batches = check_minibatches(model, None, one_by_one(model))
     assert len(batches) == 1
-    assert len(batches[0].observations["mask"]) == n_steps * NUM_ENVS
+    assert len(batches[0].observations["mask"]) == -(-n_steps // STEPS) * NUM_ENVS
+    assert len(batches[0].advantages) == n_steps * NUM_ENVS
     model.learn(3 * n_steps * NUM_ENVS)
     assert all(torch.isfinite(parameter).all() for parameter in model.policy.parameters())
 

@@ -176,3 +176,32 @@ def test_bad_input_is_named(world: World, folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install .*\.\[minari\]"):
         import_demonstrations("glimpse/test-v0")
+
+
+def test_episodes_that_stop(world: World) -> None:
+    """The n-th after n glimpses."""
+    made = world.demonstrations
+    locations = np.where(np.arange(made.locations.shape[1]) < np.arange(NUM)[:, None], made.locations, -1)
+    assert made.epe is not None
+    epe = np.pad(made.epe, ((0, 0), (0, 0), (0, 1)))
+    epe[np.arange(locations.shape[1]) > np.arange(NUM)[:, None]] = np.nan
+    rows, last = np.arange(NUM), np.clip(np.arange(NUM) - 1, 0, locations.shape[1] - 1)
+    entropies = np.where(locations >= 0, made.entropies, made.entropies[rows, last][:, None])
+    stopping = {"stops": True, "glimpse_cost": 0.1}
+    demonstrations = Demonstrations(made.indices, locations, entropies, epe, made.manifest | stopping)
+    export_demonstrations(demonstrations, world.source, world.judge, "birds/stops-v0")
+    dataset = minari.load_dataset("birds/stops-v0")
+    env = dataset.recover_environment()
+    assert env.action_space == dataset.action_space
+    for n, episode in enumerate(dataset):
+        assert len(episode.actions) == min(n + 1, locations.shape[1])
+        env.reset(options={"index": int(episode.infos["index"][0])})
+        for t, action in enumerate(episode.actions):
+            shown, reward, ended, *_ = env.step(action)
+            assert_equal(at(episode.observations, t + 1), shown)
+            assert reward == pytest.approx(episode.rewards[t])
+            assert ended == episode.terminations[t]
+    again = import_demonstrations("birds/stops-v0")
+    for name in ("indices", "locations", "entropies", "epe"):
+        assert_equal(getattr(again, name), getattr(demonstrations, name))
+    assert again.stops

@@ -38,7 +38,7 @@ def given_history(world: ToyWorld, history: History) -> tuple[np.ndarray, np.nda
 
 
 def score(p: np.ndarray, criterion: str) -> float:
-    return 1 - p.max() if criterion == "error" else -(p[p > 0] * np.log(p[p > 0])).sum()
+    return 1 - p.max() if criterion in ("error", "least_confidence") else -(p[p > 0] * np.log(p[p > 0])).sum()
 
 
 def small_world(seed: int) -> ToyWorld:
@@ -153,7 +153,8 @@ def test_no_criterion_is_expected_to_rise_under_an_exact_posterior(problem: tupl
             torch.from_numpy(weights.astype(np.float32)),
             criterion,
         ).numpy()
-        present = float(1 - p.exp().max()) if criterion == "error" else float(entropy(p))
+        of_one = criterion in ("error", "least_confidence")
+        present = float(1 - p.exp().max()) if of_one else float(entropy(p))
         assert (found[unseen] <= present + 1e-4).all()
         np.testing.assert_allclose(found[unseen], world.expected(history, criterion)[unseen], atol=1e-4)
         assert (world.expected(history, criterion) <= world.present(history, criterion) + 1e-9).all()
