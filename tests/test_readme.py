@@ -12,11 +12,8 @@ import pytest
 import tyro
 
 from glimpse_env.console.main import find_commands
-from glimpse_env.datasets import make_source
 from glimpse_env.datasets.birds.source import SIZE, draw_many
 from glimpse_env.errors import DatasetFallbackWarning
-from tests.support.tiny_data import write_tiny_folder
-from tests.support.toy import write_toy_judge
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,8 +38,6 @@ def test_python_blocks_run_as_printed(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("glimpse_env.datasets.birds.source.draw_chunks", few_drawn_again_and_again)
-    photos = write_tiny_folder(tmp_path / "photos")
-    write_toy_judge(make_source("folder", root=str(photos), size=96, glimpse_size=24, stride=6))
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     with warnings.catch_warnings():
@@ -51,8 +46,7 @@ def test_python_blocks_run_as_printed(
             exec(block, namespace)
     printed = capsys.readouterr().out
     assert printed.count("glimpse at location") == 5
-    assert "random" in printed
-    assert "mine" in printed
+    assert printed.splitlines()[-1] in ("right", "wrong")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +71,7 @@ def test_commands_exist_with_their_flags(command: str) -> None:
 
 def test_every_script_is_in_the_table_of_commands() -> None:
     for script in (ROOT / "scripts").rglob("*.py"):
-        assert f"| `{script.relative_to(ROOT)}` |" in README
+        assert f"| `{script.relative_to(ROOT)}` |" in (ROOT / "docs/howto/commands.md").read_text(encoding="utf-8")
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -236,7 +236,7 @@ COMMANDS = sorted(
     {
         line.split("  #")[0].strip()
         for path in WRITTEN
-        if path.startswith(("howto/", "concepts/", "tutorial", "index"))
+        if path.startswith(("howto/", "concepts/", "tutorial", "index", "results"))
         for block in re.findall(r"```bash\n(.*?)```", text_of(path), flags=re.DOTALL)
         for line in block.splitlines()
     }
@@ -254,8 +254,9 @@ def test_commands_on_pages_exist_with_their_flags(
     monkeypatch.chdir(tmp_path)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    elif words[0] == "python":
-        tyro.cli(load(words[1].removeprefix("scripts/").removesuffix(".py")).Args, args=words[2:])
+    elif words[0] in ("python", "glimpse"):
+        script = words[1].removeprefix("scripts/").removesuffix(".py").replace("-", "_")
+        tyro.cli(load(script).Args, args=words[2:])
     else:
         assert words[:2] == ["pip", "install"]
         assert (ROOT / words[words.index("-c") + 1]).is_file()

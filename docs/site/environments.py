@@ -141,9 +141,10 @@ class EnvironmentPage:
 
     def _figure(self, name: str, policy: str, path: Path) -> str:
         geometry = self._geometry
+        where = "" if name == self.spec.id else f" on {name}"  # the id that was drawn
         what = {
-            "oracle": f"The oracle: {geometry.num_glimpses} glimpses, its map of where looking helps, and the judge's "
-            "posterior after each.",
+            "oracle": f"The oracle{where}: {geometry.num_glimpses} glimpses, its map of where looking helps, and the "
+            "judge's posterior after each.",
             "random": "A random policy on the same image.",
         }[policy]
         return (

@@ -17,6 +17,8 @@ from docs.site.links import ROOT_PAGES, included, outside_files, relinked, sourc
 
 UNSEARCHED = ("source/", "benchmark/")
 """Pages below these folders are not in the search: code, and tables that other pages tell of."""
+LARGE = 60_000
+"""Bytes above which a PNG is shown as WebP."""
 
 
 def on_config(config: Any) -> Any:
@@ -47,23 +49,33 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return markdown
 
 
-def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Gives pictures their size, so that text does not jump, and has those further down loaded when they are near."""
+def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
+    """Gives pictures their size, so that text does not jump, has those further down loaded late, and large ones light.
+
+    A large PNG is shown as WebP, a fifth as heavy.
+    """
     folder = posixpath.dirname(page.file.src_uri)
     count = 0
 
     def sized(match: re.Match[str]) -> str:
         nonlocal count
-        path = ROOT / "docs" / posixpath.normpath(posixpath.join(folder, match[2]))
+        shown = match[2]
+        name = posixpath.normpath(posixpath.join(folder, shown))
+        path = ROOT / "docs" / name
         if not path.is_file() or path.suffix == ".svg":
             return match[0]
         from PIL import Image
 
         with Image.open(path) as picture:
             width, height = picture.size
+            if path.suffix == ".png" and path.stat().st_size > LARGE:
+                light = (Path(config.site_dir) / name).with_suffix(".webp")
+                light.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(light, quality=88)
+                shown = f"{shown.removesuffix('.png')}.webp"
         count += 1
         lazy = "" if count <= 2 else ' loading="lazy"'
-        return f'{match[1]} src="{match[2]}" width="{width}" height="{height}"{lazy}{match[3]}'
+        return f'{match[1]} src="{shown}" width="{width}" height="{height}"{lazy}{match[3]}'
 
     return re.sub(r'(<img[^>]*?) src="([^":]+)"([^>]*>)', sized, html)
 

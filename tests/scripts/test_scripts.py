@@ -49,6 +49,7 @@ BAD_VALUES = {
     "encode_features": ["--env", "GlimpseDigits-v0", "--width", "-1"],
     "exchange_demos": ["--export-from", "nowhere.npz"],
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
+    "measure/anytime": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
