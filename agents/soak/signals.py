@@ -4,6 +4,7 @@ import shlex
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from agents.soak.commands import World
@@ -14,7 +15,7 @@ NUMBERS = (signal.SIGTERM, signal.SIGHUP)
 """The signals."""
 
 
-def measure_signals(world: World, names: list[str]) -> dict[str, dict[str, Any]]:
+def measure_signals(world: World, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Stops each command in the middle of its renames with each signal, and goes on with the command that it prints.
 
     Returns:
