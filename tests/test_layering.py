@@ -55,7 +55,7 @@ LAYERS = (
     ("agents.ram",),
     ("agents.experiments",),
     ("agents.reports",),
-    ("agents.play",),
+    ("agents.play", "agents.soak"),
     ("agents",),
     ("scripts",),
 )

@@ -58,6 +58,7 @@ BAD_VALUES = {
     "measure/human_gaze": ["--images", "1"],
     "measure/oracle_cost": ["--banks", "0"],
     "measure/published": ["nowhere", "--draws", "0"],
+    "measure/soak": ["--makes", "0"],
     "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
