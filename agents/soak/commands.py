@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,18 @@ class World:
                     shutil.copytree(path, folder / "cache" / path.name)
         return folder
 
-    def begin(self, name: str, folder: Path, *, edge: int | None = None) -> Running:
-        """Begins a command in a folder, or goes on with what is there; see :class:`Running`."""
+    def begin(
+        self,
+        name: str,
+        folder: Path,
+        edge: int = -1,
+        number: signal.Signals = signal.SIGKILL,
+        words: Sequence[str] | None = None,
+    ) -> Running:
+        """Begins a command in a folder, with other ``words`` if asked to, or goes on with what is there; see
+        :class:`Running`."""
         command = self.commands[name]
-        return Running(command.script, command.again(folder), folder, edge=edge)
+        return Running(command.script, words or command.again(folder), folder, edge, number)
 
     def alone(self, name: str) -> Ended:
         """Runs a command without a fault, after those that it starts with, once.
@@ -101,8 +110,8 @@ class World:
         if start is not None:
             self.alone(start)
         ended = self.begin(name, self.folder(name, "alone")).end()
-        if ended.code != 0 or ended.survivors:
-            raise RuntimeError(f"{name} ended with {ended.code} and left {ended.survivors}:\n{ended.printed[-4000:]}")
+        if ended.code != 0 or ended.faults:
+            raise RuntimeError(f"{name} ended with {ended.code}, {ended.faults}:\n{ended.printed[-4000:]}")
         self._alone[name] = ended
         return ended
 

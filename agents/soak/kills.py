@@ -1,9 +1,9 @@
-"""Commands that are killed at every rename and at random moments, and go on afterwards."""
+"""Commands that are killed at every rename and at random moments, or stopped by signals, and go on afterwards."""
 
 import logging
+import shlex
 import shutil
 import signal
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -24,97 +24,107 @@ TIMES_A_RUN = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One run that is killed, once at a rename or several times at random moments, and then left to finish."""
+    """One run that is killed or stopped at a rename, or killed at random moments, and then goes on to its end."""
 
     world: World
     name: str
     """Name of the command."""
-    edge: int | None = None
-    """See :data:`agents.soak.hook.EDGE`; None for random moments."""
+    edge: int = -1
+    """See :data:`agents.soak.hook.EDGE`; negative for random moments."""
+    number: signal.Signals = signal.SIGKILL
+    """The signal."""
     moments: tuple[float, ...] = ()
     """Seconds after its start at which it is killed, the first for the first run."""
 
     @property
     def label(self) -> str:
         """Name of its working folder."""
-        return f"edge-{self.edge}" if self.edge is not None else f"random-{self.moments[0]:.6f}"
+        return f"{self.number.name}-{self.edge if self.edge >= 0 else f'random-{self.moments[0]:.6f}'}"
+
+    @property
+    def kind(self) -> str:
+        """What its signals count as."""
+        return "random" if self.edge < 0 else self.number.name
+
+
+STOPS = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that stop a command, which says how to go on."""
+KINDS = ("SIGKILL", "random", "SIGTERM", "SIGHUP")
+"""Kinds of cases: killed at a rename, killed at random moments, stopped at a rename."""
 
 
 def measure_kills(
-    world: World, names: Sequence[str], *, sides: int = 2, stride: int = 1, runs: int = 3, lanes: int = 1, seed: int = 0
-) -> dict[str, dict[str, Any]]:
-    """Kills commands and returns, by name, how often, and what was wrong afterwards.
+    world: World, name: str, *, stride: int = 1, runs: int = 3, lanes: int = 1, seed: int = 0
+) -> dict[str, Any]:
+    """Kills and stops a command; returns how often, and what was wrong afterwards.
 
     Args:
-        world: where they run.
-        names: names of the commands.
-        sides: kills at a rename, 1 just before or just after it, in turn, or both.
-        stride: every how many renames there are kills, 1 for each.
-        runs: runs of each command that are killed at random moments, :data:`TIMES_A_RUN` times each.
+        world: where it runs.
+        name: its name.
+        stride: a kill comes at every edge, before and after every rename, of which this number is a divisor; SIGTERM
+            and SIGHUP, in turn, at every third of these.
+        runs: runs that are killed at random moments, :data:`TIMES_A_RUN` times each.
         lanes: runs side by side.
         seed: of the moments.
     """
-    rng = np.random.default_rng(seed)
-    alone = {name: world.alone(name) for name in names}
-    cases = [
-        Case(world, name, 2 * rename + after)
-        for name in names
-        for rename in range(0, len(alone[name].renames), stride)
-        for after in ((0, 1) if sides == 2 else (rename // stride % 2,))
-    ]
-    for name in names:
-        for moments in alone[name].seconds * rng.uniform(0, 1, (runs, TIMES_A_RUN)):
-            cases.append(Case(world, name, None, tuple(map(float, moments))))
-    figures: dict[str, dict[str, Any]] = {
-        name: {
-            "title": world.commands[name].title,
-            "seconds_alone": ended.seconds,
-            "renames": len(ended.renames),
-            "files": len(contents(world.base / name / "alone")),
-            "kills_at_renames": 0,
-            "kills_at_random": 0,
-            "ended_first": 0,
-            "faults": [],
-        }
-        for name, ended in alone.items()
+    alone = world.alone(name)
+    figures: dict[str, Any] = {
+        "title": world.commands[name].title,
+        "seconds_alone": alone.seconds,
+        "renames": len(alone.renames),
+        "files": len(contents(world.base / name / "alone")),
+        **dict.fromkeys(KINDS, 0),
+        "faults": [],
     }
+    edges = range(0, 2 * len(alone.renames), stride)
+    moments = alone.seconds * np.random.default_rng(seed).uniform(0, 1, (runs, TIMES_A_RUN))
+    cases = [
+        *(Case(world, name, edge) for edge in edges),
+        *(Case(world, name, edge, STOPS[place % 2]) for place, edge in enumerate(edges[::3])),
+        *(Case(world, name, moments=tuple(row)) for row in moments.tolist()),
+    ]
     with ProcessPoolExecutor(lanes, mp_context=get_context("fork")) as pool:
-        for case, (kills, faults) in zip(cases, tqdm(pool.map(check, cases), total=len(cases)), strict=True):
-            entry = figures[case.name]
-            entry["kills_at_renames" if case.edge is not None else "kills_at_random"] += kills
-            entry["ended_first"] += int(kills == 0)
+        for case, (hits, faults) in zip(cases, tqdm(pool.map(check, cases), name, len(cases)), strict=True):
+            figures[case.kind] += hits
             for fault in faults:
-                logger.warning("%s, %s: %s", case.name, case.label, fault)
-            entry["faults"] += [f"{case.label}: {fault}" for fault in faults]
+                logger.warning("%s, %s: %s", name, case.label, fault)
+            figures["faults"] += [f"{case.label}: {fault}" for fault in faults]
     return figures
 
 
 def check(case: Case) -> tuple[int, list[str]]:
-    """Runs a case; returns the number of kills that hit a running command, and what was wrong."""
-    world, faults, kills = case.world, list[str](), 0
+    """Runs a case; returns the number of signals that hit a running command, and what was wrong."""
+    world, faults, hits = case.world, list[str](), 0
     folder = world.folder(case.name, case.label)
-    try:
-        for moment in case.moments or (None,):
-            running = world.begin(case.name, folder, edge=case.edge)
-            if moment is not None and not running.wait(moment):
-                running.signal(signal.SIGKILL)
-            ended = running.end()
-            faults += _lasting(ended)
-            if ended.code != -signal.SIGKILL:
-                break
-            kills += 1
-        if ended.code == -signal.SIGKILL:
-            ended = world.begin(case.name, folder).end()
-            faults += _lasting(ended)
-    except RuntimeError as error:
-        return kills, [*faults, str(error)]
+    words = None
+    for moment in case.moments or (None,):
+        running = world.begin(case.name, folder, case.edge, case.number)
+        if moment is not None and not running.wait(moment):
+            running.kill()
+        ended = running.end()
+        faults += ended.faults
+        if ended.code not in (-signal.SIGKILL, 128 + case.number):
+            break
+        hits += 1
+    else:
+        if ended.code > 0:
+            words = _goes_on(ended)
+            faults += [] if words else [f"it does not say how to go on: {ended.printed[-2000:]}"]
+        ended = world.begin(case.name, folder, words=words).end()
+        faults += ended.faults
     if ended.code != 0:
         faults.append(f"exit code {ended.code}: {ended.printed[-2000:]}")
     else:
         faults += differences(world, case.name, case.label)
     if not faults:
         shutil.rmtree(folder)
-    return kills, faults
+    return hits, faults
+
+
+def _goes_on(ended: Ended) -> list[str] | None:
+    """Returns the arguments of the command that a stopped one printed last; None where there is none."""
+    told = [line for line in ended.printed.splitlines() if line.startswith("  python ") and "scripts/" in line]
+    return shlex.split(told[-1])[2:] if told else None
 
 
 def differences(world: World, name: str, label: str) -> list[str]:
@@ -127,7 +137,3 @@ def differences(world: World, name: str, label: str) -> list[str]:
         *(f"{path} is too many" for path in sorted(actual.keys() - expected.keys())),
         *(f"{path} differs" for path in sorted(expected.keys() & actual.keys()) if expected[path] != actual[path]),
     ]
-
-
-def _lasting(ended: Ended) -> list[str]:
-    return [f"a child process survives: {command}" for command in ended.survivors]

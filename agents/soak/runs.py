@@ -10,18 +10,18 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from agents.soak import hook
 
 ROOT = Path(__file__).parents[2]
 """The repository."""
-PATIENCE = 300.0
+PATIENCE = 900.0
 """Seconds after which a run counts as hanging."""
-GRACE = 60.0
+GRACE = 120.0
 """Seconds that processes of a killed command have to end; one that imports PyTorch ends when it has."""
 LATE = (
     "torch._dynamo",
@@ -39,7 +39,7 @@ LATE = (
 """Modules that commands import late."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ended:
     """A run that has ended."""
 
@@ -51,15 +51,20 @@ class Ended:
     """What it wrote to standard output and standard error."""
     renames: list[str]
     """Paths that it renamed files and folders to."""
-    survivors: list[str] = field(default_factory=list)
-    """Command lines of its processes that were alive :data:`GRACE` seconds after its end."""
+    faults: list[str]
+    """Its processes that were alive :data:`GRACE` seconds after its end, in words."""
 
 
 class Running:
     """A command that runs in a session of its own."""
 
     def __init__(
-        self, script: str, words: Sequence[str], folder: Path, *, edge: int | None = None, **variables: str
+        self,
+        script: str,
+        words: Sequence[str],
+        folder: Path,
+        edge: int = -1,
+        number: signal.Signals = signal.SIGKILL,
     ) -> None:
         """Begins ``scripts/<script>.py`` with ``words`` in a working folder, whose subfolder ``cache`` is its cache.
 
@@ -67,8 +72,8 @@ class Running:
             script: name of the script.
             words: its command line.
             folder: the working folder, which paths in ``words`` may be relative to.
-            edge: see :data:`agents.soak.hook.EDGE`.
-            **variables: further environment variables.
+            edge: at which it gets a signal, see :data:`agents.soak.hook.EDGE`; negative for none.
+            number: that signal.
         """
         self.began = time.perf_counter()
         self._work = Path(tempfile.mkdtemp(prefix="soak-run-"))
@@ -79,72 +84,59 @@ class Running:
             "GLIMPSE_CACHE": str(folder / "cache"),
             "PYTHONPATH": os.pathsep.join([str(self._work), str(ROOT)]),
             hook.LOG: str(self._work / "renames"),
-            **variables,
-        } | ({} if edge is None else {hook.EDGE: str(edge)})
+            hook.EDGE: str(edge),
+            hook.SIGNAL: str(int(number)),
+        }
         sys.stdout.flush()
         sys.stderr.flush()
         self.process = os.fork()
         if self.process == 0:
             _become(script, words, folder, variables, self._work / "printed")
 
-    def signal(self, number: int) -> None:
-        """Sends the command's own process a signal."""
-        os.kill(self.process, number)
+    def kill(self) -> None:
+        """Kills the command's own process."""
+        os.kill(self.process, signal.SIGKILL)
 
     def printed(self) -> str:
         """Returns what it has written so far."""
         return (self._work / "printed").read_text(encoding="utf-8", errors="replace")
 
-    def renamed(self) -> int:
-        """Returns how many files and folders it has renamed so far."""
-        return (self._work / "renames").read_bytes().count(b"\n")
-
-    def over(self) -> bool:
-        """Returns whether its own process has ended, without taking note of it."""
-        return os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-
-    def wait(self, seconds: float = PATIENCE) -> bool:
-        """Waits until it has ended, at most so long, and returns whether it has."""
-        until = time.perf_counter() + seconds
-        while not self.over():
-            if time.perf_counter() >= until:
+    def wait(self, seconds: float = PATIENCE, until: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until its own process has ended, or something is so, at most so long; returns whether it has ended."""
+        deadline = time.perf_counter() + seconds
+        while os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            if time.perf_counter() >= deadline or until():
                 return False
             time.sleep(0.005)
         return True
 
     def end(self) -> Ended:
-        """Waits until it has ended, and then for its processes, which are killed if they stay.
-
-        Raises:
-            RuntimeError: if it does not end in :data:`PATIENCE` seconds.
-        """
-        hangs = not self.wait()
-        if hangs:
-            self.signal(signal.SIGKILL)
+        """Waits until it has ended, and then for its processes, which are killed if they stay."""
+        faults = []
+        if not self.wait():
+            faults.append(f"it hangs: {self.printed()[-2000:]}")
+            self.kill()
         code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
         seconds = time.perf_counter() - self.began
-        until = time.monotonic() + GRACE
-        while (members := session_of(self.process)) and time.monotonic() < until:
-            time.sleep(0.01)
-        for process in members:
+        deadline = time.monotonic() + GRACE
+        while (members := session_of(self.process)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for process, command in members.items():
+            faults.append(f"a child process survives: {command}")
             os.kill(process, signal.SIGKILL)
         printed, renames = self.printed(), (self._work / "renames").read_text().split("\n")[:-1]
         shutil.rmtree(self._work)
-        if hangs:
-            raise RuntimeError(f"The command hangs:\n{printed[-4000:]}")
-        return Ended(code, seconds, printed, renames, list(members.values()))
+        return Ended(code, seconds, printed, renames, faults)
 
 
 def session_of(leader: int) -> dict[int, str]:
     """Returns the command lines of the processes of a session, by number."""
     members: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with suppress(OSError, ValueError):
             state, _, _, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
             if int(session) == leader and state not in "ZX":
                 members[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-        except (OSError, ValueError):
-            continue
     return members
 
 

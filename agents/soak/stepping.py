@@ -21,19 +21,16 @@ WRONG_SHARE = 0.1
 """Share of the actions that are wrong."""
 SAMPLES = 100
 """Measurements of memory in each part, about."""
-FLAT_MIB = 2.0
-"""Growth over the second half of a part, in MiB, up to which memory counts as flat."""
 SMALL: dict[str, dict[str, Any]] = {"birds": {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4}}
 """Options that keep data sets small."""
 
 Arguments = Mapping[str, Mapping[str, Any]]
 
 
-def own_arguments(photos: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def own_arguments(photos: Path) -> dict[str, dict[str, Any]]:
     """Puts untrained judges into the cache where none fits; returns keyword arguments by id, for the ids whose data are
-    there, and the ids whose are not."""
+    there."""
     arguments: dict[str, dict[str, Any]] = {}
-    missing = []
     for env_id, dataset in ENV_IDS.items():
         given: dict[str, Any] = {"dataset_options": SMALL.get(dataset, {})}
         if dataset == "folder":
@@ -42,14 +39,13 @@ def own_arguments(photos: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
             options = {**given["dataset_options"], **({"root": given["root"]} if "root" in given else {})}
             source = make_source(dataset, **options).with_scales(PRESETS[dataset].scales)
         except DatasetNotFoundError:
-            missing.append(env_id)
             continue
         try:
             find_judge(source)
         except JudgeNotFoundError:
             untrained_judge(source).save(judge_path(source))
         arguments[env_id] = given
-    return arguments, missing
+    return arguments
 
 
 def untrained_judge(source: Any) -> Judge:
@@ -103,35 +99,32 @@ def measure_steps(modes: list[tuple[str, dict[str, Any]]], seconds: float, seed:
     for number, env in enumerate(envs):
         env.reset(seed=seed + number)
         env.action_space.seed(seed + number)
-    meter, faults = Meter(), list[str]()
-    steps = refused = 0
-    began = time.perf_counter()
-    until = began + seconds
-    while time.perf_counter() < until:
-        meter.measure(steps, (time.perf_counter() - began) / seconds)
+    meter, faults, steps, refused, began = Meter(), set[str](), 0, 0, time.perf_counter()
+    while (share := (time.perf_counter() - began) / seconds) < 1:
+        meter.measure(steps, share)
         for (env_id, options), env, bad in zip(modes, envs, wrong, strict=True):
             if rng.random() < WRONG_SHARE:
                 action = bad[int(rng.integers(len(bad)))]
                 try:
                     env.step(action)
-                    faults.append(f"{env_id} {options} takes {action!r}")
+                    faults.add(f"{env_id} {options} takes {action!r}")
                 except InvalidActionError:
                     refused += 1
                 except Exception as error:
-                    faults.append(f"{env_id} {options}: {action!r} raises {error!r}")
+                    faults.add(f"{env_id} {options}: {action!r} raises {error!r}")
             *_, ended, cut, _ = env.step(env.action_space.sample())
             steps += 1
             if "num_envs" not in options and (ended or cut):
                 env.reset()
     for env in envs:
         env.close()
-    figures = {"modes": len(modes), "seconds": time.perf_counter() - began, "steps": steps, "refused": refused}
-    return {**figures, **meter.figures(1000), "faults": sorted(set(faults))[:20]}
+    title = f"{steps} steps in {len(modes)} modes of {len({one for one, _ in modes})} ids, {refused} wrong actions"
+    return {"title": title, "seconds": seconds, "refused": refused, **meter.figures(), "faults": sorted(faults)[:20]}
 
 
 def measure_makes(modes: list[tuple[str, dict[str, Any]]], count: int, seed: int = 0) -> dict[str, Any]:
     """Makes, plays a step in and closes so many environments."""
-    meter, began = Meter(), time.perf_counter()
+    meter = Meter()
     for number in range(count):
         env = make(*modes[number % len(modes)])
         env.reset(seed=seed + number)
@@ -139,7 +132,7 @@ def measure_makes(modes: list[tuple[str, dict[str, Any]]], count: int, seed: int
         env.close()
         del env
         meter.measure(number + 1, (number + 1) / count)
-    return {"environments": count, "seconds": time.perf_counter() - began, **meter.figures(1000), "faults": []}
+    return {"title": f"{count} environments made and closed", **meter.figures(), "faults": []}
 
 
 def wrong_actions(space: gym.Space[Any]) -> list[Any]:
@@ -160,28 +153,24 @@ class Meter:
         if share * SAMPLES >= len(self._rows):
             self._rows.append((done, anonymous_mib(), open_files()))
 
-    def figures(self, unit: int) -> dict[str, Any]:
-        """Returns the growth over the second half, of memory by a straight line, in all and per ``unit`` of what was
-        done."""
+    def figures(self) -> dict[str, Any]:
+        """Returns memory and open files at the end, and their growth over the second half, of memory by a straight
+        line."""
         rows = np.array(self._rows[len(self._rows) // 2 :], dtype=np.float64)
         done, memory, files = (rows - rows[0]).T
         slope = float(np.polyfit(done, memory, 1)[0]) if done[-1] > 0 else 0.0
         return {
             "memory_mib": float(rows[-1, 1]),
             "growth_mib": slope * float(done[-1]),
-            f"growth_kib_per_{unit}": 1024 * unit * slope,
             "open_files": int(rows[-1, 2]),
             "further_files": int(files[-1]),
-            "flat": bool(slope * done[-1] <= FLAT_MIB and files[-1] <= 0),
         }
 
 
 def anonymous_mib() -> float:
     """Returns the memory of this process that is no file's, in MiB: pages of memory-mapped arrays come and go."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) / 1024
 
 
 def open_files() -> int:
