@@ -326,12 +326,18 @@ class Run:
             model.logger.dump(step=model.num_timesteps)
             if best_of(self.curve, task.criterion) == len(self.curve) - 1:
                 save_agent(model, self.best_path)
-            checkpoint = self.folder / f"model-{model.iterations}.json"
-            save_agent(model, checkpoint)  # the state names it, and the one before stays until then
+            save_agent(
+                model, self.folder / f"model-{model.iterations}.json"
+            )  # the state names it, and the one before stays until then
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
-            for path in self.folder.glob("model*"):
-                if path.stem != checkpoint.stem:
-                    path.unlink()
+            self._remove_other_checkpoints()
+        self._remove_other_checkpoints()  # of a process that died behind the last one
+
+    def _remove_other_checkpoints(self) -> None:
+        """Removes the models of other validations than the last one."""
+        for path in self.folder.glob("model*"):
+            if path.stem != self.checkpoint().stem:
+                path.unlink()
 
     def test(self) -> Rollouts:
         """Plays one deterministic episode on each test image, with the weights that did best on validation images."""

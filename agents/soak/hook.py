@@ -12,7 +12,7 @@ from typing import Any
 LOG = "SOAK_RENAMES"
 """Variable with the file that gets a line for each rename; without it nothing happens."""
 EDGE = "SOAK_EDGE"
-"""Variable with the edge at which the signal is sent: 2 k before rename k, from 0, 2 k + 1 after it; none without it."""
+"""Variable with the edge at which the signal is sent: 2 k before rename k, from 0, 2 k + 1 after it; default none."""
 SIGNAL = "SOAK_SIGNAL"
 """Variable with the signal's number; default SIGKILL, which goes to the process that renames, too."""
 LEADER = "SOAK_LEADER"

@@ -33,25 +33,20 @@ for number in range(3):
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="the soak reads /proc")
 
 
-def test_commands_are_killed_stopped_and_begun_at_once_and_nothing_is_wrong(tmp_path: Path) -> None:
+def test_commands_are_killed_and_stopped_and_begun_at_once_and_nothing_is_wrong(tmp_path: Path) -> None:
     out, page = tmp_path / "figures.json", tmp_path / "page.md"
-    flags = "--parts kills together signals --commands demos --sides 2 --stride 5 --runs 1 --processes 2"
+    flags = "--parts kills together --commands demos --stride 11 --runs 0 --processes 2 --lanes 1"
     command = [sys.executable, "scripts/measure/soak.py", *flags.split(), "--out", str(out), "--into", str(page)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     figures = json.loads(out.read_text())
-    killed = figures["kills"]["commands"]["demos"]
+    killed = figures["kills"]["demos"]
     assert killed["faults"] == []
-    assert killed["kills_at_renames"] == 2 * -(-killed["renames"] // 5)
-    assert killed["kills_at_random"] >= 1
+    assert (killed["SIGKILL"], killed["SIGTERM"]) == (-(-2 * killed["renames"] // 11), 1)
     assert killed["files"] > 10
-    (at_once,), taken = figures["together"]["at_once"], figures["together"]["taken_over"]
-    assert (at_once["faults"], taken["faults"]) == ([], [])
-    assert (at_once["lines_of_waiting"], taken["lines_of_waiting"]) == (1, 1)
-    stopped = figures["signals"]["commands"]["demos"]
-    assert (stopped["SIGTERM"]["exit_code"], stopped["SIGHUP"]["exit_code"]) == (143, 129)
-    assert stopped["SIGTERM"]["faults"] == stopped["SIGHUP"]["faults"] == []
+    assert [entry["faults"] for entry in figures["together"].values()] == [[], []]
+    assert figures["together"]["taken over"]["waiting"] == 1
     assert tables(figures) in page.read_text()
     assert not list(tmp_path.glob("soak*")), "the temporary folders are gone"
 
@@ -112,15 +107,14 @@ def test_processes_of_a_session_are_seen() -> None:
 
 
 def test_all_ids_play_in_all_modes_and_refuse_wrong_actions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes = stepping.makers(write_toy_world(tmp_path, monkeypatch), ("history", "glimpse", "canvas"))
+    modes = stepping.makers(write_toy_world(tmp_path, monkeypatch), ("glimpse",))
     assert {env_id for env_id, _ in modes} == {*ENV_IDS, *CLASSIFY_IDS}
     steps = stepping.measure_steps(modes, 2.0)
     assert steps["faults"] == []
     assert steps["refused"] > 5
     made = stepping.measure_makes(modes, 20)
     assert made["further_files"] <= 0
-    names = {"memory_mib", "growth_mib", "growth_kib_per_1000", "open_files", "further_files", "flat"}
-    assert steps.keys() & made.keys() >= names
+    assert (steps["open_files"], made["open_files"]) > (0, 0)
 
 
 def test_a_leak_is_seen_and_none_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +126,8 @@ def test_a_leak_is_seen_and_none_where_there_is_none(monkeypatch: pytest.MonkeyP
             patch.setattr(stepping, "open_files", lambda leak=leak: next(files) if leak == "files" else 10)
             for step in range(2000):
                 meter.measure(step, step / 2000)
-        figures = meter.figures(1000)
-        assert figures["flat"] == (leak == "nothing")
-        assert figures["growth_kib_per_1000"] == pytest.approx(25_600 if leak == "memory" else 0, rel=0.01)
+        figures = meter.figures()
+        assert figures["growth_mib"] == pytest.approx(24.5 if leak == "memory" else 0, rel=0.01)
         assert figures["further_files"] == (49 if leak == "files" else 0)
 
 
