@@ -61,8 +61,8 @@ def measure_kills(
     Args:
         world: where it runs.
         name: its name.
-        stride: a kill comes at every edge, before and after every rename, of which this number is a divisor; SIGTERM
-            and SIGHUP, in turn, at every third of these.
+        stride: every how many renames there is a kill, before the rename and after it in turn; SIGTERM and SIGHUP, in
+            turn, come at every third of these.
         runs: runs that are killed at random moments, :data:`TIMES_A_RUN` times each.
         lanes: runs side by side.
         seed: of the moments.
@@ -76,7 +76,7 @@ def measure_kills(
         **dict.fromkeys(KINDS, 0),
         "faults": [],
     }
-    edges = range(0, 2 * len(alone.renames), stride)
+    edges = [2 * rename + rename // stride % 2 for rename in range(0, len(alone.renames), stride)]
     moments = alone.seconds * np.random.default_rng(seed).uniform(0, 1, (runs, TIMES_A_RUN))
     cases = [
         *(Case(world, name, edge) for edge in edges),

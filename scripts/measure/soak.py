@@ -27,7 +27,7 @@ class Args:
     commands: tuple[str, ...] = ("judge", "oracle", "demos", "demos-2", "agent", "benchmark", "paper")
     """Commands that are killed and stopped."""
     stride: int = 1
-    """Every how many edges there are kills; an edge is the moment before or after a rename."""
+    """Every how many renames there are kills, before the rename and after it in turn."""
     runs: int = 3
     """Runs of each command that are killed at random moments, twice in a row."""
     processes: tuple[int, ...] = (2, 4)
