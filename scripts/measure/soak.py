@@ -62,13 +62,14 @@ def main(args: Args) -> None:
         raise ConfigurationError(f"--commands {' '.join(args.commands)} must name some of {', '.join(NAMES)}.")
     if not Path("/proc/self/stat").is_file():
         raise ConfigurationError("The soak reads processes in /proc, which is not here; run it on Linux.")
-    figures: dict[str, Any] = read_json(args.out) if args.out.is_file() else {}
+    figures: dict[str, Any] = {}
     command = cli.command_line("measure/soak", args)
     import_all()
     base = Path(tempfile.mkdtemp(prefix="soak-"))  # TemporaryDirectory is removed when a fork ends
     try:
         write_photos(base)
         for part, name, entry in measured(args, World(base)):
+            figures = read_json(args.out) if args.out.is_file() else {}  # others may measure other parts meanwhile
             figures.setdefault(part, {})[name] = {"command": command, **entry}
             write_json(args.out, {**figures, "versions": versions()})
     finally:
