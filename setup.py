@@ -8,6 +8,7 @@ setup(
         *find_namespace_packages(include=["glimpse_env*", "oracles*", "agents*"], exclude=["*.__pycache__*"]),
         "glimpse_commands",
         "glimpse_commands.measure",
+        "glimpse_commands.share",
     ],
     package_dir={"glimpse_commands": "scripts"},
 )

@@ -53,7 +53,7 @@ def budget_of(dataset: str) -> Budget:
 
 TUNED = Path(__file__).with_name("tuned.json")
 """Hyperparameters that scripts/tune_agents.py found, for each algorithm without and with demonstrations."""
-_TUNED_AS = {"maskable_ppo": "ppo", "recurrent_ppo": "ppo"}
+_TUNED_AS = dict.fromkeys(("maskable_ppo", "recurrent_ppo", "maskable_recurrent_ppo"), "ppo")
 """Algorithms that have the hyperparameters of another."""
 
 
@@ -82,11 +82,12 @@ class Args(DeviceFlags):
     dataset_options: str = "{}"
     """Further arguments of the data set as JSON, e.g. '{"species": [1, 2, 3]}' for CUB, '{"size": 96}' for a folder."""
     algo: str = "ppo"
-    """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, dqn, qrdqn, module:name for one that a module
-    registers, or a Python file that sets ALGORITHM."""
+    """Algorithm: ppo, a2c, reinforce, maskable_ppo, recurrent_ppo, maskable_recurrent_ppo, dqn, qrdqn, module:name for
+    one that a module registers, or a Python file that sets ALGORITHM."""
     architecture: str | None = None
     """Network that reads the history: gru, attention (a set transformer), canvas (a convolution), mlp, or module:name
-    for one that a module registers; default by data set; recurrent_ppo has an LSTM."""
+    for one that a module registers; default by data set; recurrent_ppo and maskable_recurrent_ppo
+    have an LSTM."""
     observation: Literal["history", "embedding", "features"] | None = None
     """Observation of each glimpse: its pixels (history), or from a table in the cache the judge's embedding, or the
     frozen features that the judge reads; default features where it reads them, else history."""

@@ -62,6 +62,7 @@ ALGORITHMS: Registry[Algorithm] = Registry(
         "reinforce": "agents.algorithms.on_policy:REINFORCE_ALGORITHM",
         "maskable_ppo": "agents.algorithms.on_policy:MASKABLE_PPO_ALGORITHM",
         "recurrent_ppo": "agents.algorithms.on_policy:RECURRENT_PPO_ALGORITHM",
+        "maskable_recurrent_ppo": "agents.algorithms.on_policy:MASKABLE_RECURRENT_PPO_ALGORITHM",
         "dqn": "agents.algorithms.dqfd:DQN_ALGORITHM",
         "qrdqn": "agents.algorithms.dqfd:QRDQN_ALGORITHM",
     },

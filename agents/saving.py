@@ -16,6 +16,7 @@ from stable_baselines3.common.save_util import recursive_getattr, recursive_seta
 
 from agents.as_json import SCALARS, from_json, space_from_json, space_to_json, to_json
 from agents.registry import ALGORITHMS, ARCHITECTURES, Algorithm, algorithm_of, runs_code
+from agents.shipped import shipped_agent, shipped_ids
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest, whole_file, write_json
 from glimpse_env.registry import Registry
@@ -103,7 +104,8 @@ def load_agent(
     and clip ranges that are functions are not in the files; those of the class stand in.
 
     Args:
-        path: folder of a run, or ``<name>.json``, ``<name>.safetensors`` or ``<name>.zip`` in any.
+        path: folder of a run, or ``<name>.json``, ``<name>.safetensors`` or ``<name>.zip`` in any; or an environment id
+            that an agent comes with the package for, like ``"GlimpseBirds-v0"``, where there is no such file.
         trust: whether to read an SB3 zip that has no card beside it, and to import or run what the file names as its
             algorithm or architecture. Both can do anything that you can do.
         algo: algorithm of a zip without ``config.json`` of its run beside it.
@@ -113,11 +115,12 @@ def load_agent(
         UntrustedFileError: if that needs code of others, and ``trust`` is False.
         ArtifactError: if there is no agent, or its files are damaged or do not belong to each other.
     """
-    path = Path(path)
+    shipped = None if Path(path).exists() else shipped_agent(str(path))
+    path = shipped or Path(path)
     path = path / "model.json" if path.is_dir() else path
     if not path.with_suffix(".json").is_file():
         return _load_zip(path.with_suffix(".zip"), algo, trust, device)
-    card, tensors = _read(path)
+    card, tensors = read_agent(path)
     try:
         _refuse_code(path, trust, card["algo"], card["architecture"])
         spec = _algorithm(card["algo"])
@@ -144,7 +147,7 @@ def restore_agent(model: "BaseAlgorithm", path: str | Path) -> None:
     Raises:
         ArtifactError: if there is no agent, or its files are damaged or of another model.
     """
-    card, tensors = _read(Path(path))
+    card, tensors = read_agent(Path(path))
     try:
         _set_attributes(model, card)
     except (KeyError, TypeError, AttributeError) as error:
@@ -152,8 +155,52 @@ def restore_agent(model: "BaseAlgorithm", path: str | Path) -> None:
     _restored(model, Path(path), card, tensors)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Returns card and tensors of the agent at ``path``; raises ArtifactError unless they belong to each other."""
+def copy_agent(path: str | Path, out: Path) -> dict[str, Any]:
+    """Writes the agent at ``path`` to ``out`` (.json, with .safetensors beside it) without SB3's zip and the state of
+    its optimisers, and with weights that have several names once: it acts as before.
+
+    Args:
+        path: folder of a run, or ``<name>.json`` or ``<name>.safetensors`` in any.
+        out: ``<name>.json``.
+
+    Returns:
+        Its card.
+
+    Raises:
+        ArtifactError: if there is no agent, or its files are damaged or do not belong to each other.
+    """
+    path = Path(path)
+    card, tensors = read_agent(path / "model.json" if path.is_dir() else path.with_suffix(".json"))
+    try:
+        optimisers = tuple(f"{name}/" for name in card["optimisers"])
+        card["optimisers"] = {name: {**one, "others": {}} for name, one in card["optimisers"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is no card of an agent ({error!r}).") from error
+    card["episodes"] = {name: [] for name in EPISODES}
+    card.pop("zip", None)
+    kept: dict[str, torch.Tensor] = {}
+    first: dict[str, str] = {}
+    card["same"] = {}
+    for name, value in tensors.items():
+        if not name.startswith(optimisers):
+            other = first.setdefault(digest(value.numpy()), name)
+            if other == name:
+                kept[name] = value
+            else:
+                card["same"][name] = other
+    with whole_file(out.with_suffix(".safetensors")) as temporary:
+        save_file(kept, temporary)
+        card["weights"] = digest(temporary.read_bytes())
+    write_json(out, card)
+    return card
+
+
+def read_agent(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Returns card and tensors of the agent at ``path``, a file of it; makes no model.
+
+    Raises:
+        ArtifactError: unless they can be read and belong to each other.
+    """
     place, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
         card = json.loads(place.read_text(encoding="utf-8"))
@@ -162,7 +209,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         for kind, file in (("weights", weights), ("zip", path)):
             if (kind == "weights" or path.suffix == ".zip") and card.get(kind) != digest(file.read_bytes()):
                 raise ArtifactError(f"{file} is not the file that {place.name} was written for; train the agent again.")
-        return card, load_file(weights)
+        tensors = load_file(weights)
+        return card, tensors | {name: tensors[other] for name, other in card.get("same", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         if isinstance(error, ArtifactError):
             raise
@@ -181,7 +229,10 @@ def _refuse_code(path: Path, trust: bool, *names: str | None) -> None:
 def _load_zip(path: Path, algo: str | None, trust: bool, device: Any) -> "BaseAlgorithm":
     """Returns an agent of an SB3 zip; see :func:`load_agent`."""
     if not path.is_file():
-        raise ArtifactError(f"{path} is no agent: there is no such file.")
+        raise ArtifactError(
+            f"{path.with_suffix('')} is no agent: there is no such file, and agents come with the package for "
+            f"{', '.join(shipped_ids())}."
+        )
     if not trust:
         raise UntrustedFileError(
             f"{path} has no card {path.stem}.json beside it, and reading an SB3 zip runs the code in it; pass "

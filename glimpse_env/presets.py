@@ -97,7 +97,8 @@ def dataset_of(env: str) -> str:
     for ids in (ENV_IDS, CLASSIFY_IDS, ANYTIME_IDS):
         if name in ids:
             return ids[name]
-    raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}.")
+    elsewhere = "" if ":" in env else f"; the id of another package has its module before it, like your_package:{env}"
+    raise ConfigurationError(f"--env {env} must be one of {', '.join(ENV_IDS)}{elsewhere}.")
 
 
 def glimpse_cost(dataset: str) -> float:

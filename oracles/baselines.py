@@ -81,13 +81,17 @@ def fitted_images(dataset: GlimpseDataset, judge: Judge) -> np.ndarray:
     return random_part(np.arange(len(dataset)), min(FITTED_IMAGES, max(1, FITTED_BYTES // (4 * numbers))))
 
 
-def best_fixed(dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, sweeps: int = 2) -> np.ndarray:
+def best_fixed(
+    dataset: GlimpseDataset, judge: Judge, num_glimpses: int, *, sweeps: int = 2, rows: np.ndarray | None = None
+) -> np.ndarray:
     """Returns (T,) locations that serve training images best: chosen greedily, then each again given the others.
 
     Greedy steps minimise the mean log-loss of the label; the sweeps maximise the success after T glimpses, log-loss
-    deciding between equals. Each image is judged by the network that never saw it.
+    deciding between equals. Each image is judged by the network that never saw it; ``rows`` (n,) int64 ascending are
+    the images, by default :func:`fitted_images`.
     """
-    embeddings, labels, networks = embedded_images(dataset, judge, fitted_images(dataset, judge))
+    rows = fitted_images(dataset, judge) if rows is None else rows
+    embeddings, labels, networks = embedded_images(dataset, judge, rows)
     sequence: list[int] = []
     summed = embeddings.new_zeros(len(labels), embeddings.shape[-1])
     for t in range(num_glimpses):

@@ -29,11 +29,12 @@ from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.human import HumanPolicy, human_unavailable
 from oracles.induction import RECORDING, Induction, recorded_episodes
 from oracles.presets import preset_of
+from oracles.rivals.aaco import AACO, AACOConfig
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.stopping import CLAIRVOYANT_STOP, PRICED, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
 from oracles.training.scorer import ensure_oracle
 
-PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig
+PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig | AACOConfig
 """Configurations of the policies that have one."""
 
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
@@ -188,6 +189,19 @@ def _anytime_settings(source: DataSource, judge: Judge, config: PolicyConfig | N
     return {**asdict(config), "oracle": _boed_settings(source, judge, config.oracle)}
 
 
+def _aaco(
+    source: DataSource, judge: Judge, *, network: int | None = None, config: PolicyConfig | None = None, **_: Any
+) -> GlimpsePolicy:
+    return AACO(source.load("train"), judge, _aaco_config(config), network=network)
+
+
+def _aaco_config(config: PolicyConfig | None) -> AACOConfig:
+    config = AACOConfig() if config is None else config
+    if not isinstance(config, AACOConfig):
+        raise ConfigurationError(f"policy='rivals/aaco' takes an AACOConfig, not {config}.")
+    return config
+
+
 def _stopping(name: str, peeks: bool = False) -> PolicyEntry:
     """Returns the entry of a policy of :data:`oracles.stopping.STOPPING`."""
     kind = STOPPING[name]
@@ -301,6 +315,9 @@ POLICIES: Registry[PolicyEntry] = Registry(
         **{name: _amortised(horizon) for name, horizon in HORIZONS.items()},
         "oracle": PolicyEntry(_oracle, seeded=False),
         "clairvoyant": PolicyEntry(_clairvoyant, peeks=True, seeded=False),
+        "rivals/aaco": PolicyEntry(
+            _aaco, seeded=False, settings=lambda source, judge, config: asdict(_aaco_config(config))
+        ),
         "boed-anytime": PolicyEntry(_anytime, seeded=False, stops=True, settings=_anytime_settings),
         "oracle-stop": PolicyEntry(_induction, seeded=False, stops=True, settings=_induction_settings),
         **{name: _stopping(name, peeks=kind.rule == CLAIRVOYANT_STOP) for name, kind in STOPPING.items()},
@@ -309,10 +326,11 @@ POLICIES: Registry[PolicyEntry] = Registry(
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
 it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
 :data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
-part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Those that
-may stop are ``boed-anytime``, :class:`AnytimeOracle`, ``oracle-stop``, which looks as ``oracle`` does and stops by
-:class:`oracles.induction.Induction`, and those of :data:`oracles.stopping.STOPPING`, of which
-``boed-clairvoyant-stop`` knows what it would see and the label."""
+part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Methods of
+others, each in a module of :mod:`oracles.rivals`, have names that begin with ``rivals/``. Those that may stop are
+``boed-anytime``, :class:`AnytimeOracle`, ``oracle-stop``, which looks as ``oracle`` does and stops by
+:class:`oracles.induction.Induction`, and those of :data:`oracles.stopping.STOPPING`, of which ``boed-clairvoyant-stop``
+knows what it would see and the label."""
 
 
 def register_policy(name: str, factory: PolicyFactory, peeks: bool = False, **further: Any) -> None:

@@ -19,7 +19,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     env: tuple[str, ...] = ("GlimpseBirds-v0",)  # type: ignore[assignment] # a table for each
     """Environment ids, or names of data sets."""
     policies: tuple[str, ...] | None = None
-    """Names of policies; default all that the data set supports."""
+    """Names of policies; default all that the data set supports, without the rivals."""
     encoder: str | None = None
     """Encoder of the judge, e.g. convolutional for one trained from scratch; default the data set's own. With it the
     table's and the figures' name is that of the data set, a hyphen and the encoder."""

@@ -57,6 +57,11 @@ def metrics_of(folder: Path) -> dict[str, Any]:
     return metrics
 
 
+def kept_as_cloned(run: dict[str, Any]) -> bool:
+    """Returns whether no weights of fine-tuning did better on validation images than the cloned ones."""
+    return "agent_cloned" in run["policies"] and run["selection"]["env_steps"] == run["curve"][0]["env_steps"]
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """Returns Markdown with a row for each policy and a column for each run."""
     names = [name for name in TITLES if any(name in run["policies"] for run in runs)]
@@ -66,7 +71,13 @@ def table(runs: list[dict[str, Any]]) -> str:
         rows.append(
             [
                 TITLES[name],
-                *(MISSING if one is None else percent(one["success_rate"], one["interval"]) for one in evaluations),
+                *(
+                    MISSING
+                    if one is None
+                    else percent(one["success_rate"], one["interval"])
+                    + (", kept as cloned" if name == "agent" and kept_as_cloned(run) else "")
+                    for run, one in zip(runs, evaluations, strict=True)
+                ),
             ]
         )
     closed = [run["gap_closed"] for run in runs]

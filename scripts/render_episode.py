@@ -48,22 +48,19 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
 
 def main(args: Args) -> None:
     import numpy as np
-    from PIL import Image
 
     from agents.evaluation.recordings import episode_frames, record
     from agents.networks.encoders import observation_of
     from agents.recording import is_agent
-    from agents.reports.episodes import animate, tile
+    from agents.reports.episodes import beside, check_picture, save_episode
     from agents.saving import load_agent
     from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
-    from glimpse_env.files import whole_file
     from glimpse_env.presets import anytime_options
     from oracles.registry import POLICIES, make_policy, priced
     from oracles.training.judge import ensure_judge
 
-    if args.out.suffix not in (".png", ".gif"):
-        raise ConfigurationError(f"--out {args.out} must end in .png or .gif.")
+    check_picture(args.out)
     source = args.source()
     dataset = source.load(args.split)
     if not 0 <= args.index < len(dataset):
@@ -85,17 +82,8 @@ def main(args: Args) -> None:
             policy = make_policy(own, source, judge, network=network, seed=args.seed, config=config)
         recording = record(policy, dataset, judge, image, observation=observation)
         columns.append(episode_frames(recording, 0, dataset, name=title, whole=args.photographs))
-    if len(columns) == 1:
-        pictures, across = columns[0], 2
-    else:
-        most = max(map(len, columns))  # those that stop earlier wait for the others
-        columns = [column + column[-1:] * (most - len(column)) for column in columns]
-        pictures, across = [np.concatenate(step, axis=1) for step in zip(*columns, strict=True)], 1
-    with whole_file(args.out) as temporary:
-        if args.out.suffix == ".png":
-            Image.fromarray(tile(pictures, across)).save(temporary)
-        else:
-            animate(temporary, pictures, width=args.width, seconds=args.seconds)
+    across = 2 if len(columns) == 1 else 1
+    save_episode(args.out, beside(columns), columns=across, width=args.width, seconds=args.seconds)
     logging.info("Wrote %s: image %d of %s/%s.", args.out, args.index, source.name, args.split)
 
 

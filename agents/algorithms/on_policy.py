@@ -1,4 +1,5 @@
-"""On-policy algorithms of SB3 and sb3-contrib on glimpse episodes: PPO, A2C, REINFORCE, MaskablePPO, RecurrentPPO."""
+"""On-policy algorithms of SB3 and sb3-contrib on glimpse episodes: PPO, A2C, REINFORCE, and PPO with masks, an
+LSTM or both."""
 
 from typing import Any
 
@@ -9,8 +10,9 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.algorithms.maskable_recurrent import MaskableRecurrentPPO
 from agents.algorithms.policies import GlimpseHistoryPolicy, MaskableGlimpseHistoryPolicy, SB3Class
-from agents.algorithms.recurrent import GlimpseRecurrentPolicy
+from agents.algorithms.recurrent import GlimpseRecurrentPolicy, MaskableGlimpseRecurrentPolicy
 from agents.algorithms.rollout_buffer import EpisodeRolloutBuffer
 from agents.networks.encoders import ENCODED
 from agents.registry import Algorithm, episodes_of
@@ -136,3 +138,6 @@ REINFORCE_ALGORITHM = Algorithm(
 )
 MASKABLE_PPO_ALGORITHM = Algorithm(GlimpseMaskablePPO, MaskableGlimpseHistoryPolicy, 8192, 1024, _PPO)
 RECURRENT_PPO_ALGORITHM = Algorithm(RecurrentPPO, GlimpseRecurrentPolicy, 8192, 1024, _PPO, core="lstm")
+MASKABLE_RECURRENT_PPO_ALGORITHM = Algorithm(
+    MaskableRecurrentPPO, MaskableGlimpseRecurrentPolicy, 8192, 1024, _PPO, core="lstm"
+)

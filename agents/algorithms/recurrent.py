@@ -1,4 +1,5 @@
-"""The policy of RecurrentPPO on glimpse episodes: an LSTM reads one glimpse after the other."""
+"""The policies of RecurrentPPO and MaskableRecurrentPPO on glimpse episodes: an LSTM reads one glimpse after the
+other."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentMultiInputActorCritic
 from torch import Tensor
 from torch.nn import functional as F
 
+from agents.algorithms.maskable_recurrent import MaskableRecurrentPolicyMixin
 from agents.algorithms.policies import NEVER, ActorCriticGlimpsePolicy, prepared, visited_in
 from agents.networks.encoders import HistoryExtractor
 
@@ -80,10 +82,13 @@ class GlimpseRecurrentPolicy(ActorCriticGlimpsePolicy, RecurrentMultiInputActorC
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
         if isinstance(self.action_space, spaces.Box):
             return super()._get_action_dist_from_latent(latent_pi)
+        return self.action_dist.proba_distribution(action_logits=self.action_logits(latent_pi))
+
+    def action_logits(self, latent_pi: Tensor) -> Tensor:
+        """Returns the logits (B, L) of ``Discrete`` actions from the actor's latent code; locations that were looked at
+        are masked."""
         logits = self.action_net(latent_pi)
-        if self._visited is not None:
-            logits = logits.masked_fill(self._visited, NEVER)
-        return self.action_dist.proba_distribution(action_logits=logits)
+        return logits if self._visited is None else logits.masked_fill(self._visited, NEVER)
 
     @contextmanager
     def _masking(self, obs: dict[str, Tensor]) -> Iterator[None]:
@@ -94,3 +99,10 @@ class GlimpseRecurrentPolicy(ActorCriticGlimpsePolicy, RecurrentMultiInputActorC
             yield
         finally:
             self._visited = None
+
+
+class MaskableGlimpseRecurrentPolicy(MaskableRecurrentPolicyMixin, GlimpseRecurrentPolicy):  # type: ignore[misc]
+    """Policy of MaskableRecurrentPPO: the environment's masks are applied beside its own."""
+
+    def action_logits(self, latent_pi: Tensor) -> Tensor:
+        return GlimpseRecurrentPolicy.action_logits(self, latent_pi)

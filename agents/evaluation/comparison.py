@@ -56,7 +56,7 @@ def kept_evaluation(
             parts.append((rows, evaluate(policy, dataset, judge, indices[rows], name=name, progress=progress)))
         return joined(parts, indices)
 
-    return cached(folder / f"{source.name}-{name}-{key}.json", make)
+    return cached(folder / f"{source.name}-{name.replace('/', '-')}-{key}.json", make)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ TITLES: dict[str, str] = {
     "amortised": "amortised oracle",
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
+    "rivals/aaco": "rivals/aaco",
     "oracle-stop": "oracle, stops",
     "boed-anytime": "BOED, stops",
     "boed-gain": "BOED, stops by the next gain",
@@ -288,7 +289,9 @@ class Timed:
         return timed
 
 
-def format_table(evaluations: Mapping[str, Evaluation], glimpse_cost: float | None = None) -> str:
+def format_table(
+    evaluations: Mapping[str, Evaluation], glimpse_cost: float | None = None, titles: Mapping[str, str] = TITLES
+) -> str:
     """Returns the evaluations as aligned text, one a line: success with its 95 % interval, log-loss and entropy; with a
     price of a glimpse also the mean number of glimpses, and the return, in points like success."""
     priced = glimpse_cost is not None
@@ -300,7 +303,7 @@ def format_table(evaluations: Mapping[str, Evaluation], glimpse_cost: float | No
         cells += [f"{one.log_loss[-1]:.3f}", f"{one.entropy[-1]:.3f}"]
         if glimpse_cost is not None:
             cells += [f"{one.mean_glimpses:.1f}", f"{100 * one.returns(glimpse_cost).mean():.1f}"]
-        lines.append(line(TITLES.get(name, name), *cells))
+        lines.append(line(titles.get(name, name), *cells))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

@@ -162,6 +162,12 @@ def mean_difference(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> E
     return mean_of(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64), seed=seed)
 
 
+def entropy_of_shares(labels: np.ndarray) -> float:
+    """Returns the entropy, in nats, of the shares that classes have among ``labels`` (N,) int."""
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-(shares * np.log(shares)).sum())
+
+
 def gap_closed(policy: np.ndarray, floor: np.ndarray, ceiling: np.ndarray, *, seed: int = 0) -> Estimate:
     """Computes how far a policy has come from one to another: (policy - floor) / (ceiling - floor) of their means.
 

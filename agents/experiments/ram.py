@@ -7,7 +7,6 @@ best (CUB, Birds, MNIST), or whose cross-entropy is (binary attributes).
 import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +18,10 @@ import torch
 
 from agents.evaluation.evaluate import choose_images
 from agents.experiments.grid import Cell, GridRunner, check_axis, refuse_other_settings
-from agents.experiments.ram_tasks import LATER, METHODS, NETWORKS, TASKS, RamAxes, RamCriterion, RamTask
+from agents.experiments.ram_curves import Validation, best_of, convergence, curve_by, exhausted, figures_of, read_curve
+from agents.experiments.ram_tasks import LATER, METHODS, NETWORKS, TASKS, RamAxes, RamTask
 from agents.ram.algorithm import LEARNING_RATE, RAM
+from agents.ram.rollouts import WAYS, Answers, answer, answer_all_ways
 from agents.ram.sequences import Sequences
 from agents.saving import restore_agent, save_agent
 from agents.vec_env import GlimpseVecEnv
@@ -36,7 +37,6 @@ from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json, write_npz
 from glimpse_env.registration import source_of
-from glimpse_env.rollout import Rollouts
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.baselines import HandCraftedPolicy
 from oracles.demonstrations import Demonstrations, demonstrate
@@ -46,9 +46,6 @@ from oracles.training.judge import ensure_judge
 from oracles.training.loop import one_cycle
 
 logger = logging.getLogger(__name__)
-
-TOLERANCE = 0.01
-"""Distance from the best validation at which a run counts as converged: of accuracy, or nats of cross-entropy."""
 
 
 @dataclass(frozen=True)
@@ -140,38 +137,6 @@ class RamGrid(RamAxes):
         return self.num_sequences or TASKS[data].num_sequences or self.source(data).size("train")
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Figures of the network on validation images."""
-
-    iterations: int
-    """Iterations of training so far."""
-    accuracy: float
-    cross_entropy: float
-    """Mean cross-entropy in nats."""
-    seconds: float
-    """Wall time of training so far, without validations."""
-
-
-def convergence(curve: Sequence[Validation], criterion: RamCriterion, tolerance: float = TOLERANCE) -> int:
-    """Returns the iterations up to the first validation that is within ``tolerance`` of the best."""
-    best = getattr(curve[best_of(curve, criterion)], criterion)
-    return next(point.iterations for point in curve if abs(getattr(point, criterion) - best) <= tolerance + 1e-12)
-
-
-def best_of(curve: Sequence[Validation], criterion: RamCriterion) -> int:
-    """Returns the index of the best validation, the first of equals."""
-    scores = [getattr(point, criterion) for point in curve]
-    return int(np.argmax(scores) if criterion == "accuracy" else np.argmin(scores))
-
-
-def exhausted(curve: Sequence[Validation], task: RamTask) -> bool:
-    """Returns whether the best validation is as old as :attr:`RamTask.patience`."""
-    if not curve or task.patience is None:
-        return False
-    return curve[-1].iterations - curve[best_of(curve, task.criterion)].iterations >= task.patience
-
-
 class Run:
     """The training run of a cell, below a folder, which resumes from what is there."""
 
@@ -181,6 +146,10 @@ class Run:
         self.folder = out / "cells" / cell.name
         self.state_path, self.best_path = self.folder / "state.json", self.folder / "best.zip"
         self.curve = read_curve(self.state_path)
+
+    def best_by(self, way: str) -> Path:
+        """Returns the file of the model that did best on validation images by one way of testing."""
+        return self.best_path if way == "argmax" else self.folder / "ways" / f"{way}.json"
 
     def checkpoint(self) -> Path:
         """Returns the file of the model after the last validation."""
@@ -271,14 +240,14 @@ class Run:
                 )
         return model
 
-    def best(self) -> RAM:
-        """Returns the network with the weights that did best on validation images.
+    def best(self, way: str = "argmax") -> RAM:
+        """Returns the network with the weights that did best on validation images by one way of testing.
 
         Raises:
             ArtifactError: if there is none, or it cannot be read.
         """
         model = self._new_model(None)
-        restore_agent(model, self.best_path)
+        restore_agent(model, self.best_by(way))
         return model
 
     def _new_model(self, sequences: Sequences | None) -> RAM:
@@ -317,18 +286,21 @@ class Run:
             began = time.perf_counter()
             model.learn(todo * steps, reset_num_timesteps=False, tb_log_name="ram")
             seconds = time.perf_counter() - began + (self.curve[-1].seconds if self.curve else 0.0)
-            looked = model.look(self.source.load("val"), indices)
-            accuracy, cross_entropy = float(looked.success.mean()), float(looked.log_loss[:, -1].mean())
-            point = Validation(model.iterations, accuracy, cross_entropy, seconds)
+            answers = answer_all_ways(model, self.source.load("val"), indices, seed=self.cell.seed)
+            ways = {way: figures_of(answers[way]) for way in WAYS}
+            point = Validation(model.iterations, seconds=seconds, **ways.pop("argmax"), ways=ways)
             self.curve.append(point)
             model.logger.record("validation/accuracy", point.accuracy)
             model.logger.record("validation/cross_entropy", point.cross_entropy)
+            for way, figures in ways.items():
+                model.logger.record(f"validation/{way}/accuracy", figures["accuracy"])
             model.logger.dump(step=model.num_timesteps)
-            if best_of(self.curve, task.criterion) == len(self.curve) - 1:
-                save_agent(model, self.best_path)
-            save_agent(
-                model, self.folder / f"model-{model.iterations}.json"
-            )  # the state names it, and the one before stays until then
+            for way in WAYS:
+                validated = curve_by(self.curve, way)
+                if validated and best_of(validated, task.criterion) == len(validated) - 1:
+                    save_agent(model, self.best_by(way))
+            save_agent(model, self.folder / f"model-{model.iterations}.json")
+            # the state names the model, and the one before stays until then
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
             self._remove_other_checkpoints()
         self._remove_other_checkpoints()  # of a process that died behind the last one
@@ -339,24 +311,11 @@ class Run:
             if path.stem != self.checkpoint().stem:
                 path.unlink()
 
-    def test(self) -> Rollouts:
-        """Plays one deterministic episode on each test image, with the weights that did best on validation images."""
+    def test(self, way: str = "argmax") -> Answers:
+        """Returns the answers to each test image by one way of testing, with the weights that did best by it on
+        validation images."""
         test = self.source.load("test")
-        return self.best().look(test, choose_images(test, self.grid.eval_images))
-
-
-def read_curve(path: Path) -> list[Validation]:
-    """Reads the validations so far of the run whose state is at ``path``; none where there is no file.
-
-    Raises:
-        ArtifactError: if it cannot be read.
-    """
-    if not path.is_file():
-        return []
-    try:
-        return [Validation(**point) for point in json.loads(path.read_text(encoding="utf-8"))["curve"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error!r}); delete its folder to begin that run again.") from error
+        return answer(self.best(way), test, choose_images(test, self.grid.eval_images), way, seed=self.cell.seed)
 
 
 def demonstrate_for(grid: RamGrid, data: str) -> Demonstrations:
@@ -430,19 +389,28 @@ class PaperExperiment(GridRunner[RamCell]):
         """Trains and tests a cell's network; where it looks on test images is kept in ``looks.npz``."""
         run = Run(self.grid, cell, self.out)
         run.train()
-        tested = run.test()
-        looks = {"indices": tested.indices, "locations": tested.locations.astype(np.int16)}
-        write_npz(run.folder / "looks.npz", looks)
+        results, looks = {}, {}
+        for way in WAYS:
+            curve = curve_by(run.curve, way)
+            if curve:
+                answers = run.test(way)
+                looks[way] = answers.locations[0].astype(np.int16)
+                results[way] = {
+                    "curve": [{name: value for name, value in asdict(one).items() if name != "ways"} for one in curve],
+                    "selected": curve[best_of(curve, run.task.criterion)].iterations,
+                    "convergence": convergence(curve, run.task.criterion),
+                    **{f"test_{name}": value for name, value in figures_of(answers).items()},
+                }
+        test = run.source.load("test")
+        indices = choose_images(test, self.grid.eval_images)
+        write_npz(run.folder / "looks.npz", {"indices": indices, "locations": looks["argmax"]})
         return {
             "cell": asdict(cell),
             "settings": settings_of(self.grid, cell),
             "criterion": run.task.criterion,
-            "curve": [asdict(point) for point in run.curve],
-            "selected": run.curve[best_of(run.curve, run.task.criterion)].iterations,
-            "convergence": convergence(run.curve, run.task.criterion),
-            "test_accuracy": float(tested.success.mean()),
-            "test_cross_entropy": float(tested.log_loss[:, -1].mean()),
-            "test_images": len(tested),
+            **results.pop("argmax"),
+            "ways": results,
+            "test_images": len(indices),
             "seconds": run.curve[-1].seconds,
             "fingerprint": run.source.fingerprint,
         }

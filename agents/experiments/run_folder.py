@@ -82,6 +82,11 @@ class State:
     wall_time: dict[str, float] = field(default_factory=dict)
     """Seconds by stage; a colon in a name separates a stage from a part of it."""
 
+    @property
+    def kept_as_cloned(self) -> bool:
+        """Whether no weights of fine-tuning did better on validation images than the cloned ones."""
+        return self.cloning is not None and bool(self.curve) and self.selected == self.curve[0].env_steps
+
     @classmethod
     def load(cls, path: Path) -> "State":
         """Reads the state at ``path``; a fresh one where there is no file.

@@ -139,7 +139,11 @@ class RunInputs:
         return algorithm_of(self.args.algo)
 
     def make_model(self) -> Any:
-        """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given."""
+        """Makes a new model of the algorithm, its hyperparameters the tuned ones where none are given.
+
+        Raises:
+            ConfigurationError: if the steps between two updates are given twice, or the algorithm takes none.
+        """
         steps = self.source.geometry.num_glimpses
         with_demos = self.args.demos != "none"
         settings = tuned(self.args.algo, with_demos)
@@ -148,7 +152,15 @@ class RunInputs:
             rate = budget_of(self.source.name).learning_rate
             if rate is not None and not self.algorithm.off_policy:
                 settings["learning_rate"] = rate
-        settings |= json_object("--hyperparameters", self.args.hyperparameters)
+        given = json_object("--hyperparameters", self.args.hyperparameters)
+        if "n_steps" in given and not self.algorithm.off_policy:
+            if "rollout" in given or self.args.rollout is not None:
+                raise ConfigurationError(
+                    f"n_steps={given['n_steps']} of --hyperparameters and a rollout both say how many steps there are "
+                    "between two updates; leave one out."
+                )
+            settings.pop("rollout", None)
+        settings |= given
         tuned_rollout = settings.pop("rollout", None)
         if tuned_rollout is not None and self.algorithm.off_policy:
             raise ConfigurationError(f"rollout={tuned_rollout} does nothing with {self.args.algo}; leave it out.")

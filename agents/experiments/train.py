@@ -116,7 +116,8 @@ class Experiment(RunTraining):
         write_json(self.out / "metrics.json", self._metrics(evaluations))
         title = title_of(self.args, self.source)
         logger.info("\n%s · fingerprint %s · %d test images", title, self.source.fingerprint, len(indices))
-        logger.info("%s", format_table(evaluations, self.args.glimpse_cost))
+        kept = {"agent": "agent, kept as cloned"} if self.state.kept_as_cloned else {}
+        logger.info("%s", format_table(evaluations, self.args.glimpse_cost, {**TITLES, **kept}))
         logger.info("\nWhere the time went\n%s", format_times(self.state.wall_time))
         logger.info("\nResults: %s (metrics.json, model.zip)", self.out)
         logger.info("Curves and episodes: tensorboard --logdir %s", shlex.quote(str(self.out / "tensorboard")))

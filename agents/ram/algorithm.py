@@ -23,6 +23,7 @@ from torch import Tensor
 from agents.ram.losses import Played, Weights, loss_terms
 from agents.ram.minibatches import DROPOUT, FREE, SAMPLING, Minibatch, MinibatchSampler, random_stream
 from agents.ram.policy import RAMPolicy
+from agents.ram.proposals import mixed
 from agents.ram.sequences import Sequences
 from agents.registry import Algorithm, episodes_of, posterior_config
 from glimpse_env.checks import whole_number
@@ -68,6 +69,9 @@ class RAM(BaseAlgorithm):
         sequences: Sequences | None = None,
         supervised_share: float = 0.5,
         wake_sleep: int = 0,
+        control_variates: bool = False,
+        exploration: float = 0.0,
+        proposal_map: bool = False,
         pretraining: int = 0,
         every_step: bool = False,
         weights: Weights | Mapping[str, float] | None = None,
@@ -90,6 +94,10 @@ class RAM(BaseAlgorithm):
             supervised_share: share of supervised episodes in a minibatch, in 0..1.
             wake_sleep: episodes on an image that are weighted against each other (WS-RAM, Ba et al. 2015), a divisor
                 of B; 0 for REINFORCE.
+            control_variates: whether wake-sleep subtracts control variates from its weights, and has the bonus on the
+                locator's entropy, see :mod:`agents.ram.losses`.
+            exploration: d, share of wake-sleep's proposal that is uniform over locations, at least 0 and below 1.
+            proposal_map: whether wake-sleep's proposal reads a feature map of the image in place of 16 x 16 pixels.
             pretraining: iterations at first that look at random and train all but the locator (RAM+).
             every_step: whether the classifier is trained after every glimpse and the next entropy is predicted, which
                 early stopping needs.
@@ -110,10 +118,17 @@ class RAM(BaseAlgorithm):
             raise ConfigurationError(f"supervised_share={supervised_share} must lie in 0..1.")
         if wake_sleep == 1:
             raise ConfigurationError("wake_sleep=1 has nothing to weigh an episode against; take 2 or more, or 0.")
+        if not 0 <= exploration < 1:
+            raise ConfigurationError(f"exploration={exploration} must be at least 0 and below 1.")
+        if not wake_sleep and (control_variates or exploration or proposal_map):
+            raise ConfigurationError(
+                "control_variates, exploration and proposal_map are wake-sleep's; give wake_sleep too."
+            )
         if wake_sleep and (sequences is not None or pretraining):
             raise ConfigurationError(
                 f"wake_sleep={wake_sleep} proposes its own locations; leave sequences and pretraining out."
             )
+        self.control_variates, self.exploration, self.proposal_map = control_variates, exploration, proposal_map
         self.supervised_share, self.every_step = supervised_share, every_step
         self.weights = asdict(weights) if isinstance(weights, Weights) else asdict(Weights(**(weights or {})))
         self.max_grad_norm, self.sequences = max_grad_norm, sequences
@@ -145,6 +160,8 @@ class RAM(BaseAlgorithm):
             asked, channels = dict(self.policy_kwargs), episodes.dataset.images.shape[3]
             posterior = posterior_config(episodes).to_json | {"features": FEATURES} | dict(asked.pop("posterior", {}))
             filled = {"posterior": posterior, "proposal": self.wake_sleep > 0, "image_channels": channels}
+            if self.proposal_map:
+                filled["proposal_grid"] = asdict(episodes.grid)
             self.policy_kwargs = filled | asked
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, **self.policy_kwargs
@@ -203,7 +220,7 @@ class RAM(BaseAlgorithm):
 
     def loss(self, drawn: Minibatch, played: Played) -> Tensor:
         """Returns the loss of a minibatch that was played; logs its terms."""
-        terms, samples = loss_terms(drawn, played, self.weights)
+        terms, samples = loss_terms(drawn, played, self.weights, self.control_variates)
         for name, term in terms.items():
             self.logger.record_mean(f"train/{name}_loss", term.item())
         if samples is not None:
@@ -318,18 +335,17 @@ class RAM(BaseAlgorithm):
     def _labels(self, drawn: Minibatch) -> Tensor:
         return torch.as_tensor(self._episodes.dataset.labels[drawn.indices], device=self.device)
 
-    def _context(self, drawn: Minibatch) -> Tensor | None:
+    def _context(self, drawn: Minibatch) -> Any:
         """Returns the input of wake-sleep's proposal; None without wake-sleep."""
         if self.policy.proposal is None or drawn.group == 1:
             return None
         images = torch.from_numpy(self._episodes.dataset.images[drawn.indices]).to(self.device)
-        return self.policy.proposal.context(images, self._labels(drawn))
+        return self.policy.proposal.context(images, self._labels(drawn), drawn.group)
 
-    def _proposed(self, states: Tensor, context: Tensor) -> Tensor:
-        """Returns the proposal's logits (B, ..., L) for states (B, ..., H)."""
+    def _proposed(self, states: Tensor, context: Any) -> Tensor:
+        """Returns logits (B, ..., L) of the proposal with its exploration for states (B, ..., H)."""
         assert self.policy.proposal is not None
-        shape = (*states.shape[:-1], context.shape[-1])
-        return self.policy.proposal(states, context.view(len(context), *[1] * (states.ndim - 2), -1).expand(shape))
+        return mixed(self.policy.proposal(states, context), self.exploration)
 
     def _step(self, actions: np.ndarray, callback: BaseCallback) -> tuple[Any, np.ndarray]:
         """Returns observations and rewards of one step; None for observations if the callback stops training."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.ram.network import RAMNetwork
+from agents.ram.proposals import MapProposal, PixelProposal, Proposal
 from glimpse_env.errors import ConfigurationError
 
 KEYS = {
@@ -45,6 +46,7 @@ class RAMPolicy(BasePolicy):
         averaging: float = 0.0,
         weight_decay: float = 0.0,
         proposal: bool = False,
+        proposal_grid: Mapping[str, Any] | None = None,
         image_channels: int = 1,
         **network: Any,
     ):
@@ -59,6 +61,8 @@ class RAMPolicy(BasePolicy):
                 by which :meth:`predict` then acts: it smooths the noise of a constant learning rate. In iteration n
                 the decay is (1 + n) / (10 + n) at most, so that the first weights are forgotten. 0 keeps no average.
             proposal: whether there is a proposal network.
+            proposal_grid: the fields of the environment's :class:`LocationGrid`, for a proposal that reads a feature
+                map; None for one that reads 16 x 16 pixels.
             image_channels: channels of the images that the proposal network observes.
             **network: further arguments of :class:`RAMNetwork`.
 
@@ -79,6 +83,7 @@ class RAMPolicy(BasePolicy):
             "averaging": averaging,
             "weight_decay": weight_decay,
             "proposal": proposal,
+            **({} if proposal_grid is None else {"proposal_grid": dict(proposal_grid)}),
             "image_channels": image_channels,
             **network,
         }
@@ -90,7 +95,11 @@ class RAMPolicy(BasePolicy):
             width = math.prod(observation_space["features"].shape or ()) // self.num_glimpses
         self.network = RAMNetwork(posterior, locations, width=width, **network)
         self.drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.network.modules())
-        self.proposal = Proposal(locations, classes, image_channels, self.network.hidden) if proposal else None
+        self.proposal: Proposal | None = None
+        if proposal and proposal_grid is not None:
+            self.proposal = MapProposal(proposal_grid, classes, image_channels, self.network.hidden)
+        elif proposal:
+            self.proposal = PixelProposal(locations, classes, image_channels, self.network.hidden)
         self.optimizer = torch.optim.AdamW(self.parameters(), lr=lr_schedule(1), weight_decay=weight_decay)
         self.averaged: AveragedModel | None = None
         if averaging:  # after the optimiser, which must not train it
@@ -137,58 +146,32 @@ class RAMPolicy(BasePolicy):
         Returns:
             Actions (B, 2) int64, or (2,), and the state.
         """
-        self.set_training_mode(False)
         single = np.ndim(observation["location" if self.observation == "glimpse" else "locations"]) == 1
         batch = {key: np.asarray(value)[None] if single else np.asarray(value) for key, value in observation.items()}
-        steps, network = batch["step"].reshape(-1), self.acting
-        shape = (len(steps), self.num_glimpses, network.tokens)
-        tokens = np.zeros(shape, np.float32) if state is None else state.copy()
-        seen = np.flatnonzero(steps)
-        if len(seen):
-            newest = network.read(self.newest({key: value[seen] for key, value in batch.items()}))
-            tokens[seen, steps[seen] - 1] = newest.cpu().numpy()
-        read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
-        states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)
-        self.last_probabilities = network.classifier(states).softmax(-1).cpu().numpy()
-        logits = network.locator(states)
+        logits, tokens = self.locate(batch, state)
         locations = logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1)[:, 0]
         actions = np.stack([locations.cpu().numpy(), self.last_probabilities.argmax(1)], axis=1)
         return (actions[0] if single else actions), tokens
 
+    @torch.no_grad()
+    def locate(self, observation: Mapping[str, np.ndarray], state: np.ndarray | None) -> tuple[Tensor, np.ndarray]:
+        """Returns the logits (B, L) of where to look next, and the state, with arguments as in :meth:`predict` but
+        always with a batch axis; sets ``last_probabilities``."""
+        self.set_training_mode(False)
+        steps, network = observation["step"].reshape(-1), self.acting
+        shape = (len(steps), self.num_glimpses, network.tokens)
+        tokens = np.zeros(shape, np.float32) if state is None else state.copy()
+        seen = np.flatnonzero(steps)
+        if len(seen):
+            newest = network.read(self.newest({key: value[seen] for key, value in observation.items()}))
+            tokens[seen, steps[seen] - 1] = newest.cpu().numpy()
+        read = torch.as_tensor(tokens[:, : steps.max()], device=self.device)
+        states = network.states(read)[torch.arange(len(steps)), torch.as_tensor(steps)]  # (B, H)
+        self.last_probabilities = network.classifier(states).softmax(-1).cpu().numpy()
+        return network.locator(states), tokens
+
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
         raise NotImplementedError("a policy with memory acts by predict() only")
-
-
-class Proposal(nn.Module):
-    """q(l_t+1 | h_t, theta, x): where to look, given the label theta and the image x (Ba et al. 2015).
-
-    Observes the label and the whole image at 16 x 16 pixels. It is only used in training, to propose sequences that
-    explain the label.
-    """
-
-    SIDE = 16
-    """Pixels along a side of the image it observes."""
-
-    def __init__(self, num_locations: int, num_classes: int, image_channels: int, hidden: int):
-        super().__init__()
-        self.image = nn.Sequential(
-            nn.AdaptiveAvgPool2d(self.SIDE),
-            nn.Flatten(),
-            nn.Linear(image_channels * self.SIDE**2, hidden),
-            nn.ReLU(),
-        )
-        self.label = nn.Embedding(num_classes, hidden)
-        self.joint = nn.Linear(3 * hidden, hidden)
-        self.out = nn.Linear(hidden, num_locations)
-
-    def context(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Returns features (B, 2 H) of images (B, H, W, C) uint8 and labels (B,)."""
-        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        return torch.cat([self.image(pixels), self.label(labels)], dim=1)
-
-    def forward(self, states: Tensor, context: Tensor) -> Tensor:
-        """Returns logits (..., L) of the core's states (..., H), which get no gradient, and contexts (..., 2 H)."""
-        return self.out(torch.relu(self.joint(torch.cat([states.detach(), context], dim=-1))))
 
 
 def _average(decay: float, averaged: list[Tensor], current: list[Tensor], iterations: Tensor) -> None:

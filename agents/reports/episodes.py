@@ -16,8 +16,9 @@ from agents.experiments.run_folder import read_run, title_of
 from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ArtifactError
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
+from glimpse_env.rendering.frames import Window
 
 BANNER = 56
 """Height of the title over the episodes in pixels."""
@@ -169,6 +170,58 @@ def animate(path: Path, pictures: Sequence[np.ndarray], *, width: int, seconds: 
     ]
     stays = [round(1000 * seconds)] * (len(frames) - 1) + [round(3000 * seconds)]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=stays, loop=0, optimize=True)
+
+
+def beside(columns: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Joins the pictures of episodes, a list each, step by step from left to right; those that are over earlier wait
+    for the others."""
+    most = max(map(len, columns))
+    waiting = [[*column, *[column[-1]] * (most - len(column))] for column in columns]
+    return [np.concatenate(step, axis=1) for step in zip(*waiting, strict=True)]
+
+
+def save_episode(
+    path: Path, pictures: Sequence[np.ndarray], *, columns: int, width: int = 1000, seconds: float = 1.0
+) -> None:
+    """Writes the pictures of an episode, (h, w, 3) uint8 of one size, as an animation or all in one.
+
+    Args:
+        path: ``.gif`` for an animation, see :func:`animate`, or ``.png``.
+        pictures: one a step.
+        columns: pictures in a row of a PNG.
+        width, seconds: of an animation.
+
+    Raises:
+        ConfigurationError: if the suffix is another.
+    """
+    check_picture(path)
+    with whole_file(path) as temporary:
+        if path.suffix == ".png":
+            Image.fromarray(tile(pictures, columns)).save(temporary)
+        else:
+            animate(temporary, pictures, width=width, seconds=seconds)
+
+
+def check_picture(path: Path) -> None:
+    """Checks that an episode can be drawn at ``path``, before long work; raises ConfigurationError."""
+    if path.suffix not in (".png", ".gif"):
+        raise ConfigurationError(f"--out {path} must end in .png or .gif.")
+
+
+def show_episode(pictures: Sequence[np.ndarray], *, title: str, width: int) -> None:
+    """Shows the pictures of an episode in a window of at most ``width`` pixels, a second each, the last one for three.
+
+    Raises:
+        DependencyNotInstalled: if pygame is missing.
+    """
+    window = Window(title, fps=1)
+    try:
+        for picture in [*pictures, *[pictures[-1]] * 2]:
+            image = Image.fromarray(picture)
+            image.thumbnail((width, width))
+            window.show(np.asarray(image))
+    finally:
+        window.close()
 
 
 def pictures_of(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import torch
 
 from agents.evaluation.comparison import Comparison, difference, shares_closed, standing
 from agents.evaluation.evaluate import BATCH, TITLES, Evaluation
-from agents.evaluation.statistics import Estimate, mean_of
+from agents.evaluation.statistics import Estimate, entropy_of_shares, mean_of
 from agents.reports.tables import format_estimate, markdown_table, percent, plain
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.errors import ConfigurationError
@@ -27,14 +27,15 @@ def choose_policies(source: DataSource, wanted: tuple[str, ...] | None) -> list[
 
     Args:
         source: the data set.
-        wanted: names; None for all that look to the end and that the data set supports, with a log message for each
-            that it does not.
+        wanted: names; None for all that look to the end and that the data set supports, but the rivals, with a log
+            message for each that it does not.
 
     Raises:
         ConfigurationError: if a wanted one is unknown or the data set does not support it.
     """
     names = []
-    for name in [name for name in POLICIES if not POLICIES[name].stops] if wanted is None else wanted:
+    own = [name for name in POLICIES if not POLICIES[name].stops and not name.startswith("rivals/")]
+    for name in own if wanted is None else wanted:
         reason = unavailable_reason(name, source)
         if reason is None:
             names.append(preset_of(source).oracle if name == "oracle" else POLICIES.name_of(name))
@@ -72,6 +73,17 @@ class PolicyComparison:
         return {name: mean_of(one.final_log_loss) for name, one in self.evaluations.items()}
 
     @cached_property
+    def class_entropy(self) -> float:
+        """H(theta) of the class shares of the split that the images are from, nats."""
+        return entropy_of_shares(self.source.load(self.first.split).labels)  # type: ignore[arg-type]
+
+    @cached_property
+    def information(self) -> dict[str, Estimate]:
+        """Lower bound (Barber and Agakov) on what all glimpses tell of the class, H(theta) less the mean log-loss, by
+        policy, nats."""
+        return {name: mean_of(self.class_entropy - one.final_log_loss) for name, one in self.evaluations.items()}
+
+    @cached_property
     def entropy(self) -> dict[str, Estimate]:
         """Mean entropy of the posterior after the last glimpse by policy, nats."""
         return {name: mean_of(one.final_entropy) for name, one in self.evaluations.items()}
@@ -92,7 +104,13 @@ class PolicyComparison:
     def to_markdown(self) -> str:
         """Returns the table, the oracle's differences to other policies, and a sentence and a note on both."""
         steps = len(self.first.entropy)
-        head = ["policy", "success", "log-loss, nats", f"entropy after 1 to {steps} glimpses, nats"]
+        head = [
+            "policy",
+            "success",
+            "log-loss, nats",
+            "information, nats, at least",
+            f"entropy after 1 to {steps} glimpses, nats",
+        ]
         rows = [[*head, "of the way, by success", "by log-loss", "ms a sequence"]]
         for name, one in self.evaluations.items():
             entropies = [*(f"{value:.2f}" for value in one.entropy[:-1]), format_estimate(self.entropy[name], 2)]
@@ -102,6 +120,7 @@ class PolicyComparison:
                     self._title(name),
                     percent(one.success_rate, one.interval()),
                     format_estimate(self.log_loss[name], 3),
+                    format_estimate(self.information[name], 3),
                     ", ".join(entropies),
                     "–" if closed is None else f"{format_estimate(closed.success, 0, scale=100)} %",
                     "–" if closed is None else f"{format_estimate(closed.log_loss, 0, scale=100)} %",
@@ -119,9 +138,10 @@ class PolicyComparison:
             f"{len(self.first.outcomes)} {self.first.split} images of {plain(self.source.name)} "
             f"(`{self.source.fingerprint}`), "
             f"judge `{self.judge.identity}`. † sees more of the image than its glimpses. 95 % intervals over images: "
-            "Wilson's for success, bootstrap for the rest, paired for differences. The way is that from the best fixed "
-            "sequence to the clairvoyant policy. The time is the policy's own, without environment and judge, "
-            f"{BATCH} episodes at once."
+            "Wilson's for success, bootstrap for the rest, paired for differences. Information is that of all glimpses "
+            f"on the class, of H = {self.class_entropy:.3f} nats: at least H less the log-loss. The way is that from "
+            "the best fixed sequence to the clairvoyant policy. The time is the policy's own, without environment and "
+            f"judge, {BATCH} episodes at once."
         )
         return "\n\n".join(parts)
 
@@ -136,6 +156,7 @@ class PolicyComparison:
                 "settings": policy_settings(name, self.source, self.judge),
                 **means_of(one),
                 "final_log_loss": self.log_loss[name].to_json(),
+                "information": self.information[name].to_json(),
                 "final_entropy": self.entropy[name].to_json(),
                 "milliseconds": one.milliseconds,
                 "gap_closed": None if closed is None else closed.to_json(),
@@ -146,6 +167,7 @@ class PolicyComparison:
             "dataset": {"name": self.source.name, "fingerprint": self.source.fingerprint},
             "split": self.first.split,
             "num_images": len(self.first.outcomes),
+            "class_entropy": self.class_entropy,
             "judge": {"identity": self.judge.identity, "scales": self.judge.card.scales},
             "batch_size": BATCH,
             "threads": torch.get_num_threads(),

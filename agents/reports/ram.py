@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.statistics import Estimate, bootstrap
-from agents.experiments.ram_tasks import METHODS
-from agents.reports.tables import count_seeds, format_estimate, markdown_table
+from agents.experiments.ram_curves import TOLERANCE
+from agents.experiments.ram_tasks import METHODS, TASKS
+from agents.ram.rollouts import WAYS
+from agents.reports.tables import MISSING, count_seeds, format_estimate, markdown_table
 
 Cells = Sequence[Mapping[str, Any]]
 """Contents of ``cell.json``."""
@@ -29,6 +31,8 @@ COMPARED_WITH = {"cub": "CUB", "birds-80": "CUB", "birds": "CUB", "birds-19200":
 """Keys of :data:`PUBLISHED` by data set; others have no published figures beside theirs."""
 RAM_ON_MNIST = {"mnist-4": 4.96, "mnist-6": 4.08, "mnist-8": 4.04}
 """Test error in % of RAM itself by data set (Mnih et al. 2014)."""
+SMOOTHED = 9
+"""Validations in a row whose mean is one point of a smoothed curve."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Summary:
     """(seeds, points) share of validation images that are right; a run that has ended keeps its best validation."""
     scores: np.ndarray
     """(seeds, points) validation scores, the larger the better: ``validated``, or cross-entropies in nats times -1."""
+    curves: Sequence[Sequence[Mapping[str, float]]]
+    """Of each run its own validations, as in ``cell.json``."""
 
     @property
     def seeds(self) -> int:
@@ -91,8 +97,53 @@ def summarise(cells: Cells, data: str, architecture: str) -> dict[str, Summary]:
                 np.array([point["iterations"] for point in longest]),
                 np.array([[point["accuracy"] for point in curve] for curve in curves]),
                 np.array([[sign * point[criterion] for point in curve] for curve in curves]),
+                [cell["curve"] for cell in mine],
             )
     return summaries
+
+
+def settles(curve: Sequence[Mapping[str, float]], figure: str, window: int = 1) -> int:
+    """Returns the iterations up to the first validation that is within 0.01 of the run's best.
+
+    Args:
+        curve: the validations.
+        figure: ``"accuracy"`` or ``"cross_entropy"``.
+        window: validations in a row whose mean stands for the middle one; all of them where there are fewer.
+    """
+    window = min(window, len(curve))
+    scores = np.array([point[figure] for point in curve]) * (1 if figure == "accuracy" else -1)
+    means = np.lib.stride_tricks.sliding_window_view(scores, window).mean(axis=-1)
+    first = int((means >= means.max() - TOLERANCE - 1e-12).argmax())
+    return int(curve[first + (window - 1) // 2]["iterations"])
+
+
+OTHER_MEASURES = {
+    f"accuracy, means of {SMOOTHED} validations": ("accuracy", SMOOTHED),
+    "cross-entropy": ("cross_entropy", 1),
+    f"cross-entropy, means of {SMOOTHED}": ("cross_entropy", SMOOTHED),
+}
+"""Figure and window of :func:`settles` by what a table calls them."""
+
+
+def other_measures(summaries: Mapping[str, Summary]) -> str:
+    """Returns a Markdown table with the iterations to convergence by :data:`OTHER_MEASURES`, where curves are noisy,
+    and how many times as fast as RAM that is; and when runs are as good as RAM's best cross-entropy."""
+    base = summaries["ram"]
+    lowest = np.mean([min(point["cross_entropy"] for point in curve) for curve in base.curves])
+    rows = [["method", *OTHER_MEASURES, "lowest cross-entropy, nats", "as good as RAM's lowest after"]]
+    for method, one in summaries.items():
+        row = [METHODS[method].title]
+        for measure in OTHER_MEASURES.values():
+            ours, rams = (np.array([settles(curve, *measure) for curve in of.curves]) for of in (one, base))
+            faster = "" if one is base else f", {format_estimate(ratio(ours, rams), 1)} times"
+            row.append(f"{format_estimate(bootstrap(np.mean, ours), 0)}{faster}")
+        best = np.array([min(point["cross_entropy"] for point in curve) for curve in one.curves])
+        reached = [
+            next((p["iterations"] for p in curve if p["cross_entropy"] <= lowest), np.nan) for curve in one.curves
+        ]
+        row += [format_estimate(bootstrap(np.mean, best), 2), MISSING if one is base else _arrival(np.array(reached))]
+        rows.append(row)
+    return markdown_table(rows)
 
 
 def ratio(ours: np.ndarray, theirs: np.ndarray, *, seed: int = 0) -> Estimate:
@@ -142,10 +193,13 @@ def error_beside(data: str, one: Summary) -> str:
 
 def arrival(one: Summary, score: float) -> str:
     """Returns the iterations after which runs reach a score, or how many runs do, in words."""
-    iterations = one.reaches(score)
-    missing = int(np.isnan(iterations).sum())
+    return _arrival(one.reaches(score))
+
+
+def _arrival(iterations: np.ndarray) -> str:
+    missing, seeds = int(np.isnan(iterations).sum()), len(iterations)
     if missing:
-        return f"reached by {one.seeds - missing} of {one.seeds} seeds"
+        return f"reached by {seeds - missing} of {seeds} seeds"
     return f"{format_estimate(bootstrap(np.mean, iterations), 0)} iterations"
 
 
@@ -185,6 +239,26 @@ def _times(faster: Mapping[str, Any]) -> str:
     return f"{faster['value']:.1f} times{interval}"
 
 
+def tested_cells(cells: Cells, way: str) -> list[Mapping[str, Any]]:
+    """Returns the cells with the figures of one way of testing in place of argmax's, those that have them."""
+    if way == "argmax":
+        return list(cells)
+    return [{**cell, **cell["ways"][way]} for cell in cells if way in cell.get("ways", {})]
+
+
+def ways_table(cells: Cells, data: str, architecture: str) -> str:
+    """Returns a Markdown table of test accuracies, a row a method and a column a way of testing; empty where runs have
+    one way only."""
+    found = {way: summarise(tested_cells(cells, way), data, architecture) for way in WAYS}
+    if not all(found.values()):
+        return ""
+    rows = [["method, test accuracy in %", *(way.title for way in WAYS.values())]]
+    for method in found["mean-5"]:
+        shown = (bootstrap(np.mean, found[way][method].accuracy) for way in WAYS)
+        rows.append([METHODS[method].title, *(format_estimate(one, 1, scale=100) for one in shown)])
+    return markdown_table(rows)
+
+
 def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """Returns the tables and sentences of finished runs as Markdown, and :func:`verdicts` by heading."""
     parts, by_heading = [], {}
@@ -203,4 +277,15 @@ def results_page(cells: Cells, data: Sequence[str], architectures: Sequence[str]
         by_heading[heading] = verdicts(summaries)
         if by_heading[heading]:
             parts.append(verdict_sentence(by_heading[heading]))
+        if TASKS[name].observation == "features" and "ram" in summaries:  # there are few validation images
+            parts.append(f"Iterations to convergence by other measures:\n\n{other_measures(summaries)}")
+        table = ways_table(cells, name, architecture)
+        if table:
+            parts += [f"**{heading}**, tested four ways, by the weights that did best so on validation images:", table]
+        for way in ("no-repeats", "mean-5") if table else ():
+            summaries, own = summarise(tested_cells(cells, way), name, architecture), f"{heading}, {WAYS[way].title}"
+            parts += [f"**{own}**:", method_table(summaries)]
+            by_heading[own] = verdicts(summaries)
+            if by_heading[own]:
+                parts.append(verdict_sentence(by_heading[own]))
     return "\n\n".join(parts), by_heading

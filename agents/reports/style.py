@@ -24,11 +24,14 @@ BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, OLIVE = PALETTE = (
 """Okabe and Ito's colours, safe for the colour-blind, with a darker yellow."""
 WINE = "#882255"
 """Colour of people's gaze."""
+INDIGO = "#332288"
+"""Colour of the kernel oracle."""
 GREY, NOTE_GREY, GRID_GREY = "#6B6B6B", "#555555", "#e6e6e6"
 POLICY_COLOURS = {
     "agent": BLUE,
     "agent_cloned": SKY,
     "oracle": ORANGE,
+    "kernel": INDIGO,
     "clairvoyant": PINK,
     "fixed": GREEN,
     "centre": OLIVE,

@@ -22,7 +22,16 @@ def policies_tables(env_id: str) -> Iterator[str]:
         if entry["env"] != env_id:
             continue
         kind = next((title for encoder, title in JUDGE_KINDS.items() if name.endswith(f"-{encoder}")), None)
-        rows = [["policy", "success", "log-loss, nats", "entropy at the end, nats", "ms a sequence"]]
+        rows = [
+            [
+                "policy",
+                "success",
+                "log-loss, nats",
+                "information, nats, at least",
+                "entropy at the end, nats",
+                "ms a sequence",
+            ]
+        ]
         for policy, one in entry["policies"].items():
             title = f"**{one['title']}**" if policy == entry["default_oracle"] else one["title"]
             rows.append(
@@ -30,6 +39,7 @@ def policies_tables(env_id: str) -> Iterator[str]:
                     f"{title} †" if one["peeks"] else title,
                     percent(one["success_rate"], one["interval"]),
                     format_estimate(_estimate(one["final_log_loss"]), 3),
+                    format_estimate(_estimate(one["information"]), 3),
                     format_estimate(_estimate(one["final_entropy"]), 2),
                     f"{one['milliseconds']:.2g}" if one["milliseconds"] < 10 else f"{one['milliseconds']:.0f}",
                 ]

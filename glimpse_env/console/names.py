@@ -16,8 +16,9 @@ def commands_folder() -> Path:
 
 
 def subcommand(script: str) -> str:
-    """Returns the words of a script's subcommand: ``"measure/env_speed"`` is ``"measure env-speed"``."""
-    return script.replace("/", " ").replace("_", "-")
+    """Returns the words of a script's subcommand: ``"measure/env_speed"`` is ``"measure env-speed"``, and what is in
+    ``share`` has no word for it: ``"share/watch"`` is ``"watch"``."""
+    return script.removeprefix("share/").replace("/", " ").replace("_", "-")
 
 
 def command(script: str, *words: str) -> str:

@@ -1,5 +1,6 @@
 """The data sets by name, ours and those of other packages."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -34,12 +35,24 @@ def make_source(name: str, /, **options: Any) -> DataSource:
     if isinstance(name, str) and name in PRESETS and PRESETS[name].first_of:
         return _first_of(*PRESETS[name].first_of, **options)
     kind = DATASETS[name]
+    _check_options(name, kind, options)
     try:
         return kind(**options)
     except TypeError as error:
         raise ConfigurationError(
             f"data set {name!r}: {error}; see the docstrings of {kind.__name__} and DataSource."
         ) from error
+
+
+def _check_options(name: str, kind: type[DataSource], options: dict[str, Any]) -> None:
+    """Raises ConfigurationError if a data set's class does not know an option."""
+    arguments = inspect.signature(kind).parameters.values()
+    known = {one.name: one for one in arguments if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    unknown = [option for option in options if option not in known]
+    if unknown and not any(one.kind is one.VAR_KEYWORD for one in arguments):
+        raise ConfigurationError(
+            f"data set {name!r} has no option {', '.join(map(repr, unknown))}; it has {', '.join(known) or 'none'}."
+        )
 
 
 def _first_of(name: str, /, *others: str, **options: Any) -> DataSource:

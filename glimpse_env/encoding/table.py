@@ -106,11 +106,19 @@ class FeatureTable:
 
         Returns:
             (..., W) float16.
+
+        Raises:
+            ConfigurationError: if an image is not among the table's rows.
         """
         further = np.asarray(indices) // len(self._rows)
         if not further.any():
-            array = self.arrays[copy]
-            return array.reshape(-1, self.width).take(self._rows[indices] * array.shape[1] + locations, axis=0)
+            array, rows = self.arrays[copy], self._rows[indices]
+            if np.any(rows < 0):
+                raise ConfigurationError(
+                    f"image {np.asarray(indices)[rows < 0].flat[0]} is not among the {len(array)} rows of this table "
+                    "of features; make a table with it, or with all images."
+                )
+            return array.reshape(-1, self.width).take(rows * array.shape[1] + locations, axis=0)
         indices, locations, further = np.broadcast_arrays(indices, locations, further)
         features = np.empty((*indices.shape, self.width), dtype=np.float16)
         for c in np.unique(further):

@@ -20,14 +20,19 @@ from stable_baselines3 import PPO
 import agents
 from agents.as_json import from_json, space_from_json, space_to_json, to_json
 from agents.registry import ALGORITHMS, ARCHITECTURES, algorithm_of
-from agents.saving import load_agent, restore_agent, save_agent
+from agents.saving import copy_agent, load_agent, restore_agent, save_agent
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
 from glimpse_env.files import digest
 from tests.agents.algorithms import test_dqfd
 from tests.agents.ram import test_algorithm as test_ram
 from tests.support.toy_agents import OBSERVATIONS, STEPS, random_data, state_observations, toy_env_showing, toy_model
 
-RAM_KINDS: dict[str, dict[str, Any]] = {"ram": {}, "ws-ram": {"wake_sleep": 4}, "averaged": test_ram.AVERAGED}
+RAM_KINDS: dict[str, dict[str, Any]] = {
+    "ram": {},
+    "ws-ram": {"wake_sleep": 4},
+    "ws-ram-map": {"wake_sleep": 4, "control_variates": True, "exploration": 0.2, "proposal_map": True},
+    "averaged": test_ram.AVERAGED,
+}
 
 
 def trained(kind: str) -> Any:
@@ -67,6 +72,25 @@ def test_an_agent_comes_back_the_same(kind: str, tmp_path: Path) -> None:
         assert loaded.action_space == model.action_space
         assert loaded.num_timesteps == model.num_timesteps
         np.testing.assert_array_equal(actions_of(model), actions_of(loaded))
+
+
+@pytest.mark.parametrize("kind", ["ppo", "dqn", "recurrent_ppo", "ram"])
+def test_a_copy_acts_the_same_and_has_no_optimiser(kind: str, tmp_path: Path) -> None:
+    model = trained(kind)
+    save_agent(model, tmp_path / "model.zip")
+    for path in (tmp_path, tmp_path / "copy" / "model.safetensors"):  # a copy of a copy too
+        copy_agent(path, tmp_path / "copy" / "model.json")
+        assert {file.name for file in (tmp_path / "copy").iterdir()} == {"model.json", "model.safetensors"}
+        loaded = load_agent(tmp_path / "copy")
+        assert same_policy(model, loaded)
+        np.testing.assert_array_equal(actions_of(model), actions_of(loaded))
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (tmp_path / "copy", tmp_path)]
+    assert sizes[0] < 0.6 * sizes[1]
+    card = json.loads((tmp_path / "copy" / "model.json").read_text())
+    card["same"] = {"policy/nothing": "policy/none"}
+    (tmp_path / "copy" / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ArtifactError):
+        load_agent(tmp_path / "copy")
 
 
 @pytest.mark.parametrize("observation", OBSERVATIONS)

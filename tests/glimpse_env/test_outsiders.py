@@ -103,6 +103,8 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("env", ["shades_outside:Shades-v0", "Shades-v0", "shades", "ShadesClassify-v0"])
 def test_flags_name_the_data_set(outside: Path, env: str) -> None:
     assert dataset_of(env) == "shades"
+    with pytest.raises(ConfigurationError, match="has its module before it, like your_package:Hues-v0"):
+        dataset_of("Hues-v0")
     source = source_of(env, dataset_options='{"contrast": 90}')
     assert source.geometry.scales == 2
     assert source_of(env, scales=1).geometry.scales == 1

@@ -53,6 +53,7 @@ BAD_VALUES = {
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "measure/encoders": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/epe_convergence": ["--sizes", "4"],
     "measure/fine_grid": ["--images", "0"],
     "measure/human_gaze": ["--images", "1"],
@@ -63,6 +64,7 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/watch": ["GlimpseDigits-v0", "--out", "watch.bmp"],
     "train_agent": ["--timesteps", "-1"],
     "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],
     "train_oracle": ["--env", "GlimpseDigits-v0", "--images", "0"],
@@ -354,13 +356,16 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         {"value": 0.5, "interval": [0.4, 0.6]},
         {"value": None, "interval": None},
     ]  # an oracle no better than random
-    for env, policies in (("A-v0", {"random": 0.25, "agent": 0.5}), ("B-v0", {"random": 0.125, "oracle": 0.75})):
+    cloned = {"random": 0.25, "agent_cloned": 0.5, "agent": 0.5}
+    for env, policies in (("A-v0", cloned), ("B-v0", {"random": 0.125, "oracle": 0.75})):
         folders.append(tmp_path / env)
         metrics = {
             "env": env,
             "dataset": {"fingerprint": f"{env}0"},
             "policies": {name: evaluated(rate) for name, rate in policies.items()},
             "gap_closed": gaps.pop(0),
+            "curve": [{"env_steps": 0}, {"env_steps": 640}],
+            "selection": {"env_steps": 0},
             **dict.fromkeys(("command", "seed", "wall_time_s", "versions")),
         }
         folders[-1].mkdir()
@@ -376,6 +381,8 @@ def test_compare_runs_puts_runs_side_by_side(tmp_path, capsys):
         "| random | 25.0 % (20.0 to 30.0) | 12.5 % (7.5 to 17.5) |",
     ]
     assert "| oracle | – | 75.0 % (70.0 to 80.0) |" in told
+    assert "| agent, cloned | 50.0 % (45.0 to 55.0) | – |" in told
+    assert "| agent, fine-tuned | 50.0 % (45.0 to 55.0), kept as cloned | – |" in told
     assert "| *agent, of the way from random to oracle* | 50 % (40 to 60) | – |" in told
     assert "| test images | 80 | 80 |" in told
     assert page.read_text() == f"before\n<!-- table -->\n{told}\n<!-- /table -->\nafter\n"

@@ -29,7 +29,7 @@ NOT_RECURRENT = tuple(algo for algo in ON_POLICY if ALGORITHMS[algo].core is Non
 def test_training_leaves_a_frozen_encoder_alone(algo: str) -> None:
     model: Any = toy_model(algo)
     extractor = model.policy.pi_features_extractor
-    core = model.policy.lstm_actor if algo == "recurrent_ppo" else extractor.core
+    core = model.policy.lstm_actor if ALGORITHMS[algo].core == "lstm" else extractor.core
     before, untrained = weights_of(extractor.encoder), weights_of(core, extractor.glimpse_projection)
     model.learn(2 * STEPS * 8)
     assert equal(before, weights_of(extractor.encoder))

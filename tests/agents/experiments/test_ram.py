@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.experiments.ram import (
-    PaperExperiment,
-    RamCell,
-    RamGrid,
-    Run,
-    Validation,
-    best_of,
-    convergence,
-    exhausted,
-    settings_of,
-)
+from agents.experiments.ram import PaperExperiment, RamCell, RamGrid, Run, settings_of
+from agents.experiments.ram_curves import Validation, best_of, convergence, curve_by, exhausted
 from agents.experiments.ram_tasks import LATER, METHODS, TASKS
-from agents.reports.ram import error_beside, method_table, ratio, summarise, verdict_sentence, verdicts
+from agents.reports.ram import (
+    error_beside,
+    method_table,
+    other_measures,
+    ratio,
+    results_page,
+    settles,
+    summarise,
+    verdict_sentence,
+    verdicts,
+    ways_table,
+)
 from agents.reports.style import covered
 from glimpse_env.datasets.gaze import CUBGaze
 from glimpse_env.encoding.features import glimpse_features
@@ -137,6 +139,54 @@ def test_a_run_ends_once_its_best_validation_is_old() -> None:
     assert not exhausted(curve(0.5, 0.4, 0.3, 0.2), replace(patient, patience=None))
 
 
+def by_ways(*ways: tuple[float, float]) -> list[Validation]:
+    """Validations whose argmax stands still while the others are (no repeats, mean of 5)."""
+    return [
+        Validation(
+            100 * (i + 1),
+            0.3,
+            1.0,
+            1.0,
+            {
+                way: {"accuracy": figure, "cross_entropy": 2.0}
+                for way, figure in zip(("no-repeats", "sampled", "mean-5"), (masked, 0.1, mean), strict=True)
+            },
+        )
+        for i, (masked, mean) in enumerate(ways)
+    ]
+
+
+def test_each_way_of_testing_has_a_curve_of_its_own() -> None:
+    validations = by_ways((0.2, 0.5), (0.4, 0.6), (0.3, 0.7))
+    assert [one.accuracy for one in curve_by(validations, "argmax")] == [0.3] * 3
+    assert [one.accuracy for one in curve_by(validations, "mean-5")] == [0.5, 0.6, 0.7]
+    assert convergence(curve_by(validations, "no-repeats"), "accuracy") == 200
+    assert convergence(curve_by(validations, "mean-5"), "accuracy") == 300
+    assert curve_by(curve(0.1, 0.2), "mean-5") == []  # begun before there were ways
+    assert curve_by([*curve(0.1), *validations], "mean-5") == []
+
+
+def test_a_run_goes_on_while_it_gets_better_by_one_way_of_testing() -> None:
+    patient = replace(TASKS["birds"], patience=200)
+    assert not exhausted(by_ways((0.2, 0.5), (0.4, 0.6), (0.3, 0.7)), patient)
+    assert exhausted(by_ways((0.2, 0.7), (0.2, 0.6), (0.2, 0.7)), patient)
+
+
+def test_the_tables_of_all_ways_of_testing() -> None:
+    cells = [cell(method, seed, 1000, 0.5) for method in ("ram", "ps-nogs") for seed in range(2)]
+    assert ways_table(cells, "birds", "gru") == ""
+    for one in cells:
+        better = 0.7 if one["cell"]["method"] == "ram" else 0.6
+        curve = [{"iterations": 500, "accuracy": better}]
+        by_way = {"curve": curve, "convergence": 500, "test_accuracy": better}
+        one["ways"] = dict.fromkeys(("no-repeats", "sampled", "mean-5"), by_way)
+    page, found = results_page(cells, ("birds",), ("gru",))
+    assert "| RAM | 50.0 | 70.0 | 70.0 | 70.0 |" in page
+    assert found["birds"]["below_best_points"] == 0.0
+    assert found["birds, mean of 5 sampled"]["below_best_points"] == pytest.approx(10.0)
+    assert found["birds, mean of 5 sampled"]["best_method"] == "ram"
+
+
 def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
     short, long = cell("ram", 0, 1000, 0.5), cell("ram", 1, 1000, 0.4)
     long["curve"].append({"iterations": 3000, "accuracy": 0.45})
@@ -144,6 +194,24 @@ def test_runs_that_ended_early_keep_their_best_in_the_curves() -> None:
     assert found.iterations[-1] == 3000
     assert found.iterations.tolist() == [1000, 2000, 3000]
     np.testing.assert_allclose(found.scores, [[0.5, 0.4, 0.5], [0.4, 0.3, 0.45]])
+
+
+def test_convergence_by_smoothed_curves_and_by_cross_entropy() -> None:
+    accuracies = [0.1, 0.9, 0.2, 0.7, 0.8, 0.75, 0.8]  # the second one is luck
+    falling = [3.0, 2.0, 1.005, 1.0, 1.2, 1.3, 1.4]
+    points = [
+        {"iterations": 10 * k + 10, "accuracy": accuracy, "cross_entropy": nats}
+        for k, (accuracy, nats) in enumerate(zip(accuracies, falling, strict=True))
+    ]
+    assert settles(points, "accuracy") == 20
+    assert settles(points, "accuracy", 3) == 60  # the mean of the last three is the best
+    assert settles(points, "accuracy", 99) == 40  # one mean over all
+    assert settles(points, "cross_entropy") == 30
+    early = {**cell("ps-nogs", 0, 1, 0.9), "curve": points[1:4]}
+    found = summarise([{**cell("ram", 0, 1, 0.9), "curve": points[2:]}, early], "birds", "gru")
+    lines = other_measures(found).splitlines()
+    assert lines[2] == "| RAM | 50 | 30 | 50 | 1.00 | – |"
+    assert lines[3] == "| PS-NOGS | 30, 1.7 times | 30, 1.0 times | 30, 1.7 times | 1.00 | 40 iterations |"
 
 
 def test_what_glimpses_cover() -> None:
@@ -302,6 +370,10 @@ def test_every_method_leaves_its_results(finished: Path) -> None:
         assert one["curve"][-1]["iterations"] == 6
         assert 0 <= one["test_accuracy"] <= 1
         assert one["test_images"] == 40
+        assert list(one["ways"]) == ["no-repeats", "sampled", "mean-5"]
+        for tested in one["ways"].values():
+            assert [point["iterations"] for point in tested["curve"]] == [6]
+            assert 0 <= tested["test_accuracy"] <= 1
     text = (finished / "results.md").read_text(encoding="utf-8")
     assert all(METHODS[one["cell"]["method"]].title in text for one in results["cells"])
     assert "--data digits" in text

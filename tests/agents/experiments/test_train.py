@@ -17,7 +17,7 @@ from agents.evaluation import comparison
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.statistics import wilson_interval
 from agents.experiments import run_inputs, run_training
-from agents.experiments.run_folder import algorithm_identity
+from agents.experiments.run_folder import CurvePoint, State, algorithm_identity
 from agents.experiments.run_training import ProgressCallback
 from agents.experiments.train import Experiment, format_times, run
 from agents.presets import Args, budget_of, tuned
@@ -495,6 +495,23 @@ def test_a_data_set_has_its_learning_rate_after_cloning(algo, demos, given, expe
     monkeypatch.setitem(presets._BUDGETS, "digits", replace(budget_of("digits"), learning_rate=3e-5))
     args = replace(TOY, algo=algo, demos=demos, hyperparameters=given, observation="history", out=tmp_path)
     assert Experiment.started(args).make_model().learning_rate == expected
+
+
+def test_whether_the_cloned_weights_were_kept_is_known():
+    points = [CurvePoint(steps, 0.5, 1.0, 0.0) for steps in (0, 640)]
+    assert State(selected=0, curve=points, cloning={}).kept_as_cloned
+    assert not State(selected=640, curve=points, cloning={}).kept_as_cloned
+    assert not State(selected=0, curve=points).kept_as_cloned, "nothing was cloned"
+
+
+def test_steps_between_updates_that_are_given_replace_the_tuned_ones(tmp_path):
+    tuned_args = replace(TOY, demos="none", observation="history", rollout=None, out=tmp_path / "tuned")
+    assert Experiment.started(tuned_args).make_model().n_steps != 18
+    args = replace(tuned_args, hyperparameters='{"n_steps": 18}', out=tmp_path / "given")
+    assert Experiment.started(args).make_model().n_steps == 18
+    twice = Experiment.started(replace(args, rollout=640, out=tmp_path / "twice"))
+    with pytest.raises(ConfigurationError, match="n_steps=18 of --hyperparameters and a rollout both say"):
+        twice.make_model()
 
 
 @pytest.mark.parametrize(("encoder", "expected"), [("convolutional", "history"), (TOY_ENCODER, "features")])

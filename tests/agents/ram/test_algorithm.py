@@ -444,6 +444,8 @@ def test_sequences_are_cut() -> None:
         (lambda: ram(pretraining=3, wake_sleep=2), "leave sequences and pretraining out"),
         (lambda: ram(wake_sleep=1), "wake_sleep=1"),
         (lambda: ram(wake_sleep=5), "must divide 12"),
+        (lambda: ram(wake_sleep=2, exploration=1.0), "exploration=1.0"),
+        (lambda: ram(control_variates=True), "give wake_sleep too"),
         (lambda: ram(supervised_share=1.5), "supervised_share=1.5"),
         (lambda: ram(policy_kwargs={"core": "lstm"}), "lstm"),
         (lambda: ram(policy_kwargs={"averaging": 1.0}), "averaging=1.0"),

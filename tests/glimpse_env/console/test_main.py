@@ -45,6 +45,7 @@ def test_every_script_is_a_command_that_says_what_it_is_for(capsys: pytest.Captu
     commands = find_commands()
     assert {file.relative_to(ROOT / "scripts") for file in commands.values()} == scripts
     assert commands["measure env-speed"] == ROOT / "scripts" / "measure" / "env_speed.py"
+    assert commands["watch"] == ROOT / "scripts" / "share" / "watch.py"
     main([])
     main(["measure"])
     printed = capsys.readouterr().out
@@ -90,6 +91,7 @@ def test_scripts_and_messages_of_a_clone_name_scripts() -> None:
 @pytest.mark.usefixtures("wheel")
 def test_without_a_clone_messages_name_commands() -> None:
     assert names.command("measure/env_speed", "--out", "a b") == "glimpse measure env-speed --out 'a b'"
+    assert names.command("share/watch") == "glimpse watch"
     assert names.pip_extra("ray") == "pip install 'glimpse-env[ray]'"
 
 

@@ -195,7 +195,9 @@ def test_folds_alternate_within_each_class() -> None:
 def test_make_source_names_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cub, cub-full, celeba-hq, birds, mnist, digits, folder"):
         make_source("imagenet")
-    with pytest.raises(ConfigurationError, match="argument 'colour'; see the docstrings of Digits and DataSource"):
+    with pytest.raises(
+        ConfigurationError, match=r"^data set 'digits' has no option 'colour'; it has seed, num_glimpses\.$"
+    ):
         make_source("digits", colour=True)
     with pytest.raises(DatasetNotFoundError, match=r"download_data\.py mnist"):
         make_source("mnist", root=tmp_path)

@@ -96,6 +96,8 @@ def test_some_rows_are_a_table_of_their_own() -> None:
         some(np.array([11, 2]), np.array([4, 63])), whole(np.array([11, 2]), np.array([4, 63])), atol=2e-3
     )
     assert table_path(dataset, features) != table_path(dataset, features, rows=rows)
+    with pytest.raises(ConfigurationError, match="image 4 is not among the 3 rows of this table"):
+        some(np.array([[2], [4], [11]]), np.array([0, 1]))
 
 
 def test_copies_that_are_there_are_not_encoded_again(encoded: list[int]) -> None:
