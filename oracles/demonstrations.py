@@ -158,11 +158,16 @@ class Demonstrations:
             ) from error
 
     def check_fits(self, source: DataSource, judge: Judge) -> None:
-        """Checks that they were made on this data set for this judge.
+        """Checks that they were made on this data set's training images for this judge.
 
         Raises:
             ArtifactError: if they were not.
         """
+        if self.manifest.get("split", "train") != "train":
+            raise ArtifactError(
+                f"the demonstrations are of images of the split {self.manifest['split']!r}, which nothing may learn "
+                "from; give some of the split 'train'."
+            )
         for field, ours in (("fingerprint", source.fingerprint), ("judge", judge.identity)):
             if self.manifest[field] != ours:
                 raise ArtifactError(
@@ -316,7 +321,11 @@ def demonstrate(
     name, config = priced(name, source, glimpse_cost)
     ensure_policy(name, source, judge, config)
     manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
-    path = cache_folder() / "demonstrations" / f"{source.name}-{manifest['policy']}-{num}-{digest(manifest)}.npz"
+    path = (
+        cache_folder()
+        / "demonstrations"
+        / f"{source.name}-{manifest['policy'].replace('/', '-')}-{num}-{digest(manifest)}.npz"
+    )
     finished = _finished(path, manifest)
     if finished is None:
         return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)

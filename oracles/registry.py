@@ -30,6 +30,9 @@ from oracles.human import HumanPolicy, human_unavailable
 from oracles.induction import RECORDING, Induction, recorded_episodes
 from oracles.presets import preset_of
 from oracles.rivals.aaco import AACO, AACOConfig
+from oracles.rivals.dime import DIMETrainer
+from oracles.rivals.gdfs import GDFSTrainer
+from oracles.rivals.learned import RivalTrainer, ensure_rival, find_rival
 from oracles.saliency import MISSING, SaliencyPolicy, saliency_installed
 from oracles.stopping import CLAIRVOYANT_STOP, PRICED, STOPPING, ClairvoyantStop, StopConfig, StoppingPolicy
 from oracles.training.scorer import ensure_oracle
@@ -39,6 +42,9 @@ PolicyConfig = OracleConfig | KernelConfig | AnytimeConfig | StopConfig | AACOCo
 
 HORIZONS: dict[str, Horizon] = {"amortised": "next", "lookahead": "last"}
 """Horizons of the amortised oracles, by the policies' names."""
+
+LEARNED_RIVALS: dict[str, type[RivalTrainer]] = {one.name: one for one in (GDFSTrainer, DIMETrainer)}
+"""What trains the networks of the rivals that have some, by the policies' names."""
 
 REFERENCES = ("random", "centre", "fixed", "hgs", "human", "oracle", "clairvoyant")
 """Policies that a run of scripts/train_agent.py sets its agent beside, where the data set supports them."""
@@ -168,6 +174,17 @@ def _amortised(horizon: Horizon) -> PolicyEntry:
         make,
         seeded=False,
         settings=lambda source, judge, _: {"weights": find_oracle(source, judge, horizon).identity},
+    )
+
+
+def _learned(trainer: type[RivalTrainer]) -> PolicyEntry:
+    def make(source: DataSource, judge: Judge, *, network: int | None = None, **_: Any) -> GlimpsePolicy:
+        return ensure_rival(trainer, source, judge, network=network)
+
+    return PolicyEntry(
+        make,
+        seeded=False,
+        settings=lambda source, judge, _: {"weights": find_rival(trainer, source, judge).identity},
     )
 
 
@@ -318,6 +335,7 @@ POLICIES: Registry[PolicyEntry] = Registry(
         "rivals/aaco": PolicyEntry(
             _aaco, seeded=False, settings=lambda source, judge, config: asdict(_aaco_config(config))
         ),
+        **{name: _learned(trainer) for name, trainer in LEARNED_RIVALS.items()},
         "boed-anytime": PolicyEntry(_anytime, seeded=False, stops=True, settings=_anytime_settings),
         "oracle-stop": PolicyEntry(_induction, seeded=False, stops=True, settings=_induction_settings),
         **{name: _stopping(name, peeks=kind.rule == CLAIRVOYANT_STOP) for name, kind in STOPPING.items()},
@@ -440,7 +458,10 @@ def horizon_of(name: str, source: DataSource, config: PolicyConfig | None = None
 
 
 def ensure_policy(name: str, source: DataSource, judge: Judge, config: PolicyConfig | None = None) -> None:
-    """Trains the amortised oracle that a policy is, or looks as, where there is none: tens of minutes."""
+    """Trains the amortised oracle that a policy is, or looks as, or a rival's networks, where there is none: tens of
+    minutes."""
+    if POLICIES.name_of(name) in LEARNED_RIVALS:
+        ensure_rival(LEARNED_RIVALS[POLICIES.name_of(name)], source, judge)
     if POLICIES.name_of(name) == "oracle-stop":
         name, config = "oracle", _induction_config(source, config)[1]
     horizon = horizon_of(name, source, config)

@@ -31,7 +31,7 @@ from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, find_judge
 from oracles.amortised.oracle import AmortisedOracle, find_oracle
 from oracles.demonstrations import Demonstrations
-from oracles.registry import POLICIES
+from oracles.registry import LEARNED_RIVALS, POLICIES
 from oracles.saliency import saliency_installed
 from tests.scripts.test_scripts import call
 from tests.support.commands import ROOT
@@ -275,7 +275,9 @@ def summary(value: Any) -> Any:
 # Demonstrations
 
 
-@pytest.mark.parametrize("policy", [name for name in POLICIES if not POLICIES[name].stops])
+@pytest.mark.parametrize(
+    "policy", [name for name in POLICIES if not POLICIES[name].stops and name not in LEARNED_RIVALS]
+)
 @pytest.mark.parametrize("env_id", sorted(SEEDS))
 def test_demonstrations(env_id: str, policy: str, tmp_path: Path) -> None:
     if policy == "saliency" and not saliency_installed():

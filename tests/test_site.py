@@ -249,7 +249,8 @@ def test_commands_on_pages_exist_with_their_flags(
 ) -> None:
     words = shlex.split(command)
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demos.npz").touch()  # made by the command before
+    for made in ("runs/demos.npz", "human-play.npz"):  # by the command before
+        (tmp_path / made).touch()
     (tmp_path / "docs").symlink_to(DOCS)
     monkeypatch.chdir(tmp_path)
     if words[0] == "make":

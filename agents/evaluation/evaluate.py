@@ -38,6 +38,8 @@ TITLES: dict[str, str] = {
     "lookahead": "non-myopic oracle",
     "clairvoyant": "clairvoyant (sees all)",
     "rivals/aaco": "rivals/aaco",
+    "rivals/gdfs": "rivals/gdfs",
+    "rivals/dime": "rivals/dime",
     "oracle-stop": "oracle, stops",
     "boed-anytime": "BOED, stops",
     "boed-gain": "BOED, stops by the next gain",

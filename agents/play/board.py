@@ -43,6 +43,7 @@ _HELP = (
     ("Esc", "stop; prints the score"),
 )
 _WHEEL = ("Wheel", "look closer or wider")
+_STOP = ("Enter", "stop: be judged by what you saw")
 
 
 class Board:
@@ -143,7 +144,7 @@ def _draw_play(canvas: Canvas, game: Game, aimed: int | None, help_shown: bool) 
         _draw_legend(canvas, game, epe_map, choice, aimed)
         y += 150
     if help_shown:
-        _draw_help(canvas, y, zooms=len(grid.levels) > 1)
+        _draw_help(canvas, y, game)
 
 
 def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, aimed: int | None) -> None:
@@ -158,20 +159,25 @@ def _draw_legend(canvas: Canvas, game: Game, epe_map: np.ndarray, choice: int, a
         x = _PANEL + (_PANEL_RIGHT - _PANEL) * (float(epe_map[aimed]) - low) / max(high - low, 1e-12)
         _outline(canvas, np.array([x - 3, _TOP + 32, x + 3, _TOP + 56]), INK, 2)
     canvas.box((_PANEL, _TOP + 92, _PANEL + 18, _TOP + 110), outline=ORACLE, width=3)
-    text = f"the oracle would look here: {epe_map[choice]:.2f}"
-    if _level_of(game, choice) != game.level:
-        text = f"the oracle would look {game.grid.zooms[_level_of(game, choice)]} x as wide: {epe_map[choice]:.2f}"
+    level = _level_of(game, choice)
+    if level is None:
+        text = "the oracle would stop now"
+    elif level == game.level:
+        text = f"the oracle would look here: {epe_map[choice]:.2f}"
+    else:
+        text = f"the oracle would look {game.grid.zooms[level]} x as wide: {epe_map[choice]:.2f}"
     canvas.text((_PANEL + 28, _TOP + 101), text, 15, INK, "lm")
 
 
-def _draw_help(canvas: Canvas, y: float, *, zooms: bool) -> None:
+def _draw_help(canvas: Canvas, y: float, game: Game) -> None:
     """Draws the player's task and the keys."""
     canvas.text((_PANEL, y), "Look where the class can be told", 18, INK)
     for line in ("A judge names it from your glimpses alone.", "The oracle has played the same image."):
         y += 25
         canvas.text((_PANEL, y + 6), line, 15, FAINT)
     y += 50
-    for key, what in (*_HELP[:1], *([_WHEEL] if zooms else []), *_HELP[1:]):
+    own = ([_WHEEL] if len(game.grid.levels) > 1 else []) + ([_STOP] if game.stops else [])
+    for key, what in (*_HELP[:1], *own, *_HELP[1:]):
         if key:
             canvas.box((_PANEL, y, _PANEL + 58, y + 24), fill=TRACK, radius=5)
             canvas.text((_PANEL + 29, y + 12), key, 14, INK, "mm")
@@ -266,6 +272,8 @@ def _draw_status(canvas: Canvas, game: Game) -> None:
     if score.images:
         losses = f"log-loss {score.person_log_loss:.2f} : {score.oracle_log_loss:.2f}"
         assisted = f", {helped} assisted" if helped else ""
+        if score.person_return is not None:  # by which those are compared who may stop
+            losses = f"less the glimpses' price {score.person_return:.2f} : {score.oracle_return:.2f}"
         parts.append((f"     {losses}     {score.images} played{assisted}", FAINT))
     x = float(_LEFT)
     for text, colour in parts:
@@ -296,14 +304,15 @@ def _draw_glimpses(
 def _cell(game: Game, location: int) -> np.ndarray:
     """Returns (4,) left, top, right, bottom of a location's cell in the map, in units."""
     number = _level_of(game, location)
+    assert number is not None
     grid, level, first = game.grid, game.grid.levels[number], game.grid.level_slices[number].start
     cell = heat_cell(location - first, level.side, level.glimpse_size, level.stride, level.offset)
     return cell * (_SIDE / grid.image_size) + np.array([_LEFT, _TOP] * 2)
 
 
-def _level_of(game: Game, location: int) -> int:
-    """Returns the number of the zoom of a location."""
-    return next(k for k, part in enumerate(game.grid.level_slices) if location < part.stop)
+def _level_of(game: Game, location: int) -> int | None:
+    """Returns the number of the zoom of a location; None for L, which stops."""
+    return next((k for k, part in enumerate(game.grid.level_slices) if location < part.stop), None)
 
 
 def _window(game: Game, corner: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The game: a person plays the environment against the oracle, on the same images with the same judge, no window."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Attempt:
     """One player's glimpses of an image, and the judge's verdict on them."""
 
     corners: np.ndarray
-    """(T, 2) int64 pixels: top-left corners (row, col) of the glimpses, in order; (T, 3) with zooms."""
+    """(t, 2) int64 pixels: top-left corners (row, col) of the t glimpses taken, in order; (t, 3) with zooms."""
     probabilities: np.ndarray
     """(classes,) float32: the judge's probabilities after the last glimpse."""
     success: bool
@@ -47,6 +48,10 @@ class Round:
     """Whether the person saw the oracle's map at any time."""
     person: Attempt
     oracle: Attempt
+    locations: np.ndarray
+    """(T,) int64: grid locations that the person looked at, in order; -1 from a stop on."""
+    entropies: np.ndarray
+    """(T,) float32 nats: entropy of the judge's posterior after each of them; from a stop on that at the end."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +64,15 @@ class Score:
     person_log_loss: float | None
     """Nats, a mean over the images; None without images."""
     oracle_log_loss: float | None
+    person_return: float | None = None
+    """1 for a success less the price of the glimpses taken, a mean over the images; None where they have no price."""
+    oracle_return: float | None = None
 
 
 class Game:
     """A sequence of images with one episode on each. The oracle plays an image before the person does; the person sees
     the oracle's result afterwards. Until the last glimpse all that the person sees comes from ``history`` observations.
+    Where glimpses have a price the person may stop before, and so may the oracle.
 
     Attributes:
         indices: (N,) int64, the images in the order they are played.
@@ -73,30 +82,45 @@ class Game:
         level: number of the zoom through which the person looks next, 0 for the narrowest windows.
         assisted: whether it was visible at any time on the present image.
         finished: whether the player left the last image.
+        kept: rounds that are in a file already.
+        oracle: the opponent on the present image.
+        stops: whether the person may stop.
     """
 
-    def __init__(self, dataset: GlimpseDataset, judge: Judge, oracle: GlimpsePolicy, indices: np.ndarray):
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        oracle: GlimpsePolicy | Callable[[int], GlimpsePolicy],
+        indices: np.ndarray,
+        *,
+        glimpse_cost: float | None = None,
+    ):
         """
         Args:
-            dataset: a split that no network of the judge was trained on.
+            dataset: a split each image of which is judged by networks that were not trained on it.
             judge: decides on both players' success.
-            oracle: the opponent, whose map the person may look at.
+            oracle: the opponent, whose map the person may look at; or what gives it for images of a fold, -1 for those
+                of none.
             indices: (N,) int, images of the split.
+            glimpse_cost: price of a glimpse, in expected success, where episodes may stop; None where they may not.
 
         Raises:
             ConfigurationError: if there is no image or an index is out of range.
         """
         if len(indices) == 0:
             raise ConfigurationError("a game of 0 images cannot be played; take at least 1.")
-        self.dataset, self.judge, self.oracle = dataset, judge, oracle
+        self.dataset, self.judge, self.glimpse_cost = dataset, judge, glimpse_cost
+        self._oracle_of = oracle if callable(oracle) else lambda fold: oracle
+        self.stops = glimpse_cost is not None
         self.indices = np.asarray(indices, dtype=np.int64)
         self.geometry, self.grid = dataset.geometry, dataset.geometry.grid
         self.rounds: list[Round] = []
-        self.number = 0
+        self.number = self.kept = 0
         self.finished = False
         self.level = 0
         self.map_shown = self.assisted = False
-        self._env = GlimpseEnv(dataset, judge)
+        self._env = GlimpseEnv(dataset, judge, stop=self.stops)
         self._begin()
 
     @property
@@ -140,7 +164,7 @@ class Game:
 
     @property
     def choice(self) -> int | None:
-        """Grid location where the oracle would look next; None while the map is hidden."""
+        """Grid location where the oracle would look next, L if it would stop; None while the map is hidden."""
         return self._advice[1] if self._advice is not None and self.map_shown else None
 
     def locate(self, row: float, col: float) -> int:
@@ -164,16 +188,20 @@ class Game:
         Returns:
             Whether a glimpse was taken: none is after the episode's end, or where the person has looked before.
         """
-        location = self.locate(row, col)
+        return self.look(self.locate(row, col))
+
+    def look(self, location: int) -> bool:
+        """Takes the glimpse at a grid location, in 0..L-1; returns as :meth:`click`."""
         if self.over or self.taken(location):
             return False
-        observation, _, ended, _, info = self._env.step(location)
-        self._observe(observation)
-        if ended:
-            index, label = int(info["index"]), int(info["label"])
-            person = Attempt.of(self.corners, info["probabilities"], label)
-            self.rounds.append(Round(index, label, self.assisted, person, self._opponent))
-        self._consult()
+        self._step(location)
+        return True
+
+    def stop(self) -> bool:
+        """Takes no further glimpse of the image; returns whether that was possible."""
+        if self.over or not self.stops:
+            return False
+        self._step(len(self.grid))
         return True
 
     def toggle_map(self) -> None:
@@ -212,7 +240,14 @@ class Game:
             oracle_successes=sum(played.oracle.success for played in rounds),
             person_log_loss=mean([played.person.log_loss for played in rounds]),
             oracle_log_loss=mean([played.oracle.log_loss for played in rounds]),
+            person_return=self._mean_return([played.person for played in rounds]),
+            oracle_return=self._mean_return([played.oracle for played in rounds]),
         )
+
+    def _mean_return(self, attempts: list[Attempt]) -> float | None:
+        if self.glimpse_cost is None or not attempts:
+            return None
+        return float(np.mean([one.success - self.glimpse_cost * len(one.corners) for one in attempts]))
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values: data set and judge, the scores with and without the map, and every round."""
@@ -249,13 +284,31 @@ class Game:
     def _begin(self) -> None:
         """Plays the image with the oracle, then begins the person's episode."""
         image = self.indices[[self.number]]
+        observation, info = self._env.reset(options={"index": int(image[0])})
+        self.oracle = self._oracle_of(int(self.dataset.folds[image[0]]))
         played = record(self.oracle, self.dataset, self.judge, image)
         label = int(self.dataset.labels[image[0]])
-        self._opponent = Attempt.of(played.corners[0], played.probabilities[0, -1], label)
+        taken = self.geometry.num_glimpses if played.lengths is None else int(played.lengths[0])
+        self._opponent = Attempt.of(played.corners[0, :taken], played.probabilities[0, -1], label)
         self._state: Any = self.oracle.start(self.dataset, image)
         self.assisted = self.map_shown = False
-        observation, _ = self._env.reset(options={"index": int(image[0])})
+        self._locations = np.full(self.geometry.num_glimpses, -1, dtype=np.int64)
+        self._entropies = np.full(self.geometry.num_glimpses, info["entropy"], dtype=np.float32)
         self._observe(observation)
+
+    def _step(self, action: int) -> None:
+        """Takes a glimpse, or stops with L; at the end the round is added."""
+        observation, _, ended, _, info = self._env.step(action)
+        t = len(self.corners)
+        if action < len(self.grid):
+            self._locations[t], self._entropies[t:] = action, info["entropy"]
+        self._observe(observation)
+        if ended:
+            index, label = int(info["index"]), int(info["label"])
+            person = Attempt.of(self.corners, info["probabilities"], label)
+            played = Round(index, label, self.assisted, person, self._opponent, self._locations, self._entropies)
+            self.rounds.append(played)
+        self._consult()
 
     def _observe(self, observation: Any) -> None:
         self._observation = observation
@@ -268,3 +321,24 @@ class Game:
             action, self._state = self.oracle.predict(self._observation, self._state)
             assert self.oracle.last_maps is not None, "the opponent has no map"
             self._advice = self.oracle.last_maps[0].copy(), int(action)
+
+
+def score_lines(game: Game) -> list[str]:
+    """Returns the score in words, a line for all images and one each for those with the oracle's map and without."""
+    if not game.rounds:
+        return ["No image was played to its end."]
+    everything, assisted = game.score(), game.score(assisted=True)
+    lines = [f"{everything.images} of {len(game.indices)} images played. {_words(everything)}"]
+    if assisted.images:
+        lines.append(f"Assisted by the oracle's map: {assisted.images}. {_words(assisted)}")
+        unassisted = game.score(assisted=False)
+        lines += [f"Without the map: {unassisted.images}. {_words(unassisted)}"] if unassisted.images else []
+    return lines
+
+
+def _words(score: Score) -> str:
+    """Returns successes and mean log-loss of person and oracle in a sentence."""
+    return (
+        f"The judge was right {score.person_successes} times after your glimpses and {score.oracle_successes} times "
+        f"after the oracle's; mean log-loss {score.person_log_loss:.2f} and {score.oracle_log_loss:.2f} nats."
+    )

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
 from agents.play.board import HEIGHT, WIDTH, Board
-from agents.play.game import Game, Score
+from agents.play.game import Game
 from glimpse_env.errors import ConfigurationError
 
 POLL = 100
@@ -27,7 +27,9 @@ def display() -> Iterator[Any]:
     try:
         import pygame
     except ImportError as error:
-        raise DependencyNotInstalled("the window of the game needs pygame: pip install pygame.") from error
+        raise DependencyNotInstalled(
+            "the window of the game needs pygame: pip install pygame; `--web` plays in a browser."
+        ) from error
     remedy = "play where there is a screen"
     try:
         pygame.display.init()
@@ -44,8 +46,14 @@ def display() -> Iterator[Any]:
 class Session:
     """The window: hands the person's clicks and keys to the game and shows how it stands."""
 
-    def __init__(self, pygame: Any, game: Game):
-        self.pygame, self.game = pygame, game
+    def __init__(self, pygame: Any, game: Game, on_round: Callable[[], None] = lambda: None):
+        """
+        Args:
+            pygame: what :func:`display` yields.
+            game: the game.
+            on_round: called when an image was played to its end.
+        """
+        self.pygame, self.game, self.on_round = pygame, game, on_round
         self.pointer: tuple[int, int] | None = None
         self.help_shown = True
 
@@ -64,6 +72,13 @@ class Session:
 
     def handle(self, event: Any) -> bool:
         """Does what an event asks for and returns False where it asks to stop."""
+        rounds = len(self.game.rounds)
+        goes_on = self._handled(event)
+        if len(self.game.rounds) > rounds:
+            self.on_round()
+        return goes_on
+
+    def _handled(self, event: Any) -> bool:
         pygame, game, forward = self.pygame, self.game, False
         if event.type == pygame.QUIT:
             return False
@@ -86,7 +101,8 @@ class Session:
                 game.toggle_map()
             elif event.key == pygame.K_h:
                 self.help_shown = not self.help_shown
-            forward = event.key in (pygame.K_SPACE, pygame.K_RETURN)
+            stopped = event.key == pygame.K_RETURN and game.stop()
+            forward = event.key in (pygame.K_SPACE, pygame.K_RETURN) and not stopped
         if forward and game.finished:
             return False
         if forward:
@@ -105,24 +121,3 @@ class Session:
         surface = pygame.image.frombuffer(picture.tobytes(), picture.shape[1::-1], "RGB")
         pygame.display.get_surface().blit(surface, (0, 0))
         pygame.display.flip()
-
-
-def score_lines(game: Game) -> list[str]:
-    """Returns the score in words, a line for all images and one each for those with the oracle's map and without."""
-    if not game.rounds:
-        return ["No image was played to its end."]
-    everything, assisted = game.score(), game.score(assisted=True)
-    lines = [f"{everything.images} of {len(game.indices)} images played. {_words(everything)}"]
-    if assisted.images:
-        lines.append(f"Assisted by the oracle's map: {assisted.images}. {_words(assisted)}")
-        unassisted = game.score(assisted=False)
-        lines += [f"Without the map: {unassisted.images}. {_words(unassisted)}"] if unassisted.images else []
-    return lines
-
-
-def _words(score: Score) -> str:
-    """Returns successes and mean log-loss of person and oracle in a sentence."""
-    return (
-        f"The judge was right {score.person_successes} times after your glimpses and {score.oracle_successes} times "
-        f"after the oracle's; mean log-loss {score.person_log_loss:.2f} and {score.oracle_log_loss:.2f} nats."
-    )

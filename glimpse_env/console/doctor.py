@@ -15,6 +15,7 @@ from glimpse_env.versions import versions
 
 EXTRAS = {
     "human": "the window of the game (play)",
+    "web": "the game in a browser (play --web)",
     "ray": "work on a Ray cluster (generate-demos --ray, encode-features --ray)",
     "minari": "demonstrations as Minari data sets (exchange-demos)",
     "saliency": "the policy saliency",

@@ -181,9 +181,7 @@ def draw_bars(
         count: of bars, each ``ROW`` high.
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    best = np.argsort(-p, kind="stable")[:count]
-    if label is not None and label not in best:
-        best[-1] = label
+    best = most_probable(p, label, count)
     left, right = place[0], place[0] + width
     for rank, k in enumerate(best):
         y = place[1] + ROW * rank
@@ -193,6 +191,15 @@ def draw_bars(
         canvas.text((right, y), f"{100 * p[k]:.1f} %", 14, ink, "ra")
         canvas.box((left, y + 21, right, y + 33), fill=TRACK, radius=3)
         canvas.box((left, y + 21, left + max(4.0, width * p[k]), y + 33), fill=colour, radius=3)
+
+
+def most_probable(probabilities: np.ndarray, label: int | None, count: int) -> np.ndarray:
+    """Returns (count,) int64: the most probable classes of (classes,), the last one given up for ``label`` where that
+    is not among them."""
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    if label is not None and label not in best:
+        best[-1] = label
+    return best
 
 
 def blend(colours: np.ndarray, where: float) -> Colour:

@@ -42,9 +42,9 @@ class AACOConfig:
         ConfigurationError: if a value is out of range.
     """
 
-    neighbours: int = 20
+    neighbours: int = 5
     """k."""
-    subsets: int = 1000
+    subsets: int = 300
     """Sets of places compared at each step; the same ones for all images."""
     seed: int = 0
     """Seed of the sets."""

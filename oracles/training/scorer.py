@@ -23,7 +23,7 @@ exploration.
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from copy import copy
 from dataclasses import asdict, dataclass
@@ -123,7 +123,7 @@ def train_oracle(
             ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
             for fold, guide in enumerate(guides)
         ]
-        _run_side_by_side(trainers, work)
+        run_side_by_side(trainers, work)
         networks = [trainer.network for trainer in trainers]
         card = OracleCard.of(
             source,
@@ -148,7 +148,7 @@ def _checkpoints(judge: Judge, horizon: Horizon, criterion: str, seed: int, plan
     return cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, plan)
 
 
-def _run_side_by_side(trainers: list["ScorerTrainer"], work: Path) -> None:
+def run_side_by_side(trainers: Sequence["ScorerTrainer"], work: Path) -> None:
     """Runs trainers to their ends, each in a thread of its own with one thread of PyTorch."""
     stop = Event()
     with at_most_threads(1), ThreadPoolExecutor(len(trainers)) as pool:

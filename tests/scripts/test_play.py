@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from glimpse_env.datasets import make_source
+from oracles.demonstrations import Demonstrations
 from tests.scripts.test_scripts import call
 from tests.support.toy import write_toy_judge
 
@@ -28,9 +29,10 @@ def _judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def screen(_judged: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def screen(_judged: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A screen that is none, ready for events to be posted."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.chdir(tmp_path)  # which gets the games
     pygame.display.init()
     yield
     pygame.display.quit()
@@ -59,14 +61,20 @@ def test_a_game_from_the_first_click_to_the_json(screen: None, tmp_path: Path, c
     press(pygame.K_SPACE)
     click((300, 300))
     press(pygame.K_q)  # the third image is left
-    call("play", "--env", "GlimpseDigits-v0", "--episodes", "3", "--seed", "5", "--out", str(out))
+    call("play", "--env", "GlimpseDigits-v0", "--episodes", "3", "--seed", "5", "--player", "Ann", "--out", str(out))
     content = json.loads(out.read_text())
-    assert [played["assisted"] for played in content["rounds"]] == [False, True]
-    assert [played["person"]["locations"] for played in content["rounds"]] == [list(CLICKS)] * 2
-    assert (content["env"], content["split"], content["seed"], content["images"]) == ("GlimpseDigits-v0", "test", 5, 3)
-    successes = sum(played["person"]["success"] for played in content["rounds"])
-    assert content["score"]["all"]["person_successes"] == successes
-    assert content["score"]["assisted"]["images"] == 1
+    (game,) = content["games"]
+    assert [played["assisted"] for played in game["rounds"]] == [False, True]
+    assert [played["person"]["locations"] for played in game["rounds"]] == [list(CLICKS)] * 2
+    assert (content["env"], content["seed"]) == ("GlimpseDigits-v0", 5)
+    assert (game["player"], game["split"], game["images"]) == ("Ann", "train", 3)
+    successes = sum(played["person"]["success"] for played in game["rounds"])
+    assert game["score"]["all"]["person_successes"] == successes
+    assert game["score"]["assisted"]["images"] == 1
+    kept = Demonstrations.load(tmp_path / "runs" / "play" / "GlimpseDigits-v0-train.npz")
+    assert kept.locations.tolist() == [list(CLICKS)] * 2
+    assert kept.indices.tolist() == [played["index"] for played in game["rounds"]]
+    assert kept.manifest["games"] == [{"player": "Ann", "assisted": False}, {"player": "Ann", "assisted": True}]
     printed = capsys.readouterr().out
     assert "2 of 3 images played" in printed
     assert "Assisted by the oracle's map: 1." in printed
@@ -89,22 +97,24 @@ def test_closing_the_window_at_once_is_fine(screen: None, tmp_path: Path, capsys
     out = tmp_path / "none.json"
     call("play", "--env", "GlimpseDigits-v0", "--out", str(out))
     assert "No image was played to its end." in capsys.readouterr().out
-    content = json.loads(out.read_text())
-    assert content["rounds"] == []
-    assert content["score"]["all"]["person_log_loss"] is None
+    (game,) = json.loads(out.read_text())["games"]
+    assert game["rounds"] == []
+    assert game["score"]["all"]["person_log_loss"] is None
+    assert not (tmp_path / "runs").exists()
 
 
-def test_seeds_choose_images(screen: None, tmp_path: Path) -> None:
+def test_seeds_choose_images_that_the_player_has_not_played(screen: None, tmp_path: Path) -> None:
     chosen = []
-    for seed in ("1", "1", "2"):
+    for player, seed in (("Ann", "1"), ("Bob", "1"), ("Ann", "1"), ("Ann", "2")):
         pygame.display.init()
         for place in CLICKS.values():
             click(place)
         press(pygame.K_ESCAPE)
         out = tmp_path / "scores.json"
-        call("play", "--env", "GlimpseDigits-v0", "--seed", seed, "--out", str(out))
-        chosen.append(json.loads(out.read_text())["rounds"][0]["index"])
-    assert chosen[0] == chosen[1] != chosen[2]
+        call("play", "--env", "GlimpseDigits-v0", "--seed", seed, "--player", player, "--out", str(out))
+        chosen.append(json.loads(out.read_text())["games"][0]["rounds"][0]["index"])
+    assert chosen[0] == chosen[1]
+    assert len(set(chosen)) == 3
 
 
 def test_the_window_shows_the_board_at_its_size(screen: None) -> None:
@@ -128,6 +138,8 @@ def test_the_window_shows_the_board_at_its_size(screen: None) -> None:
         (["--episodes", "0"], "--episodes 0 must lie in 1.."),
         (["--episodes", "999999"], "--episodes 999999 must lie in 1.."),
         (["--out", "scores.txt"], "must end in .json"),
+        (["--player", " "], "the player's name '' must have 1 to 40"),
+        (["--keep", "games.json"], "--keep games.json must end in .npz"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--env", "Nothing-v0"], "--env Nothing-v0 must be one of"),
     ],

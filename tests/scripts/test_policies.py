@@ -195,3 +195,17 @@ def test_stopping_curve_draws_all_rules_between_one_glimpse_and_all(folder, caps
 def test_stopping_curve_needs_an_oracle_that_expects_entropies(folder):
     with pytest.raises(SystemExit, match="--policy random expects no entropies"):
         call("measure/stopping", *folder, "--policy", "random")
+
+
+def test_near_optimal_solves_a_small_problem_and_measures_what_others_lose(folder, capsys):
+    call("measure/near_optimal", *folder, "--side", "3", "--glimpses", "2", "--clusters", "2", "--into", "page.md")
+    entry = json.loads(Path("runs/near_optimal.json").read_text())["folder-2"]
+    figures = entry["clusters"]["2"]
+    assert entry["images"]["test"] == 8
+    assert len(entry["places"]) == 9
+    assert figures["optimum"]["lost"] == figures["optimum"]["test_lost"]["value"] == 0
+    assert figures["clairvoyant"]["lost"] < 0
+    for name in ("best fixed places", "greedy", "best set, planned anew", "looking ahead"):
+        assert figures[name]["lost"] >= -1e-7
+        assert figures[name]["log_loss"] == pytest.approx(figures["optimum"]["log_loss"] + figures[name]["lost"])
+    assert f"| 2 | greedy | {figures['greedy']['log_loss']:.3f} |" in Path("page.md").read_text()

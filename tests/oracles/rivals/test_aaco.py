@@ -27,10 +27,10 @@ SIGNPOST = world_of(
 """Pixel 0 says which of pixels 1 to 4 shows the class; the other three are as likely 0 as 1."""
 
 
-def rival(world: ToyWorld, neighbours: int, **config: int) -> tuple[AnytimeProblem, AACO]:
+def rival(world: ToyWorld, neighbours: int) -> tuple[AnytimeProblem, AACO]:
     """AACO with all images of a world, of two glimpses."""
     problem = AnytimeProblem(world, 2, 0.0, "entropy")
-    return problem, AACO(images_of(problem), exact_judge(problem), AACOConfig(neighbours, **config))
+    return problem, AACO(images_of(problem), exact_judge(problem), AACOConfig(neighbours, subsets=1000))
 
 
 def test_it_plans_what_tells_only_together_where_greedy_does_not() -> None:
