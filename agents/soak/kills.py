@@ -110,7 +110,7 @@ def check(case: Case) -> tuple[int, list[str]]:
         if ended.code > 0:
             words = _goes_on(ended)
             faults += [] if words else [f"it does not say how to go on: {ended.printed[-2000:]}"]
-        elif not differences(world, case.name, case.label):  # killed behind its last step
+        if not differences(world, case.name, case.label):  # it was behind its last step
             return hits, faults
         ended = world.begin(case.name, folder, words=words).end()
         faults += ended.faults
