@@ -11,6 +11,8 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import anytime_options, dataset_of
 
 DEMONSTRATORS = ("oracle", "hgs", "human", "fixed", "random")
+DAGGER = "dagger"
+"""Demonstrations that the oracle gives at the states where the agent that learns from them gets to."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,16 @@ class Args(DeviceFlags):
     """Observation of each glimpse: its pixels (history), or from a table in the cache the judge's embedding, or the
     frozen features that the judge reads; default features where it reads them, else history."""
     demos: str = "oracle"
-    """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, none, a file of
+    """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, dagger (the oracle asked at
+    the states where the agent gets to), none, a file of
     scripts/generate_demos.py, the folder of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Number of demonstrations; default by data set (all of them for a file or folder)."""
+    dagger_rounds: int = 4
+    """Rounds of --demos dagger, in each of which a new agent is cloned from all so far and acts on new images."""
+    dagger_schedule: Literal["linear", "first"] = "linear"
+    """Probability that the oracle acts in --demos dagger: falling from 1 in the first round to 0 in the last (linear),
+    or 1 in the first and 0 in the others (first)."""
     timesteps: int | None = None
     """Environment steps of training, the critic's warm-up among them, rounded up to whole rollouts; default by data
     set."""
@@ -156,12 +164,21 @@ class Args(DeviceFlags):
         if self.glimpse_cost is not None and self.group > 1:
             raise ConfigurationError(f"--group {self.group} needs episodes of one length, and {self.env}'s may stop.")
         json_object("--hyperparameters", self.hyperparameters)
-        if self.demos not in (*DEMONSTRATORS, "none") and not Path(self.demos).exists():
+        off_policy = self.demos == DAGGER and algorithm_of(self.algo).off_policy
+        if self.demos == DAGGER and (off_policy or self.glimpse_cost is not None or self.target_temperature == 0):
             raise ConfigurationError(
-                f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, none."
+                f"--demos {DAGGER} gives the oracle's maps at states where others act: take an on-policy algorithm, "
+                f"soft targets and episodes that cannot stop, not {self.algo} in {self.env} at "
+                f"--target-temperature {self.target_temperature}."
+            )
+        if self.demos not in (*DEMONSTRATORS, DAGGER, "none") and not Path(self.demos).exists():
+            raise ConfigurationError(
+                f"--demos {self.demos} is no file or folder and none of {', '.join(DEMONSTRATORS)}, {DAGGER}, none."
             )
         at_least = {"num_demos": 10, "eval_images": 2}
-        at_least |= dict.fromkeys(("val_images", "validations", "clone_passes", "rollout", "group", "scales"), 1)
+        at_least |= dict.fromkeys(
+            ("val_images", "validations", "clone_passes", "rollout", "group", "scales", "dagger_rounds"), 1
+        )
         at_least |= dict.fromkeys(("timesteps", "seed", "warm_up", "demo_coefficient", "target_temperature"), 0)
         check_least(self, **at_least)
 

@@ -45,6 +45,10 @@ class StorageError(GlimpseError, OSError):
     """A file cannot be written: its disk is full or its folder not writable."""
 
 
+class HubError(GlimpseError, OSError):
+    """The Hugging Face Hub refuses what was asked, or cannot be reached."""
+
+
 class UntrustedFileError(ArtifactError):
     """Reading a file would run the code that it holds or names, and nobody said that it is trusted."""
 

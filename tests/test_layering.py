@@ -48,7 +48,7 @@ LAYERS = (
     ("agents.reports.tables",),
     ("agents.networks", "agents.shipped"),
     ("agents.registry",),
-    ("agents.as_json", "agents.cloning", "agents.presets"),
+    ("agents.as_json", "agents.cloning", "agents.dagger", "agents.presets"),
     ("agents.saving",),
     ("agents.algorithms",),
     ("agents.recording",),

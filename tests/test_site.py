@@ -18,6 +18,7 @@ from docs.site.links import ROOT_PAGES, included, links_of, outside_files, relin
 from docs.site.measured import DOCS
 from docs.site.text import arguments_of, without_roles
 from glimpse_env import CLASSIFY_IDS, ENV_IDS
+from glimpse_env.console.main import find_commands
 from glimpse_env.datasets import make_source
 from glimpse_env.datasets.registry import DATASETS
 from glimpse_env.presets import PRESETS
@@ -109,6 +110,17 @@ def test_a_page_has_the_spaces_that_gymnasium_makes(made: dict[str, str]) -> Non
             shown = env.observation_space
             for space in [env.action_space, *(shown.values() if isinstance(shown, gym.spaces.Dict) else [shown])]:
                 assert f"`{' '.join(str(space).split())}`" in page
+
+
+def test_pages_of_anytime_ids_tell_all_windows_and_the_stop(made: dict[str, str]) -> None:
+    page, plain = (made[f"environments/GlimpseBirds{kind}-v0.md"] for kind in ("Anytime", ""))
+    windows = (
+        "| locations | 195, a grid of 13 x 13, 5 x 5 of windows 2 times as wide, 1 x 1 of windows 4 times as wide |"
+    )
+    assert windows in page
+    assert "| steps of an episode | at most 5 |" in page
+    assert "| locations | 169, a grid of 13 x 13 |" in plain
+    assert "| steps of an episode | 5 |" in plain
 
 
 def test_pages_show_episodes_and_measured_tables(made: dict[str, str]) -> None:
@@ -256,7 +268,9 @@ def test_commands_on_pages_exist_with_their_flags(
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
     elif words[0] in ("python", "glimpse"):
-        script = words[1].removeprefix("scripts/").removesuffix(".py").replace("-", "_")
+        script = words[1].removeprefix("scripts/").removesuffix(".py")
+        if words[0] == "glimpse":
+            script = find_commands()[words[1]].relative_to(ROOT / "scripts").with_suffix("").as_posix()
         tyro.cli(load(script).Args, args=words[2:])
     else:
         assert words[:2] == ["pip", "install"]

@@ -141,19 +141,26 @@ def finals(results: DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> 
     Returns:
         A row an environment and method, in this order: ``env``, ``method``, ``seeds``; the estimates ``success`` and
         ``normalised``, means over seeds, and ``std``, the standard deviation of success over seeds, not defined with
-        one seed; and the success of ``random`` and of the ``oracle``.
+        one seed; the success of ``random`` and of the ``oracle``; and where glimpses have a price, so that success is
+        the return, the estimates ``judged_right`` and ``glimpses`` that it is made of, else not defined.
     """
     results, settings = checked(results), {"resamples": resamples, "seed": seed}
+    priced = ("judged_right", "glimpses")
+    results = results.reindex(columns=list(dict.fromkeys((*results.columns, *priced))))
     rows = [
         (
             *(env, method, len(cells)),
             *(over_seeds(np.mean, cells[name], **settings) for name in ("success", "normalised")),
             over_seeds(standard_deviation, cells["success"], **settings),
             *(float(cells[name].mean()) for name in ("random", "oracle")),
+            *(
+                Estimate(None, None, None) if cells[name].isna().any() else over_seeds(np.mean, cells[name], **settings)
+                for name in priced
+            ),
         )
         for (env, method), cells in by_env_and_method(results[results["split"] == "test"]).items()
     ]
-    return frame(rows, "env", "method", "seeds", "success", "normalised", "std", "random", "oracle")
+    return frame(rows, "env", "method", "seeds", "success", "normalised", "std", "random", "oracle", *priced)
 
 
 def aggregate(scores: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> tuple[Estimate, Estimate, Estimate]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.experiments.grid import refuse_other_settings
-from agents.presets import DEMONSTRATORS, Args, budget_of
+from agents.presets import DAGGER, DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, names_code, runs_code, short_name
 from glimpse_env.cli import command_line
@@ -123,7 +123,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
     reason = unavailable_reason(args.demos, source) if args.demos in DEMONSTRATORS else None
     if reason is not None:
         raise ConfigurationError(f"--demos {args.demos}: {reason}")
-    if args.demos not in (*DEMONSTRATORS, "none") and not is_agent(args.demos) and is_published(args.demos):
+    if args.demos not in (*DEMONSTRATORS, DAGGER, "none") and not is_agent(args.demos) and is_published(args.demos):
         cropped_cub(source)  # said now, not once a judge has been trained
     budget = budget_of(source.name)
     free = args.architecture is None and algorithm_of(args.algo).core is None
@@ -131,7 +131,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
         "architecture": architecture_of(args.algo, budget.architecture if free else args.architecture),
         "out": out,
     }
-    if args.num_demos is None and (args.demos in DEMONSTRATORS or is_agent(args.demos)):
+    if args.num_demos is None and (args.demos in (*DEMONSTRATORS, DAGGER) or is_agent(args.demos)):
         resolved["num_demos"] = min(budget.num_demos, source.size("train"))
     if args.timesteps is None:
         resolved["timesteps"] = budget.timesteps
@@ -144,7 +144,7 @@ def begin_run(args: Args) -> tuple[Args, DataSource]:
     # absolute paths, as the run may be resumed from another folder
     if args.root is not None:
         resolved["root"] = os.path.abspath(os.path.expanduser(args.root))
-    if args.demos not in (*DEMONSTRATORS, "none"):
+    if args.demos not in (*DEMONSTRATORS, DAGGER, "none"):
         resolved["demos"] = os.path.abspath(args.demos)
     if Path(args.algo).suffix == ".py":
         resolved["algo"] = os.path.abspath(args.algo)
@@ -276,7 +276,8 @@ def refuse_other_args(args: Args) -> None:
             if wanted[name] is None:  # a run takes its data set's when it begins
                 del wanted[name]
         begun = json.loads(path.read_text(encoding="utf-8"))["args"]
-        refuse_other_settings(args.out, {name: begun.get(name) for name in wanted}, wanted)
+        known = {name: begun.get(name, getattr(Args, name)) for name in wanted}  # a setting may have come later
+        refuse_other_settings(args.out, known, wanted)
 
 
 def steps_done(folder: Path) -> int:

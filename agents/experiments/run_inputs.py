@@ -4,8 +4,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from agents.cloning import clone
 from agents.cloning_data import CloningData
-from agents.presets import DEMONSTRATORS, Args, budget_of, json_object, tuned
+from agents.dagger import dagger
+from agents.presets import DAGGER, DEMONSTRATORS, Args, budget_of, json_object, tuned
 from agents.recording import is_agent, record_agent
 from agents.registry import Algorithm, algorithm_of, make_model
 from agents.vec_env import GlimpseVecEnv
@@ -14,6 +16,7 @@ from glimpse_env.datasets.copies import copies_of
 from glimpse_env.devices import find_device
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, judge_command
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.base import GlimpsePolicy
@@ -57,6 +60,8 @@ class RunInputs:
         kind, num = self.args.demos, self.args.num_demos
         if kind == "none":
             return None
+        if kind == DAGGER:
+            return self._dagger()
         if kind in DEMONSTRATORS or is_agent(kind):
             assert num is not None
             if kind in DEMONSTRATORS:
@@ -75,21 +80,21 @@ class RunInputs:
     @cached_property
     def cloning_data(self) -> CloningData | None:
         """The demonstrations as states and targets, mirror images among them where they fit; None without cloning."""
-        data = self.plain_cloning_data()
-        if data is None:
-            return None
-        symmetric = self.source.mirror_symmetric
+        return None if self.demonstrations is None else self._as_cloning_data(self.demonstrations)
+
+    def plain_cloning_data(self) -> CloningData | None:
+        """Returns the demonstrations as states and targets, without mirror images, in pixels."""
+        return None if self.demonstrations is None else self._plain(self.demonstrations)
+
+    def _as_cloning_data(self, demonstrations: Demonstrations) -> CloningData:
+        symmetric, data = self.source.mirror_symmetric, self._plain(demonstrations)
         data = data.with_mirror_images() if symmetric else data
         if self.observation == "features":
             assert self.judge.frozen is not None  # the environment refuses judges without
             return data.featured(FeatureTable(self.source.load("train"), self.judge.frozen, copies_of(symmetric, 0)))
         return data.embedded(self.judge) if self.observation == "embedding" else data
 
-    def plain_cloning_data(self) -> CloningData | None:
-        """Returns the demonstrations as states and targets, without mirror images, in pixels."""
-        demonstrations = self.demonstrations
-        if demonstrations is None:
-            return None
+    def _plain(self, demonstrations: Demonstrations) -> CloningData:
         temperature = self.args.target_temperature or 0.0
         soft = demonstrations.epe is not None and temperature > 0
         data = CloningData.from_demonstrations(
@@ -100,6 +105,35 @@ class RunInputs:
             stop=self.args.glimpse_cost is not None,
         )
         return data[: self.args.num_demos]
+
+    def _dagger(self) -> Demonstrations:
+        """Returns the demonstrations of DAgger, made first where the run's folder has none."""
+        path, args = self.out / "dagger.npz", self.args
+        if path.is_file():
+            found = Demonstrations.load(path)
+            found.check_fits(self.source, self.judge)
+            return found
+        assert args.num_demos is not None
+
+        def teach(demonstrations: Demonstrations) -> Any:
+            model = self.make_model()
+            model.set_random_seed(int(digest(args.seed, DAGGER, len(demonstrations)), 16) % 2**31)
+            data = self._as_cloning_data(demonstrations)
+            clone(model, data, passes=args.clone_passes, seed=args.seed, progress=False)
+            return model
+
+        made = dagger(
+            self.source,
+            self.judge,
+            args.num_demos,
+            teach,
+            observation=self.observation,
+            rounds=args.dagger_rounds,
+            schedule=args.dagger_schedule,
+            seed=args.seed,
+        )
+        made.save(path)
+        return made
 
     @cached_property
     def oracle(self) -> GlimpsePolicy:

@@ -114,10 +114,14 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
         for measure in MEASURES
         for one in speed_up(results, threshold=LEVEL, measure=measure, **settings).itertuples()
     }
-    head = ["environment", "agent", "right on test images", "std over seeds, points"]
+    scores = list(finals(results, **settings).itertuples())
+    priced = any(one.glimpses.value is not None for one in scores)
+    parts: Columns = PRICED if priced else ()
+    head = ["environment", "agent", "return on test images" if priced else "right on test images"]
+    head += [name for name, _ in parts] + ["std over seeds, points"]
     head += [f"steps to {_share(LEVEL)} of the gap", "times fewer steps", "times less time"]
     rows = [[*head, "with the demonstrations' making"]]
-    for one in finals(results, **settings).itertuples():
+    for one in scores:
         own = (one.env, one.method)
         compared = [gains.get((*own, measure)) for measure in MEASURES]
         rows.append(
@@ -125,6 +129,7 @@ def summary_table(results: DataFrame, *, resamples: int = RESAMPLES, seed: int =
                 one.env,
                 one.method.label,
                 format_percent(one.success),
+                *(fill(one) for _, fill in parts),
                 MISSING if one.std.value is None else f"{100 * one.std.value:.1f}",
                 _taken(steps[own], "total_steps") if own in steps else MISSING,
                 *(MISSING if gain is None else _times(gain) for gain in compared),
@@ -141,7 +146,7 @@ def _summary(numbers: Statistics) -> list[str]:
         assert share is not None
         gains = [gain for gain in numbers.speed_ups["total_steps"].itertuples() if gain.env == env]
         sentences.append(
-            f"{env}: the best is {final.method.label}, with {format_percent(final.success)} judged right over "
+            f"{env}: the best is {final.method.label}, with {format_percent(final.success)} {_measured(final)} over "
             f"{count_seeds(final.seeds)}, where random glimpses give {_share(final.random, 1)} and the oracle "
             f"{_share(final.oracle, 1)}: it closes {_share(share)} of that gap.{_gains(gains)}"
         )
@@ -228,6 +233,32 @@ def _estimates(head: str, name: str, digits: int, scale: float = 1.0) -> tuple[s
     return head, lambda row: format_estimate(getattr(row, name), digits, scale=scale)
 
 
+PRICED: Columns = (_estimates("judged right, %", "judged_right", 1, 100), _estimates("glimpses", "glimpses", 2))
+"""What the return is made of, where glimpses have a price."""
+
+
+def _measured(final: Any) -> str:
+    """Returns what a row of :func:`finals` holds as success."""
+    return "judged right" if final.glimpses.value is None else "return"
+
+
+def _score_tables(finals: DataFrame) -> list[Table]:
+    """Returns a table of test scores for each environment."""
+    tables = []
+    for env in dict.fromkeys(finals["env"]):
+        rows = list(finals[finals["env"] == env].itertuples())
+        columns = [
+            METHOD,
+            _estimates(f"{_measured(rows[0])}, %", "success", 1, 100),
+            *(() if rows[0].glimpses.value is None else PRICED),
+            _estimates("gap closed, %", "normalised", 1, 100),
+            _estimates("std over seeds, points", "std", 1, 100),
+            SEEDS,
+        ]
+        tables.append(_table(rows, columns, env))
+    return tables
+
+
 def _table(rows: Iterable[Any], columns: Columns, title: str = "") -> Table:
     """Returns a table with a line for each row of a frame."""
     return Table(title, [[head for head, _ in columns], *([fill(row) for _, fill in columns] for row in rows)])
@@ -255,23 +286,16 @@ def _sections(
     """Returns the sections of the report in order."""
     level = _share(LEVEL)
     gains = {SPEEDS[measure][1]: numbers.speed_ups[measure] for measure in MEASURES}
+    has_price = any(one.value is not None for one in numbers.finals["glimpses"])
+    priced = "where glimpses have a price the return, which is that less what they cost, " if has_price else ""
     return [
         Section(
             "scores",
             "Test scores",
-            "Share of test images judged right after the last glimpse, and the share of the gap between random "
-            "glimpses and the oracle that is closed, of the weights that were best on validation images. Means over "
-            "seeds, with 95 % bootstrap intervals over seeds in brackets; with few seeds these are too narrow.",
-            _by_env(
-                numbers.finals,
-                [
-                    METHOD,
-                    _estimates("judged right, %", "success", 1, 100),
-                    _estimates("gap closed, %", "normalised", 1, 100),
-                    _estimates("std over seeds, points", "std", 1, 100),
-                    SEEDS,
-                ],
-            ),
+            f"Share of test images judged right after the last glimpse, {priced}and the share of the gap between "
+            "random glimpses and the oracle that is closed, of the weights that were best on validation images. Means "
+            "over seeds, with 95 % bootstrap intervals over seeds in brackets; with few seeds these are too narrow.",
+            _score_tables(numbers.finals),
         ),
         Section(
             "aggregate",

@@ -237,7 +237,8 @@ def learning_curves(stem: Path, results: DataFrame, *, resamples: int = RESAMPLE
         _references(each, [("oracle", oracle / 100), ("random", random / 100)])
         _steps_axis(each, here["total_steps"].to_numpy(dtype=np.float64))
         each.set_title(f"{env}, {title}" if title else env, loc="left", fontsize=10, fontweight="bold")
-    _label(axes, len(places), STEPS, "judged right on validation (%)")
+    priced = "glimpses" in val and val["glimpses"].notna().any()
+    _label(axes, len(places), STEPS, f"{'return' if priced else 'judged right'} on validation (%)")
     _legend(figure, drawn, by_architecture=crowded)
     return save_both(figure, stem)
 

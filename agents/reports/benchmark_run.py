@@ -5,7 +5,7 @@ from typing import Any
 
 from agents.evaluation.evaluate import choose_images
 from agents.evaluation.recordings import record
-from agents.experiments.benchmark import Benchmark
+from agents.experiments.benchmark import Benchmark, price_of
 from agents.recording import load_run_agent
 from agents.registry import short_name
 from agents.reports import episodes
@@ -13,7 +13,7 @@ from agents.reports.benchmark import write_report
 from agents.reports.pages import ReportContext
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.versions import versions
-from oracles.registry import make_policy
+from oracles.registry import make_policy, priced
 
 EXAMPLES = 3
 """Number of episodes of each policy in the example figures."""
@@ -58,10 +58,11 @@ def comparison_sentence(env: str, entry: dict[str, Any]) -> str:
     method, difference, log_loss = entry["method"], entry["difference"], entry["log_loss_difference"]
     low, high = difference["interval"] or (float("nan"), float("nan"))
     least, most = log_loss["interval"] or (float("nan"), float("nan"))
+    ours, theirs = ("it is right on", "on") if price_of(env) is None else ("its return is", "with")
     return (
         f"{env}: best on validation images is {method['algo']} with {method['architecture']} and {method['num_demos']} "
-        f"demonstrations ({method['demos']}); on {entry['images']} test images it is right on {entry['success']:.1%} "
-        f"(mean of {entry['seeds']} seeds), {entry['reference']} on {entry['reference_success']:.1%}: "
+        f"demonstrations ({method['demos']}); on {entry['images']} test images {ours} {entry['success']:.1%} "
+        f"(mean of {entry['seeds']} seeds), {entry['reference']} {theirs} {entry['reference_success']:.1%}: "
         f"{100 * difference['value']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f}), and "
         f"{log_loss['value']:+.3f} nats of log-loss ({least:+.3f} to {most:+.3f})."
     )
@@ -79,7 +80,8 @@ def example_figures(benchmark: Benchmark) -> list[tuple[str, bytes]]:
         rows = choose_images(test, EXAMPLES)
         recordings = {"agent": record(agent, test, judge, rows, observation=settings["observation"])}
         for name in ("oracle", "random"):
-            recordings[name] = record(make_policy(name, source, judge), test, judge, rows)
+            own, config = priced(name, source, price_of(env))
+            recordings[name] = record(make_policy(own, source, judge, config=config), test, judge, rows)
         path = benchmark.out / "plots" / f"episodes-{short_name(env)}.png"
         episodes.episodes(path, recordings, test, title=f"{env} · {best.cell}")
         caption = (

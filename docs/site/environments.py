@@ -136,15 +136,24 @@ class EnvironmentPage:
             )
         return (
             "No picture of these images is passed on here. With the data at hand this draws an episode:\n\n```bash\n"
-            f"python scripts/render_episode.py --env {first} --policies oracle random --out episode.gif\n```"
+            f"python scripts/render_episode.py --env {self.spec.id if self._stops else first} --policies oracle random "
+            "--out episode.gif\n```"
         )
+
+    @property
+    def _stops(self) -> bool:
+        """Whether agents stop when they will."""
+        return bool(self.spec.kwargs.get("stop"))
 
     def _figure(self, name: str, policy: str, path: Path) -> str:
         geometry = self._geometry
         where = "" if name == self.spec.id else f" on {name}"  # the id that was drawn
+        glimpses = f"{geometry.num_glimpses} glimpses"
+        if name == self.spec.id and self._stops:
+            glimpses = f"at most {glimpses}, of windows as wide as it likes, until it stops"
         what = {
-            "oracle": f"The oracle{where}: {geometry.num_glimpses} glimpses, its map of where looking helps, and the "
-            "judge's posterior after each.",
+            "oracle": f"The oracle{where}: {glimpses}, its map of where looking helps, and the judge's posterior after "
+            "each.",
             "random": "A random policy on the same image.",
         }[policy]
         return (
@@ -156,15 +165,19 @@ class EnvironmentPage:
         geometry = self._geometry
         shape = self.env.unwrapped.dataset.images.shape[1:]  # type: ignore[attr-defined]
         classes = len(self.env.unwrapped.dataset.class_names)  # type: ignore[attr-defined]
+        most = "at most " if self._stops else ""
         rows = [
             ("images", f"{shape[0]} x {shape[1]}, {'RGB' if shape[2] == 3 else 'grey'}"),
-            ("glimpses", f"T = {geometry.num_glimpses} of {geometry.glimpse_size} x {geometry.glimpse_size} pixels"),
-            ("locations", f"{len(geometry.grid)}, a grid of {geometry.grid.side} x {geometry.grid.side}"),
+            (
+                "glimpses",
+                f"{most}T = {geometry.num_glimpses} of {geometry.glimpse_size} x {geometry.glimpse_size} pixels",
+            ),
+            ("locations", _places(geometry)),
             ("windows of a glimpse", f"{geometry.scales}"),
             ("classes", f"as many as you have; {classes} on this page" if self.note.classes_vary else str(classes)),
             ("action", _code(self.env.action_space)),
             ("observation", _keys(self.env.observation_space)),
-            ("steps of an episode", str(self.env.unwrapped.batch.num_steps)),  # type: ignore[attr-defined]
+            ("steps of an episode", most + str(self.env.unwrapped.batch.num_steps)),  # type: ignore[attr-defined]
         ]
         others = [one for one, spec in specs().items() if spec.kwargs["dataset"] == self.spec.kwargs["dataset"]]
         twins = ", ".join(f"[{one}]({one}.md)" for one in others if one != self.spec.id)
@@ -337,6 +350,13 @@ def blank_source(kind: type[DataSource], note: DatasetNote) -> DataSource:
 
 def _parts(space: spaces.Space[Any]) -> Sequence[tuple[str, spaces.Space[Any]]]:
     return list(space.spaces.items()) if isinstance(space, spaces.Dict) else [("", space)]
+
+
+def _places(geometry: Geometry) -> str:
+    """Returns the grid of locations in words, of each zoom."""
+    levels = [f"{level.side} x {level.side}" for level in geometry.grid.levels]
+    wider = [f", {side} of windows {zoom} times as wide" for side, zoom in zip(levels, geometry.zooms, strict=True)]
+    return f"{len(geometry.grid)}, a grid of {levels[0]}" + "".join(wider[1:])
 
 
 def _keys(space: spaces.Space[Any]) -> str:

@@ -21,6 +21,7 @@ EXTRAS = {
     "saliency": "the policy saliency",
     "pretrained": "ImageNet weights of the glimpse encoder efficientnet_lite0",
     "benchmark": "benchmark and tune-agents",
+    "hub": "agents, judges, oracles and demonstrations on the Hugging Face Hub (push, pull)",
     "rivals": "other environments beside ours (measure env-speed)",
     "recipes": "the tools of docs/recipes.md",
     "docs": "make docs",

@@ -28,6 +28,9 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Split that the images are from."""
     picture: Path | None = None
     """File of the picture (.png); default runs/anytime_<data set>.png."""
+    looks: Path | None = None
+    """File of a picture (.png) of where, how closely and until when the policy looks in the environment itself, stops
+    and all; default none."""
     out: Path | None = None
     """File of the figures (.json); default runs/anytime_<data set>.json."""
     into: Path | None = None
@@ -41,14 +44,15 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
 
 def main(args: Args) -> None:
     from agents.evaluation.evaluate import TITLES, choose_images
-    from agents.reports import anytime
+    from agents.reports import anytime, looks
     from agents.reports.tables import replace_section
     from glimpse_env.devices import find_device
     from glimpse_env.files import write_json
-    from glimpse_env.presets import glimpse_cost
+    from glimpse_env.presets import anytime_options, glimpse_cost
+    from glimpse_env.rollout import play
     from glimpse_env.versions import versions
     from oracles.induction import record, recorded_episodes
-    from oracles.registry import ensure_policy, make_policy, policy_settings, resolved
+    from oracles.registry import ensure_policy, make_policy, policy_settings, priced, resolved
     from oracles.training.judge import ensure_judge
 
     source = args.source()
@@ -64,7 +68,6 @@ def main(args: Args) -> None:
         episodes[split] = record(policy, dataset, judge, choose_images(dataset, args.images))
     cost = glimpse_cost(source.name) if args.cost is None else args.cost
     compared = anytime.compare(fitted_to, episodes["val"], episodes[args.split], cost)
-    looks = anytime.looks(episodes[args.split], judge.grid)
     name = source.name + ("" if len(source.geometry.zooms) == 1 else "-zooms")
     picture, out = args.picture or Path(f"runs/anytime_{name}.png"), args.out or Path(f"runs/anytime_{name}.json")
     player = resolved(args.policy, source)
@@ -75,6 +78,16 @@ def main(args: Args) -> None:
         note=f"{TITLES.get(player, player)}; {compared.images} {args.split} images, one episode each; "
         "bands: 95 %, bootstrap over images.",
     )
+    if args.looks is not None:
+        own, config = priced(args.policy, source, anytime_options(args.env).get("glimpse_cost"))
+        acting, dataset = make_policy(own, source, judge, config=config), source.load(args.split)
+        rows = choose_images(dataset, args.images)
+        played = play(acting, dataset, judge, rows, start=lambda indices: acting.start(dataset, indices))
+        name_of = TITLES.get(own, own)
+        note = f"{name_of}; {len(rows)} {args.split} images, one episode each."
+        looks.draw(
+            args.looks, played.locations, judge.grid, title=f"{args.env} · where, how closely, until when", note=note
+        )
     content = {
         "env": args.env,
         "command": cli.command_line("measure/anytime", args),
@@ -85,7 +98,7 @@ def main(args: Args) -> None:
         "num_images": compared.images,
         "cost": cost,
         **compared.to_json(),
-        "looks": looks,
+        "looks": anytime.looks(episodes[args.split], judge.grid),
         "versions": versions(),
     }
     write_json(out, content)

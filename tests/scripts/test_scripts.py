@@ -37,6 +37,8 @@ REQUIRED = {
     "measure/published": ["sequences"],
     "download_data": ["cub"],
     "generate_demos": ["--out", "demos.npz"],
+    "share/pull": ["me/nothing"],
+    "share/push": ["nowhere", "me/nothing"],
 }
 """Flags that a script must be given."""
 BAD_VALUES = {
@@ -51,6 +53,7 @@ BAD_VALUES = {
     "generate_demos": ["--env", "GlimpseDigits-v0", "--num", "0", "--out", "demos.npz"],
     "measure/anytime": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
+    "measure/dagger": ["--env", "GlimpseDigits-v0", "--rounds", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/encoders": ["--env", "GlimpseDigits-v0", "--images", "0"],
@@ -66,6 +69,9 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/pull": ["nothing"],
+    "share/push": ["nowhere", "me/nothing"],
+    "share/score": ["random", "--env", "GlimpseDigits-v0", "--seed", "-1"],
     "share/watch": ["GlimpseDigits-v0", "--out", "watch.bmp"],
     "train_agent": ["--timesteps", "-1"],
     "train_judge": ["--env", "GlimpseDigits-v0", "--passes", "0"],

@@ -1,8 +1,12 @@
-"""Scripts as processes of their own, so that they can be killed."""
+"""Scripts as processes of their own, so that they can be killed, and the console command in this one."""
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from glimpse_env.console.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,3 +22,11 @@ def finish(process: subprocess.Popen[str]) -> str:
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed[-3000:]
     return printed
+
+
+def glimpse(*words: str) -> None:
+    """Does what the console command does with these words, in this process, which stays what it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", sys.argv)
+        patch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+        main(words)

@@ -8,6 +8,7 @@ import pytest
 
 from agents.evaluation import anytime
 from agents.evaluation.anytime import Family
+from agents.reports import looks as looks_by_step
 from agents.reports.anytime import compare, draw, looks
 from glimpse_env.sensing.geometry import LocationGrid, ZoomGrid
 from oracles.induction import Recorded
@@ -107,3 +108,12 @@ def test_looks_by_step() -> None:
     grid = ZoomGrid(16, 4, 4, (1, 2))
     wide = np.array([[len(grid) - 1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
     assert looks(replace(played, locations=wide), grid)[0]["zooms"] == {"1": 0.75, "2": 0.25}
+
+
+def test_where_how_closely_and_until_when_by_hand(tmp_path: Path) -> None:
+    grid = ZoomGrid(60, 12, 4, (1, 2, 4))  # 169 + 25 + 1 places
+    locations = np.array([[194, 0, 168], [194, 169, -1], [0, -1, -1], [194, 193, 3]])
+    expected = [[0.25, 0, 0.75, 0], [0.25, 0.5, 0, 0.25], [0.5, 0, 0, 0.5]]
+    assert np.allclose(looks_by_step.shares(locations, grid), expected)
+    looks_by_step.draw(tmp_path / "looks.png", locations, grid, title="toy", note="four episodes")
+    assert (tmp_path / "looks.png").stat().st_size > 5000

@@ -635,3 +635,24 @@ def test_times_are_lines_by_stage_and_part() -> None:
         ["of", "which", "environment", "steps", "0.6", "s", "20.0", "%"],
         ["total", "4.0", "s"],
     ]
+
+
+def test_dagger_asks_the_oracle_where_the_agent_gets_to(tmp_path: Path) -> None:
+    asked = replace(TOY, demos="dagger", dagger_rounds=2, num_demos=20, timesteps=0, out=tmp_path / "run")
+    training = Experiment.started(asked)
+    training.clone()
+    made = training.demonstrations
+    assert made is not None
+    assert made.manifest["policy"] == "dagger"
+    assert training.cloning_data is not None
+    assert (training.cloning_data.targets > 0).sum(-1).min() > 1  # soft: of the maps, not of what was looked at
+    again = Experiment.resumed(Args(resume=tmp_path / "run"))
+    assert np.array_equal(again.demonstrations.locations, made.locations)
+    again.train()
+    assert again.state.cloning == training.state.cloning
+
+
+@pytest.mark.parametrize("given", [{"algo": "dqn", "rollout": None}, {"target_temperature": 0.0}])
+def test_dagger_needs_maps_that_can_be_learned_from(given: dict) -> None:
+    with pytest.raises(ConfigurationError, match="--demos dagger gives the oracle's maps at states where others act"):
+        replace(TOY, demos="dagger", **given)

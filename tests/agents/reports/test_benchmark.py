@@ -16,7 +16,7 @@ pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benc
 pytest.importorskip("jinja2", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents.evaluation.results import methods_of  # noqa: E402
-from agents.reports.benchmark import write_report  # noqa: E402
+from agents.reports.benchmark import summary_table, write_report  # noqa: E402
 from agents.reports.benchmark_plots import CROWD, learning_curves, performance_profiles, styles  # noqa: E402
 from agents.reports.pages import ReportContext, inline_svg  # noqa: E402
 from tests.support.toy_results import cell, cells, grid  # noqa: E402
@@ -228,3 +228,16 @@ def test_inlined_svgs_keep_their_references_together():
     assert 'href="#one-a"' in inlined
     assert "http" not in inlined
     assert "max-width: 96px" in inlined
+
+
+def test_where_glimpses_have_a_price_returns_stand_beside_what_they_are_made_of(tmp_path):
+    priced = grid(envs=("GlimpseBirdsAnytime-v0",), algos=("ppo",), architectures=("gru",), seeds=2)
+    priced = priced.assign(judged_right=0.875, glimpses=3.25)
+    plain = grid(envs=("GlimpseBirds-v0",), algos=("ppo",), architectures=("gru",), seeds=2)
+    write_report(tmp_path, pandas.concat([plain, priced]), CONTEXT, resamples=50)
+    tables = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| method | judged right, % | gap closed, %" in tables
+    assert "| method | return, % | judged right, % | glimpses | gap closed, %" in tables
+    assert "| 87.5 | 3.25 |" in tables
+    assert "| return on test images | judged right, % | glimpses |" in summary_table(priced, resamples=50)
+    assert "| right on test images | std over seeds" in summary_table(plain, resamples=50)

@@ -10,12 +10,12 @@ import agents
 from agents.evaluation.evaluate import evaluate
 from agents.evaluation.statistics import wilson_interval
 from agents.shipped import shipped_agent, shipped_ids
-from glimpse_env.console.main import main
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError
 from glimpse_env.files import read_json
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.presets import dataset_of
+from tests.support.commands import glimpse
 
 FEW = 64
 """Test images that are played again."""
@@ -72,14 +72,13 @@ def test_watch_shows_it_beside_the_oracle(
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["glimpse"])
-    main(["watch", "GlimpseDigits-v0", "--index", "3", "--width", "400"])
+    glimpse("watch", "GlimpseDigits-v0", "--index", "3", "--width", "400")
     printed = capsys.readouterr().out
     assert printed.startswith("digits/test, image 3: 6\nagent: right after 6 glimpses\n  1. row 32, column 16: 6 ")
     assert len(re.findall(r"^  \d\. row \d+, column \d+: \d \d+%$", printed, re.MULTILINE)) == 12
     assert printed.endswith("Picture: watch.gif\n")
     with Image.open("watch.gif") as picture:
         assert (picture.n_frames, picture.width) == (6, 400)
-    main(["watch", "GlimpseDigits-v0", "--index", "3", "--out", "watch.png", "--beside"])
+    glimpse("watch", "GlimpseDigits-v0", "--index", "3", "--out", "watch.png", "--beside")
     with Image.open("watch.png") as picture:
         assert picture.size == (640, 6 * 384)
