@@ -13,10 +13,8 @@ TIMES = frozenset(
     {"seconds", "policy_seconds", "wall_time", "wall_time_s", "making_s", "start_time", "t", "wall_s", "ep_info_buffer"}
 )
 """Keys of JSON objects, and columns of tables, that hold times."""
-LEFT_OUT = ("TensorBoard's event files", "lock files")
-"""What is not compared, in words."""
-_SECONDS = re.compile(r"\d+\.\d(?=, \d+/\d+)")
-"""A number of seconds in the benchmark's report, before the share of runs that arrive."""
+_SECONDS = re.compile(r"\d+\.\d(?=, \d+/\d+| minutes)")
+"""A number of seconds in the benchmark's report, before the share of runs that arrive, and minutes in the paper's."""
 
 
 def left_behind(folder: Path) -> list[str]:
@@ -30,7 +28,7 @@ def contents(folder: Path) -> dict[str, str]:
     - JSON: without values of :data:`TIMES`, without the digest of SB3's zip, and with the folder's own path replaced;
     - SB3's zip: of its members, of its JSON without times and without pickled objects, which hold addresses;
     - parquet: without columns of :data:`TIMES`;
-    - Markdown and HTML: without the benchmark's seconds to a threshold.
+    - Markdown and HTML: without numbers of seconds and minutes.
     """
     return {
         str(path.relative_to(folder)): digest(_content(path, folder))

@@ -96,7 +96,7 @@ def measured(args: Args, world: Any) -> Iterator[tuple[str, str, dict[str, Any]]
             yield "together", str(count), measure_together(world, count)
         yield "together", "taken over", measure_taking_over(world)
     if "play" in args.parts:
-        os.environ["GLIMPSE_CACHE"] = str(world.base / "cache")
+        os.environ |= {"GLIMPSE_CACHE": str(world.base / "cache"), "GLIMPSE_DATA": str(world.base)}  # drawn data only
         modes = stepping.makers(stepping.own_arguments(world.base / PHOTOS))
         yield "play", "steps", stepping.measure_steps(modes, 60 * args.minutes, args.seed)
         yield "play", "makes", stepping.measure_makes(modes, args.makes, args.seed)
