@@ -207,7 +207,7 @@ def json_object(flag: str, text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{flag} {text} is no JSON ({error}).") from error
     if not isinstance(value, dict):
         raise ConfigurationError(f"{flag} {text} must be a JSON object.")

@@ -48,6 +48,26 @@ def interruptible() -> Iterator[list[int]]:
             signal.signal(number, before[number] or signal.SIG_DFL)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Runs a block to its end; a signal that ends a command is heard after it."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+        yield
+        return
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in ENDING}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in handled:
+        signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number] or signal.SIG_DFL)
+        for number in received:
+            signal.raise_signal(number)
+
+
 def become_worker() -> None:
     """Makes this process, begun by another, leave signals to that one, which ends its workers, and end when it does."""
     for number in ENDING:

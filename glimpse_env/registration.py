@@ -92,7 +92,7 @@ def source_of(
     dataset = dataset_of(env)
     try:
         options = json.loads(dataset_options)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"--dataset-options {dataset_options!r} is no JSON ({error}); write it like '{{\"folds\": 3}}'."
         ) from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from glimpse_env.checks import check_settings
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.assessment import entropy_of
@@ -34,13 +35,20 @@ GLIMPSE_COST = 0.02
 
 @dataclass(frozen=True)
 class StopConfig:
-    """Settings of a policy of :data:`STOPPING`."""
+    """Settings of a policy of :data:`STOPPING`.
+
+    Raises:
+        ConfigurationError: if a value is of another type, or no finite number.
+    """
 
     threshold: float | None = None
     """Of the rule, see :data:`RULES`; for ``gain`` and the clairvoyant stop the cost of a glimpse. None for the
     policy's default."""
     config: OracleConfig | None = None
     """Configuration of the oracle that looks; None for the data set's default."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)

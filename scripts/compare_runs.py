@@ -3,7 +3,6 @@
 python scripts/compare_runs.py runs/GlimpseBirds-v0-ppo-oracle-s0 runs/GlimpseMNIST-v0-ppo-oracle-s0
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import tyro
 
 from agents.evaluation.evaluate import TITLES
+from agents.experiments.run_folder import read_metrics
 from agents.reports.tables import MISSING, markdown_table, percent, plain, replace_section
 from glimpse_env import cli
 from glimpse_env.errors import ArtifactError
@@ -32,29 +32,14 @@ class Args:
 def main(args: Args) -> None:
     if not args.runs:
         raise ArtifactError("no run was given; name the folders of finished runs of train_agent.")
-    runs = [metrics_of(folder) for folder in args.runs]
+    runs = [read_metrics(folder) for folder in args.runs]
     text = table(runs)
     print(text)
     if args.into is not None:
         replace_section(text, args.into, "table", begin=False)
     if args.out is not None:
         names = ("env", "command", "seed", "dataset", "policies", "gap_closed", "wall_time_s", "versions")
-        write_json(args.out, [{name: run[name] for name in names} for run in runs])
-
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    """Returns the metrics of a finished run.
-
-    Raises:
-        ArtifactError: if the folder holds none.
-    """
-    try:
-        metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            f"{folder} holds no finished run ({error}); go on with --resume, or leave it out."
-        ) from error
-    return metrics
+        write_json(args.out, [{name: run.get(name) for name in names} for run in runs])
 
 
 def kept_as_cloned(run: dict[str, Any]) -> bool:
@@ -84,7 +69,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     rows.append(
         ["*agent, of the way from random to oracle*", *(percent(one["value"], one["interval"], 0) for one in closed)]
     )
-    rows.append(["test images", *(str(run["policies"]["random"]["num_images"]) for run in runs)])
+    rows.append(["test images", *(str(next(iter(run["policies"].values()))["num_images"]) for run in runs)])
     rows.append(["fingerprint of the data", *(f"`{run['dataset']['fingerprint']}`" for run in runs)])
     return markdown_table(rows)
 

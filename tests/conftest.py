@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from glimpse_env.encoding import features
 from glimpse_env.encoding.registry import load_encoder
@@ -14,6 +15,16 @@ from oracles.training.plans import ScorerPlan
 from tests.support.other_device import OTHER, OtherDevice
 
 REAL_DATA = os.environ.get("GLIMPSE_DATA")
+
+for profile, cases in (("quick", 50), ("thorough", 2000)):
+    settings.register_profile(
+        profile,
+        derandomize=True,
+        deadline=None,
+        max_examples=cases,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))  # or pytest --hypothesis-profile thorough
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -104,6 +104,12 @@ def test_the_console_command_trains_and_names_itself(programs: Path, run_folder:
     assert [path.name for path in run_folder.iterdir()] == ["run"]
 
 
+def test_agents_that_come_with_the_package_are_in_the_wheel(programs: Path, tmp_path: Path) -> None:
+    printed = run([str(programs / "glimpse"), "watch", "GlimpseDigits-v0", "--index", "0"], tmp_path)
+    assert "agent: " in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["watch.gif"]
+
+
 def test_the_console_command_tells_what_it_can_do_and_what_is_there(programs: Path, tmp_path: Path) -> None:
     glimpse = str(programs / "glimpse")
     assert "train-agent" in run([glimpse, "--help"], tmp_path)

@@ -211,7 +211,8 @@ def encoder_tables(measured: dict[str, Measured], base: str) -> str:
         "Success with Wilson's interval, log-loss in nats; differences of the best fixed sequence, paired. The time is "
         "processor time of one thread."
     )
-    return "\n\n".join([markdown_table(rows), markdown_table(differences), note])
+    paired = [markdown_table(differences)] if len(measured) > 1 else []
+    return "\n\n".join([markdown_table(rows), *paired, note])
 
 
 def _judged(one: Evaluation) -> str:

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
 from agents.evaluation.statistics import wilson_interval
 from glimpse_env.actions import ActionMode
+from glimpse_env.checks import conforms
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest, kept, read_json, write_json
@@ -168,6 +169,9 @@ class Evaluation:
             if content.get("glimpses") is not None:
                 arrays["glimpses"] = np.array(content["glimpses"], dtype=np.int64)
             needed = [field.name for field in fields(cls) if field.name != "glimpses"]
+            for name, hint in get_type_hints(cls).items():
+                if name in needed and name not in arrays and not conforms(content[name], hint):
+                    raise ArtifactError(f"{name} of an evaluation is {repr(content[name])[:80]}; evaluate again.")
             return cls(**{name: content[name] for name in needed} | arrays)
         except ArtifactError:
             raise

@@ -1,6 +1,5 @@
 """The benchmark: a grid of agents on environments, with their test scores beside random and oracle policies."""
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,11 +19,12 @@ from agents.experiments.run_folder import refuse_other_args, steps_done
 from agents.experiments.run_inputs import NUM_ENVS
 from agents.experiments.train import Experiment
 from agents.recording import record_agent
+from glimpse_env.checks import content_of
 from glimpse_env.datasets.base import PUBLIC_SPLITS, DataSource
 from glimpse_env.devices import find_device
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import write_json
+from glimpse_env.files import read_json, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.presets import anytime_options
 from glimpse_env.registration import source_of
@@ -91,8 +91,8 @@ class Benchmark(GridRunner[AgentCell]):
                     "ask for fewer."
                 )
         path = self.out / "references.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        references = {env: Reference(**entry) for env, entry in kept.items()}
+        kept = read_json(path) if path.is_file() else {}
+        references = {env: Reference(**content_of(Reference, entry)) for env, entry in kept.items()}
         for env, source in self.sources.items():
             judge = self.judges[env]
             known = references.get(env)

@@ -1,6 +1,5 @@
 """Grids of runs: each cell has a folder and a process of its own, and is resumed where it was stopped."""
 
-import json
 import logging
 import threading
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from glimpse_env.devices import find_device
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import write_json
+from glimpse_env.files import read_json, write_json
 from glimpse_env.parallel import check_means, make_shards
 from glimpse_env.registry import import_name
 
@@ -163,11 +162,7 @@ class GridRunner(ABC, Generic[C]):
         Raises:
             ArtifactError: if none is finished.
         """
-        results = {
-            cell: json.loads(self.result_path(cell).read_text(encoding="utf-8"))
-            for cell in self.cells()
-            if self.finished(cell)
-        }
+        results = {cell: read_json(self.result_path(cell)) for cell in self.cells() if self.finished(cell)}
         if not results:
             raise ArtifactError(f"{self.out} holds no finished cell yet; run the grid first.")
         return results

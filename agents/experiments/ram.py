@@ -35,7 +35,7 @@ from glimpse_env.encoding.features import glimpse_features
 from glimpse_env.encoding.registry import default_encoder, is_frozen
 from glimpse_env.encoding.table import FeatureTable
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import write_json, write_npz
+from glimpse_env.files import read_json, write_json, write_npz
 from glimpse_env.registration import source_of
 from glimpse_env.vector_env import GlimpseVectorEnv
 from oracles.baselines import HandCraftedPolicy
@@ -371,7 +371,7 @@ class PaperExperiment(GridRunner[RamCell]):
             path = folder / name
             if not path.is_file():  # a run from before images were kept is believed
                 write_json(path, mine)
-            begun = json.loads(path.read_text(encoding="utf-8"))
+            begun = read_json(path)
             refuse_other_settings(folder, begun, json.loads(json.dumps(mine)))
 
     def prepare(self) -> None:

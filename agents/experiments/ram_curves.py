@@ -1,6 +1,5 @@
 """The validations of a run of the paper's experiment: curves by way of testing, convergence, and when a run ends."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +8,12 @@ import numpy as np
 
 from agents.experiments.ram_tasks import RamCriterion, RamTask
 from agents.ram.rollouts import WAYS, Answers
+from glimpse_env.checks import content_of
 from glimpse_env.errors import ArtifactError
+from glimpse_env.files import read_json
 
+FIGURES = {"accuracy", "cross_entropy"}
+"""Figures of each way of testing."""
 TOLERANCE = 0.01
 """Distance from the best validation at which a run counts as converged: of accuracy, or nats of cross-entropy."""
 
@@ -75,6 +78,9 @@ def read_curve(path: Path) -> list[Validation]:
     if not path.is_file():
         return []
     try:
-        return [Validation(**point) for point in json.loads(path.read_text(encoding="utf-8"))["curve"]]
-    except (ValueError, TypeError, KeyError) as error:
+        curve = [Validation(**content_of(Validation, point)) for point in read_json(path)["curve"]]
+        if wrong := [way for point in curve for way, own in point.ways.items() if own.keys() != FIGURES]:
+            raise ArtifactError(f"the figures of {wrong[0]} are not {', '.join(sorted(FIGURES))}")
+        return curve
+    except (ArtifactError, TypeError, KeyError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); delete its folder to begin that run again.") from error

@@ -11,6 +11,7 @@ from agents.experiments.grid import refuse_other_settings
 from agents.presets import DAGGER, DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, names_code, runs_code, short_name
+from glimpse_env.checks import conforms, content_of
 from glimpse_env.cli import command_line
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.registry import is_frozen
@@ -21,7 +22,7 @@ from glimpse_env.errors import (
     JudgeNotFoundError,
     UntrustedFileError,
 )
-from glimpse_env.files import digest, write_json
+from glimpse_env.files import digest, read_json, write_json
 from glimpse_env.judge.judge import find_judge
 from glimpse_env.registration import source_of
 from glimpse_env.versions import versions
@@ -34,6 +35,10 @@ PATHS = frozenset({"algo", "demos", "root", "out", "resume"})
 """Settings that are or may be paths, which can be written in many ways."""
 OF_THE_COMMAND = frozenset({"resume", "root", "device", "trust"})
 """Settings that a command that goes on with a run may give: its own, and where the run's data are now."""
+_METRICS: dict[str, Any] = {"env": str, "dataset": dict[str, Any], "policies": dict[str, dict], "gap_closed": dict}
+_POLICY: dict[str, Any] = {"success_rate": float, "interval": list[float] | None, "num_images": int}
+_GAP: dict[str, Any] = {"value": float | None, "interval": list[float] | None}
+"""Types of what tables take from the metrics of a run, of each policy in it, and of the gap it closed."""
 CODE = ("env", "algo", "architecture", "observation")
 """Settings that may name a Python file or a module, whose code runs when they are looked up."""
 
@@ -97,9 +102,12 @@ class State:
         if not path.is_file():
             return cls()
         try:
-            state = cls(**json.loads(path.read_text(encoding="utf-8")))
-            state.curve = [CurvePoint(**point) for point in state.curve]  # type: ignore[arg-type]
-        except (ValueError, TypeError) as error:
+            content = read_json(path)
+            points = content.pop("curve", [])
+            if not isinstance(points, list):
+                raise ArtifactError(f"curve is {repr(points)[:80]}")
+            state = cls(**content_of(cls, content), curve=[CurvePoint(**content_of(CurvePoint, one)) for one in points])
+        except ArtifactError as error:
             raise ArtifactError(f"{path} cannot be read ({error}); start the run again in another folder.") from error
         return state
 
@@ -202,13 +210,15 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
         own = {**config["args"], "out": folder, "resume": None, "device": given.device, "trust": given.trust}
         own |= {name: _settled(folder, name, own.get(name), getattr(given, name)) for name in CODE if name in own}
         own |= {"zooms": tuple(own["zooms"])} if own.get("zooms") is not None else {}
-        args = Args(**own)
+        args = Args(**content_of(Args, own))
         name, fingerprint, command = config["dataset"], config["fingerprint"], config["command"]
+        if not isinstance(command, str):
+            raise ArtifactError(f"command is {repr(command)[:80]}")
     except FileNotFoundError as error:
         raise ConfigurationError(f"{folder} holds no run (no config.json); start one without --resume.") from error
     except UntrustedFileError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} cannot be read ({error!r}); start the run again in another folder.") from error
     moved = "if the data moved, name the new folder with --root"
     try:
@@ -275,9 +285,36 @@ def refuse_other_args(args: Args) -> None:
         for name in ("target_temperature", "observation", "reward"):
             if wanted[name] is None:  # a run takes its data set's when it begins
                 del wanted[name]
-        begun = json.loads(path.read_text(encoding="utf-8"))["args"]
+        begun = read_json(path).get("args")
+        if not isinstance(begun, dict):
+            raise ArtifactError(f"{path} holds no settings; choose another --out.")
         known = {name: begun.get(name, getattr(Args, name)) for name in wanted}  # a setting may have come later
         refuse_other_settings(args.out, known, wanted)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Returns the metrics of the finished run in a folder.
+
+    Raises:
+        ArtifactError: if there are none, or what all have is missing or of another kind.
+    """
+    try:
+        metrics = read_json(folder / "metrics.json")
+        for name, kind in _METRICS.items():
+            if not conforms(metrics.get(name), kind):
+                raise ArtifactError(f"its {name} is {repr(metrics.get(name))[:80]}")
+        for name, one in {**metrics["policies"], "gap_closed": metrics["gap_closed"]}.items():
+            kinds = _GAP if name == "gap_closed" else _POLICY
+            wrong = [key for key, kind in kinds.items() if key not in one or not conforms(one[key], kind)]
+            if wrong or (one["interval"] is not None and len(one["interval"]) != 2):
+                raise ArtifactError(f"{(*wrong, 'interval')[0]} of its {name} is missing or of another kind")
+        if not metrics["policies"] or not isinstance(metrics["dataset"].get("fingerprint"), str):
+            raise ArtifactError("it lacks policies, or its data set's fingerprint")
+    except (OSError, ArtifactError) as error:
+        raise ArtifactError(
+            f"{folder} holds no finished run ({error}); go on with --resume, or leave it out."
+        ) from error
+    return metrics
 
 
 def steps_done(folder: Path) -> int:

@@ -14,7 +14,7 @@ from agents.experiments.run_folder import CurvePoint, refuse_other_args, steps_d
 from agents.experiments.train import Experiment
 from agents.presets import Args
 from glimpse_env.errors import ConfigurationError
-from glimpse_env.files import digest, write_json
+from glimpse_env.files import digest, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ def _trial(hyperparameters: dict[str, Any], algo: str, start: Start, base: Args,
 
 def write_tuned(path: Path, algo: str, start: Start, best: dict[str, Any]) -> None:
     """Puts the outcome of a search into the file of defaults at ``path``, ``agents/tuned.json``."""
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     content.setdefault(algo, {})[start] = {
         key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in best.items()
     }

@@ -2,7 +2,6 @@
 
 import json
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from glimpse_env.datasets.base import DataSource, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import only_process
 from glimpse_env.judge.judge import Judge
+from glimpse_env.processes import uninterrupted
 from oracles.demonstrations import Demonstrations, manifest_of
 
 POLICY = "player"
@@ -73,17 +73,12 @@ class KeptGames:
 
     def keep(self, game: Game, player: str) -> None:
         """Adds the rounds of a game that are not in the file yet. A Ctrl-C meanwhile does not keep them out of it."""
-        with ThreadPoolExecutor(1) as other_thread:  # which gets no KeyboardInterrupt
-            other_thread.submit(self._keep, game, player).result()
-
-    def _keep(self, game: Game, player: str) -> None:
         new = game.rounds[game.kept :]
         if not new:
             return
-        with only_process([self.path]):
-            before = self._load()
-            self._joined(before, new, player).save(self.path)
-        game.kept += len(new)
+        with uninterrupted(), only_process([self.path]):
+            self._joined(self._load(), new, player).save(self.path)
+            game.kept += len(new)
 
     def _joined(self, before: Demonstrations | None, new: list[Round], player: str) -> Demonstrations:
         arrays: dict[str, Any] = {

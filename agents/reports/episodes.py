@@ -1,6 +1,5 @@
 """Pictures of a run: its learning curve, and example episodes of several policies side by side."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ from scipy.optimize import isotonic_regression
 
 from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.recordings import Recording, episode_frames, load_recordings
-from agents.experiments.run_folder import read_run, title_of
+from agents.experiments.run_folder import read_metrics, read_run, title_of
 from agents.presets import Args
 from agents.reports.style import POLICY_COLOURS, dress, entitle, new_figure, save, thousands
+from glimpse_env.checks import conforms
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_file
@@ -239,22 +239,40 @@ def draw_run(folder: Path) -> list[Path]:
         ArtifactError: if the run is not finished or its files cannot be read.
     """
     args, source, _ = read_run(folder, Args(resume=folder))
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        evaluations = {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
-        curve = [(point["env_steps"], point["success"]) for point in metrics["curve"]]
-        selection = metrics["selection"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+    metrics, evaluations = finished_run(folder)
     paths, title = pictures_of(folder), title_of(args, source)
-    learning_curve(
-        paths[0],
-        curve,
-        evaluations,
-        selected=selection["env_steps"],
-        validation_images=selection["validation_images"],
-        title=title,
-    )
+    curve_of_run(paths[0], metrics, evaluations, title)
     recordings = load_recordings(folder / "recordings.npz")
     episodes(paths[1], recordings, source.load("test"), title=title)
     return paths
+
+
+def finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Evaluation]]:
+    """Returns the metrics of a run, and its evaluations by policy.
+
+    Raises:
+        ArtifactError: if the run is not finished or ``metrics.json`` cannot be read.
+    """
+    metrics = read_metrics(folder)
+    try:
+        if not conforms(metrics["curve"], list[dict[str, Any]]) or not conforms(metrics["selection"], dict[str, Any]):
+            raise ArtifactError("its curve or its selection is of another kind")
+        numbers = [point[name] for point in metrics["curve"] for name in ("env_steps", "success")]
+        numbers += [metrics["selection"][name] for name in ("env_steps", "validation_images")]
+        if not conforms(numbers, list[float]):
+            raise ArtifactError("its curve or its selection holds what is no number")
+        return metrics, {name: Evaluation.from_json(entry) for name, entry in metrics["policies"].items()}
+    except (ArtifactError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder} holds no finished run ({error!r}); go on with it first.") from error
+
+
+def curve_of_run(path: Path, metrics: Mapping[str, Any], evaluations: Mapping[str, Evaluation], title: str) -> None:
+    """Draws the learning curve of a finished run, see :func:`learning_curve`."""
+    learning_curve(
+        path,
+        [(point["env_steps"], point["success"]) for point in metrics["curve"]],
+        evaluations,
+        selected=metrics["selection"]["env_steps"],
+        validation_images=metrics["selection"]["validation_images"],
+        title=title,
+    )

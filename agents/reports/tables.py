@@ -34,7 +34,8 @@ def _cell(text: str) -> str:
 
 def plain(text: str) -> str:
     """Returns the Markdown that shows a text as it is, in one line: names are never markup."""
-    text = re.sub(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
+    text = re.sub(r"[\\`*\[\]{}|~$]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", " ".join(text.split()))
+    text = re.sub(r"^(?=#|[+-]\s)|^\d+(?=[.)]\s)", r"\g<0>\\", text)  # begins no list and no heading
     return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
 
 

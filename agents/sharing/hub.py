@@ -1,6 +1,7 @@
 """The Hugging Face Hub: pushes what is passed on as a repository, and pulls it, reading no file that could run code."""
 
 import contextlib
+import logging
 import re
 import shutil
 import tempfile
@@ -119,6 +120,8 @@ def _api(repo: str) -> Any:
         from huggingface_hub import HfApi
     except ImportError as error:
         raise ConfigurationError(f"the package huggingface_hub is not installed: {pip_extra('hub')}.") from error
+    for client in CLIENTS:
+        logging.getLogger(client).setLevel(logging.WARNING)  # else commands print each request
     return HfApi(library_name="glimpse-env")
 
 

@@ -7,6 +7,7 @@ from agents.evaluation.evaluate import TITLES
 from agents.reports.tables import MISSING, markdown_table, percent, plain
 from agents.sharing.bundle import Bundle, without_folders
 from glimpse_env.errors import ArtifactError
+from glimpse_env.presets import env_of
 
 TAGS = ("glimpse-env", "hard-attention", "gymnasium")
 """Tags of all pages on the Hub."""
@@ -40,7 +41,7 @@ def model_card(bundle: Bundle, repo: str) -> str:
 
     try:
         facts, metrics = dict(_facts(bundle)), bundle.read("metrics.json")
-        env = str(metrics.get("env") or bundle.read("config.json").get("args", {}).get("env") or facts["data set"])
+        env = str(facts.get("environment") or env_of(facts["data set"]))
         out = f"runs/{repo.rpartition('/')[2]}"
         pull = f"glimpse pull {repo} --out {out}" + (f"\nglimpse watch {env} --agent {out}" if metrics else "")
         parts = [f"# {plain(repo.rpartition('/')[2])}", f"{WHAT[bundle.kind]}, made by glimpse-env."]

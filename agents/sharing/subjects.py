@@ -12,9 +12,11 @@ from agents.saving import load_agent
 from agents.shipped import shipped_agent
 from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
-from glimpse_env.errors import ConfigurationError
+from glimpse_env.episodes import EpisodeBatch
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge
+from glimpse_env.rollout import can_stop
 from oracles.registry import POLICIES, make_policy, peeks, policy_settings, priced
 
 MAKER = "make_agent"
@@ -61,13 +63,13 @@ def load_subject(
 
     Raises:
         ConfigurationError: if it is nothing of these.
-        ArtifactError: if an agent cannot be read.
+        ArtifactError: if an agent cannot be read, or was trained in another environment.
     """
     path = Path(what)
     if path.suffix == ".py":
         return _of_file(path, source, judge)
     if is_agent(what) or shipped_agent(what) is not None:
-        return _of_agent(path if path.exists() else shipped_agent(what) or path, trust, judge.device)
+        return _of_agent(path if path.exists() else shipped_agent(what) or path, source, judge, trust)
     if ":" not in what and what not in POLICIES:
         raise ConfigurationError(
             f"{what} is no Python file, no agent and none of the policies {', '.join(POLICIES)}; train an agent with "
@@ -96,8 +98,9 @@ def _of_file(path: Path, source: DataSource, judge: Judge) -> Subject:
     return Subject(policy, path.stem, origin, observation=str(names.get("OBSERVATION", "history")))
 
 
-def _of_agent(path: Path, trust: bool, device: Any) -> Subject:
-    model = load_agent(path, trust=trust, device=device)
+def _of_agent(path: Path, source: DataSource, judge: Judge, trust: bool) -> Subject:
+    model = load_agent(path, trust=trust, device=judge.device)
+    check_fits(model, source, judge)
     folder = path if path.is_dir() else path.parent
     args: dict[str, Any] = {}
     if (folder / "config.json").is_file():
@@ -118,3 +121,19 @@ def _of_agent(path: Path, trust: bool, device: Any) -> Subject:
         training_seed=seed if isinstance(seed, int) else None,
         observation=observation_of(model.observation_space) or "history",
     )
+
+
+def check_fits(model: Any, source: DataSource, judge: Judge) -> None:
+    """Checks that a loaded agent sees and does what an environment of a data set shows and takes.
+
+    Raises:
+        ArtifactError: if it was trained in another environment.
+    """
+    test = source.load("test")
+    observation = observation_of(model.observation_space) or "history"
+    batch = EpisodeBatch(test, judge, 1, observation=observation, stop=can_stop(model, test, judge))
+    if (model.observation_space, model.action_space) != (batch.observer.space, batch.action_space):
+        raise ArtifactError(
+            f"the agent is one of another environment than that of {source.name!r}: its actions are "
+            f"{model.action_space}, there they are {batch.action_space}, or it sees something else; name its --env."
+        )

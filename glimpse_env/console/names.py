@@ -17,8 +17,9 @@ def commands_folder() -> Path:
 
 def subcommand(script: str) -> str:
     """Returns the words of a script's subcommand: ``"measure/env_speed"`` is ``"measure env-speed"``, and what is in
-    ``share`` has no word for it: ``"share/watch"`` is ``"watch"``."""
-    return script.removeprefix("share/").replace("/", " ").replace("_", "-")
+    ``share`` has no word for it: ``"share/watch"`` is ``"watch"``. ``"share/inspect_"`` is ``"inspect"``: a file must
+    not have the name of a module of Python's, which it would hide from the others in its folder."""
+    return script.removeprefix("share/").rstrip("_").replace("/", " ").replace("_", "-")
 
 
 def command(script: str, *words: str) -> str:

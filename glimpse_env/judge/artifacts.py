@@ -9,10 +9,10 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from glimpse_env.checks import conforms
+from glimpse_env.checks import content_of
 from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
@@ -188,8 +188,8 @@ class ArtifactKind(Generic[Card]):
             if content.get("format") != self.card.format:
                 raise ArtifactError(f"it has format {content.get('format')}, not {self.card.format}")
             expected = content.pop(_DIGEST, None)
-            config = PosteriorConfig(**_checked(PosteriorConfig, content.pop("config", None)))
-            card: Card = self.card(config=config, **_checked(self.card, content, "config"))
+            config = PosteriorConfig(**content_of(PosteriorConfig, content.pop("config", None)))
+            card: Card = self.card(config=config, **content_of(self.card, content, "config"))
             card.check()
         except ArtifactError as error:
             raise ArtifactError(
@@ -286,7 +286,8 @@ def _check_weights(tensors: dict[str, Tensor], network: dict[str, Tensor], count
     """Checks that a file's ``tensors`` are the weights of ``count`` networks with tensors like those of ``network``.
 
     Raises:
-        TypeError: if one is missing, has another shape or kind of numbers, is none of theirs or not finite.
+        TypeError: if one is missing, is none of theirs or of another shape, or its numbers are of another kind, not
+            finite or variances below 0.
     """
     places = {f"{k}.{name}": value for k in range(min(count, len(tensors))) for name, value in network.items()}
     for name in sorted(places.keys() | tensors.keys()):
@@ -297,27 +298,8 @@ def _check_weights(tensors: dict[str, Tensor], network: dict[str, Tensor], count
             raise TypeError(f"{name} is {value.dtype} {tuple(value.shape)}, not {place.dtype} {tuple(place.shape)}")
         if value.is_floating_point() and not value.isfinite().all():
             raise TypeError(f"{name} holds numbers that are not finite")
-
-
-def _checked(kind: Any, content: Any, *apart: str) -> dict[str, Any]:
-    """Returns the fields of a dataclass that a file holds, but for those that are ``apart``.
-
-    Raises:
-        ArtifactError: if one is missing, of another type or none of the class's.
-    """
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{kind.__name__} is {repr(content)[:80]}")
-    hints = get_type_hints(kind)
-    needed = {one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING} - set(
-        apart
-    )
-    unknown, missing = content.keys() - hints.keys(), needed - content.keys()
-    if unknown or missing:
-        raise ArtifactError(f"{kind.__name__} {'has' if unknown else 'lacks'} {', '.join(sorted(unknown or missing))}")
-    for name, value in content.items():
-        if not conforms(value, hints[name]):
-            raise ArtifactError(f"{name} is {repr(value)[:80]}")
-    return content
+        if name.endswith(".running_var") and (value < 0).any():
+            raise TypeError(f"{name} holds variances below 0")
 
 
 class TrainedNetworks(Generic[Network, Card]):

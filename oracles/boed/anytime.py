@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.checks import whole_number
+from glimpse_env.checks import check_settings
 from glimpse_env.datasets.base import GlimpseDataset
-from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Histories
 from oracles.base import unseen_scores
@@ -47,11 +46,7 @@ class AnytimeConfig:
 
     def __post_init__(self) -> None:
         CRITERIA.name_of(self.criterion)
-        whole_number("places", self.places, 1)
-        if self.depth is not None:
-            whole_number("depth", self.depth, 1)
-        if not 0 <= self.cost < float("inf"):
-            raise ConfigurationError(f"cost={self.cost!r} must be a finite number, 0 or more.")
+        check_settings(self, cost=(0, None), places=(1, None), depth=(1, None))
 
 
 class AnytimeOracle(BOEDOracle):

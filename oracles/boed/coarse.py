@@ -137,7 +137,9 @@ def _fill(features: Features, residual: float, arrays: Mapping[str, np.ndarray])
     )
     locations, count, width = projections.shape
     sample = np.unique(np.linspace(0, count - 1, min(count, FITTED_ENTRIES)).astype(np.int64))
-    with threadpool_limits(1):  # sums in another order, and so other components, would depend on the number of threads
+    # sums in another order, and so other components, would depend on the number of threads; where all images have the
+    # same window, as in black borders, shares of the variance, which nobody reads, are 0 / 0
+    with threadpool_limits(1), np.errstate(invalid="ignore"):
         for place in tqdm(range(locations), desc="coarse search: components", unit="loc"):
             components_of_place = PCA(width, svd_solver="randomized", iterated_power=2, random_state=0).fit(
                 features(sample, place).numpy()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.checks import whole_number
+from glimpse_env.checks import check_settings, one_of, whole_number
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import ORIGINAL, copied_images, copies_of, named
 from glimpse_env.devices import resident
@@ -75,13 +75,10 @@ class CompletionConfig:
     """Entries that are compared exactly after the coarse search, in multiples of ``short_list``."""
 
     def __post_init__(self) -> None:
-        whole_number("bank_size", self.bank_size, 1)
-        whole_number("shifts", self.shifts, 0)
-        whole_number("coarse_keep", self.coarse_keep, 1)
-        if self.coarse is not None:
-            whole_number("coarse", self.coarse, 0)
-        if self.match not in get_args(Match):
-            raise ConfigurationError(f"match={self.match!r} must be one of {', '.join(get_args(Match))}.")
+        one_of("match", self.match, get_args(Match))
+        least = dict.fromkeys(("effective_samples", "samples", "short_list", "bank_size", "coarse_keep"), (1, None))
+        least |= dict.fromkeys(("label_weight", "shifts", "coarse"), (0, None))
+        check_settings(self, bandwidth=(1e-9, None), **least)
         if not 1 <= self.samples <= self.short_list:
             raise ConfigurationError(f"samples={self.samples} must lie in 1..short_list={self.short_list}.")
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.checks import whole_number
+from glimpse_env.checks import check_settings
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.datasets.copies import copies_of
 from glimpse_env.encoding.table import FeatureTable
@@ -61,8 +61,7 @@ class KernelConfig:
     """The same where an agent has left the locations that this oracle would have chosen."""
 
     def __post_init__(self) -> None:
-        for name in ("branches", "images", "side_images"):
-            whole_number(name, getattr(self, name), 1)
+        check_settings(self, **dict.fromkeys(("branches", "images", "side_images"), (1, None)))
         for name in ("ridge", "sharpness", "most_nats"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)!r} must be above 0.")
@@ -258,7 +257,7 @@ class KernelOracle(MappingPolicy[KernelState]):
             left = self._left(locations, count)
             images = np.arange(len(self.rows)) if on_tree else self._side
             entries = (np.arange(len(self.copies))[:, None] * len(self.rows) + images).reshape(-1)
-            losses = self._losses(entries, [*locations, *left]).clamp_max_(self.config.most_nats)
+            losses = self._losses(entries, [*locations, *left]).clamp_max_(float(self.config.most_nats))
             allowed = np.ones(len(self.grid), dtype=bool)
             allowed[[*locations, *left]] = False
             regression = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glimpse_env.checks import one_of
+from glimpse_env.checks import check_settings, one_of
 from glimpse_env.datasets.base import GlimpseDataset
 from glimpse_env.errors import IncoherentPosteriorWarning
 from glimpse_env.judge.judge import Judge
@@ -39,7 +39,7 @@ class OracleConfig:
     """What the oracle minimises and how it completes images.
 
     Raises:
-        ConfigurationError: if there is no such ``criterion``, ``history`` or ``horizon``.
+        ConfigurationError: if there is no such ``criterion``, ``history`` or ``horizon``, or a value is out of range.
     """
 
     criterion: str = "entropy"
@@ -59,6 +59,7 @@ class OracleConfig:
         CRITERIA.name_of(self.criterion)
         one_of("horizon", self.horizon, get_args(Horizon))
         one_of("history", self.history, get_args(History))
+        check_settings(self, first_samples=(1, None))
 
 
 @dataclass

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 
+from glimpse_env.checks import check_settings
+
 
 @dataclass(frozen=True)
 class JudgePlan:
-    """How a judge is trained."""
+    """How a judge is trained.
+
+    Raises:
+        ConfigurationError: if a value is out of range.
+    """
 
     passes: int = 12
     """Passes over a fold's training images (freshly augmented or composed each time)."""
@@ -47,10 +53,23 @@ class JudgePlan:
     label_smoothing: float = 0.0
     """Probability that the loss's targets spread evenly over the classes."""
 
+    def __post_init__(self) -> None:
+        counts = ("passes", "visited_images", "batch_size", "histories", "features", "embedding", "hidden")
+        check_settings(
+            self,
+            **dict.fromkeys((*counts, "heldout_images"), (1, None)),
+            **dict.fromkeys(("rounds", "learning_rate", "weight_decay", "part_weight", "width"), (0, None)),
+            **dict.fromkeys(("visited_share", "dropout", "input_dropout", "label_smoothing"), (0, 1)),
+        )
+
 
 @dataclass(frozen=True)
 class ScorerPlan:
-    """How the networks of an amortised oracle are trained."""
+    """How the networks of an amortised oracle are trained.
+
+    Raises:
+        ConfigurationError: if a value is out of range.
+    """
 
     images: int = 96_000
     """Images that each network sees, counted with repetition."""
@@ -73,3 +92,12 @@ class ScorerPlan:
     network that looks ahead has those of the greedy one."""
     chunk: int = 9600
     """Images between two checkpoints."""
+
+    def __post_init__(self) -> None:
+        counts = ("images", "histories", "batch_size", "locations", "ahead", "chunk")
+        check_settings(
+            self,
+            exploration=(0, 1),
+            **dict.fromkeys(counts, (1, None)),
+            **dict.fromkeys(("learning_rate", "weight_decay", "relative"), (0, None)),
+        )

@@ -1,6 +1,6 @@
 """What the judge of photographs gains by its encoder, by the width of its features and by the size of windows.
 
-python scripts/measure/encoders.py --env GlimpseCUB-v0 --out docs/encoders.json --into docs/photographs.md
+python scripts/measure/encoders.py --env GlimpseCUB-v0 --out runs/encoders_cub.json --into docs/photographs.md
 """
 
 import logging

@@ -17,6 +17,9 @@ class Args(cli.DeviceFlags):
     """Environment id."""
     agent: Path | None = None
     """Folder of a run or of what was pulled, or a file of an agent; default the one that comes with the package."""
+    trust: bool = False
+    """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
+    of somebody else can do anything then that you can do."""
     index: int | None = None
     """Index of the image in the test split; default one by chance."""
     beside: tuple[str, ...] = ("oracle",)
@@ -41,6 +44,7 @@ def main(args: Args) -> None:
 
     from agents.reports.episodes import check_picture, save_episode, show_episode
     from agents.saving import load_agent
+    from agents.sharing.subjects import check_fits
     from agents.sharing.watch import watch
     from glimpse_env.devices import find_device
     from glimpse_env.presets import anytime_options
@@ -50,8 +54,10 @@ def main(args: Args) -> None:
 
     check_picture(args.out)
     source = source_of(args.env, args.root, args.dataset_options, None, None)
-    policies: dict[str, Any] = {"agent": load_agent(args.agent or args.env, device=find_device(args.device))}
+    agent = load_agent(args.agent or args.env, trust=args.trust, device=find_device(args.device))
     judge = ensure_judge(source, device=find_device(args.device))
+    check_fits(agent, source, judge)
+    policies: dict[str, Any] = {"agent": agent}
     for name in args.beside:
         own, config = priced(name, source, anytime_options(args.env).get("glimpse_cost"))
         policies[name] = make_policy(own, source, judge, config=config)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from glimpse_env.processes import uninterrupted
+
 ROOT = Path(__file__).parents[2]
 COMMAND = """
 import signal, sys, time
@@ -155,3 +157,19 @@ def test_painters_of_birds_end_with_their_parent() -> None:
     while any(map(alive, painters)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(alive, painters))
+
+
+def test_a_block_that_is_not_interrupted_ends_first() -> None:
+    done, before = [], signal.getsignal(signal.SIGINT)
+
+    @uninterrupted()
+    def work() -> None:
+        signal.raise_signal(signal.SIGINT)
+        done.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done
+    with uninterrupted():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before

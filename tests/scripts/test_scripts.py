@@ -33,6 +33,7 @@ from tests.support.toy_encoder import TOY
 
 ROOT = Path(__file__).parents[2]
 REQUIRED = {
+    "share/inspect_": ["runs/mine"],
     "cache": ["list"],
     "measure/published": ["sequences"],
     "download_data": ["cub"],
@@ -69,6 +70,7 @@ BAD_VALUES = {
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],
     "render_episode": ["--env", "GlimpseDigits-v0", "--width", "0", "--out", "episode.gif"],
+    "share/inspect_": ["nowhere", "--out", "page.pdf"],
     "share/pull": ["nothing"],
     "share/push": ["nowhere", "me/nothing"],
     "share/score": ["random", "--env", "GlimpseDigits-v0", "--seed", "-1"],

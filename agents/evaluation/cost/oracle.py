@@ -1,6 +1,5 @@
 """Measures what a sequence of the oracle costs: by the size of its bank, and beside a CNN asked about masked images."""
 
-import json
 import os
 import platform
 import time
@@ -19,7 +18,7 @@ from agents.evaluation.cost.masked import published_cell
 from agents.evaluation.cost.settings import CostSettings
 from agents.evaluation.evaluate import Timed
 from agents.evaluation.memory import Memory
-from glimpse_env.files import write_json
+from glimpse_env.files import read_json, write_json
 from glimpse_env.versions import versions
 from oracles.boed.coarse import RESIDUAL, CoarseTable
 from oracles.boed.completion import Match, queries_of
@@ -46,7 +45,7 @@ def measure(settings: CostSettings, out: Path, *, command: str, work: Path | Non
         "cells": {},
     }
     if out.is_file():
-        before: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
+        before: dict[str, Any] = read_json(out)
         if not before.get("complete") and before.get("settings") == settings.to_json():
             report = before
     cells = report["cells"]

@@ -1,9 +1,8 @@
 """Games kept as demonstrations: what is in the file, that nothing of it is lost, and that agents learn from it."""
 
-import _thread
 import json
 import re
-import time
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -139,16 +138,16 @@ def test_nothing_learns_from_games_on_test_images(tmp_path: Path) -> None:
 def test_ctrl_c_while_a_game_is_kept_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept, game, save = kept_at(tmp_path / "mine.npz"), game_on(2), Demonstrations.save
 
-    def slow(self: Demonstrations, path: Path) -> None:
-        _thread.interrupt_main()
-        time.sleep(0.1)
+    def interrupted(self: Demonstrations, path: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
         save(self, path)
 
     look(game, 0, 5)
-    monkeypatch.setattr(Demonstrations, "save", slow)
+    monkeypatch.setattr(Demonstrations, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept.keep(game, "Ann")
-    monkeypatch.undo()
+    assert kept.path.with_suffix(".json").exists(), "all of it was written"
+    monkeypatch.setattr(Demonstrations, "save", save)
     kept.keep(game, "Ann")  # as at the end of the command
     assert Demonstrations.load(kept.path).locations.tolist() == [[0, 5]]
 

@@ -113,6 +113,15 @@ class Player:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def pinch(self, *distances: float) -> None:
+        """Puts two fingers on the image, so far from each other in its sides, and takes them away."""
+        session = self.page.context.new_cdp_session(self.page)
+        for kind, distance in zip(("touchStart", *["touchMove"] * len(distances)), distances, strict=False):
+            places = [self.at(0.5, 0.5 + side * distance / 2) for side in (-1, 1)]
+            points = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
     @property
     def fits(self) -> bool:
         """Whether nothing has to be scrolled sideways."""
@@ -169,13 +178,19 @@ def test_two_whole_games_at_once_one_of_them_reloaded(browser: Any, served: Serv
 
 @pytest.mark.parametrize("served", [[zoomed_game]], indirect=True)
 def test_zooming_and_stopping(browser: Any, served: Served) -> None:
-    ann = Player(browser, served.address, "Ann", viewport={"width": 390, "height": 844}, color_scheme="dark")
+    phone = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
+    ann = Player(browser, served.address, "Ann", **phone)
     (seat,) = served.table.seats.values()
     ann.page.mouse.move(*ann.at(0.5, 0.5))
     ann.page.mouse.wheel(0, 120)
     ann.says("#zoom", "2 times as wide")
     ann.press("+", "-", "-")
     ann.says("#zoom", "3 times as wide")
+    ann.pinch(0.2, 0.3, 0.45)
+    ann.says("#zoom", "as close as it goes")
+    ann.pinch(0.4, 0.28, 0.2, 0.1)
+    ann.says("#zoom", "3 times as wide")
+    ann.says("#count", "0 of 4")
     ann.press("Space")
     ann.says("#count", "1 of 4")
     assert seat.game.corners[0, 2] == 3

@@ -88,7 +88,18 @@ NAMES = (
         "__init__",
         "~~no~~",
     ),
-    *("costs $5 or $6", "efficientnet_lite0", "back\\slash", "\\<b>", "<!-- /table:a -->", "a.b#c-d+e"),
+    *(
+        "costs $5 or $6",
+        "efficientnet_lite0",
+        "back\\slash",
+        "\\<b>",
+        "<!-- /table:a -->",
+        "a.b#c-d+e",
+        "## x",
+        "- x",
+        "1. x",
+        "x {: #y onclick=z }",
+    ),
 )
 
 

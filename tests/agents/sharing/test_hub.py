@@ -100,6 +100,8 @@ def test_judges_oracles_and_demonstrations_go_there_and_back(
     assert len(Demonstrations.load(tmp_path / "demonstrations" / "demonstrations.npz")) == 5
     assert set(hub.repos) == {"models/me/judge", "models/me/oracle", "datasets/me/demonstrations"}
     assert all(repo.private for repo in hub.repos.values())
+    page = (tmp_path / "judge" / "README.md").read_text()
+    assert 'gym.make("GlimpseDigits-v0", judge="runs/judge/judge.safetensors")' in page
     assert f"| judge | {judge.identity} |" in (tmp_path / "oracle" / "README.md").read_text()
     glimpse("push", str(path), REPO, "--out", "kept")
     assert capsys.readouterr().out == "kept\n"

@@ -82,3 +82,7 @@ def test_watch_shows_it_beside_the_oracle(
     glimpse("watch", "GlimpseDigits-v0", "--index", "3", "--out", "watch.png", "--beside")
     with Image.open("watch.png") as picture:
         assert picture.size == (640, 6 * 384)
+    with pytest.raises(
+        SystemExit, match="ArtifactError: the agent is one of another environment than that of 'digits'"
+    ):
+        glimpse("watch", "GlimpseDigits-v0", "--agent", str(shipped_agent("GlimpseBirds-v0")))

@@ -27,7 +27,7 @@ def test_kinds_are_the_folders_that_the_code_names() -> None:
     named = set()
     for package in ("glimpse_env", "oracles", "agents"):
         for file in (ROOT / package).rglob("*.py"):
-            named |= set(re.findall(r'cache_folder\(\) / "([\w-]+)"', file.read_text(encoding="utf-8")))
+            named |= set(re.findall(r'cache_folder\(\)\s+/ "([\w-]+)"', file.read_text(encoding="utf-8")))
     kinds = re.findall(r'(?:"(judges)", \(|"(oracles)", \()', (ROOT / "glimpse_env/judge/judge.py").read_text())
     assert ("judges", "") in kinds
     assert named == KINDS.keys() - {"judges", "oracles"} | {"locks"}

@@ -15,7 +15,6 @@ from glimpse_env.datasets.cub import CUB200
 from glimpse_env.datasets.digits import ClutteredMNIST
 from glimpse_env.datasets.gaze import CUBGaze, gaze_identity
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, DatasetNotFoundError
-from tests.support.fuzz import FUZZ
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_gaze, write_tiny_mnist
 from tests.support.toy import SMALL_CELEBA
 
@@ -156,14 +155,12 @@ def edited(content: str, steps: list[tuple[str, int, int, str]], separator: str 
     return "\n".join(lines).encode("utf-8", "surrogateescape")
 
 
-@FUZZ
 @given(edit=edits())
 def test_edited_texts_are_read_or_refused_by_name(world: Path, fresh_cache: Path, edit: Any) -> None:
     text, steps = edit
     read(world, text, edited((world / text).read_text(), steps, "," if text == GAZE_TEXT else None))
 
 
-@FUZZ
 @given(text=st.sampled_from(TEXTS), share=st.floats(0, 1), noise=st.binary(max_size=8))
 def test_texts_cut_anywhere_are_read_or_refused_by_name(
     world: Path, fresh_cache: Path, text: str, share: float, noise: bytes

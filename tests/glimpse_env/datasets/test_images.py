@@ -21,7 +21,6 @@ from glimpse_env.datasets.folder import ImageFolder
 from glimpse_env.datasets.images import read_photograph, stored_size
 from glimpse_env.errors import ConfigurationError, DatasetError, DatasetFormatError, GlimpseError
 from glimpse_env.registration import make_env, make_vector_env
-from tests.support.fuzz import FUZZ
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 from tests.support.toy import SMALL_CELEBA, toy_dataset
 
@@ -102,7 +101,6 @@ def loaded(photos: Path, content: bytes, suffix: str = ".png") -> np.ndarray | N
     return np.concatenate(images)
 
 
-@FUZZ
 @given(file=image_files())
 def test_sound_files_of_every_kind_and_size_become_images(photos: Path, every_cache: None, file: Any) -> None:
     images = loaded(photos, file[0])
@@ -110,7 +108,6 @@ def test_sound_files_of_every_kind_and_size_become_images(photos: Path, every_ca
     assert (images.shape, images.dtype) == ((13, 11, 11, 3), np.uint8)
 
 
-@FUZZ
 @given(file=image_files(), share=st.floats(0, 1), suffix=st.sampled_from([".jpg", ".png", ".tiff"]))
 def test_files_cut_anywhere_become_images_or_are_named(
     photos: Path, every_cache: None, file: Any, share: float, suffix: str
@@ -136,7 +133,6 @@ def test_files_cut_at_every_byte_are_read_or_refused(tmp_path: Path, kind: str) 
     assert read_photograph(path, upright=True).size == (13, 9)
 
 
-@FUZZ
 @given(file=image_files(), seed=st.integers(0, 2**32), flips=st.integers(1, 30))
 def test_files_with_wrong_bytes_become_images_or_are_named(
     photos: Path, every_cache: None, file: Any, seed: int, flips: int
@@ -148,7 +144,6 @@ def test_files_with_wrong_bytes_become_images_or_are_named(
     assert images is None or images.shape == (13, 11, 11, 3)
 
 
-@FUZZ
 @given(content=st.one_of(st.binary(max_size=300), st.text().map(str.encode)))
 def test_files_that_are_no_images_are_named(photos: Path, every_cache: None, content: bytes) -> None:
     assert loaded(photos, content, ".jpg") is None
@@ -185,7 +180,6 @@ def test_pictures_too_large_to_be_meant_are_named(
                 stored_size(photos.parent / "head.png")
 
 
-@FUZZ
 @given(file=image_files(), share=st.one_of(st.just(1.0), st.floats(0, 1)))
 def test_cub_reads_the_same_files_or_names_them_with_their_line(
     cub: Path, every_cache: None, file: Any, share: float
@@ -323,7 +317,6 @@ def test_the_lists_of_arguments_are_whole(world: dict[str, dict[str, Any]]) -> N
         assert set(kind(**world[name]).options) == set(ARGUMENTS[name]) - untold
 
 
-@FUZZ
 @given(data=st.data())
 @pytest.mark.parametrize("name", DATASETS)
 def test_any_argument_of_a_data_set_is_taken_or_named(
@@ -344,7 +337,6 @@ def test_any_argument_of_a_data_set_is_taken_or_named(
         assert source.image_shape[0] == source.image_shape[1]
 
 
-@FUZZ
 @given(data=st.data())
 @pytest.mark.parametrize("make", [make_env, make_vector_env])
 def test_any_argument_of_an_id_is_taken_or_named(
