@@ -52,6 +52,8 @@ class Preset:
     """The policy that ``oracle`` is another name of where episodes may stop."""
     greedy: ScorerPlan = field(default_factory=ScorerPlan)
     """How its amortised oracle of horizon ``next`` is trained."""
+    zoomed: dict[str, Any] = field(default_factory=dict)
+    """Fields of ``judge`` that are others where the data set has zooms."""
     frozen: JudgePlan | None = None
     """How its judge is trained on features of the data set's frozen encoder, where that can be used; None for ``judge``
     everywhere."""
@@ -93,6 +95,7 @@ _PHOTOGRAPHS = Preset(
 PRESETS: dict[str, Preset] = {
     "birds": Preset(
         judge=JudgePlan(passes=24, visited_images=2000, features=144, embedding=160),
+        zoomed={"passes": 4, "rounds": 1, "visited_images": 500, "learning_rate": 1e-3, "start": "birds"},
         oracle="lookahead",
         criterion="entropy",
     ),
@@ -151,6 +154,8 @@ def preset_of(source: DataSource, encoder: str | None = None) -> Preset:
     preset, fine = PRESETS.get(source.name, Preset()), len(source.geometry.grid) >= MIN_FINE_LOCATIONS
     if encoder is None:
         encoder = CONVOLUTIONAL if fine or preset.frozen is None else default_encoder(source.name)
+    if len(source.geometry.zooms) > 1 and not fine:
+        preset = replace(preset, judge=replace(preset.judge, **preset.zoomed))
     if is_frozen(encoder):
         preset = replace(preset, judge=replace(preset.frozen or FROZEN_JUDGE, encoder=encoder))
     if fine:
@@ -163,7 +168,7 @@ def preset_of(source: DataSource, encoder: str | None = None) -> Preset:
             paper=_with_small_bank(preset.paper),
             oracle="boed",
         )
-    if preset.judge.start is not None:
+    if preset.judge.start not in (None, source.name):
         other = make_source(preset.judge.start)
         if _encoder_shapes(source, preset.judge) != _encoder_shapes(other, preset_of(other, CONVOLUTIONAL).judge):
             return replace(preset, judge=replace(preset.judge, start=None))

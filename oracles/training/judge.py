@@ -92,6 +92,8 @@ def train_judge(
     work = _checkpoints(source, plan, seed)
     visit = partial(visited_histories, source, plan)
     trainers = []
+    if plan.start == source.name:
+        ensure_judge(source.with_zooms((1,)), plan.encoder, seed=seed, device=device)
     with only_maker(work, out) as made:
         if made is not None:
             return Judge.load(made).to(device)

@@ -38,7 +38,9 @@ class JudgePlan:
     hidden: int = 128
     """Width of the head's hidden layer."""
     start: str | None = None
-    """Data set whose judge the glimpse encoder starts from, which must have the same shapes; None starts afresh."""
+    """Data set whose judge the glimpse encoder starts from, which must have the same shapes; the data set itself, where
+    it has zooms, for its judge without zooms, whose weights are all taken over and whose glimpse encoder stays as it
+    is; None starts afresh."""
     heldout_images: int = 2000
     """Held-out images for calibration and the scores, at most."""
     encoder: str = "convolutional"

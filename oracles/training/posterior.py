@@ -78,9 +78,13 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         self.entries = None if frozen is None else FeatureEntries(source, frozen, "judge")
         torch.manual_seed(seed * 1000 + fold)
         network = GlimpsePosterior(network_config(source, plan, frozen), frozen)
-        if plan.start is not None:
+        self.keeps_encoder = plan.start == source.name
+        if self.keeps_encoder:
+            _start_unzoomed(network, find_judge(source.with_zooms((1,)), plan.encoder).networks[fold])
+        elif plan.start is not None:
             _start_from(network, find_judge(make_source(plan.start)).networks[0], plan.start)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.encoder.requires_grad_(not self.keeps_encoder)
         super().__init__(network, plan, total=plan.passes, fold=fold, seed=seed)
         self.visits = {round(plan.passes * (r + 1) / (plan.rounds + 1)) for r in range(plan.rounds)}
         self.visited: VisitedHistories | None = None
@@ -123,6 +127,8 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         draw = self.source.judge_images if self.entries is None else self.entries.draw
         data = draw(self.fold, rng)
         self.network.train().requires_grad_(True)
+        if self.keeps_encoder:
+            self.network.encoder.eval().requires_grad_(False)
         size = min(self.plan.batch_size, len(data.labels))
         fresh = size
         if self.visited is not None:
@@ -150,7 +156,7 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         return {"loss": f"{np.mean(losses):.3f}", "accuracy": f"{np.mean(right):.3f}"}
 
     def _random_locations(self, parts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draws histories (b, h, T), uniform without repetition, each zoom as often.
+        """Draws histories (b, h, T), uniform without repetition, with zooms see :func:`random_histories`.
 
         In every second one, where an image of ``parts`` (b, P, 3) has visible ones, about half the glimpses are near a
         random part, since few of the uniform ones show any.
@@ -163,17 +169,17 @@ class NetworkTrainer(TrainingLoop[GlimpsePosterior, JudgePlan]):
         part = drawn.argmax(-1)  # (b, h, T): a visible one, each as likely
         centres = parts[np.arange(len(parts))[:, None, None], part, :2]
         half = self.grid.glimpse_size / 2
-        near = self._nearest(centres, rng.uniform(-half / 2, half / 2, centres.shape), rng)
+        near = self._nearest(centres, rng.uniform(-half / 2, half / 2, centres.shape), locations)
         taken = (rng.random(shape) < 0.5) & (drawn.max(-1) > 0) & (np.arange(shape[1]) % 2 == 1)[:, None]
         return np.where(taken, near, locations)
 
-    def _nearest(self, centres: np.ndarray, shifts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Returns the locations (...) of windows about ``centres`` (..., 2), each of a random zoom and moved by
-        ``shifts`` (..., 2) times that, all in pixels."""
+    def _nearest(self, centres: np.ndarray, shifts: np.ndarray, locations: np.ndarray) -> np.ndarray:
+        """Returns the locations (...) of windows about ``centres`` (..., 2), each as wide as the one at ``locations``
+        (...) and moved by ``shifts`` (..., 2) times its zoom, all in pixels."""
         half, grid = self.grid.glimpse_size / 2, self.grid
         if len(grid.levels) == 1:
             return grid.nearest(centres - half + shifts)
-        zooms = rng.choice(grid.zooms, size=(*centres.shape[:-1], 1))
+        zooms = grid.corners[locations][..., 2:]
         return grid.nearest(np.concatenate([centres + (shifts - half) * zooms, zooms], axis=-1))
 
     def _loss(
@@ -218,11 +224,19 @@ def network_config(source: DataSource, plan: JudgePlan, frozen: GlimpseFeatures 
 
 
 def random_histories(rng: np.random.Generator, shape: tuple[int, int, int], grid: LocationGrid) -> np.ndarray:
-    """Draws histories (b, h, T) int64 without repetition: uniform, with zooms as :func:`oracles.base.random_keys`."""
+    """Draws histories (b, h, T) int64 without repetition, uniform.
+
+    With zooms the first glimpse is of each zoom as often. In half the histories of an image so are the others, as
+    :func:`oracles.base.random_keys` draws them; in the other half they are the narrowest, of which there are most and
+    which show most of what is small.
+    """
     keys, steps = random_keys(rng, shape[:2], grid), shape[2]
-    locations = keys.argpartition(min(steps, len(grid) - 1), axis=-1)[..., :steps]
     if len(grid.levels) == 1:  # all are as likely, so their order says nothing
-        return locations
+        return keys.argpartition(min(steps, len(grid) - 1), axis=-1)[..., :steps]
+    first, narrow = keys.argmin(axis=-1)[..., None], grid.level_slices[0]
+    keys[:, shape[1] // 2 :, narrow.stop :] = np.inf
+    np.put_along_axis(keys, first, -1.0, axis=-1)
+    locations = keys.argpartition(min(steps, len(grid) - 1), axis=-1)[..., :steps]
     order = np.take_along_axis(keys, locations, axis=-1).argsort(axis=-1)
     return np.take_along_axis(locations, order, axis=-1)
 
@@ -244,14 +258,26 @@ def _start_from(network: GlimpsePosterior, other: GlimpsePosterior, name: str) -
     network.load_state_dict({**own, **shared})
 
 
+def _start_unzoomed(network: GlimpsePosterior, other: GlimpsePosterior) -> None:
+    """Gives ``network``, of a data set with zooms, the weights of ``other``, of the same data set without.
+
+    On the narrowest windows it begins as that one: the third coordinate has no effect yet.
+    """
+    weights, name = other.state_dict(), "location_embedding.0.weight"
+    narrow = weights[name].unflatten(1, (-1, other.config.coordinates))  # (64, 1 + 2 K, 2)
+    weights[name] = F.pad(narrow, (0, network.config.coordinates - other.config.coordinates)).flatten(1)
+    network.load_state_dict(weights)
+
+
 def prefix_sums(
     network: GlimpsePosterior, images: np.ndarray, locations: np.ndarray, grid: LocationGrid, scales: int = 1
 ) -> Tensor:
     """Returns sums of the first 0..T embeddings of histories ``locations`` (N, h, T): (N, h, T + 1, D)."""
     index = torch.from_numpy(locations).flatten(1)  # (N, h * T)
-    # with zooms glimpses are encoded together: passes over each zoom would be normalised by statistics of their own in
-    # training, and by those of the last one afterwards
-    if scales == 1 and network.has_dense_pass and len(grid.levels) == 1:
+    # with zooms glimpses are encoded together in training: passes over each zoom would be normalised by statistics of
+    # their own, and by those of the last one afterwards
+    together = len(grid.levels) > 1 and network.encoder.training
+    if scales == 1 and network.has_dense_pass and not together:
         features = grid_features(network, images, grid)  # (N, L, F)
         looked_at = features.gather(1, index.to(features.device)[..., None].expand(-1, -1, features.shape[-1]))
     else:

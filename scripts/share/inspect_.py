@@ -1,4 +1,4 @@
-"""Writes the report of a training run as one page: glimpse inspect runs/GlimpseBirds-v0-ppo-oracle-s0"""
+"""Writes the report of a training run as one page: python scripts/share/inspect_.py runs/mine"""
 
 from dataclasses import dataclass
 from pathlib import Path

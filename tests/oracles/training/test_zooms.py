@@ -10,7 +10,7 @@ import torch
 from glimpse_env.judge.judge import judge_path
 from glimpse_env.sensing.geometry import LocationGrid, ZoomGrid
 from oracles.base import random_keys, random_locations
-from oracles.presets import PRESETS, Preset
+from oracles.presets import PRESETS, Preset, preset_of
 from oracles.training.judge import ensure_judge, train_judge
 from oracles.training.plans import JudgePlan, ScorerPlan
 from oracles.training.posterior import NetworkTrainer, prefix_sums, random_histories
@@ -31,9 +31,11 @@ def test_each_level_is_drawn_as_often() -> None:
     assert np.allclose(shares(random_locations(rng, (30_000,), GRID)), 1 / 3, atol=0.01)
     histories = random_histories(rng, (300, 100, 4), GRID)
     assert np.allclose(shares(histories[..., 0]), 1 / 3, atol=0.01)
+    mixed, narrow = histories[:, :50], histories[:, 50:]
     # the only wide window is looked at once; what is left is shared by the others
-    seen_wide = (histories[..., 0] == len(GRID) - 1).mean()
-    assert np.allclose(shares(histories[..., 1])[2], (1 - seen_wide) / 3, atol=0.02)
+    seen_wide = (mixed[..., 0] == len(GRID) - 1).mean()
+    assert np.allclose(shares(mixed[..., 1])[2], (1 - seen_wide) / 3, atol=0.02)
+    assert shares(narrow[..., 1:]).tolist() == [1, 0, 0], "the other half goes on with the narrowest windows"
     assert (np.sort(histories, axis=-1)[..., 1:] > np.sort(histories, axis=-1)[..., :-1]).all(), "no repetition"
     for part in GRID.level_slices[:2]:  # every place of a level as often
         counts = np.bincount(histories[..., 0].reshape(-1), minlength=len(GRID))[part]
@@ -69,14 +71,34 @@ def test_glimpses_of_all_zooms_are_normalised_together() -> None:
     assert torch.allclose(norm.running_mean, outputs.mean((0, 2, 3)), atol=1e-4)
 
 
+def test_a_judge_of_zooms_begins_as_the_one_without(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "stripes", Preset(judge=PLAN, zoomed={"start": "stripes"}))
+    plain, zoomed = Stripes(), Stripes().with_zooms((1, 2))
+    plan = preset_of(zoomed).judge
+    assert (preset_of(plain).judge, plan) == (PLAN, replace(PLAN, start="stripes"))
+    judge = ensure_judge(plain)
+    images = np.asarray(plain.load("test").images[:4])
+    trainer = NetworkTrainer(zoomed, 0, plan, seed=0)
+    trained = trainer.provisional_judge()
+    assert torch.equal(trained.embed_grid(0, images)[:, : len(judge.grid)], judge.embed_grid(0, images))
+    sums = torch.randn(5, judge.card.config.embedding, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(trained.networks[0].logits(sums), judge.networks[0].logits(sums))
+    trainer.run()
+    kept, own = judge.networks[0].state_dict(), trainer.network.state_dict()
+    assert all(torch.equal(own[name], kept[name]) for name in own if name.startswith("encoder."))
+    assert not torch.equal(own["head.1.weight"], kept["head.1.weight"])
+
+
 def test_windows_near_parts_are_of_every_zoom(fresh_cache: Path) -> None:
     source = Stripes().with_zooms((1, 2))
     trainer = NetworkTrainer(source, 0, replace(PLAN, histories=64), seed=0)
     grid, rng = source.geometry.grid, np.random.default_rng(0)
     centres = rng.uniform(10, 18, (400, 2))
-    near = trainer._nearest(centres, np.zeros_like(centres), rng)
+    places = rng.integers(len(grid), size=400)
+    near = trainer._nearest(centres, np.zeros_like(centres), places)
     zooms = grid.corners[near, 2]
-    assert 150 < (zooms == 2).sum() < 250
+    assert np.array_equal(zooms, grid.corners[places, 2])
+    assert set(zooms) == {1, 2}
     for zoom, level in zip(grid.zooms, grid.levels, strict=True):
         mine = zooms == zoom
         middles = level.corners + level.glimpse_size / 2
