@@ -71,7 +71,7 @@ def run(
     kind: type[Args],
     words: Sequence[str] | None = None,
     *,
-    goes_on: bool | None = False,
+    goes_on: bool | Callable[[Args], str] | None = False,
     one_thread: bool = True,
 ) -> None:
     """Reads a command's flags and runs it, with logging to standard output.
@@ -84,8 +84,8 @@ def run(
         main: what to run.
         kind: the dataclass of its flags, each with a docstring.
         words: what stands behind the command's name; default the process's own.
-        goes_on: whether the command continues its work when called again, which is told when it is stopped; None where
-            ``main`` tells how to go on.
+        goes_on: whether the command continues its work when called again, or what returns the command that does, which
+            is told when it is stopped; None for nothing to tell.
         one_thread: PyTorch gets one thread where ``OMP_NUM_THREADS`` does not say how many. More gain a single process
             little, and processes beside each other lose most of their speed to threads that wait for each other.
     """
@@ -96,9 +96,11 @@ def run(
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     received: list[int] = []
+    args: Args | None = None
     try:
         with interruptible() as received:
-            main(tyro.cli(kind, args=words))
+            args = tyro.cli(kind, args=words)
+            main(args)
     except (GlimpseError, DependencyNotInstalled) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     except OSError as error:
@@ -111,6 +113,8 @@ def run(
             raise
         if goes_on is not None:
             again = shlex.join([*this_program(), *(sys.argv[1:] if words is None else words)])
+            if callable(goes_on) and args is not None:
+                again = goes_on(args)
             with contextlib.suppress(OSError):  # a terminal that is gone
                 print(f"\nStopped. {'Go on' if goes_on else 'Begin again'} with\n  {again}", flush=True)
         sys.exit(128 + (received[0] if received else signal.SIGINT))

@@ -310,7 +310,7 @@ def _generated(
     arrays = {field: values[back] for field, values in arrays.items()}
     demonstrations = Demonstrations(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
     demonstrations.save(out)
-    shutil.rmtree(partial, ignore_errors=True)
+    remove_shards(out, manifest)
     return demonstrations
 
 
@@ -329,8 +329,13 @@ def demonstrate(
     finished = _finished(path, manifest)
     if finished is None:
         return generate(name, source, judge, num, seed=seed, out=path, config=config, glimpse_cost=glimpse_cost)
-    shutil.rmtree(_partial_folder(path, manifest), ignore_errors=True)  # of a process that died over its removal
+    remove_shards(path, manifest)
     return finished
+
+
+def remove_shards(out: Path, manifest: dict[str, Any]) -> None:
+    """Removes the shards of finished demonstrations, which a process leaves that dies over their removal."""
+    shutil.rmtree(_partial_folder(out, manifest), ignore_errors=True)
 
 
 def _manifest(

@@ -12,6 +12,12 @@ from agents.presets import Args
 from glimpse_env import cli
 
 
+def again(args: Args) -> str:
+    from agents.experiments.train import goes_on
+
+    return goes_on(args)
+
+
 def main(args: Args) -> None:
     from agents.experiments.train import run
     from agents.reports.episodes import draw_run, pictures_of
@@ -25,4 +31,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Args, goes_on=None)
+    cli.run(main, Args, goes_on=again)

@@ -57,7 +57,7 @@ LAYERS = (
     ("agents.experiments",),
     ("agents.reports",),
     ("agents.sharing",),
-    ("agents.play",),
+    ("agents.play", "agents.soak"),
     ("agents",),
     ("scripts",),
 )

@@ -28,7 +28,7 @@ from glimpse_env.files import read_json, write_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.presets import anytime_options
 from glimpse_env.registration import source_of
-from oracles.demonstrations import Demonstrations, generate
+from oracles.demonstrations import Demonstrations, generate, remove_shards
 from oracles.registry import priced
 from oracles.training.judge import ensure_judge
 
@@ -235,8 +235,11 @@ class Benchmark(GridRunner[AgentCell]):
         cell = AgentCell(env, "", "", demos, 0, "default", 0)
         path = self.grid.demonstrations_path(cell, self.out)
         if path.with_suffix(".json").is_file():
-            Demonstrations.load(path).check_fits(source, judge)
-            return
+            found = Demonstrations.load(path)
+            found.check_fits(source, judge)
+            remove_shards(path, found.manifest)
+            if demos in reference.making_s:  # else a process died before it wrote that down
+                return
         num = max(self.grid.num_demos)
         began = time.perf_counter()
         generate(demos, source, judge, min(num, source.size("train")), out=path, glimpse_cost=price_of(env))

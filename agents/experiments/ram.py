@@ -299,12 +299,17 @@ class Run:
                 validated = curve_by(self.curve, way)
                 if validated and best_of(validated, task.criterion) == len(validated) - 1:
                     save_agent(model, self.best_by(way))
-            checkpoint = self.folder / f"model-{model.iterations}.json"
-            save_agent(model, checkpoint)  # the state names it, and the one before stays until then
+            save_agent(model, self.folder / f"model-{model.iterations}.json")
+            # the state names the model, and the one before stays until then
             write_json(self.state_path, {"curve": [asdict(point) for point in self.curve]})
-            for path in self.folder.glob("model*"):
-                if path.stem != checkpoint.stem:
-                    path.unlink()
+            self._remove_other_checkpoints()
+        self._remove_other_checkpoints()  # of a process that died behind the last one
+
+    def _remove_other_checkpoints(self) -> None:
+        """Removes the models of other validations than the last one."""
+        for path in self.folder.glob("model*"):
+            if path.stem != self.checkpoint().stem:
+                path.unlink()
 
     def test(self, way: str = "argmax") -> Answers:
         """Returns the answers to each test image by one way of testing, with the weights that did best by it on

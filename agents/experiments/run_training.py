@@ -116,6 +116,7 @@ class RunTraining(RunInputs):
                 self._warm_up(model)
             self._fine_tune(model, chunk)
             self._checkpoint(model, chunk)
+        self._remove_other_checkpoints()
 
     def save_model(self) -> None:
         """Saves the agent as it is, where no better one has been saved yet."""
@@ -277,7 +278,6 @@ class RunTraining(RunInputs):
     def _checkpoint(self, model: Any, chunk: int) -> None:
         """Validates after ``chunk``, saves all that resuming there needs, and the model if it is the best so far."""
         evaluation = self._validate(model)
-        before = self.state.chunk
         best, cost = max((point.score for point in self.state.curve), default=-np.inf), self.args.glimpse_cost
         point = CurvePoint(
             model.num_timesteps,
@@ -297,10 +297,14 @@ class RunTraining(RunInputs):
         self.state.chunk = chunk
         write_json(self.checkpoints / "state.json", asdict(self.state))
         self._learning = False
-        if before is not None:
-            for suffix in (".json", ".safetensors", ".npz", ".zip"):
-                self._checkpoint_path(before).with_suffix(suffix).unlink(missing_ok=True)
+        self._remove_other_checkpoints()
         logger.info("%8d steps: %.1f %% on validation images", model.num_timesteps, 100 * evaluation.success_rate)
+
+    def _remove_other_checkpoints(self) -> None:
+        """Removes the checkpoints of other chunks than the last one, those of processes that died included."""
+        for path in self.checkpoints.glob("chunk-*"):
+            if path.stem != self._checkpoint_path(self.state.chunk).stem:
+                path.unlink()
 
     # -- helpers -------------------------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def run(args: Args) -> Path:
 
     Raises:
         ConfigurationError: if the folder already holds a run, or settings are given together with ``resume``.
-        KeyboardInterrupt: after Ctrl-C, once ``model.zip`` is saved and the command to go on has been printed.
+        KeyboardInterrupt: after Ctrl-C, once ``model.zip`` is saved.
     """
     experiment = Experiment.resumed(args) if args.resume is not None else Experiment.started(args)
     try:
@@ -42,13 +42,17 @@ def run(args: Args) -> Path:
         if not is_interrupt(error):
             raise
         experiment.save_model()
-        logger.info(
-            "\nStopped. %s\nGo on with\n  %s",
-            f"The agent so far is {experiment.model_path}." if experiment.model_path.is_file() else "No agent yet.",
-            command_line("train_agent", resuming(experiment.args, experiment.out)),
-        )
+        if experiment.model_path.is_file():
+            logger.info("\nThe agent so far is %s.", experiment.model_path)
         raise
     return experiment.out
+
+
+def goes_on(args: Args) -> str:
+    """Returns the command that goes on with a run that was stopped, or begins it where it had not begun."""
+    folder = args.folder if args.resume is None else args.resume
+    begun = (folder / "config.json").is_file()
+    return command_line("train_agent", resuming(args, folder) if begun else args)
 
 
 class Experiment(RunTraining):

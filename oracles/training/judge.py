@@ -21,7 +21,7 @@ from oracles.boed.completion import ImageBank
 from oracles.boed.oracle import BOEDOracle
 from oracles.presets import preset_of
 from oracles.training.entries import FeatureEntries
-from oracles.training.loop import only_maker
+from oracles.training.loop import only_maker, remove_checkpoints
 from oracles.training.plans import JudgePlan
 from oracles.training.posterior import (
     NetworkTrainer,
@@ -52,9 +52,11 @@ def ensure_judge(
         seed, command: of the training.
         device: that the judge is trained on and moved to.
     """
-    with contextlib.suppress(JudgeNotFoundError):
-        return find_judge(source, encoder).to(device)
     plan = preset_of(source, encoder).judge
+    with contextlib.suppress(JudgeNotFoundError):
+        judge = find_judge(source, encoder)
+        remove_checkpoints(_checkpoints(source, plan, judge.card.seed), judge.networks)
+        return judge.to(device)
     out = judge_path(source, plan.encoder)
     with only_process([out]):
         with contextlib.suppress(JudgeNotFoundError):  # another process may have made it meanwhile
@@ -87,10 +89,7 @@ def train_judge(
     Raises:
         StorageError: if the cache, or ``out``, cannot be written.
     """
-    geometry = source.geometry
-    zooms = [geometry.zooms] if len(geometry.zooms) > 1 else []
-    key = digest(source.name, source.fingerprint, geometry.scales, seed, vars(plan), *zooms)
-    work = cache_folder() / "judge-training" / key
+    work = _checkpoints(source, plan, seed)
     visit = partial(visited_histories, source, plan)
     trainers = []
     if plan.start == source.name:
@@ -107,6 +106,14 @@ def train_judge(
             judge.save(out)
         shutil.rmtree(work, ignore_errors=True)  # not before it is saved
     return judge
+
+
+def _checkpoints(source: DataSource, plan: JudgePlan, seed: int) -> Path:
+    """Returns the folder of a training's checkpoints."""
+    geometry = source.geometry
+    zooms = [geometry.zooms] if len(geometry.zooms) > 1 else []
+    key = digest(source.name, source.fingerprint, geometry.scales, seed, vars(plan), *zooms)
+    return cache_folder() / "judge-training" / key
 
 
 def visited_histories(

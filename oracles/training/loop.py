@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,25 @@ def _written(out: Path | None) -> tuple[int, int] | None:
     status = card.stat()
     return status.st_mtime_ns, status.st_ino
 
+
+def remove_checkpoints(work: Path, networks: Sequence[nn.Module]) -> None:
+    """Removes the folder of a training's checkpoints where they are of these finished networks: a process leaves it
+    that dies between saving an artefact and removing it."""
+    for fold, network in enumerate(networks):
+        try:
+            kept = torch.load(work / f"{fold}.pt", weights_only=True, map_location="cpu")["network"]
+        except (OSError, *DAMAGES):
+            return
+        finished = network.state_dict()
+        if kept.keys() != finished.keys() or not all(  # artefacts may be saved in half precision
+            torch.equal(kept[name].half(), finished[name].half().cpu()) for name in kept
+        ):
+            return
+    shutil.rmtree(work, ignore_errors=True)
+
+
+DAMAGES = (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError)
+"""Errors of reading a damaged checkpoint."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Plan = TypeVar("Plan", JudgePlan, ScorerPlan)
@@ -186,7 +206,7 @@ class TrainingLoop(ABC, Generic[Network, Plan]):
         try:
             state = torch.load(path, weights_only=True, map_location="cpu")
             identity = state["identity"]
-        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        except DAMAGES as error:
             logger.warning("The checkpoint %s is damaged (%s); that training begins again.", path, error)
             return
         if identity != self.identity:

@@ -29,7 +29,7 @@ from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ from oracles.base import random_keys, random_locations
 from oracles.boed.criteria import CRITERIA, Horizon
 from oracles.presets import preset_of
 from oracles.training.entries import FeatureEntries
-from oracles.training.loop import TrainingLoop, only_maker
+from oracles.training.loop import TrainingLoop, only_maker, remove_checkpoints
 from oracles.training.plans import ScorerPlan
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,10 @@ def ensure_oracle(source: DataSource, judge: Judge, horizon: Horizon, *, network
     """Returns the amortised oracle that fits a judge; where there is none it is trained, which takes tens of minutes,
     and kept in the cache."""
     with contextlib.suppress(OracleNotFoundError):
-        return find_oracle(source, judge, horizon, network=network)
+        oracle = find_oracle(source, judge, horizon, network=network)
+        card = oracle.card
+        remove_checkpoints(_checkpoints(judge, horizon, card.criterion, card.seed, card.plan), oracle.networks)
+        return oracle
     out = oracle_path(source, judge, horizon)
     with only_process([out]):
         try:  # another process may have made it meanwhile
@@ -111,7 +114,7 @@ def train_oracle(
     """
     one_of("horizon", horizon, get_args(Horizon))
     greedy = ensure_oracle(source, judge, "next").networks if horizon == "last" else None
-    work = cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, asdict(plan))
+    work = _checkpoints(judge, horizon, criterion, seed, asdict(plan))
     guides = [None] * source.num_folds if greedy is None else greedy
     with only_maker(work, out) as made:
         if made is not None:
@@ -138,6 +141,11 @@ def train_oracle(
             oracle.save(out)
         shutil.rmtree(work, ignore_errors=True)  # not before it is saved
     return oracle
+
+
+def _checkpoints(judge: Judge, horizon: Horizon, criterion: str, seed: int, plan: dict[str, Any]) -> Path:
+    """Returns the folder of a training's checkpoints."""
+    return cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, plan)
 
 
 def run_side_by_side(trainers: Sequence["ScorerTrainer"], work: Path) -> None:

@@ -65,6 +65,7 @@ BAD_VALUES = {
     "measure/oracle_cost": ["--banks", "0"],
     "measure/players": ["--games", "nowhere.npz"],
     "measure/published": ["nowhere", "--draws", "0"],
+    "measure/soak": ["--makes", "0"],
     "measure/stopping": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "paper_experiment": ["--seeds", "0"],
     "play": ["--seed", "-1"],

@@ -25,6 +25,8 @@ from agents.experiments.benchmark import Benchmark
 from agents.experiments.benchmark_grid import AgentCell, BenchmarkGrid
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import write_json
+from oracles.demonstrations import Demonstrations
+from oracles.demonstrations import _partial_folder as partial_folder
 from tests.support.commands import ROOT, begun, finish
 
 GRID = BenchmarkGrid(
@@ -235,6 +237,22 @@ def test_references_are_of_the_images_asked_for(whole: Path, tmp_path: Path) -> 
     assert before[env].oracle["val"] == after[env].oracle["val"]
     assert before[env].making_s == after[env].making_s
     assert before[env].making_s["oracle"] > 0
+
+
+def test_demonstrations_without_the_time_that_they_took_are_made_again_and_shards_left_over_removed(
+    whole: Path, tmp_path: Path
+) -> None:
+    """As a process leaves them that dies behind them."""
+    shutil.copytree(whole / "demonstrations", tmp_path / "demonstrations")
+    (env,) = GRID.envs
+    (path,) = (tmp_path / "demonstrations").glob("*oracle*.npz")
+    left = partial_folder(path, Demonstrations.load(path).manifest)
+    for _ in range(2):  # the second time they are known
+        left.mkdir()
+        made = Benchmark(GRID, tmp_path).prepare()[env]
+        assert made.making_s["oracle"] > 0
+        assert not left.exists()
+    assert path.read_bytes() == (whole / "demonstrations" / path.name).read_bytes()
 
 
 def test_results_are_of_the_present_data_and_judge(whole: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from agents.evaluation.statistics import wilson_interval
 from agents.experiments import run_inputs, run_training
 from agents.experiments.run_folder import CurvePoint, State, algorithm_identity
 from agents.experiments.run_training import ProgressCallback
-from agents.experiments.train import Experiment, format_times, run
+from agents.experiments.train import Experiment, format_times, goes_on, run
 from agents.presets import Args, budget_of, tuned
 from agents.recording import record_agent
 from agents.registry import algorithm_of
@@ -248,10 +248,13 @@ def test_stages_can_be_called_one_by_one(finished, tmp_path):
     Experiment.resumed(Args(resume=out)).fine_tune(chunks=1)
     third = Experiment.resumed(Args(resume=out))
     assert third.state.chunk == 1
+    for suffix in (".json", ".safetensors"):  # as a process leaves it that dies before it removes the last but one
+        (out / "checkpoint" / "chunk-0").with_suffix(suffix).touch()
     third.clone()
     assert cloned.stat().st_mtime_ns == written
     third.fine_tune(chunks=0)
     assert third.state.chunk == 1
+    assert {path.stem for path in (out / "checkpoint").glob("chunk-*")} == {"chunk-1"}
     third.report()  # fine-tunes first
     before, after = read(finished), read(out)
     assert without_times(before["curve"]) == without_times(after["curve"])
@@ -259,6 +262,14 @@ def test_stages_can_be_called_one_by_one(finished, tmp_path):
         assert entry["outcomes"] == after["policies"][name]["outcomes"]
     for name in ("model.zip", "checkpoint/chunk-2.json"):
         assert same(weights(finished / name), weights(out / name))
+
+
+def test_a_run_that_is_stopped_before_it_has_a_folder_begins_again(tmp_path):
+    args = Args(env="GlimpseDigits-v0", out=tmp_path / "run")
+    assert goes_on(args) == f"python scripts/train_agent.py --env GlimpseDigits-v0 --out {args.out}"
+    args.out.mkdir()
+    (args.out / "config.json").touch()
+    assert goes_on(args) == goes_on(Args(resume=args.out)) == f"python scripts/train_agent.py --resume {args.out}"
 
 
 def test_a_stage_that_was_interrupted_begins_anew_in_the_same_process(finished, tmp_path, monkeypatch):

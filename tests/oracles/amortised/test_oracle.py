@@ -20,6 +20,7 @@ from oracles.presets import PRESETS, Preset
 from oracles.registry import ensure_policy, policy_settings
 from oracles.training.plans import ScorerPlan
 from oracles.training.scorer import ScorerTrainer, ensure_oracle
+from oracles.training.scorer import _checkpoints as checkpoints_of
 from tests.support import toy
 
 T = toy.GEOMETRY.num_glimpses
@@ -126,7 +127,13 @@ def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(
     assert oracle_path(source, judges[0], "last").is_file()
     assert not list((fresh_cache / "oracle-training").glob("*")), "the finished run's checkpoints are gone"
     monkeypatch.setattr("oracles.training.scorer.train_oracle", lambda *a, **k: pytest.fail("trained again"))
+    card = first.card
+    left = checkpoints_of(judges[0], "last", card.criterion, card.seed, card.plan)
+    left.mkdir()
+    for fold, network in enumerate(first.networks):
+        torch.save({"network": network.state_dict()}, left / f"{fold}.pt")
     assert ensure_oracle(source, judges[0], "last").identity == first.identity
+    assert not left.exists(), "nor are those of a process that died before it removed them"
     with pytest.raises(OracleNotFoundError):
         find_oracle(source, judges[1], "last")
 

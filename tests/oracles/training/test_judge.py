@@ -83,6 +83,31 @@ def test_ensure_judge_trains_once(fresh_cache: Path, monkeypatch: pytest.MonkeyP
     assert ensure_judge(Stripes()).identity == first.identity
 
 
+def test_checkpoints_that_a_process_left_that_died_behind_its_judge_are_removed_and_no_others(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "stripes", Preset(judge=PLAN))
+    with monkeypatch.context() as patch:
+        patch.setattr("oracles.training.judge.shutil.rmtree", lambda *_, **__: None)
+        ensure_judge(Stripes())
+    (left,) = (fresh_cache / "judge-training").glob("[!.]*")
+    last = left / "1.pt"
+    content = last.read_bytes()
+    last.unlink()  # as of another process that trains it again
+    ensure_judge(Stripes())
+    assert (left / "0.pt").exists()
+    last.write_bytes(content)
+    state = torch.load(last, weights_only=True)
+    changed = next(iter(state["network"]))
+    state["network"][changed] += 1
+    torch.save(state, last)
+    ensure_judge(Stripes())
+    assert last.exists()
+    last.write_bytes(content)
+    ensure_judge(Stripes())
+    assert not left.exists()
+
+
 def test_a_resumed_network_equals_one_trained_in_one_go(tmp_path: Path) -> None:
     def visit(judge, fold, rng):
         images = Stripes().judge_images(fold, rng)
