@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -52,7 +53,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     left_out = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist", "runs", ".*")
     shutil.copytree(ROOT, folder / "clone", ignore=left_out)
     run([sys.executable, "-c", BUILD, "sdist", str(folder)], folder / "clone")
-    shutil.unpack_archive(next(folder.glob("*.tar.gz")), folder)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
     unpacked = next(path for path in folder.glob("glimpse_env-*") if path.is_dir())  # "*/" finds files too on 3.10
     run([sys.executable, "-c", BUILD, "wheel", str(folder)], unpacked)
     return next(folder.glob("*.whl"))

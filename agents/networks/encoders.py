@@ -145,7 +145,13 @@ class HistoryExtractor(BaseFeaturesExtractor):
             self.width = self.encoder.width
         self.frozen = frozen or self.encoder is None
         self.glimpse_projection = nn.Linear(self.width, tokens)
-        coordinates = observation_space["locations"].shape[0] // self.num_glimpses  # type: ignore[index]
+        shape = observation_space["locations"].shape or ()
+        if len(shape) != 1 or shape[0] < self.num_glimpses or shape[0] % self.num_glimpses:
+            raise ConfigurationError(
+                f"locations are shown as {shape}, where those of {self.num_glimpses} glimpses make one row, as "
+                "many numbers for each; use an observation space of these environments."
+            )
+        coordinates = shape[0] // self.num_glimpses
         self.location_embedding = nn.Sequential(nn.Linear(coordinates, 64), nn.ReLU(), nn.Linear(64, tokens))
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:

@@ -162,8 +162,9 @@ class CUB200(PhotographSource):
         """
         width, height = self.stored_size(split, index)
         left, top, right, bottom = self._box((width, height), self._entries[split][index])
-        stored = np.asarray(points, dtype=np.float64) * [height / size[0], width / size[1]]
-        return (stored - [top, left]) * self.image_shape[0] / [bottom - top, right - left]
+        with np.errstate(over="ignore"):  # a damaged file may have points that far outside
+            stored = np.asarray(points, dtype=np.float64) * [height / size[0], width / size[1]]
+            return (stored - [top, left]) * self.image_shape[0] / [bottom - top, right - left]
 
     def _square(self, photograph: Image.Image, entry: _Entry) -> tuple[np.ndarray, Box]:
         """Returns the square image made from a photograph, and its box in the photograph."""
