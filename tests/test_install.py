@@ -54,7 +54,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, folder / "clone", ignore=left_out)
     run([sys.executable, "-c", BUILD, "sdist", str(folder)], folder / "clone")
     with tarfile.open(next(folder.glob("*.tar.gz"))) as sdist:
-        sdist.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
+        sdist.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     unpacked = next(path for path in folder.glob("glimpse_env-*") if path.is_dir())  # "*/" finds files too on 3.10
     run([sys.executable, "-c", BUILD, "wheel", str(folder)], unpacked)
     return next(folder.glob("*.whl"))
