@@ -222,7 +222,8 @@ def test_interrupted_and_resumed_ends_like_a_run_that_was_not(finished, tmp_path
             interrupt_at(steps, patch)
             with pytest.raises(KeyboardInterrupt):
                 run(args)
-        assert f"python scripts/train_agent.py --resume {out}" in caplog.text
+        assert goes_on(args) == f"python scripts/train_agent.py --resume {out}"
+        assert f"The agent so far is {out / 'model.zip'}." in caplog.text
         assert not (out / "metrics.json").exists()
         load_agent(out)
 

@@ -290,6 +290,7 @@ ARGUMENTS = {
     "birds": ("seed", "num_train", "num_val", "num_test", "num_judge", "num_oracle", "size", "attribute"),
     "mnist": ("root", "seed", "num_glimpses", "placements"),
     "digits": ("seed", "num_glimpses"),
+    "signpost": ("seed", "num_train", "num_val", "num_test", "num_judge"),
     "folder": ("root", "size", "glimpse_size", "stride", "num_glimpses", "folds", "mirror"),
 }
 UNTOLD = {"size", "attribute"}, {"num_glimpses", "placements"}
