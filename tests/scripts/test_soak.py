@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 from agents.soak import hook, stepping
-from agents.soak.commands import World
+from agents.soak.commands import Command, World
 from agents.soak.compare import contents, left_behind
-from agents.soak.kills import differences
+from agents.soak.kills import Case, check, differences
 from agents.soak.report import tables
-from agents.soak.runs import session_of
+from agents.soak.runs import Ended, session_of
+from agents.soak.together import measure_taking_over, measure_together
 from glimpse_env import CLASSIFY_IDS, ENV_IDS
 from tests.support.toy import write_toy_world
 
@@ -91,6 +92,102 @@ def test_runs_are_compared_without_times_and_whatever_else_differs_is_seen(tmp_p
     assert left_behind(folder) == ["cache/.b.tmp-0-0-0.npz"]
 
 
+class Toy:
+    """In place of :class:`Running`: a command that makes a.npz and b.json, one rename each; ``fault`` says what it does
+    wrong."""
+
+    fault = ""
+
+    def __init__(self, script: str, words: Any, folder: Path, edge: int = -1, number: int = signal.SIGKILL) -> None:
+        self.resumed, self.folder, self.number, self.renames = "--again" in words, folder, number, list[str]()
+        self.code = 0
+        for k, name in enumerate(("a.npz", "b.json")):
+            for now in (2 * k, 2 * k + 1):
+                if now % 2:
+                    (folder / name).write_text(
+                        json.dumps("other" if self.resumed and self.fault == "differs" else name)
+                    )
+                    self.renames.append(str(folder / name))
+                if now == edge:
+                    self.code = -number if number == signal.SIGKILL else 128 + number
+                    return
+
+    def wait(self, seconds: float = 0, until: Any = lambda: False) -> bool:
+        return False
+
+    def kill(self) -> None:
+        (self.folder / "b.json").unlink()
+        self.code = -signal.SIGKILL
+
+    def printed(self) -> str:
+        return "Stopped. Go on with\n  python scripts/toy.py --again\n" if self.fault != "silent" else "Stopped."
+
+    def end(self) -> Ended:
+        if self.fault == "stays" and self.code < 0:
+            (self.folder / ".a.tmp-0-0-0.npz").touch()
+        code = 1 if self.fault == "fails" and self.resumed else self.code
+        return Ended(
+            code, 1.0, self.printed(), self.renames, ["a child process survives: it"] * (self.fault == "child")
+        )
+
+
+def toy_world(base: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> World:
+    monkeypatch.setattr("agents.soak.commands.Running", Toy)
+    monkeypatch.setattr(Toy, "fault", "")
+    world = World(base)
+    world.commands["toy"] = Command("toy", "toy", "toy", ("--first",), start="judge", resumes="run")
+    assert world.alone("toy") is world.alone("toy")
+    monkeypatch.setattr(Toy, "fault", fault)
+    return world
+
+
+@pytest.mark.parametrize(
+    ("fault", "number", "expected"),
+    [
+        ("", signal.SIGKILL, []),
+        ("", signal.SIGTERM, []),
+        ("stays", signal.SIGKILL, [".a.tmp-0-0-0.npz stays"]),
+        ("silent", signal.SIGTERM, ["it does not say how to go on: Stopped."]),
+        ("differs", signal.SIGHUP, ["a.npz differs", "b.json differs"]),
+        ("child", signal.SIGKILL, ["a child process survives: it"] * 2),
+        ("fails", signal.SIGTERM, ["exit code 1: "]),
+    ],
+)
+def test_what_a_signal_leaves_wrong_is_told(
+    fault: str, number: signal.Signals, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits, faults = check(Case(toy_world(tmp_path, monkeypatch, fault), "toy", edge=1, number=number))
+    assert hits == 1
+    assert len(faults) == len(expected)
+    assert all(found.startswith(told) for found, told in zip(faults, expected, strict=True))
+    assert (tmp_path / "toy" / f"{number.name}-1").exists() == bool(faults), "what is wrong can be looked at"
+
+
+def test_kills_at_random_moments_come_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = toy_world(tmp_path, monkeypatch, "")
+    assert check(Case(world, "toy", moments=(0.1, 0.2))) == (2, [])
+    assert check(Case(world, "toy", edge=3)) == (1, []), "it was behind its last rename"
+
+
+def test_a_command_that_fails_when_left_alone_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match=r"^demos ended with 0, \['a child process survives: it'\]:"):
+        toy_world(tmp_path, monkeypatch, "child").alone("demos")
+
+
+def test_what_processes_make_at_once_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = toy_world(tmp_path, monkeypatch, "")
+    assert measure_together(world, 1) | {"title": ""} == {"title": "", "made": 2, "waiting": 0, "faults": []}
+    twice = ["a.npz is made 2 times", "b.json is made 2 times"]
+    faults = measure_together(world, 2)["faults"]
+    assert [fault.rpartition("/")[2] for fault in faults] == twice
+    monkeypatch.setattr("agents.soak.together.NAME", "late")
+    monkeypatch.setattr(Toy, "kill", lambda self: setattr(self, "code", -signal.SIGKILL))
+    assert measure_taking_over(world)["faults"] == []
+    monkeypatch.setattr("agents.soak.together.NAME", "later")
+    monkeypatch.setattr(Toy, "kill", lambda self: None)
+    assert measure_taking_over(world)["faults"] == ["the first ended with 0 before it was killed"]
+
+
 def test_processes_of_a_session_are_seen() -> None:
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()']).pid, flush=True); input()"
     with subprocess.Popen(
@@ -112,6 +209,7 @@ def test_all_ids_play_in_all_modes_and_refuse_wrong_actions(tmp_path: Path, monk
     steps = stepping.measure_steps(modes, 2.0)
     assert steps["faults"] == []
     assert steps["refused"] > 5
+    assert f"| {steps['title']} |" in tables({"play": {"steps": {"command": "", **steps}}})
     made = stepping.measure_makes(modes, 20)
     assert made["further_files"] <= 0
     assert (steps["open_files"], made["open_files"]) > (0, 0)
