@@ -6,12 +6,11 @@ places, and so are its images, which the judge's network was not trained on, and
 
 import contextlib
 import logging
-import shutil
 from abc import abstractmethod
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from glimpse_env.files import cache_folder, digest, only_process
 from glimpse_env.judge.judge import Judge
 from oracles.amortised.oracle import ORACLES, AmortisedOracle, AmortisedState, OracleCard
 from oracles.presets import preset_of
-from oracles.training.loop import only_maker
+from oracles.training.loop import only_maker, remove_checkpoints
 from oracles.training.plans import ScorerPlan
-from oracles.training.scorer import ScorerTrainer, run_side_by_side
+from oracles.training.scorer import ScorerTrainer, train_to_end
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +145,9 @@ def ensure_rival(
     """Returns the networks of a rival that fit a judge; where there are none they are trained, which takes minutes, and
     kept in the cache. The plan is that of the data set's greedy amortised oracle, with fewer images."""
     with contextlib.suppress(OracleNotFoundError):
-        return find_rival(trainer, source, judge, network=network)
+        rival = find_rival(trainer, source, judge, network=network)
+        remove_checkpoints(_checkpoints(trainer, judge, rival.card.seed, rival.card.plan), rival.networks)
+        return rival
     out = rival_path(trainer, source, judge)
     with only_process([out]):
         try:  # another process may have made it meanwhile
@@ -169,29 +170,18 @@ def train_rival(
     out: Path | None = None,
 ) -> LearnedRival:
     """Trains the networks of a rival; arguments and errors as of :func:`oracles.training.scorer.train_oracle`."""
-    work = cache_folder() / "oracle-training" / digest(trainer.name, judge.identity, seed, asdict(plan))
+    work = _checkpoints(trainer, judge, seed, asdict(plan))
     with only_maker(work, out) as made:
         if made is not None:
             return cast(LearnedRival, LearnedRival.load(made).to(judge.device))
         trainers = [trainer(source, judge, fold, plan, seed=seed) for fold in range(source.num_folds)]
-        run_side_by_side(trainers, work)
-        networks = [one.network for one in trainers]
-        card = OracleCard.of(
-            source,
-            networks,
-            judge=judge.identity,
-            horizon="next",
-            criterion="log_loss",
-            seed=seed,
-            plan=asdict(plan),
-            command=trainer.name,
-            relative=networks[0].relative,
-        )
-        rival = LearnedRival(networks, card)
-        if out is not None:
-            rival.save(out)
-        shutil.rmtree(work, ignore_errors=True)  # not before it is saved
-    return rival
+        rival = train_to_end(trainers, LearnedRival, work, out, horizon="next", command=trainer.name)
+    return cast(LearnedRival, rival)
+
+
+def _checkpoints(trainer: type[RivalTrainer], judge: Judge, seed: int, plan: dict[str, Any]) -> Path:
+    """Returns the folder of a training's checkpoints."""
+    return cache_folder() / "oracle-training" / digest(trainer.name, judge.identity, seed, plan)
 
 
 def unseen_choice(scores: Tensor, exploration: float, rng: np.random.Generator) -> Tensor:

@@ -123,24 +123,7 @@ def train_oracle(
             ScorerTrainer(source, judge, fold, plan, criterion=criterion, guide=guide, seed=seed)
             for fold, guide in enumerate(guides)
         ]
-        run_side_by_side(trainers, work)
-        networks = [trainer.network for trainer in trainers]
-        card = OracleCard.of(
-            source,
-            networks,
-            judge=judge.identity,
-            horizon=horizon,
-            criterion=criterion,
-            seed=seed,
-            plan=asdict(plan),
-            command=command,
-            relative=networks[0].relative,
-        )
-        oracle = AmortisedOracle(networks, card)
-        if out is not None:
-            oracle.save(out)
-        shutil.rmtree(work, ignore_errors=True)  # not before it is saved
-    return oracle
+        return train_to_end(trainers, AmortisedOracle, work, out, horizon=horizon, command=command)
 
 
 def _checkpoints(judge: Judge, horizon: Horizon, criterion: str, seed: int, plan: dict[str, Any]) -> Path:
@@ -148,7 +131,45 @@ def _checkpoints(judge: Judge, horizon: Horizon, criterion: str, seed: int, plan
     return cache_folder() / "oracle-training" / digest(judge.identity, horizon, criterion, seed, plan)
 
 
-def run_side_by_side(trainers: Sequence["ScorerTrainer"], work: Path) -> None:
+def train_to_end(
+    trainers: Sequence["ScorerTrainer"],
+    kind: type[AmortisedOracle],
+    work: Path,
+    out: Path | None,
+    *,
+    horizon: Horizon,
+    command: str,
+) -> AmortisedOracle:
+    """Trains the networks of one oracle, saves it and removes its checkpoints.
+
+    Args:
+        trainers: of all networks, alike but for their folds.
+        kind: of oracle.
+        work: folder of the checkpoints.
+        out: file that it is saved to; None for none.
+        horizon, command: of its card.
+    """
+    _run_side_by_side(trainers, work)
+    networks, first = [one.network for one in trainers], trainers[0]
+    card = OracleCard.of(
+        first.source,
+        networks,
+        judge=first.judge.identity,
+        horizon=horizon,
+        criterion=first.criterion,
+        seed=first.seed,
+        plan=asdict(first.plan),
+        command=command,
+        relative=networks[0].relative,
+    )
+    oracle = kind(networks, card)
+    if out is not None:
+        oracle.save(out)
+    shutil.rmtree(work, ignore_errors=True)  # not before it is saved
+    return oracle
+
+
+def _run_side_by_side(trainers: Sequence["ScorerTrainer"], work: Path) -> None:
     """Runs trainers to their ends, each in a thread of its own with one thread of PyTorch."""
     stop = Event()
     with at_most_threads(1), ThreadPoolExecutor(len(trainers)) as pool:

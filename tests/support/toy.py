@@ -1,5 +1,6 @@
 """Small things for tests: a data set of noise images, an untrained judge, and one whose answers are known."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def toy_dataset(
         "geometry": geometry,
     }
     return GlimpseDataset(**(arrays | fields))
+
+
+def toy_twins(locations: Sequence[int]) -> tuple[GlimpseDataset, GlimpseDataset]:
+    """Test images twice, the second ones of other classes: they agree at glimpses of ``locations``, and only there."""
+    first = toy_dataset(split="test")
+    images = np.random.default_rng(9).integers(0, 256, first.images.shape, dtype=np.uint8)
+    for row, col in GEOMETRY.grid.corners[list(locations)]:
+        images[:, row : row + 12, col : col + 12] = first.images[:, row : row + 12, col : col + 12]
+    return first, toy_dataset(split="test", images=images, labels=np.roll(first.labels, 1))
 
 
 def toy_judge(

@@ -14,6 +14,7 @@ from oracles.registry import LEARNED_RIVALS, ensure_policy, make_policy, policy_
 from oracles.rivals.dime import DIMETrainer
 from oracles.rivals.gdfs import TEMPERATURES, GDFSTrainer
 from oracles.rivals.learned import RivalTrainer, find_rival, unseen_choice
+from oracles.rivals.learned import _checkpoints as checkpoints_of
 from oracles.training.plans import ScorerPlan
 from tests.oracles.training.test_scorer import IMAGES as SIGNS
 from tests.oracles.training.test_scorer import LABELS as SIGN_LABELS
@@ -104,6 +105,13 @@ def test_networks_are_trained_once_kept_and_named_in_settings(trainer: type[Riva
     kept = policy_settings(trainer.name, source, judge)
     policy: Any = make_policy(trainer.name, source, judge)
     assert kept == {"policy": trainer.name, "weights": policy.identity}
+    left = checkpoints_of(trainer, judge, policy.card.seed, policy.card.plan)
+    assert not left.exists()
+    left.mkdir()
+    for fold, network in enumerate(policy.networks):
+        torch.save({"network": network.state_dict()}, left / f"{fold}.pt")
+    ensure_policy(trainer.name, source, judge)
+    assert not left.exists(), "as a process leaves it that dies before it removes its checkpoints"
     test = source.load("test")
     locations = play(policy, test, judge, np.arange(8), progress=False).locations
     assert (locations[:, 0] != locations[:, 1]).all()
