@@ -175,7 +175,7 @@ def episode_frames(
             label=int(dataset.labels[index]) if t + 1 >= taken else None,
             epe_map=None if maps is None else maps[row, t],
             map_title=recording.map_title,
-            title=f"{TITLES.get(name, name)}: "
+            title=f"{name if name == 'agent' else TITLES.get(name, name)}: "  # which may not have been fine-tuned
             + (f"glimpse {t + 1} of {steps}" if t + 1 < taken or taken == steps else f"stops after {taken} of {steps}"),
         )
         for t in range(max(taken, 1))
