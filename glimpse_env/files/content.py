@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,30 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def refuse_special(path: Path) -> None:
+    """Checks that a file is no pipe, device or socket, from which reading might never end.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ArtifactError: if it is one.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ArtifactError(f"{path} is no regular file but a pipe, a device or a socket; name another one.")
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON object.
+    """Reads a JSON object, with or without a byte order mark.
 
     Raises:
         FileNotFoundError: if there is no file.
         ArtifactError: if it holds none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        refuse_special(path)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ArtifactError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is no JSON ({error}).") from error
     if not isinstance(content, dict):
@@ -47,7 +63,12 @@ def digest(*parts: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Computes a 32-digit hexadecimal fingerprint of a file's bytes."""
+    """Computes a 32-digit hexadecimal fingerprint of a file's bytes.
+
+    Raises:
+        ArtifactError: if it is no regular file.
+    """
+    refuse_special(path)
     state = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
         while block := file.read(1 << 20):

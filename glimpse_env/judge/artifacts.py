@@ -27,7 +27,7 @@ from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
 from glimpse_env.encoding.reduction import Reduction
 from glimpse_env.encoding.registry import is_frozen
 from glimpse_env.errors import ArtifactError, ConfigurationError, GlimpseError
-from glimpse_env.files import cache_folder, digest, file_digest, only_process, read_json, whole_file
+from glimpse_env.files import cache_folder, digest, file_digest, only_process, read_json, refuse_special, whole_file
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
@@ -168,7 +168,7 @@ class ArtifactKind(Generic[Card]):
         try:
             if fits(self.read_card(cached)[0]):
                 return load(cached)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if cached.is_file():
                 logger.warning("The %s at %s has no card, and so counts as none.", self.name, cached)
         except ArtifactError as error:
@@ -233,6 +233,7 @@ class ArtifactKind(Generic[Card]):
         path = Path(path)
         try:
             card, expected = self.read_card(path)
+            refuse_special(path)
             if expected not in (None, file_digest(path)):
                 raise TypeError("these are not the weights of the card beside it")
             tensors = load_file(path)

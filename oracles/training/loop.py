@@ -41,9 +41,9 @@ def only_maker(work: Path, out: Path | None) -> Iterator[Path | None]:
     Raises:
         StorageError: if one of both cannot be written.
     """
-    for path in (work, out):
-        if path is not None:
-            check_writable(path)
+    check_writable(work, folder=True)
+    if out is not None:
+        check_writable(out)
     before = _written(out)
     with only_process([work]) as waited:
         yield out if waited and _written(out) not in (None, before) else None
