@@ -10,7 +10,7 @@ from pathlib import Path
 
 import platformdirs
 
-from glimpse_env.errors import StorageError
+from glimpse_env.errors import GlimpseError, StorageError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a disk without room, and of a process that may not write files as large."""
@@ -48,7 +48,7 @@ def storage_errors(path: Path, *written: Path, needed: int | None = None) -> Ite
     """
     try:
         yield
-    except StorageError:
+    except GlimpseError:  # which says itself what is wrong
         raise
     except Exception as error:
         number = _number(error, (path, *written))
