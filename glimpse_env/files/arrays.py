@@ -95,7 +95,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         refuse_special(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+            # members that are no arrays are read as bytes; other byte orders are not PyTorch's
+            return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
     except ArtifactError:
         raise
     except (

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from glimpse_env.errors import ArtifactError
+from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files.whole import whole_file
 
 
@@ -45,6 +45,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ArtifactError(f"{path} holds no JSON object but {type(content).__name__}.")
     return content
+
+
+def card_path(path: Path) -> Path:
+    """Returns where the card goes that describes a file: beside it, with the suffix ``.json``.
+
+    Raises:
+        ConfigurationError: if that is the file itself.
+    """
+    card = path.with_suffix(".json")
+    if card == path:
+        raise ConfigurationError(f"{path} cannot end in .json, as its description goes there; choose another suffix.")
+    return card
 
 
 def digest(*parts: Any) -> str:

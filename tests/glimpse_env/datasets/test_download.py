@@ -326,8 +326,9 @@ def test_a_full_disk_and_what_a_killed_one_unpacked(
 ) -> None:
     with subprocess.Popen(["true"]) as dead:
         pass
-    left = tmp_path / temporary_path(tmp_path, "CUB_200_2011").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
-    left.mkdir()
+    root = tmp_path / "root"
+    left = root / temporary_path(root, "CUB_200_2011").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    left.mkdir(parents=True)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -335,9 +336,9 @@ def test_a_full_disk_and_what_a_killed_one_unpacked(
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "copyfileobj", full)
         with pytest.raises(StorageError, match=r"CUB_200_2011 cannot be written: .* bytes are free"):
-            download("cub", tmp_path, registry=cub)
-    assert [path.name for path in tmp_path.iterdir()] == ["CUB_200_2011.tgz"]
-    assert (download("cub", tmp_path, registry=cub) / "images.txt").is_file()
+            download("cub", root, registry=cub)
+    assert [path.name for path in root.iterdir()] == ["CUB_200_2011.tgz"]
+    assert (download("cub", root, registry=cub) / "images.txt").is_file()
 
 
 def test_an_archive_of_something_else_is_refused(server: Server, tmp_path: Path) -> None:

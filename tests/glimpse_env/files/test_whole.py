@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,7 +178,9 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path, write: Callable[[Path],
     (tmp_path / "linked").symlink_to("folder")
     before = {path.name: path.lstat().st_ino for path in tmp_path.iterdir()}
     for name in before:
-        told = "Is a directory" if name in ("folder", "linked") else "is a device, a pipe or a socket and is not replaced"
+        told = (
+            "Is a directory" if name in ("folder", "linked") else "is a device, a pipe or a socket and is not replaced"
+        )
         with pytest.raises(StorageError, match=told):
             write(tmp_path / name)
     assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == before
@@ -240,9 +243,18 @@ def test_damaged_files_are_one_exception(tmp_path: Path) -> None:
     content = (tmp_path / "a.npz").read_bytes()
     flipped = bytearray(content)
     flipped[100] ^= 255
+    with zipfile.ZipFile(tmp_path / "no arrays", "w") as archive:
+        archive.writestr("a.npy", b"no array")
     pickled = tmp_path / "objects.npy"
     np.save(pickled, np.array([{}], dtype=object))
-    for damage in (b"", content[:200], bytes(flipped), b"PK\x03\x04", pickled.read_bytes()):
+    for damage in (
+        b"",
+        content[:200],
+        bytes(flipped),
+        b"PK\x03\x04",
+        pickled.read_bytes(),
+        (tmp_path / "no arrays").read_bytes(),
+    ):
         (tmp_path / "a.npz").write_bytes(damage)
         with pytest.raises(ArtifactError, match=r"a\.npz is no readable archive"):
             read_npz(tmp_path / "a.npz")
