@@ -39,6 +39,7 @@ LAYERS = (
     ("oracles.training.entries", "oracles.training.loop"),
     ("oracles.training.posterior", "oracles.training.scorer"),
     ("oracles.rivals",),
+    ("oracles.entries",),
     ("oracles.registry",),
     ("oracles.training.judge",),
     ("oracles.demonstrations",),
