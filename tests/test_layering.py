@@ -31,7 +31,7 @@ LAYERS = (
     ("glimpse_env.cli", "glimpse_env.console.cache", "glimpse_env.console.main"),
     ("glimpse_env.console.doctor",),
     ("glimpse_env",),
-    ("oracles.base",),
+    ("oracles.base", "oracles.manifests"),
     ("oracles.baselines", "oracles.diagnostics", "oracles.saliency"),
     ("oracles.boed", "oracles.human"),
     ("oracles.amortised", "oracles.stopping", "oracles.training.plans"),
