@@ -94,9 +94,14 @@ class ImageFolder(PhotographSource):
         size = whole_number("size", size, 1, MAX_SIZE)
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)
         grid = LocationGrid(size, glimpse_size, whole_number("stride", stride, 1, size))
-        self.geometry = Geometry(
-            size, grid.glimpse_size, grid.stride, whole_number("num_glimpses", num_glimpses, 1, len(grid))
-        )
+        try:
+            num_glimpses = whole_number("num_glimpses", num_glimpses, 1, len(grid))
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                f"{str(error).rstrip('.')}, the locations that size={size}, glimpse_size={grid.glimpse_size} and "
+                f"stride={grid.stride} leave."
+            ) from error
+        self.geometry = Geometry(size, grid.glimpse_size, grid.stride, num_glimpses)
         self.image_shape = (size, size, 3)
         self.num_folds = whole_number("folds", folds, 2)
         self.mirror_symmetric = flag("mirror", mirror)

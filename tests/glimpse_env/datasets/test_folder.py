@@ -365,6 +365,7 @@ def test_an_image_that_goes_away_is_named(photos: Path) -> None:
         ({"stride": True}, "stride=True"),
         ({"num_glimpses": 0}, "num_glimpses=0"),
         ({"num_glimpses": 170}, r"num_glimpses=170 .* 1\.\.169"),
+        ({"size": 32}, r"num_glimpses=5 .* 1\.\.1, the locations that size=32, glimpse_size=32 and stride=8 leave"),
         ({"folds": 1}, "folds=1"),
         ({"folds": "3"}, "folds='3'"),
         ({"mirror": "yes"}, "mirror='yes'"),
