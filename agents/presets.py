@@ -78,7 +78,7 @@ class Args(DeviceFlags):
 
     env: str = "GlimpseBirds-v0"
     """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseCUBFull-v0, GlimpseCelebAHQ-v0, GlimpseMNIST-v0,
-    GlimpseDigits-v0, GlimpseSignpost-v0 or GlimpseFolder-v0, or with Anytime before the -v0 the one in which agents
+    GlimpseDigits-v0, GlimpseFolder-v0 or a diagnostic, or with Anytime before the -v0 the one in which agents
     zoom and stop."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""

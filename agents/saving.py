@@ -114,7 +114,10 @@ def load_agent(
         UntrustedFileError: if that needs code of others, and ``trust`` is False.
         ArtifactError: if there is no agent, or its files are damaged or do not belong to each other.
     """
-    shipped = None if Path(path).exists() else shipped_agent(str(path))
+    try:
+        shipped = None if Path(path).exists() else shipped_agent(str(path))
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}); name another agent.") from error
     path = shipped or Path(path)
     path = path / "model.json" if path.is_dir() else path
     if not path.with_suffix(".json").is_file():
@@ -134,7 +137,7 @@ def load_agent(
         model._setup_model()
     except UntrustedFileError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError, MemoryError) as error:
         raise ArtifactError(f"{path.with_suffix('.json')} is no card of an agent ({error!r}).") from error
     return _restored(model, path, card, tensors)
 

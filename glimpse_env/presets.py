@@ -42,6 +42,8 @@ PRESETS: dict[str, DatasetPreset] = {
     "mnist": DatasetPreset("glimpse_env.datasets.digits:ClutteredMNIST", "GlimpseMNIST-v0"),
     "digits": DatasetPreset("glimpse_env.datasets.digits:Digits", "GlimpseDigits-v0", glimpse_cost=0.05),
     "signpost": DatasetPreset("glimpse_env.datasets.diagnostics.signpost:Signpost", "GlimpseSignpost-v0", zooms=(1, 2)),
+    "needle": DatasetPreset("glimpse_env.datasets.diagnostics.needle:Needle", "GlimpseNeedle-v0", zooms=(1, 2)),
+    "memory": DatasetPreset("glimpse_env.datasets.diagnostics.memory:Memory", "GlimpseMemory-v0", zooms=(1, 2)),
     "folder": DatasetPreset(
         "glimpse_env.datasets.folder:ImageFolder", "GlimpseFolder-v0", flat=True, encoder="efficientnet_lite0"
     ),

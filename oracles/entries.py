@@ -24,6 +24,7 @@ from oracles.boed.anytime import AnytimeConfig, AnytimeOracle
 from oracles.boed.criteria import Horizon
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.diagnostics import BEST, best_unavailable
 from oracles.human import HumanPolicy, human_unavailable
 from oracles.presets import preset_of
 from oracles.rivals.aaco import AACO, AACOConfig
@@ -88,6 +89,10 @@ def _centre(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
 
 def _coarse_to_fine(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
     return FixedPolicy(judge.grid, coarse_to_fine(judge.grid, source.geometry.num_glimpses))
+
+
+def _best(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
+    return BEST[source.name](judge.grid)
 
 
 def _saliency(source: DataSource, judge: Judge, **_: Any) -> GlimpsePolicy:
@@ -223,6 +228,7 @@ DIRECT: dict[str, PolicyEntry] = {
             else f"policy 'coarse-to-fine' needs zooms, and {source.name!r} is looked at with none."
         ),
     ),
+    "best": PolicyEntry(_best, seeded=False, by_network=False, unavailable=best_unavailable),
     "saliency": PolicyEntry(
         _saliency, peeks=True, seeded=False, unavailable=lambda source: None if saliency_installed() else MISSING
     ),

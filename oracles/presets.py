@@ -20,6 +20,8 @@ FINE_BANK_SIZE = 2000
 """Images in a bank on a fine grid, at most: 0.6 GB at 2500 locations."""
 FINE_VISITED_IMAGES = 300
 """Images per round that the oracle looks at in training a judge on a fine grid, at most."""
+FINE_WIDTHS = {"features": 96, "embedding": 64, "hidden": 64}
+"""Widths of a judge on a fine grid, at most."""
 
 PAPER_CONFIG = OracleConfig(
     criterion="entropy",
@@ -111,6 +113,20 @@ PRESETS: dict[str, Preset] = {
         greedy=ScorerPlan(images=16_000, locations=9, chunk=2000),
         ahead=ScorerPlan(images=16_000, histories=4, chunk=2000),
     ),
+    "needle": Preset(
+        judge=JudgePlan(passes=10, rounds=0, batch_size=16, features=16, embedding=32, hidden=32, heldout_images=200),
+    ),
+    "memory": Preset(
+        judge=JudgePlan(
+            passes=12,
+            rounds=0,
+            batch_size=32,
+            features=32,
+            embedding=64,
+            hidden=128,
+            heldout_images=200,
+        ),
+    ),
     "mnist": Preset(
         judge=JudgePlan(passes=6, visited_images=700, features=96, embedding=128),
         # a cluttered digit may lie anywhere: all the images there are, and the completions' labels in place of the
@@ -167,9 +183,10 @@ def preset_of(source: DataSource, encoder: str | None = None) -> Preset:
     if fine:
         judge = preset.judge
         visited = min(judge.visited_images, FINE_VISITED_IMAGES)
+        widths = {name: min(getattr(judge, name), width) for name, width in FINE_WIDTHS.items()}
         return replace(
             preset,
-            judge=replace(judge, features=96, embedding=64, hidden=64, visited_images=visited, start=None),
+            judge=replace(judge, **widths, visited_images=visited, start=None),
             boed=_with_small_bank(preset.boed),
             paper=_with_small_bank(preset.paper),
             oracle="boed",

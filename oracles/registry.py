@@ -102,7 +102,8 @@ POLICIES: Registry[PolicyEntry] = Registry(
 )
 """All that :func:`make_policy` knows. ``boed`` and ``boed-paper`` are :class:`BOEDOracle` as the data set's preset has
 it, ``kernel`` is :class:`KernelOracle`, ``amortised`` and ``lookahead`` the amortised oracles of the horizons in
-:data:`HORIZONS`; ``oracle`` is the policy that the preset names. ``saliency`` sees all pixels of an image, ``hgs`` its
+:data:`HORIZONS`; ``oracle`` is the policy that the preset names, ``best`` the best there is, which is known for
+diagnostics. ``saliency`` sees all pixels of an image, ``hgs`` its
 part annotations, ``human`` where people looked who saw it whole, ``clairvoyant`` its pixels and its label. Methods of
 others, each in a module of :mod:`oracles.rivals`, have names that begin with ``rivals/``. Those that may stop are
 ``boed-anytime``, :class:`AnytimeOracle`, ``oracle-stop``, which looks as ``oracle`` does and stops by

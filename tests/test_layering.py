@@ -32,7 +32,7 @@ LAYERS = (
     ("glimpse_env.console.doctor",),
     ("glimpse_env",),
     ("oracles.base", "oracles.manifests"),
-    ("oracles.baselines", "oracles.saliency"),
+    ("oracles.baselines", "oracles.diagnostics", "oracles.saliency"),
     ("oracles.boed", "oracles.human"),
     ("oracles.amortised", "oracles.stopping", "oracles.training.plans"),
     ("oracles.induction", "oracles.presets"),

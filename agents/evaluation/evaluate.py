@@ -27,6 +27,7 @@ TITLES: dict[str, str] = {
     "random": "random",
     "centre": "centre-out",
     "coarse-to-fine": "coarse to fine",
+    "best": "best there is",
     "saliency": "saliency (sees all pixels)",
     "fixed": "best fixed sequence",
     "hgs": "hand-crafted (parts)",

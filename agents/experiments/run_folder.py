@@ -10,7 +10,7 @@ from agents.experiments.grid import refuse_other_settings
 from agents.presets import DAGGER, DEMONSTRATORS, Args, budget_of
 from agents.recording import is_agent
 from agents.registry import algorithm_of, architecture_of, names_code, runs_code, short_name
-from glimpse_env.checks import conforms, content_of
+from glimpse_env.checks import conforms, content_of, path_or_none
 from glimpse_env.cli import command_line
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.encoding.registry import is_frozen
@@ -199,11 +199,12 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
         The settings, the data set, and the command that began the run.
 
     Raises:
-        ConfigurationError: if there is no run.
+        ConfigurationError: if there is no run, or the new ``root`` is no text.
         UntrustedFileError: if the run names code that the command does not.
         ArtifactError: if its settings cannot be read, or its data set has changed.
     """
     path = folder / "config.json"
+    path_or_none("root", given.root)
     try:
         config = read_json(path)
         before = config["args"].get("root")

@@ -63,6 +63,23 @@ NOTES: dict[str, DatasetNote] = {
         get="Nothing to get: they are drawn on first use, in less than a second. The judge ships with the package.",
         pages=("[The ids at a glance](concepts/ids.md#diagnostics)",),
     ),
+    "needle": DatasetNote(
+        title="Needle",
+        images="A diagnostic: one of 2500 places shows the class, every other one in which direction it lies. "
+        "Bisection finds it in six glimpses; greedy design guesses among the places left over.",
+        licence="MIT, as the package: the images are drawn by its own code.",
+        get="Nothing to get: they are drawn on first use, in seconds. The judge ships with the package, but not "
+        "one for `hints=False`.",
+        pages=("[The ids at a glance](concepts/ids.md#diagnostics)",),
+    ),
+    "memory": DatasetNote(
+        title="Memory",
+        images="A diagnostic: a trail of maps leads to four glyphs, and only its start tells which of them is the "
+        "class. Twelve glimpses suffice for who remembers the start.",
+        licence="MIT, as the package: the images are drawn by its own code.",
+        get="Nothing to get: they are drawn on first use, in a second. The judge ships with the package.",
+        pages=("[The ids at a glance](concepts/ids.md#diagnostics)",),
+    ),
     "auto": DatasetNote(  # CUB-200-2011, which the drawn birds stand in for where it is missing
         title="CUB-200-2011",
         images="Photographs of birds, cropped to the bird as in [the paper](https://arxiv.org/abs/1906.05462); parts "

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from tqdm.auto import tqdm
 
-from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.errors import ArtifactError, ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import cache_folder, kept, load_array, new_arrays, whole_folder, write_json
 from glimpse_env.sensing.geometry import Geometry, checked_zooms
 
@@ -219,9 +219,14 @@ class DataSource(ABC):
             raise ConfigurationError(f"split={split!r} of {self.name} must be one of {', '.join(PUBLIC_SPLITS)}.")
         count = self.size(split)
         folder = cache_folder() / "arrays" / f"{self.name}-{self.fingerprint}" / f"{split}-{count}"
+        layout = _layout(count, self.image_shape, len(self.part_names))
 
         def read(folder: Path) -> dict[str, np.ndarray]:
-            return {field.name: load_array(folder / f"{field.name}.npy") for field in fields(LabelledImages)}
+            arrays = {name: load_array(folder / f"{name}.npy") for name in layout}
+            for name, (shape, dtype) in layout.items():
+                if arrays[name].shape != shape or arrays[name].dtype != dtype:
+                    raise ArtifactError(f"{folder / name}.npy is {arrays[name].dtype} {arrays[name].shape}")
+            return arrays
 
         return GlimpseDataset(
             **kept(folder, read, partial(self._build, split, count)),

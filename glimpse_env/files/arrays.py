@@ -61,9 +61,16 @@ def load_array(path: Path, mode: Literal["r", "r+", "c"] = "r") -> np.ndarray:
         ArtifactError: if it is damaged.
     """
     try:
+        refuse_special(path)
         array: np.ndarray = np.lib.format.open_memmap(path, mode=mode)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+    except ArtifactError:
+        raise
+    except (ValueError, EOFError, TypeError, SyntaxError, IsADirectoryError) as error:
         raise ArtifactError(f"{path} is damaged ({error}).") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ArtifactError(f"{path} is a link that leads nowhere.") from error
     if mode == "r+":
         with storage_errors(path, path, needed=array.nbytes):
             _reserve(path)  # earlier versions left holes

@@ -244,6 +244,9 @@ def test_a_file_that_was_named_by_hand_may_be_named_by_a_card(tmp_path: Path) ->
     assert same_policy(toy_model(), load_agent(tmp_path))
 
 
+HUGE_SPACE = {"box": {"low": 0.0, "high": 1.0, "shape": [10**9, 10**9], "dtype": "float32"}}
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -257,6 +260,7 @@ def test_a_file_that_was_named_by_hand_may_be_named_by_a_card(tmp_path: Path) ->
         (lambda card: {**card, "policy_kwargs": {"activation_fn": {"class": "os.system"}}}, "is no class of a network"),
         (lambda card: {**card, "action_space": {"discrete": 3, "start": 0}}, "is no card of an agent"),
         (lambda card: {**card, "observation_space": None}, "is no card of an agent"),
+        (lambda card: {**card, "observation_space": {"dict": {"glimpses": HUGE_SPACE}}}, "is no card of an agent"),
         (lambda card: {**card, "attributes": None}, "is no card of an agent"),
         (lambda card: {name: value for name, value in card.items() if name != "optimisers"}, "does not fit"),
         (lambda card: {**card, "policy_kwargs": {**card["policy_kwargs"], "net_arch": {"pi": [3]}}}, "does not fit"),
@@ -286,6 +290,8 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
     with pytest.raises(ArtifactError, match="there is no such file"):
         load_agent(tmp_path)
+    with pytest.raises(ArtifactError, match=r"too long|there is no such file"):
+        load_agent("x" * 5000)
 
 
 def test_an_attribute_that_is_no_number_of_the_model_is_left_alone(tmp_path: Path) -> None:

@@ -101,12 +101,18 @@ def test_the_protocol_of_each_id(world: dict[str, dict[str, Any]], env_id: str) 
         "GlimpseFolder-v0": (60, 12, 6, 3),
         "GlimpseCelebAHQ-v0": (224, 16, 5, 3),
         "GlimpseSignpost-v0": (36, 12, 2, 1),
+        "GlimpseNeedle-v0": (200, 4, 6, 1),
+        "GlimpseMemory-v0": (64, 8, 12, 1),
     }.get(env_id.replace("Anytime", ""), (60, 12, 6, 1))
     whole = env_id == "GlimpseCUBFull-v0"
-    locations = {"GlimpseCUBFull-v0": 625, "GlimpseCelebAHQ-v0": 2500, "GlimpseSignpost-v0": 9}.get(env_id, 169)
+    many = {"GlimpseCUBFull-v0": 625, "GlimpseCelebAHQ-v0": 2500, "GlimpseSignpost-v0": 9, "GlimpseNeedle-v0": 2500}
+    many["GlimpseMemory-v0"] = 64
+    locations = many.get(env_id, 169)
     if env_id in ANYTIME_IDS:  # grids of windows twice and four times as wide, and the action that stops
         wide = {"GlimpseCUBFullAnytime-v0": 625 + 121 + 16, "GlimpseCelebAHQAnytime-v0": 2500 + 529 + 100}
-        wide["GlimpseSignpostAnytime-v0"] = 9 + 1  # twice as wide only
+        # twice as wide only
+        wide |= {"GlimpseSignpostAnytime-v0": 9 + 1, "GlimpseNeedleAnytime-v0": 2500 + 625}
+        wide["GlimpseMemoryAnytime-v0"] = 64 + 16
         locations = wide.get(env_id, 169 + 25 + 1) + 1
     assert env.action_space == gym.spaces.Discrete(locations)
     assert isinstance(env.observation_space, gym.spaces.Dict)
@@ -140,7 +146,7 @@ def test_copies_go_on_as_the_original_does(world: dict[str, dict[str, Any]], env
     env.reset(seed=1)
     env.step(5)
     twin = copied(env)
-    between = (9, 100)[: max(0, env.observation_space["step"].n - 4)]  # type: ignore[index]
+    between = (9, 60)[: max(0, env.observation_space["step"].n - 4)]  # type: ignore[index]
     for location in between:
         assert data_equivalence(env.step(location), twin.step(location), exact=True)
     env.step(3)

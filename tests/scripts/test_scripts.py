@@ -55,6 +55,7 @@ BAD_VALUES = {
     "measure/anytime": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/calibration": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/dagger": ["--env", "GlimpseDigits-v0", "--rounds", "0"],
+    "measure/diagnostics": ["random", "--images", "0"],
     "measure/env_speed": ["--env", "GlimpseDigits-v0", "--num-envs", "0"],
     "measure/devices": ["--env", "GlimpseDigits-v0", "--images", "0"],
     "measure/encoders": ["--env", "GlimpseDigits-v0", "--images", "0"],

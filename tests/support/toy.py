@@ -30,6 +30,7 @@ SMALL_BIRDS = {"num_train": 48, "num_val": 4, "num_test": 4, "num_judge": 4, "nu
 """Options of the drawn birds: one training image of each species."""
 SMALL_FOLDER = {"size": 60, "glimpse_size": 12, "stride": 4, "num_glimpses": 6}
 """Options of a folder of images: 169 locations."""
+SMALL_NEEDLE = {"num_train": 50, "num_val": 50, "num_test": 50}
 SMALL_CELEBA = {"num_images": 60}
 """Options of CelebA-HQ: 54 training images, 1 for validation and 5 for test."""
 
@@ -186,6 +187,7 @@ def write_toy_world(root: Path, patch: pytest.MonkeyPatch) -> dict[str, dict[str
     write_tiny_celeba(root / "data")
     arguments: dict[str, dict[str, Any]] = {env_id: {} for env_id in ENV_IDS}
     arguments["GlimpseBirds-v0"] = {"dataset_options": SMALL_BIRDS}
+    arguments["GlimpseNeedle-v0"] = {"dataset_options": SMALL_NEEDLE}
     photos = write_tiny_folder(root / "photos")
     arguments["GlimpseFolder-v0"] = {"root": str(photos), **SMALL_FOLDER}
     arguments["GlimpseCelebAHQ-v0"] = SMALL_CELEBA

@@ -10,15 +10,11 @@ it points at are annotated as parts, from which judges learn what arrows mean.
 
 import numpy as np
 
-from glimpse_env.datasets.diagnostics.drawn import Diagnostic
+from glimpse_env.datasets.diagnostics.drawn import Diagnostic, glyphs, middles, painted
 from glimpse_env.sensing.geometry import Geometry
 
 CELL = 12
 """Side of a place in pixels."""
-NOISE = 60
-"""Pixels without a stroke are darker than this."""
-STROKES = (150, 256)
-"""Range of the strokes' brightness, one for each place."""
 CENTRE = 4
 """The sign's place, of nine numbered row by row."""
 AROUND = np.array([0, 1, 2, 3, 5, 6, 7, 8])
@@ -37,17 +33,7 @@ def _arrows() -> np.ndarray:
     return masks
 
 
-def _glyphs() -> np.ndarray:
-    """Returns masks (4, 12, 12) bool: a lying bar, a standing bar, a cross and a frame."""
-    masks = np.zeros((4, CELL, CELL), dtype=bool)
-    masks[[0, 2], 5:7, 1:11] = True
-    masks[[1, 2], 1:11, 5:7] = True
-    masks[3, 1:11, 1:11] = True
-    masks[3, 3:9, 3:9] = False
-    return masks
-
-
-ARROWS, GLYPHS = _arrows(), _glyphs()
+ARROWS, GLYPHS = _arrows(), glyphs(CELL)
 
 
 class Signpost(Diagnostic):
@@ -61,19 +47,13 @@ class Signpost(Diagnostic):
     geometry = Geometry(image_size=3 * CELL, glimpse_size=CELL, stride=CELL, num_glimpses=2)
     image_shape = (3 * CELL, 3 * CELL, 1)
     part_names = ("sign", "place pointed at")
-    class_names = ("lying bar", "standing bar", "cross", "frame")
 
     def draw(self, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         count, every = len(labels), np.arange(len(labels))
         pointed = rng.integers(len(AROUND), size=count)
-        glyphs = rng.integers(len(GLYPHS), size=(count, 9))
-        glyphs[every, AROUND[pointed]] = labels
-        masks = GLYPHS[glyphs]  # (N, 9, 12, 12)
+        shown = rng.integers(len(GLYPHS), size=(count, 9))
+        shown[every, AROUND[pointed]] = labels
+        masks = GLYPHS[shown]  # (N, 9, 12, 12)
         masks[:, CENTRE] = ARROWS[pointed]
-        cells = rng.integers(NOISE, size=masks.shape, dtype=np.uint8)
-        strokes = rng.integers(*STROKES, size=(count, 9, 1, 1)).astype(np.uint8)
-        cells = np.where(masks, strokes, cells).reshape(count, 3, 3, CELL, CELL)
-        images = cells.transpose(0, 1, 3, 2, 4).reshape(count, 3 * CELL, 3 * CELL, 1)
         places = np.stack([np.full(count, CENTRE), AROUND[pointed]], axis=1)  # (N, 2)
-        parts = np.stack([*(CELL * np.stack(np.divmod(places, 3)) + (CELL - 1) / 2), np.ones_like(places)], axis=-1)
-        return images, parts.astype(np.float32)
+        return painted(masks, rng), middles(places, 3, CELL)

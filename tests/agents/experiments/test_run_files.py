@@ -74,6 +74,12 @@ def test_settings_of_a_run(config: Any, tmp_path: Path, data: st.DataObject) -> 
     assert str(args.command).startswith("python")
 
 
+def test_an_empty_root_is_not_the_folder_that_one_is_in(tmp_path: Path) -> None:
+    """As a shell gives it for a variable that is not set."""
+    with pytest.raises(ConfigurationError, match="root='' must be the path"):
+        read_run(tmp_path, Args(resume=tmp_path, root=""))
+
+
 @given(data=st.data())
 def test_states_of_a_run(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "state.json"

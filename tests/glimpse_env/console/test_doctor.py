@@ -23,7 +23,13 @@ def test_every_extra_is_explained() -> None:
 def test_data_sets_are_found_or_told_how_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = examine()["datasets"]
     assert before.keys() == {name for name, preset in PRESETS.items() if preset.source} | {"cub-gha"}
-    assert [name for name, entry in before.items() if entry["found"]] == ["birds", "digits", "signpost"]
+    assert [name for name, entry in before.items() if entry["found"]] == [
+        "birds",
+        "digits",
+        "signpost",
+        "needle",
+        "memory",
+    ]
     for name, words in (("cub", "download_data.py cub"), ("mnist", "download_data.py mnist"), ("celeba-hq", "github")):
         assert words in before[name]["how"]
     assert "CUB-GHA" in before["cub-gha"]["how"]
@@ -31,7 +37,7 @@ def test_data_sets_are_found_or_told_how_to_get(tmp_path: Path, monkeypatch: pyt
         write(tmp_path)
     monkeypatch.setenv("GLIMPSE_DATA", str(tmp_path))
     after = examine()["datasets"]
-    there = {"birds", "digits", "signpost", "cub", "cub-full", "mnist"}
+    there = {"birds", "digits", "signpost", "needle", "memory", "cub", "cub-full", "mnist"}
     assert {name for name, entry in after.items() if entry["found"]} == there
     write_tiny_gaze(tmp_path)
     assert examine()["datasets"]["cub-gha"]["found"]

@@ -193,7 +193,9 @@ def test_folds_alternate_within_each_class() -> None:
 
 
 def test_make_source_names_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cub, cub-full, celeba-hq, birds, mnist, digits, signpost, folder"):
+    with pytest.raises(
+        ConfigurationError, match="cub, cub-full, celeba-hq, birds, mnist, digits, signpost, needle, memory, folder"
+    ):
         make_source("imagenet")
     with pytest.raises(
         ConfigurationError, match=r"^data set 'digits' has no option 'colour'; it has seed, num_glimpses\.$"

@@ -320,6 +320,8 @@ ARGUMENTS = {
     "mnist": ("root", "seed", "num_glimpses", "placements"),
     "digits": ("seed", "num_glimpses"),
     "signpost": ("seed", "num_train", "num_val", "num_test", "num_judge"),
+    "needle": ("seed", "num_train", "num_val", "num_test", "num_judge", "hints"),
+    "memory": ("seed", "num_train", "num_val", "num_test", "num_judge"),
     "folder": ("root", "size", "glimpse_size", "stride", "num_glimpses", "folds", "mirror"),
 }
 UNTOLD = {"size", "attribute"}, {"num_glimpses", "placements"}

@@ -131,12 +131,20 @@ def test_damage_is_mended_and_told(fresh_cache: Path, caplog: pytest.LogCaptureF
     source = Digits()
     images = np.array(source.load("val").images)
     (folder,) = fresh_cache.glob("arrays/digits-*/val-*")
-    for damage in ("purged", "cut", "empty"):
-        path = folder / "images.npy"
+    for damage in ("purged", "cut", "empty", "other", "folder", "pipe", "link"):
+        path = folder / "labels.npy"
         content = path.read_bytes()
-        if damage == "purged":
+        if damage not in ("cut", "empty"):
             path.unlink()
-        else:
+        if damage == "other":
+            np.save(path, np.zeros(3))
+        elif damage == "folder":
+            path.mkdir()
+        elif damage == "pipe":
+            os.mkfifo(path)
+        elif damage == "link":
+            path.symlink_to(path)
+        elif damage != "purged":
             path.write_bytes(content[: len(content) // 2] if damage == "cut" else b"")
         caplog.clear()
         np.testing.assert_array_equal(source.load("val").images, images)
