@@ -10,7 +10,7 @@ from glimpse_env.cli import DeviceFlags, check_least, command_line
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.presets import anytime_options, dataset_of
 
-DEMONSTRATORS = ("oracle", "hgs", "human", "fixed", "random")
+DEMONSTRATORS = ("oracle", "best", "hgs", "human", "fixed", "random")
 DAGGER = "dagger"
 """Demonstrations that the oracle gives at the states where the agent that learns from them gets to."""
 
@@ -95,9 +95,9 @@ class Args(DeviceFlags):
     """Observation of each glimpse: its pixels (history), or from a table in the cache the judge's embedding, or the
     frozen features that the judge reads; default features where it reads them, else history."""
     demos: str = "oracle"
-    """Demonstrations to clone: those of oracle, hgs, human (gaze on CUB), fixed or random, dagger (the oracle asked at
-    the states where the agent gets to), none, a file of generate-demos or play, the folder of another run, or a text
-    file or folder of published sequences on CUB."""
+    """Demonstrations to clone: those of oracle, best (of diagnostics), hgs, human (gaze on CUB), fixed or random,
+    dagger (the oracle asked at the states where the agent gets to), none, a file of generate-demos or play, the folder
+    of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Number of demonstrations; default by data set (all of them for a file or folder)."""
     dagger_rounds: int = 4

@@ -69,7 +69,7 @@ class BenchmarkGrid(DeviceFlags):
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
     """Algorithms of train-agent, or Python files that set ALGORITHM."""
     demos: tuple[str, ...] = ("none", "oracle")
-    """Demonstrators: none, oracle, hgs, human, fixed, random, or ps-ram: the agent that was trained without."""
+    """Demonstrators: none, oracle, best, hgs, human, fixed, random, or ps-ram: the agent that was trained without."""
     architectures: tuple[str, ...] = ("gru",)
     """Networks that read the history: gru, attention, canvas, mlp; for algorithms that have no core of their own."""
     seeds: int = 5

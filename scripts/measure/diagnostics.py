@@ -5,7 +5,8 @@ python scripts/measure/diagnostics.py runs/signpost runs/needle runs/memory
 """
 
 import logging
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ class Args(cli.DeviceFlags):
     that was stopped goes on when called again."""
 
     subjects: tyro.conf.Positional[tuple[str, ...]] = ("best",)
-    """Names of policies, and folders of runs or other agents that scripts/share/score.py takes. An agent is played in
+    """Names of policies, and folders of runs or other agents that score takes. An agent is played in
     the id that it was trained in."""
     env: tuple[str, ...] = ()
     """Environment ids; default all diagnostics."""
     images: int = 500
     """Maximum number of test images of each."""
     trust: bool = False
-    """As in scripts/share/score.py."""
+    """As in score."""
     evaluations: Path | None = None
     """Folder of finished evaluations, which are not played again; default in the cache."""
     out: Path = Path("runs/diagnostics.json")
@@ -63,7 +64,7 @@ def main(args: Args) -> None:
             raise ConfigurationError(f"{what} was trained in none of {', '.join(profile)}; name its id with --env.")
     print(table(profile))
     content = {
-        "command": cli.command_line("measure/diagnostics", args),
+        "command": command_of(args),
         "ids": profile,
         "versions": versions(),
     }
@@ -72,6 +73,12 @@ def main(args: Args) -> None:
     draw(args.out.with_suffix(".png"), profile, title="What it can and cannot do", note=note)
     if args.into is not None:
         replace_section(table(profile), args.into, "table:diagnostics")
+
+
+def command_of(args: Args) -> str:
+    """Returns the command line, in which the subjects are words without a flag."""
+    words = shlex.split(cli.command_line("measure/diagnostics", replace(args, subjects=Args.subjects)))
+    return shlex.join([*words[:2], *args.subjects, *words[2:]])
 
 
 def measured(env: str, args: Args) -> dict[str, Any]:

@@ -26,7 +26,9 @@ def test_a_profile_has_each_id_beside_its_optimum_and_agents_where_they_fit(tmp_
     words = ["best", "runs/mine", "--env", *ids, "--images", "60", "--into", "page.md"]
     call("measure/diagnostics", *words)
     printed, page = capsys.readouterr().out, Path("page.md").read_text()
-    profile = json.loads(Path("runs/diagnostics.json").read_text())["ids"]
+    content = json.loads(Path("runs/diagnostics.json").read_text())
+    profile = content["ids"]
+    assert content["command"] == " ".join(["python", "scripts/measure/diagnostics.py", *words])
     assert list(profile) == list(ids)
     for one in profile.values():
         assert (one["optimum"], one["chance"], one["images"]) == (1, 0.25, 60)

@@ -5,8 +5,8 @@ place after the start has four dots, one in each quarter of the map, at places t
 class, the others are drawn at random. Which one counts only the start tells, in whose map that quarter is lit. So all
 images are named in twelve looks by who follows the trail and remembers its start, and none is left over to look at the
 start again. Who follows the trail and forgets chooses one of four: success 1/4 + 3/4 x 1/4 = 43.8 %. All other places
-show noise. Greedy design does not even begin: the start tells nothing of the class. The start, the place that counts
-and another glyph are annotated as parts, from which judges learn what the lit quarter means.
+show noise. Greedy design does not begin there, for the start tells nothing of the class. The start, the place that
+counts and another glyph are annotated as parts, from which judges learn what the lit quarter means.
 """
 
 import numpy as np
