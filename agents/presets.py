@@ -78,7 +78,8 @@ class Args(DeviceFlags):
 
     env: str = "GlimpseBirds-v0"
     """Environment: GlimpseBirds-v0, GlimpseCUB-v0, GlimpseCUBFull-v0, GlimpseCelebAHQ-v0, GlimpseMNIST-v0,
-    GlimpseDigits-v0 or GlimpseFolder-v0, or with Anytime before the -v0 the one in which agents zoom and stop."""
+    GlimpseDigits-v0, GlimpseFolder-v0 or a diagnostic, or with Anytime before the -v0 the one in which agents
+    zoom and stop."""
     root: str | None = None
     """Folder of the data set; default GLIMPSE_DATA. GlimpseFolder-v0 has no default."""
     dataset_options: str = "{}"
@@ -95,8 +96,8 @@ class Args(DeviceFlags):
     frozen features that the judge reads; default features where it reads them, else history."""
     demos: str = "oracle"
     """Demonstrations to clone: those of oracle, best (of diagnostics), hgs, human (gaze on CUB), fixed or random,
-    dagger (the oracle asked at the states where the agent gets to), none, a file of scripts/generate_demos.py, the
-    folder of another run, or a text file or folder of published sequences on CUB."""
+    dagger (the oracle asked at the states where the agent gets to), none, a file of generate-demos or play, the folder
+    of another run, or a text file or folder of published sequences on CUB."""
     num_demos: int | None = None
     """Number of demonstrations; default by data set (all of them for a file or folder)."""
     dagger_rounds: int = 4

@@ -1,4 +1,4 @@
-"""Puts finished runs of train_agent.py side by side.
+"""Puts finished runs of train-agent side by side.
 
 python scripts/compare_runs.py runs/GlimpseBirds-v0-ppo-oracle-s0 runs/GlimpseMNIST-v0-ppo-oracle-s0
 """

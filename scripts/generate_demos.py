@@ -13,8 +13,8 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     out: Path
     """File to write (.npz; its manifest goes beside it as .json)."""
     policy: str = "oracle"
-    """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the folder of a run of
-    scripts/train_agent.py. In an Anytime environment oracle is the one that stops."""
+    """Name of a policy, e.g. oracle, hgs, human, fixed or random, or the folder of a run of train-agent.
+    In an Anytime environment oracle is the one that stops."""
     num: int = 1000
     """Number of sequences, each on an image of its own."""
     seed: int = 0

@@ -23,7 +23,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Names of policies, e.g. random, centre, fixed, hgs, human, oracle or clairvoyant, or the folder of a run or a
     file of an agent; several stand side by side."""
     algo: str | None = None
-    """Algorithm of an SB3 zip that is in no folder of a run, as for scripts/train_agent.py."""
+    """Algorithm of an SB3 zip that is in no folder of a run, as for train-agent."""
     trust: bool = False
     """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
     of somebody else can do anything then that you can do."""

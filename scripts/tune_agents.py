@@ -17,7 +17,7 @@ class Args(cli.DeviceFlags):
     env: str = "GlimpseBirds-v0"
     """Environment id."""
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
-    """Names of algorithms, as for scripts/train_agent.py."""
+    """Names of algorithms, as for train-agent."""
     architecture: str = "gru"
     """Network that reads the history: gru, attention, canvas or mlp."""
     observation: Literal["history", "embedding", "features"] = "embedding"

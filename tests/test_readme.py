@@ -70,8 +70,18 @@ def test_commands_exist_with_their_flags(command: str) -> None:
 
 
 def test_every_script_is_in_the_table_of_commands() -> None:
-    for script in (ROOT / "scripts").rglob("*.py"):
-        assert f"| `{script.relative_to(ROOT)}` |" in (ROOT / "docs/howto/commands.md").read_text(encoding="utf-8")
+    table = (ROOT / "docs/howto/commands.md").read_text(encoding="utf-8")
+    for name in find_commands():
+        assert f"| `glimpse {name}` |" in table, name
+
+
+@pytest.mark.parametrize(
+    "page", ["tutorial.md", *(f"howto/{path.name}" for path in (ROOT / "docs/howto").glob("*.md"))]
+)
+def test_how_tos_name_commands_that_a_wheel_has(page: str) -> None:
+    """Each script's other name is told once, on the pages of installation and of commands."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    assert text.count("python scripts/") == (page in ("howto/install.md", "howto/commands.md"))
 
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

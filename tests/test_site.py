@@ -264,6 +264,7 @@ def test_commands_on_pages_exist_with_their_flags(
     for made in ("runs/demos.npz", "human-play.npz"):  # by the command before
         (tmp_path / made).touch()
     (tmp_path / "docs").symlink_to(DOCS)
+    (tmp_path / "own_algorithm.py").symlink_to(DOCS / "own_algorithm.py")  # as its page shows it
     monkeypatch.chdir(tmp_path)
     if words[0] == "make":
         assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)

@@ -67,7 +67,7 @@ class BenchmarkGrid(DeviceFlags):
     envs: tuple[str, ...] = ("GlimpseBirds-v0",)
     """Environment ids, of Anytime environments too, on which returns are compared in place of success."""
     algos: tuple[str, ...] = ("ppo", "a2c", "reinforce")
-    """Algorithms of scripts/train_agent.py, or Python files that set ALGORITHM (docs/benchmark.md)."""
+    """Algorithms of train-agent, or Python files that set ALGORITHM."""
     demos: tuple[str, ...] = ("none", "oracle")
     """Demonstrators: none, oracle, best, hgs, human, fixed, random, or ps-ram: the agent that was trained without."""
     architectures: tuple[str, ...] = ("gru",)
@@ -91,7 +91,7 @@ class BenchmarkGrid(DeviceFlags):
     root: str | None = None
     """Folder of the data sets; default GLIMPSE_DATA."""
     options: str = "{}"
-    """Further settings of scripts/train_agent.py for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
+    """Further settings of train-agent for all runs, as JSON, e.g. '{"clone_passes": 20, "group": 8}'."""
 
     def __post_init__(self) -> None:
         own = {"env", "algo", "architecture", "demos", "num_demos", "seed", "out", "resume"} | vars(self).keys()

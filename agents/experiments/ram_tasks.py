@@ -255,7 +255,7 @@ class RamAxes:
     mnist-8 in RAM's published setting."""
     methods: tuple[str, ...] = ("ram", "ram+", "ws-ram", "hgs", "ps-human", "ps-ram", "ps-nogs")
     """Methods: ram, ram+, ws-ram, hgs where parts are annotated, ps-human where there is gaze (cub), ps-ram, ps-nogs;
-    ws-ram-cv, with control variates; and ps-nogs-steps, which scripts/measure/stopping.py can stop early."""
+    ws-ram-cv, with control variates; and ps-nogs-steps, which `measure stopping` can stop early."""
     architectures: tuple[str, ...] = ("gru",)
     """Networks: gru, wide and narrow (other widths of its glimpse CNN), transformer."""
     seeds: int = 5

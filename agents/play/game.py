@@ -338,7 +338,12 @@ def score_lines(game: Game) -> list[str]:
 
 def _words(score: Score) -> str:
     """Returns successes and mean log-loss of person and oracle in a sentence."""
+    yours, theirs = _times(score.person_successes), _times(score.oracle_successes)
     return (
-        f"The judge was right {score.person_successes} times after your glimpses and {score.oracle_successes} times "
-        f"after the oracle's; mean log-loss {score.person_log_loss:.2f} and {score.oracle_log_loss:.2f} nats."
+        f"The judge was right {yours} after your glimpses and {theirs} after the oracle's; mean "
+        f"log-loss {score.person_log_loss:.2f} and {score.oracle_log_loss:.2f} nats."
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

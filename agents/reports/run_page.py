@@ -68,7 +68,7 @@ class Run:
 def write_run_page(
     folder: Path, out: Path, *, root: str | None = None, lost: int = 3, trust: bool = False, device: Any = "cpu"
 ) -> None:
-    """Writes the page of a run of scripts/train_agent.py.
+    """Writes the page of a training run.
 
     Args:
         folder: of the run.
@@ -80,7 +80,7 @@ def write_run_page(
         device: that plays them.
 
     Raises:
-        ArtifactError: if the run is not finished, or its test images are others now.
+        ArtifactError: if the run is not finished or damaged, or its test images are others now.
         ConfigurationError: if Jinja is missing.
     """
     template = html_template()
@@ -97,17 +97,24 @@ def write_run_page(
     with tempfile.TemporaryDirectory() as temporary:
         plots = Path(temporary)
         again, note = _played_again(run, folder, lost, trust, device)
-        sections = [
-            _curve(run, plots),
-            _policies(run),
-            _by_step(run, plots),
-            _by_class(run),
-            _by_image(run, again, note, plots),
-            _episodes(run, load_recordings(folder / "recordings.npz"), plots),
-            _protocol(run),
-        ]
-        context = ReportContext(run.title, command, versions=metrics["versions"])
-        text = template.render(context=context, summary=_summary(run), sections=sections, nothing=NOTHING_YET)
+        try:
+            sections = [
+                _curve(run, plots),
+                _policies(run),
+                _by_step(run, plots),
+                _by_class(run),
+                _by_image(run, again, note, plots),
+                _episodes(run, load_recordings(folder / "recordings.npz"), plots),
+                _protocol(run),
+            ]
+            context = ReportContext(run.title, command, versions=metrics["versions"])
+            text = template.render(context=context, summary=_summary(run), sections=sections, nothing=NOTHING_YET)
+        except GlimpseError:
+            raise
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(
+                f"{folder} holds figures or episodes that are damaged or of other images ({error!r}); train it again."
+            ) from error
     with whole_file(out) as page:
         page.write_text(text, encoding="utf-8")
 

@@ -79,8 +79,8 @@ _READERS: dict[Kind, Callable[[Path], Any]] = {
 }
 
 
-def open_bundle(folder: Path) -> Bundle:
-    """Returns the bundle in a folder.
+def open_bundle(folder: Path, name: str | None = None) -> Bundle:
+    """Returns the bundle in a folder, which messages call by ``name``, by default its path.
 
     Raises:
         ArtifactError: if it holds none, or several.
@@ -88,8 +88,8 @@ def open_bundle(folder: Path) -> Bundle:
     kinds = [kind for kind, name in MAIN.items() if (folder / name).is_file()]
     if len(kinds) != 1:
         raise ArtifactError(
-            f"{folder} holds {' and '.join(kinds) or 'nothing'} where one of {', '.join(MAIN.values())} should be; "
-            "take a folder that `glimpse push` wrote."
+            f"{name or folder} holds {' and '.join(kinds) or 'nothing'} where one of {', '.join(MAIN.values())} should "
+            "be; take what `glimpse push` made."
         )
     return Bundle(kinds[0], folder)
 

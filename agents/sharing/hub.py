@@ -20,6 +20,7 @@ FILE = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)
 """Names of files that are pulled: in no folder, none that is hidden."""
 CLIENTS = ("httpx", "httpx2", "requests")
 """Packages that versions of huggingface_hub make requests with."""
+NO_TOKEN = "the Hub knows no token of yours; log in with `hf auth login` or set HF_TOKEN."
 RepoType = Literal["model", "dataset"]
 
 
@@ -103,7 +104,7 @@ def pull(repo: str, out: Path, *, revision: str | None = None) -> tuple[Bundle, 
             for name in wanted:
                 path = api.hf_hub_download(repo, name, repo_type=kind, revision=commit, local_dir=fetched)
                 shutil.copyfile(path, folder / name)
-            bundle = open_bundle(folder)
+            bundle = open_bundle(folder, f"the repository {repo}")
             bundle.check()
     return Bundle(bundle.kind, out), [name for name in names if name not in wanted]
 
@@ -148,7 +149,7 @@ def _hub_errors(repo: str) -> Iterator[None]:
     try:
         yield
     except errors.LocalTokenNotFoundError as error:
-        raise HubError("there is no token for the Hub; log in with `hf auth login` or set HF_TOKEN.") from error
+        raise HubError(NO_TOKEN) from error
     except errors.HFValidationError as error:
         raise ConfigurationError(f"{repo!r} is no name of a repository ({error}).") from error
     except GlimpseError:
@@ -159,7 +160,10 @@ def _hub_errors(repo: str) -> Iterator[None]:
         client = type(error).__module__.partition(".")[0] in CLIENTS
         if not isinstance(error, known) and not client and "Error while uploading" not in str(error):
             raise
+        if getattr(getattr(error, "response", None), "status_code", None) == 401:
+            raise HubError(NO_TOKEN) from error
         words = " ".join(str(error).split())[:300].rstrip(".")
-        raise HubError(
-            f"the Hub did not do it for {repo} ({words}); see its status, your token and its name."
-        ) from error
+        remedy = "see its status, your token and its name"
+        if "xet" in words:  # which HF_ENDPOINT's need not have
+            remedy = "HF_HUB_DISABLE_XET=1 uploads to a server that has no Xet store"
+        raise HubError(f"the Hub did not do it for {repo} ({words}); {remedy}.") from error

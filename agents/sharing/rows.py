@@ -177,7 +177,10 @@ def read_row(path: Path, boards: dict[str, dict[str, Any]]) -> dict[str, Any]:
         if path.name != file_name(row):
             raise ArtifactError(f"its content is that of {file_name(row)}")
         if row["env"] not in boards:
-            raise ArtifactError(f"there is no board for {row['env']}")
+            raise ArtifactError(
+                f"{path.parent} has no board for {row['env']}; score with --new-board to begin one, or check it among "
+                "rows that have one"
+            )
         board = boards[row["env"]]
         for key in SAME:
             if row[key] != board[key]:
@@ -188,7 +191,8 @@ def read_row(path: Path, boards: dict[str, dict[str, Any]]) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"the row {path} is refused: it is damaged ({error!r}).") from error
     except (ArtifactError, ConfigurationError) as error:
-        raise ArtifactError(f"the row {path} is refused: {str(error).rstrip('.')}; score again.") from error
+        remedy = "" if "--new-board" in str(error) else "; score again"
+        raise ArtifactError(f"the row {path} is refused: {str(error).rstrip('.')}{remedy}.") from error
     return row
 
 

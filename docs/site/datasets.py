@@ -47,10 +47,11 @@ NOTES: dict[str, DatasetNote] = {
         title="MNIST",
         images="A digit of MNIST somewhere on an empty canvas, among four pieces of other digits: the cluttered "
         "translated MNIST of [RAM](https://arxiv.org/abs/1406.6247).",
-        licence="MNIST is by Y. LeCun, C. Cortes and C. Burges and is commonly passed on under CC BY-SA 3.0; ask its "
-        "authors before you rely on it. No picture of it is shown here.",
-        get="`python scripts/download_data.py mnist`, or set `GLIMPSE_DATA` to the folder that has `mnist/`. The first "
-        "`train_agent.py` also trains a judge and an oracle, in about three quarters of an hour on two cores, and "
+        licence="Y. LeCun and C. Cortes hold the copyright of MNIST, which derives from data of NIST; it is under CC "
+        "BY-SA 3.0, says [TensorFlow](https://www.tensorflow.org/api_docs/python/tf/keras/datasets/mnist/load_data). "
+        "Nothing of it comes with the package, and no picture of it is shown here.",
+        get="`glimpse download-data mnist`, or set `GLIMPSE_DATA` to the folder that has `mnist/`. The first "
+        "`train-agent` also trains a judge and an oracle, in about three quarters of an hour on two cores, and "
         "keeps them.",
         pages=("[The oracle](oracle.md#glimpsemnist-v0)", "[The benchmark](benchmark.md#speed-and-spread-mnist)"),
     ),
@@ -85,7 +86,7 @@ NOTES: dict[str, DatasetNote] = {
         "are annotated.",
         licence="The photographs' rights are their owners'; the data set is for non-commercial research and education. "
         "Nothing of a photograph is shown here but what glimpses saw of a few.",
-        get="`python scripts/download_data.py cub`, or set `GLIMPSE_DATA` to the folder that has `CUB_200_2011/`, "
+        get="`glimpse download-data cub`, or set `GLIMPSE_DATA` to the folder that has `CUB_200_2011/`, "
         "whole or with some of its species. The extra `pretrained` gives the judge its frozen encoder; features and "
         "judge take some 20 minutes on two cores, once.",
         classes=200,
@@ -101,7 +102,7 @@ NOTES: dict[str, DatasetNote] = {
         images="The whole photographs of CUB-200-2011 in a black square: the bird has to be found first.",
         licence="As of `GlimpseCUB-v0`: the photographs' rights are their owners'; the data set is for non-commercial "
         "research and education.",
-        get="As for `GlimpseCUB-v0`: `python scripts/download_data.py cub`.",
+        get="As for `GlimpseCUB-v0`: `glimpse download-data cub`.",
         classes=200,
         classes_vary=True,
         pages=("[Photographs](photographs.md#cub-30-species-whole-find-the-bird)", "[Where people look](human.md)"),

@@ -136,7 +136,7 @@ class EnvironmentPage:
             )
         return (
             "No picture of these images is passed on here. With the data at hand this draws an episode:\n\n```bash\n"
-            f"python scripts/render_episode.py --env {self.spec.id if self._stops else first} --policies oracle random "
+            f"glimpse render-episode --env {self.spec.id if self._stops else first} --policies oracle random "
             "--out episode.gif\n```"
         )
 
@@ -247,7 +247,7 @@ class EnvironmentPage:
             return "\n\n".join(tables)
         if not self.judged:
             return "No network that looks and classifies was trained here yet: [the paper's experiment](../paper.md)."
-        command = f"python scripts/compare_policies.py --env {self.spec.id}"
+        command = f"glimpse compare-policies --env {self.spec.id}"
         return f"No policy was measured here yet. This makes a table of all:\n\n```bash\n{command}\n```"
 
     def _data(self) -> str:

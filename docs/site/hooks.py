@@ -80,6 +80,13 @@ def on_page_content(html: str, page: Any, config: Any, **_: Any) -> str:
     return re.sub(r'(<img[^>]*?) src="([^":]+)"([^>]*>)', sized, html)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Names the dialog of the search, which the theme leaves without a name for those who hear the page."""
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
+
+
 def _made_pages() -> Iterator[tuple[str, str]]:
     yield from environments.pages()
     for origin, path in ROOT_PAGES.items():

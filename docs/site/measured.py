@@ -78,7 +78,7 @@ def agents_table(env_id: str) -> str | None:
     column = rows[0].index(env_id)
     kept = [[row[0], row[column]] for row in rows[2:] if "agent" in row[0] and row[column] != MISSING]
     table = markdown_table([["agent", "success on test images"], *kept])
-    command = f"```bash\npython scripts/train_agent.py --env {env_id}\n```"
+    command = f"```bash\nglimpse train-agent --env {env_id}\n```"
     return f"### Agents\n\nOne seed; several are in [the benchmark](../benchmark.md).\n\n{table}\n\n{command}"
 
 

@@ -20,10 +20,10 @@ EXTRAS = {
     "minari": "demonstrations as Minari data sets (exchange-demos)",
     "saliency": "the policy saliency",
     "pretrained": "ImageNet weights of the glimpse encoder efficientnet_lite0",
-    "benchmark": "benchmark and tune-agents",
+    "benchmark": "benchmark, tune-agents and inspect",
     "hub": "agents, judges, oracles and demonstrations on the Hugging Face Hub (push, pull)",
     "rivals": "other environments beside ours (measure env-speed)",
-    "recipes": "the tools of docs/recipes.md",
+    "recipes": "the tools that the page Recipes has a block for",
     "docs": "make docs",
     "release": "make release-check",
     "dev": "make check and make test",
@@ -66,7 +66,9 @@ def as_text(report: dict[str, Any]) -> str:
     else:
         lines += [f"  {name}" for name in torch["devices"]]
         steps, all_threads = torch["threads"]["steps"], torch["threads"]["all"]
-        lines += [f"  {report['cores']} cores; PyTorch takes {all_threads} threads, a step of an environment {steps}"]
+        lines += [
+            f"  {report['cores']} cores; threads: {all_threads} of PyTorch's, {steps} for a step of an environment"
+        ]
     lines += ["", f"Cache in {cache['folder']}"]
     sizes = {kind: size for kind, size in cache["kinds"].items() if size["files"]}
     lines += [f"  {kind:18} {in_words(size['bytes']):>9}  {KINDS[kind]}" for kind, size in sizes.items()]

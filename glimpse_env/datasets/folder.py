@@ -89,7 +89,7 @@ class ImageFolder(PhotographSource):
         if not self.root:
             raise ConfigurationError(
                 f"root={root!r} must name the folder of your images, one subfolder a class: root='photos' in "
-                "gymnasium.make, --root photos in a script."
+                "gymnasium.make, --root photos for a command."
             )
         size = whole_number("size", size, 1, MAX_SIZE)
         glimpse_size = whole_number("glimpse_size", glimpse_size, 1, size)

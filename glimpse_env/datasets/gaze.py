@@ -28,7 +28,7 @@ FOLDERS = ("cub_gha*", "CUB-GHA*/data_5runs")
 """Where the files may be below a folder of data sets; the second is the released repository."""
 SAME_PLACE = 0.02
 """Distance below which fixations are at the same place, by row and by column, in heights of the screen."""
-REMEDY = "get CUB-GHA anew from https://github.com/yaorong0921/CUB-GHA"
+REMEDY = "get CUB-GHA from https://github.com/yaorong0921/CUB-GHA"
 """How to get the gaze, for messages."""
 
 

@@ -21,14 +21,14 @@ class Args(cli.DeviceFlags):
     that was stopped goes on when called again."""
 
     subjects: tyro.conf.Positional[tuple[str, ...]] = ("best",)
-    """Names of policies, and folders of runs or other agents that scripts/share/score.py takes. An agent is played in
+    """Names of policies, and folders of runs or other agents that score takes. An agent is played in
     the id that it was trained in."""
     env: tuple[str, ...] = ()
     """Environment ids; default all diagnostics."""
     images: int = 500
     """Maximum number of test images of each."""
     trust: bool = False
-    """As in scripts/share/score.py."""
+    """As in score."""
     evaluations: Path | None = None
     """Folder of finished evaluations, which are not played again; default in the cache."""
     out: Path = Path("runs/diagnostics.json")

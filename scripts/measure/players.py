@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Args(cli.DatasetFlags, cli.DeviceFlags):
-    """Evaluates the games that scripts/play.py kept, by the protocol of the other tables."""
+    """Evaluates the games that play kept, by the protocol of the other tables."""
 
     games: Path = Path("runs/play/GlimpseBirds-v0-test.npz")
     """File of the games (.npz)."""

@@ -28,7 +28,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     policy: str = "boed"
     """Policy that expects entropies: boed, boed-paper, or oracle where that is one of them."""
     network: Path | None = None
-    """File of a network of scripts/paper_experiment.py, trained by ps-nogs-steps, that plays in place of the policy."""
+    """File of a network of paper-experiment, trained by ps-nogs-steps, that plays in place of the policy."""
     trust: bool = False
     """Whether to read an agent from an SB3 zip without a card beside it, and to run the code that a card names. A file
     of somebody else can do anything then that you can do."""

@@ -14,7 +14,7 @@ class Args(cli.DeviceFlags):
     step, by class, and image by image beside the oracle."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a finished run of scripts/train_agent.py."""
+    """Folder of a finished run of train-agent."""
     out: Path | None = None
     """Page to write (.html), which needs no other file; default report.html in the folder."""
     lost: int = 3

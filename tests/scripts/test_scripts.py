@@ -152,6 +152,8 @@ def test_interface_is_one_dataclass_that_explains_every_flag(name, capsys):
         tyro.cli(module.Args, args=["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
+    flags = re.sub(r"^usage: .*", "", printed)
+    assert not re.search(r"scripts/|\b[a-z]+_[a-z]+\.py|docs/", flags), "a wheel has no such file; name the command"
     source = "".join(Path(sys.modules[kind.__module__].__file__ or "").read_text() for kind in own_classes(module.Args))
     for field in fields(module.Args):
         assert "Positional" in str(field.type) or f"--{field.name.replace('_', '-')}" in printed

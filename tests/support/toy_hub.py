@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from tests.support.toy_xet import ToyXet
+
 TOKEN = "hf_toy"
 LFS = (".safetensors", ".npz", ".png", ".gif")
 """Suffixes of the files that are uploaded apart from the commit."""
@@ -27,6 +29,8 @@ class Repo:
     files: dict[str, bytes] = field(default_factory=dict)
     private: bool = False
     messages: list[str] = field(default_factory=list)
+    stored: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files that are in the Xet store; ``files`` has nothing in their places."""
 
     @property
     def sha(self) -> str:
@@ -46,6 +50,7 @@ class ToyHub:
     """Suffixes of the files that are to be uploaded apart from commits."""
     fetched: list[str] = field(default_factory=list)
     """Names of the files that were downloaded."""
+    xet: ToyXet = field(default_factory=ToyXet)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -62,6 +67,8 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         if path == "/api/validate-yaml":
             return self._json({"errors": [], "warnings": []})
+        if self._stored(path, body):
+            return None
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self._json({"error": "Invalid user token."}, 401)
         if path == "/api/repos/create":
@@ -103,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
                 repo.messages.append(value["summary"])
             elif entry["key"] == "file":
                 repo.files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile" and value["oid"] in self.hub.xet.names:
+                repo.files[value["path"]], repo.stored[value["path"]] = b"", value["oid"]
             elif entry["key"] == "lfsFile":
                 repo.files[value["path"]] = self.hub.objects[value["oid"]]
         url = f"{self.hub.url}/{match[1].removeprefix('models/')}/commit/{repo.sha}"
@@ -120,6 +129,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        if self._stored(path):
+            return None
         if path == "/api/datasets":
             asked = parse_qs(urlsplit(self.path).query)
             names = [
@@ -152,7 +163,31 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.hub.fetched.append(match[4])
         headers = {"X-Repo-Commit": repo.sha, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        if match[4] in repo.stored:  # to be asked of the store
+            sha256, kind = repo.stored[match[4]], "datasets" if match[1] else "models"
+            headers |= {
+                "X-Linked-Etag": f'"{sha256}"',
+                "X-Linked-Size": str(self.hub.xet.size(sha256)),
+                "X-Xet-Hash": self.hub.xet.names[sha256],
+                "X-Xet-Refresh-Route": f"{self.hub.url}/api/{kind}/{match[2]}/xet-read-token/{match[3]}",
+            }
         return self._answer(content, 200, "application/octet-stream", headers)
+
+    def _stored(self, path: str, body: bytes = b"") -> bool:
+        """Answers what is asked of the Xet store; returns whether it was."""
+        content = self.hub.xet.answer(path, body, self.hub.url)
+        if content is not None:
+            headers, part = {}, "/xorbs/" in path and self.command == "GET"
+            if part:  # which is all of it
+                headers = {"Content-Range": f"bytes 0-{len(content) - 1}/{len(content)}"}
+            elif "-token/" in path:
+                info = json.loads(content)
+                headers = {"X-Xet-Cas-Url": info["casUrl"], "X-Xet-Access-Token": info["accessToken"]}
+                headers |= {"X-Xet-Token-Expiration": str(info["exp"])}
+            self._answer(content, 206 if part else 200, "application/json", headers)
+        elif path.startswith(("/v1/", "/v2/")):  # newer ways, in place of which hf_xet takes others
+            self._json({"error": "Not found"}, 404)
+        return content is not None or path.startswith(("/v1/", "/v2/"))
 
     def _repo(self, name: str) -> Repo | None:
         """The repository of that name, where the asker may see it."""

@@ -257,11 +257,13 @@ function drawVerdict(game) {
   $("next").textContent = game.image === game.images ? "See the score" : "Next image";
 }
 
+const outcome = (right) => right ? "✓ right" : "✗ wrong"; // in words too: a sign alone is not read aloud
+
 function answer(who, kind, given) {
   const block = element("div", undefined, "answer"), head = element("div", undefined, "row");
   const count = given.glimpses.length;
   head.append(element("span", undefined, `swatch ${kind}`), element("strong", who),
-    element("span", given.success ? "✓ right" : "✗ wrong", "result"));
+    element("span", outcome(given.success), "result"));
   block.append(head, element("p", `${count} glimpse${count === 1 ? "" : "s"}, log-loss ${given.log_loss.toFixed(2)} nats`, "faint"));
   for (const { name, probability, true: right } of given.classes) {
     const bar = element("div", undefined, "bar"), share = document.createElement("progress");
@@ -284,21 +286,21 @@ function drawEnd(game) {
   $("totals").replaceChildren(...rows.map((cells, k) => {
     const line = document.createElement("tr");
     line.append(...cells.map((cell, column) => {
-      const made = element(k === 0 || column === 0 ? "th" : "td", cell);
+      const made = element(cell && (k === 0 || column === 0) ? "th" : "td", cell);
       if (k === 0 && cell) made.scope = "col";
       else if (column === 0 && cell) made.scope = "row";
       return made;
     }));
     return line;
   }));
-  $("assisted").textContent = score.assisted ? `The oracle's map was shown on ${score.assisted}.` :
+  $("assisted").textContent = score.assisted ? `The oracle's map was shown on ${score.assisted} of them.` :
     "You played without the oracle's map.";
   $("rounds").replaceChildren(...rounds.map((round) => {
     const item = element("li"), picture = document.createElement("img");
     picture.src = round.picture;
     picture.alt = `A ${round.class}`;
     item.append(picture, element("p", round.class),
-      element("p", `you ${round.person ? "✓" : "✗"}${round.assisted ? " (assisted)" : ""}, oracle ${round.oracle ? "✓" : "✗"}`, "faint"));
+      element("p", `you ${outcome(round.person)}${round.assisted ? " (assisted)" : ""}, oracle ${outcome(round.oracle)}`, "faint"));
     return item;
   }));
 }

@@ -169,6 +169,8 @@ def test_two_whole_games_at_once_one_of_them_reloaded(browser: Any, served: Serv
     ann.page.click("#next")
     ann.says("#end-title", "2 images played")
     assert ann.page.locator("#rounds img[alt^='A class']").count() == 2
+    assert "right" in ann.page.text_content("#rounds") or "wrong" in ann.page.text_content("#rounds")
+    assert ann.page.locator("#totals th:empty").count() == 0, "an empty header is read aloud as one"
     assert anns.finished
     for player in (ann, bob):
         assert player.fits

@@ -164,6 +164,15 @@ def test_what_is_no_finished_run_is_named(folder: Path, tmp_path: Path) -> None:
         write_json(folder / "metrics.json", metrics | change)
         with pytest.raises(ArtifactError, match=message):
             write_run_page(folder, tmp_path / "page.html")
+    write_json(folder / "metrics.json", metrics | {"wall_time_s": {"cloning": "long"}})
+    with pytest.raises(ArtifactError, match="holds figures or episodes that are damaged"):
+        write_run_page(folder, tmp_path / "page.html")
+    write_json(folder / "metrics.json", metrics)
+    with np.load(folder / "recordings.npz") as arrays:
+        elsewhere = {key: array + 10**6 if key.endswith("indices") else array for key, array in arrays.items()}
+    np.savez(folder / "recordings.npz", **elsewhere)
+    with pytest.raises(ArtifactError, match="damaged or of other images"):
+        write_run_page(folder, tmp_path / "page.html")
     (folder / "metrics.json").unlink()
     with pytest.raises(ArtifactError, match="holds no finished run"):
         write_run_page(folder, tmp_path / "page.html")

@@ -1,11 +1,15 @@
 """What is pushed comes back from a hub on the loopback, and nothing of others is fetched, read or run that could do
 harm."""
 
+import hashlib
 import io
 import json
+import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +31,12 @@ from tests.agents.test_saving import Payload
 from tests.support.commands import glimpse
 from tests.support.toy import write_toy_judge
 from tests.support.toy_agents import toy_model
-from tests.support.toy_hub import ToyHub, toy_hub, use_hub
+from tests.support.toy_hub import TOKEN, ToyHub, toy_hub, use_hub
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="pip install -c constraints.txt -e '.[hub]'")
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # of huggingface_hub's own uploads
 REPO = "me/looks"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -109,6 +114,31 @@ def test_judges_oracles_and_demonstrations_go_there_and_back(
     assert f"models/{REPO}" not in hub.repos
 
 
+THERE_AND_BACK = """
+import sys
+from agents.sharing.hub import pull, push
+from pathlib import Path
+
+push(sys.argv[1], "me/looks")
+print(pull("me/looks", Path("pulled"))[0].kind)
+"""
+
+
+def test_files_go_by_the_store_that_the_hub_has(hub: ToyHub, run: Path, tmp_path: Path) -> None:
+    """By hf_xet, which huggingface_hub uploads with where it is installed, in a process of its own for its threads."""
+    pytest.importorskip("hf_xet")
+    variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", THERE_AND_BACK, str(run)]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "agent\n"
+    repo = hub.repos[f"models/{REPO}"]
+    assert repo.stored.keys() == {"model.safetensors", "episodes.png"}
+    for name, digest in repo.stored.items():
+        assert hashlib.sha256((tmp_path / "pulled" / name).read_bytes()).hexdigest() == digest
+    assert hub.objects == {}
+
+
 HOSTILE = (
     "model.zip",
     "model.pkl",
@@ -160,7 +190,7 @@ def test_what_is_damaged_or_pickled_leaves_nothing(hub: ToyHub, run: Path, tmp_p
             pull(REPO, tmp_path / "in" / "pulled")
         assert list((tmp_path / "in").iterdir()) == []
     repo.files = {"README.md": b"nothing"}
-    with pytest.raises(ArtifactError, match=r"holds nothing where one of model\.json"):
+    with pytest.raises(ArtifactError, match=r"^the repository me/looks holds nothing where one of model\.json"):
         pull(REPO, tmp_path / "in" / "pulled")
     assert not marker.exists()
     card = json.loads(honest["model.json"]) | {"algo": "evil_module:algo"}
@@ -182,7 +212,7 @@ def test_mistakes_are_named(hub: ToyHub, run: Path, tmp_path: Path, monkeypatch:
     with pytest.raises(ConfigurationError, match="in a zip alone is not passed on"):
         push(tmp_path / "alone.zip", REPO)
     monkeypatch.setenv("HF_TOKEN", "hf_other")
-    with pytest.raises(HubError, match="the Hub did not do it for me/looks"):
+    with pytest.raises(HubError, match="log in with `hf auth login` or set HF_TOKEN"):
         push(run, REPO)
     assert hub.repos == {}
 
