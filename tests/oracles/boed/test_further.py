@@ -1,5 +1,6 @@
 """Further images: no class in common, features moved between reductions, posteriors and losses of the judge."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from glimpse_env.encoding.reduction import Reduction, fit_reduction
 from glimpse_env.errors import ConfigurationError
 from oracles.boed.further import FurtherImages, moved, other_classes
 from oracles.boed.kernel import KernelConfig, KernelOracle
+from oracles.boed.unseen import PredictedMaps
 from tests.glimpse_env.judge.test_frozen import frozen_judge
 from tests.oracles.boed.test_oracle import observe
 from tests.support import toy
@@ -103,3 +105,22 @@ def test_the_oracle_follows_further_images_and_predicted_features_unless_their_s
     np.testing.assert_allclose(maps(KernelConfig(ridge=0.1, predicted=1e-9)), plain, atol=5e-3)
     strangers = maps(KernelConfig(ridge=0.1, predicted=1.0), split="test")
     assert not np.allclose(strangers, predicted, atol=1e-3), "a training image is left out"
+
+
+def test_a_training_image_is_predicted_by_the_model_that_never_saw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge, dataset = frozen_judge(), toy.toy_dataset()
+    oracle = KernelOracle(dataset, judge, KernelConfig(predicted=1.0, side_images=2))
+    asked: list[list[int]] = []
+    original = PredictedMaps.__call__
+
+    def call(self: PredictedMaps, features: torch.Tensor, locations: Sequence[int], folds: np.ndarray) -> torch.Tensor:
+        asked.append(folds.tolist())
+        return original(self, features, locations, folds)
+
+    monkeypatch.setattr(PredictedMaps, "__call__", call)
+    rows, off_tree = np.array([1, 4]), np.array([[63, 0], [63, 0]])
+    for split, expected in (("train", dataset.folds[rows].tolist()), ("test", [-1, -1])):
+        images = toy.toy_dataset(split=split)
+        oracle.predict(observe(images, judge, rows, off_tree), oracle.start(images, rows))
+        assert asked[-1] == expected
+    assert sorted(dataset.folds[rows]) == [0, 1]
