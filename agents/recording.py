@@ -1,6 +1,5 @@
 """Demonstrations recorded from a trained agent, as PS-RAM learns from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
-from glimpse_env.files import digest
+from glimpse_env.files import digest, read_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.presets import anytime_options
 from glimpse_env.rollout import can_stop, play
@@ -39,7 +38,7 @@ def load_run_agent(path: Path, *, trust: bool = False, device: Any = "cpu") -> t
 
     folder = path if path.is_dir() else path.parent
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))["args"]
+        settings = read_json(folder / "config.json")["args"]
         return load_agent(path, trust=trust, device=device), dict(settings)
     except UntrustedFileError:
         raise

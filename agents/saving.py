@@ -4,7 +4,6 @@ SB3's own file, a zip, holds pickled objects, and reading these runs whatever co
 two for tools that know SB3 only; nothing here reads it unless it is trusted.
 """
 
-import json
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from agents.as_json import SCALARS, from_json, space_from_json, space_to_json, t
 from agents.registry import ALGORITHMS, ARCHITECTURES, Algorithm, algorithm_of, runs_code
 from agents.shipped import shipped_agent, shipped_ids
 from glimpse_env.errors import ArtifactError, ConfigurationError, UntrustedFileError
-from glimpse_env.files import digest, whole_file, write_json
+from glimpse_env.files import digest, read_json, refuse_special, whole_file, write_json
 from glimpse_env.registry import Registry
 
 if TYPE_CHECKING:
@@ -203,10 +202,14 @@ def read_agent(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """
     place, weights = path.with_suffix(".json"), path.with_suffix(".safetensors")
     try:
-        card = json.loads(place.read_text(encoding="utf-8"))
+        card = read_json(place)
+    except (OSError, ArtifactError) as error:
+        raise ArtifactError(f"{path} is no agent ({str(error).rstrip('.')}); train the agent again.") from error
+    try:
         if card["format"] != FORMAT:
             raise ArtifactError(f"{place} has format {card['format']}, not {FORMAT}; train the agent again.")
         for kind, file in (("weights", weights), ("zip", path)):
+            refuse_special(file)
             if (kind == "weights" or path.suffix == ".zip") and card.get(kind) != digest(file.read_bytes()):
                 raise ArtifactError(f"{file} is not the file that {place.name} was written for; train the agent again.")
         tensors = load_file(weights)
@@ -240,7 +243,7 @@ def _load_zip(path: Path, algo: str | None, trust: bool, device: Any) -> "BaseAl
         )
     try:
         if algo is None:
-            algo = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["args"]["algo"]
+            algo = read_json(path.parent / "config.json")["args"]["algo"]
         return _algorithm(algo).model.load(path, device=device)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read ({type(error).__name__}: {error}).") from error

@@ -9,6 +9,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -94,12 +95,13 @@ def run(
             stream.reconfigure(errors="replace")  # where the encoding is ASCII titles have signs outside it
     if one_thread:  # before torch is imported
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.raiseExceptions = False  # nobody may read the output any more, as behind `| head`
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     received: list[int] = []
     args: Args | None = None
     try:
         with interruptible() as received:
-            args = tyro.cli(kind, args=words)
+            args = tyro.cli(kind, args=[_at_home(word) for word in (sys.argv[1:] if words is None else words)])
             main(args)
     except (GlimpseError, DependencyNotInstalled) as error:
         sys.exit(f"{type(error).__name__}: {error}")
@@ -118,6 +120,12 @@ def run(
             with contextlib.suppress(OSError):  # a terminal that is gone
                 print(f"\nStopped. {'Go on' if goes_on else 'Begin again'} with\n  {again}", flush=True)
         sys.exit(128 + (received[0] if received else signal.SIGINT))
+
+
+def _at_home(word: str) -> str:
+    """Returns a word of a command line with the home in place of ``~/``, which shells leave in ``--out=~/runs``."""
+    below = re.fullmatch(r"(--[\w-]+=)?(~/.*)", word, re.DOTALL)
+    return (below[1] or "") + os.path.expanduser(below[2]) if below else word
 
 
 def is_interrupt(error: BaseException) -> bool:

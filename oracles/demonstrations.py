@@ -4,6 +4,7 @@ import json
 import logging
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from glimpse_env.datasets.base import DataSource, GlimpseDataset
 from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import (
     cache_folder,
+    card_path,
     check_writable,
     digest,
     only_process,
@@ -30,6 +32,7 @@ from glimpse_env.rollout import play
 from glimpse_env.threads import at_most_threads
 from oracles.amortised.oracle import find_oracle
 from oracles.base import GlimpsePolicy
+from oracles.manifests import FORMAT, check_manifest
 from oracles.registry import (
     POLICIES,
     PolicyConfig,
@@ -44,7 +47,6 @@ from oracles.registry import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 SEQUENCES_PER_SHARD = 250
 """Sequences that a process of a killed run loses, at most."""
 
@@ -126,9 +128,13 @@ class Demonstrations:
         return (self.locations >= 0).sum(axis=1, dtype=np.int64)
 
     def save(self, path: str | Path) -> None:
-        """Writes ``path`` (npz) and the manifest beside it as ``.json``, which comes last."""
+        """Writes ``path`` (npz) and the manifest beside it as ``.json``, which comes last.
+
+        Raises:
+            ConfigurationError: if ``path`` itself ends in .json.
+        """
         path = Path(path)
-        card = path.with_suffix(".json")
+        card = card_path(path)
         with whole_file(card) as manifest, whole_file(path) as arrays:
             with arrays.open("wb") as file:
                 np.savez_compressed(file, **self._arrays())  # type: ignore[arg-type]
@@ -146,11 +152,7 @@ class Demonstrations:
         try:
             manifest = read_json(path.parent / f"{path.stem}.json")
             arrays = read_npz(path)
-            if manifest.get("format") != FORMAT:
-                raise ArtifactError(f"they have format {manifest.get('format')}, not {FORMAT}")
-            lacking = {"policy", "dataset", "options", "fingerprint", "judge", "scales", "num"} - manifest.keys()
-            if lacking:
-                raise ArtifactError(f"their manifest lacks {', '.join(sorted(lacking))}")
+            check_manifest(manifest, len(arrays.get("indices", ())))
             return cls(manifest=manifest, epe=arrays.pop("epe", None), **arrays)
         except (OSError, ArtifactError, TypeError) as error:
             raise ArtifactError(
@@ -218,6 +220,7 @@ def generate(
     glimpse_cost: float | None = None,
     workers: int = 1,
     ray: str | None = None,
+    made: Callable[[int], object] | None = None,
 ) -> Demonstrations:
     """Makes demonstrations of policy ``name`` on ``num`` training images, on the judge's device, and saves them.
 
@@ -239,6 +242,8 @@ def generate(
             :func:`oracles.registry.priced`.
         workers, ray: processes on this machine, or the address of a Ray cluster; see
             :func:`glimpse_env.parallel.make_shards`.
+        made: called with the number of sequences that this call makes; a killed one may have made others. Not called
+            where another process makes them meanwhile.
 
     Raises:
         ConfigurationError: if ``num`` is out of range, there is no such policy, or workers and Ray are both asked for.
@@ -253,12 +258,13 @@ def generate(
     ensure_policy(name, source, judge, config)
     manifest = _manifest(name, source, judge, num, seed, config, glimpse_cost)
     out = Path(out)
+    card_path(out)
     check_writable(out)
     with only_process([out]) as waited:
         finished = _finished(out, manifest) if waited else None
         if finished is None:
             player = _Player(name, source, judge, seed, config)
-            finished = _generated(player, train, manifest, out, workers, ray)
+            finished = _generated(player, train, manifest, out, workers, ray, made)
     return finished
 
 
@@ -280,6 +286,7 @@ def _generated(
     out: Path,
     workers: int,
     ray: str | None,
+    tell: Callable[[int], object] | None,
 ) -> Demonstrations:
     """Makes the demonstrations of a manifest with ``player``; further arguments are those of :func:`generate`."""
     num, seed, name, source = manifest["num"], player.seed, player.name, player.source
@@ -289,6 +296,8 @@ def _generated(
     earlier = {shard: _load_finished(partial / f"{shard}.npz", shard) for shard in shards}
     made = {shard: arrays for shard, arrays in earlier.items() if arrays is not None}
     missing = [shard for shard in shards if shard not in made]
+    if tell is not None:
+        tell(sum(len(shard.rows) for shard in missing))
     if workers > 1:
         with at_most_threads(1):  # what policies put into the cache is computed once, not by every worker
             for shard in missing:

@@ -28,8 +28,8 @@ class Args(BenchmarkGrid):
 
 def main(args: Args) -> None:
     from agents.experiments.benchmark import Benchmark
-    from agents.reports.benchmark import summary_table
-    from agents.reports.benchmark_run import report_benchmark
+    from agents.reports.benchmark.run import report_benchmark
+    from agents.reports.benchmark.tables import summary_table
     from agents.reports.tables import replace_section
 
     grid = BenchmarkGrid(**{item.name: getattr(args, item.name) for item in fields(BenchmarkGrid)})

@@ -26,8 +26,8 @@ class Args(RamAxes):
 
 def main(args: Args) -> None:
     from agents.experiments.ram import PaperExperiment, RamGrid
-    from agents.reports.ram import PUBLISHED, results_page
-    from agents.reports.ram_plots import draw_results
+    from agents.reports.ram.plots import draw_results
+    from agents.reports.ram.tables import PUBLISHED, results_page
     from agents.reports.tables import replace_section
     from glimpse_env.files import whole_file, write_json
     from glimpse_env.versions import versions

@@ -63,7 +63,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
 def main(args: Args) -> None:
     from agents.evaluation.comparison import kept_evaluation
     from agents.evaluation.evaluate import choose_images
-    from agents.reports.oracle_settings import oracle_settings, settings_entry, settings_table
+    from agents.reports.oracle.settings import oracle_settings, settings_entry, settings_table
     from agents.reports.tables import replace_entry, replace_section
     from glimpse_env.devices import find_device
     from oracles.training.judge import ensure_judge

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from agents.evaluation.evaluate import evaluate
-from agents.reports.benchmark import summary_table, write_report
+from agents.reports.benchmark.tables import summary_table, write_report
 from agents.reports.pages import ReportContext
 from glimpse_env.datasets import contents, make_source
 from glimpse_env.datasets.images import PhotographSource
@@ -31,7 +31,8 @@ from glimpse_env.files import digest
 from glimpse_env.judge.judge import Judge, find_judge
 from oracles.amortised.oracle import AmortisedOracle, find_oracle
 from oracles.demonstrations import Demonstrations
-from oracles.registry import LEARNED_RIVALS, POLICIES
+from oracles.entries import LEARNED_RIVALS
+from oracles.registry import POLICIES
 from oracles.saliency import saliency_installed
 from tests.scripts.test_scripts import call
 from tests.support.commands import ROOT

@@ -14,7 +14,8 @@ from glimpse_env.errors import ArtifactError
 from glimpse_env.files import cache_folder, digest
 from glimpse_env.judge.judge import Judge
 from oracles.demonstrations import manifest_of
-from oracles.registry import PolicyConfig, depends_on_network, ensure_policy, make_policy, peeks
+from oracles.entries import PolicyConfig
+from oracles.registry import depends_on_network, ensure_policy, make_policy, peeks
 
 
 def kept_evaluation(

@@ -1,6 +1,5 @@
 """The folder of a training run: settings in ``config.json`` and progress in ``checkpoint/state.json``."""
 
-import json
 import os
 import shlex
 from dataclasses import asdict, dataclass, field
@@ -206,7 +205,7 @@ def read_run(folder: Path, given: Args) -> tuple[Args, DataSource, str]:
     """
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         before = config["args"].get("root")
         if given.root is not None:
             config["args"]["root"] = os.path.abspath(os.path.expanduser(given.root))

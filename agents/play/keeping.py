@@ -1,5 +1,7 @@
 """Games kept as demonstrations: a file to which each image that was played is added."""
 
+import contextlib
+import glob
 import json
 import unicodedata
 from pathlib import Path
@@ -10,10 +12,11 @@ import numpy as np
 from agents.play.game import Game, Round
 from glimpse_env.datasets.base import DataSource, Split
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import only_process
+from glimpse_env.files import only_process, read_json, read_npz
 from glimpse_env.judge.judge import Judge
 from glimpse_env.processes import uninterrupted
 from oracles.demonstrations import Demonstrations, manifest_of
+from oracles.manifests import check_manifest
 
 POLICY = "player"
 """Policy of the demonstrations."""
@@ -98,9 +101,17 @@ class KeptGames:
 
     def _load(self) -> Demonstrations | None:
         """Returns what is in the file; None where there is none."""
-        if not self.path.exists() and not self.path.with_suffix(".json").exists():
+        card = self.path.with_suffix(".json")
+        if not self.path.exists() and not card.exists():
             return None
-        kept = Demonstrations.load(self.path)
+        if not card.exists():
+            self._take_up(card)
+        try:
+            kept = Demonstrations.load(self.path)
+        except ArtifactError as error:
+            raise ArtifactError(
+                f"{self.path} holds no games ({error}) It is left as it is; name another file with --keep."
+            ) from error
         wanted = json.loads(json.dumps(self._manifest(len(kept))))
         differing = [name for name in wanted if kept.manifest.get(name) != wanted[name]]
         if differing or len(_games(kept)) != len(kept):
@@ -109,6 +120,15 @@ class KeptGames:
                 "--keep."
             )
         return kept
+
+    def _take_up(self, card: Path) -> None:
+        """Gives the arrays their manifest, which a process that died between two renames left with a temporary name."""
+        with only_process([self.path]):  # else the process lives
+            for left in sorted(card.parent.glob(f".{glob.escape(card.stem[:40])}.tmp-*.json")):
+                with contextlib.suppress(OSError, ArtifactError, KeyError, TypeError):
+                    check_manifest(read_json(left), len(read_npz(self.path)["indices"]))
+                    left.replace(card)
+                    return
 
 
 def _games(kept: Demonstrations) -> list[dict[str, Any]]:

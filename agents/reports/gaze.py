@@ -16,7 +16,7 @@ from agents.evaluation.evaluate import TITLES, Evaluation
 from agents.evaluation.gaze import CENTRE, MEASURES, PEOPLE, Figures, People, blurred, preference, upsampled
 from agents.evaluation.recordings import Recording
 from agents.evaluation.statistics import Estimate
-from agents.reports.oracle_plots import GLIMPSE_COLOURS, show_image
+from agents.reports.oracle.plots import GLIMPSE_COLOURS, show_image
 from agents.reports.style import NOTE_GREY, POLICY_COLOURS, WINE, dress, entitle, literal, new_figure, save
 from agents.reports.tables import format_estimate, markdown_table, percent
 from glimpse_env.datasets.base import GlimpseDataset

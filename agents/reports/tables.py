@@ -1,6 +1,5 @@
 """How results are written down: Markdown tables between marks of a page, JSON by data set, numbers with intervals."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from agents.evaluation.statistics import BoundedEstimate, Estimate
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import whole_file, write_json
+from glimpse_env.files import read_json, whole_file, write_json
 
 MISSING = "–"
 """Stands in a cell that has no value."""
@@ -70,7 +69,7 @@ def replace_entry(path: Path, name: str, entry: dict[str, Any]) -> None:
         ArtifactError: if there is a file that holds no JSON object.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        entries = read_json(path) if path.is_file() else {}
         write_json(path, dict(sorted({**entries, name: entry}.items())))
     except (TypeError, ValueError) as error:
         raise ArtifactError(f"{path} holds no JSON object ({error}); move it away.") from error

@@ -14,7 +14,7 @@ from glimpse_env.console.names import command
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.episodes import EpisodeBatch
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest
+from glimpse_env.files import digest, read_json
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import can_stop
 from oracles.registry import POLICIES, make_policy, peeks, policy_settings, priced
@@ -105,7 +105,7 @@ def _of_agent(path: Path, source: DataSource, judge: Judge, trust: bool) -> Subj
     args: dict[str, Any] = {}
     if (folder / "config.json").is_file():
         try:
-            args = dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["args"])
+            args = dict(read_json(folder / "config.json")["args"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{folder}/config.json is none of a run ({error!r}); move it away.") from error
     weights = digest(*(value.cpu().numpy() for value in model.policy.state_dict().values()))

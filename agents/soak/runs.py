@@ -32,9 +32,9 @@ LATE = (
     "agents.experiments.benchmark",
     "agents.experiments.ram",
     "agents.experiments.train",
-    "agents.reports.benchmark_run",
+    "agents.reports.benchmark.run",
     "agents.reports.episodes",
-    "agents.reports.ram_plots",
+    "agents.reports.ram.plots",
 )
 """Modules that commands import late."""
 

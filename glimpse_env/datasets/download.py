@@ -6,7 +6,6 @@ import lzma
 import os
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from tqdm.auto import tqdm
 
 from glimpse_env.datasets.base import data_root
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.files import temporary_folder
+from glimpse_env.files.storage import storage_errors
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def download(
         DatasetNotFoundError: if the server does not give a file.
         DatasetFormatError: if a file has another checksum than the published one, an archive is damaged or
             would write outside its folder, or another folder is in the way.
+        StorageError: if the disk is full, or the folder cannot be written to.
     """
     if name not in registry:
         raise ConfigurationError(f"dataset={name!r} must be one of {', '.join(registry)}.")
@@ -122,13 +124,16 @@ def extract(archive: Path, target: Path, proof: str) -> None:
             or :data:`MAX_MEMBERS`, or a member would be written elsewhere or is neither a file nor a folder.
     """
     remedy = "delete it and fetch it from the publisher, without --url"
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+    with temporary_folder(target) as temporary:
         try:
             with tarfile.open(archive) as tar:
-                _unpack(tar, Path(temporary))
-        except (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, ValueError, zlib.error) as error:
+                _unpack(tar, temporary)
+        except (
+            *(tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, ValueError, zlib.error),
+            *(FileExistsError, NotADirectoryError, IsADirectoryError),  # a name is a file and a folder
+        ) as error:
             raise DatasetFormatError(f"{archive} cannot be unpacked safely ({error}); {remedy}.") from error
-        folder = Path(temporary) / target.name
+        folder = temporary / target.name
         if not (folder / proof).is_file():
             raise DatasetFormatError(f"{archive} holds no {target.name}/{proof}; {remedy}.")
         os.rename(folder, target)
@@ -165,7 +170,8 @@ def _matches(path: Path, checksum: str) -> bool:
 def _fetch(base_url: str, file: str, checksum: str, folder: Path) -> Path:
     fetcher = pooch.create(path=folder, base_url=f"{base_url}/", registry={file: checksum}, retry_if_failed=1)
     try:
-        return Path(fetcher.fetch(file, downloader=_Resuming(folder / f"{file}.part")))
+        with storage_errors(folder / file, folder):
+            return Path(fetcher.fetch(file, downloader=_Resuming(folder / f"{file}.part")))
     except requests.RequestException as error:
         raise DatasetNotFoundError(
             f"{base_url}/{file} could not be fetched ({error}); try again, which continues a download cut "

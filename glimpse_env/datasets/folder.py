@@ -11,7 +11,7 @@ import numpy as np
 from glimpse_env.checks import flag, path_or_none, whole_number
 from glimpse_env.datasets.base import PUBLIC_SPLITS, Split
 from glimpse_env.datasets.images import PhotographSource
-from glimpse_env.datasets.layout import SUFFIXES, find_splits, images_by_class, subfolders
+from glimpse_env.datasets.layout import SUFFIXES, find_splits, images_by_class, require_apart, subfolders
 from glimpse_env.datasets.texts import require_label
 from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
 from glimpse_env.files import digest
@@ -66,7 +66,8 @@ class ImageFolder(PhotographSource):
         ConfigurationError: if there is no ``root`` or an argument is of the wrong type or out of range.
         DatasetNotFoundError: if ``root`` is no folder.
         DatasetFormatError: naming the folder, if there are fewer than two classes, a class has too few images,
-            ``val`` or ``test`` has a class that ``train`` lacks, or a folder looks like a split but is not called so;
+            ``val`` or ``test`` has a class that ``train`` lacks or shares a folder with it, or a folder looks like a
+            split but is not called so;
             naming what cannot be read, leads nowhere or is no regular file. Loading a split names an image that cannot
             be read.
     """
@@ -157,6 +158,7 @@ class ImageFolder(PhotographSource):
             except ValueError as error:
                 raise DatasetFormatError(f"{given['train']}: {error}; rename the folder.") from error
         files = {split: _files_of(folder, classes) for split, folder in given.items()}
+        require_apart({folder: [file.place for file in files[split]] for split, folder in given.items()})
         missing = [split for split in SHARES if split not in given]
         by_class: list[list[_File]] = [[] for _ in classes]
         for file in files["train"]:

@@ -135,7 +135,8 @@ def read_photograph(path: Path, *, upright: bool) -> Image.Image:
 
     Grey, palettes and CMYK are converted, 16 bits reduced to 8, and what is transparent lies over mid-grey. Pixels of
     32 bits or floating point, as TIFF has them, are scaled from the lowest and highest of the picture to 0 and 255; of
-    a picture where all are the same they become mid-grey.
+    a picture where all are the same they become mid-grey. Pixels of 16 bits are not scaled: a picture that uses 12 of
+    them or fewer, as microscopes write it, would become nearly black and is refused.
 
     Args:
         path: the file.
@@ -143,7 +144,8 @@ def read_photograph(path: Path, *, upright: bool) -> Image.Image:
 
     Raises:
         ValueError: saying what is wrong, if the file has no picture that Pillow can read, more pixels than
-            ``PIL.Image.MAX_IMAGE_PIXELS``, or a pixel that is not finite.
+            ``PIL.Image.MAX_IMAGE_PIXELS``, a pixel that is not finite, 16 bits a pixel of which the high ones are not
+            used, or more than 8 where the lowest number is white.
     """
     return _from_image(path, lambda image: _as_rgb(image, upright=upright))
 
@@ -179,7 +181,10 @@ def _from_image(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 def _as_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
     wide = image.mode == "F" or (image.mode == "I" and image.format == "TIFF")
-    unsigned = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, (1,)) == (1,)
+    tags = getattr(image, "tag_v2", {})
+    unsigned = tags.get(_SAMPLE_FORMAT, (1,)) == (1,)
+    if tags.get(_PHOTOMETRIC) == 0 and image.mode[0] in "IF":  # Pillow inverts pixels of 8 bits only
+        raise ValueError("its lowest number is white (TIFF's WhiteIsZero), which is read with 8 bits a pixel only")
     if upright:
         image = ImageOps.exif_transpose(image)
     if wide:
@@ -188,14 +193,21 @@ def _as_rgb(image: Image.Image, *, upright: bool) -> Image.Image:
             values = values.view(np.uint32)
         return Image.fromarray(_scaled(values.astype(np.float64))).convert("RGB")
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip
-        values = np.asarray(image).clip(0, 65535) // 257
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+        values = np.asarray(image).clip(0, 65535)
+        if values.min() < values.max() < _DARK:
+            raise ValueError(
+                f"its pixels have 16 bits and are {values.max()} at most, so that it would be nearly black; write them "
+                "as 0..65535, or with 8 bits"
+            )
+        return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
         return Image.alpha_composite(background, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
 
 
+_DARK = 1 << 12  # of 65536: what 12 bits can tell apart would become 16 greys
+_PHOTOMETRIC = 262  # TIFF's tag: 0 where the lowest number is white
 _SAMPLE_FORMAT = 339  # TIFF's tag: 1 for unsigned integers, the default, 2 for signed ones, 3 for floating point
 
 

@@ -20,7 +20,8 @@ SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 """Names of folders that are splits, in any case."""
 _SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 LITTER = frozenset(
-    {"@eadir", "@recycle", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found"}
+    {"@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "@__thumb", "@recently-snapshot", "lost+found"}
+    | {"__macosx", "network trash folder", "temporary items", "$recycle.bin", "system volume information"}
     | {"thumbs.db", "desktop.ini"}
 )
 """What systems leave in folders, in any case; skipped like what is hidden."""
@@ -189,6 +190,26 @@ def images_by_class(folder: Path, classes: list[str]) -> dict[str, list[str]]:
         if not _leads_out(folder / place, folder):
             walk(owner, place, os.path.realpath(folder / place))
     return places
+
+
+def require_apart(places: dict[Path, list[str]]) -> None:
+    """Checks that no folder with images belongs to two splits, as by a link.
+
+    Args:
+        places: of the images below each split's folder, as :func:`images_by_class` returns them.
+
+    Raises:
+        DatasetFormatError: naming both.
+    """
+    owners: dict[str, Path] = {}
+    for split, images in places.items():
+        for place in {split / os.path.dirname(image) for image in images}:
+            owner = owners.setdefault(os.path.realpath(place), place)
+            if owner != place:
+                raise DatasetFormatError(
+                    f"{owner} and {place} are the same folder in two splits; remove one of them. A split without a "
+                    "folder is taken from the training images."
+                )
 
 
 def _leads_out(link: Path, folder: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from glimpse_env.files.arrays import array_is_whole, load_array, new_array, new_arrays, read_npz, write_npz
 from glimpse_env.files.cache import kept, place_for
-from glimpse_env.files.content import digest, file_digest, read_json, write_json
+from glimpse_env.files.content import card_path, digest, file_digest, read_json, refuse_special, write_json
 from glimpse_env.files.locks import only_process
 from glimpse_env.files.storage import cache_folder
 from glimpse_env.files.whole import check_writable, temporary_folder, whole_file, whole_folder
@@ -10,6 +10,7 @@ from glimpse_env.files.whole import check_writable, temporary_folder, whole_file
 __all__ = [
     "array_is_whole",
     "cache_folder",
+    "card_path",
     "check_writable",
     "digest",
     "file_digest",
@@ -21,6 +22,7 @@ __all__ = [
     "place_for",
     "read_json",
     "read_npz",
+    "refuse_special",
     "temporary_folder",
     "whole_file",
     "whole_folder",

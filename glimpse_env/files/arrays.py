@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glimpse_env.errors import ArtifactError
+from glimpse_env.files.content import refuse_special
 from glimpse_env.files.storage import storage_errors
 from glimpse_env.files.whole import whole_file
 
@@ -92,8 +93,13 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         ArtifactError: if it is damaged, or something else.
     """
     try:
+        refuse_special(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files}
+            # members that are no arrays are read as bytes; other byte orders are not PyTorch's
+            return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+    except ArtifactError:
+        raise
     except (
         *(ValueError, TypeError, AttributeError, KeyError, EOFError, SyntaxError, NotImplementedError, RuntimeError),
         *(MemoryError, OverflowError, zipfile.BadZipFile, zlib.error, struct.error),

@@ -60,7 +60,7 @@ def place_for(path: Path) -> Path:
         StorageError: if a path outside of the cache cannot be written.
     """
     try:
-        check_writable(path)
+        check_writable(path, folder=True)
     except StorageError as error:
         if error.errno not in UNWRITABLE or not path.is_relative_to(cache_folder()):
             raise

@@ -10,18 +10,28 @@ from pathlib import Path
 
 import platformdirs
 
-from glimpse_env.errors import StorageError
+from glimpse_env.errors import GlimpseError, StorageError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a disk without room, and of a process that may not write files as large."""
-UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
-"""Error numbers of a folder that may not be written to, or where a file is in the way of a folder."""
+UNWRITABLE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
+)
+"""Error numbers of a folder that may not be written to, where a file is in the way of a folder or a folder of a file,
+and of a name that is too long."""
 
 
 def cache_folder() -> Path:
-    """Returns the folder of things that can be made again: ``GLIMPSE_CACHE``, else the per-user cache folder."""
-    chosen = os.environ.get("GLIMPSE_CACHE")
-    return Path(os.path.expanduser(chosen or platformdirs.user_cache_dir("glimpse-env", appauthor=False)))
+    """Returns the folder of things that can be made again: ``GLIMPSE_CACHE``, else the per-user cache folder.
+
+    Raises:
+        StorageError: if it is below the home of somebody who has none.
+    """
+    chosen = os.environ.get("GLIMPSE_CACHE") or platformdirs.user_cache_dir("glimpse-env", appauthor=False)
+    folder = os.path.expanduser(chosen)
+    if folder.startswith("~"):
+        raise StorageError(f"GLIMPSE_CACHE={chosen} is below a home that nobody has; name another folder.")
+    return Path(folder)
 
 
 @contextmanager
@@ -38,7 +48,7 @@ def storage_errors(path: Path, *written: Path, needed: int | None = None) -> Ite
     """
     try:
         yield
-    except StorageError:
+    except GlimpseError:  # which says itself what is wrong
         raise
     except Exception as error:
         number = _number(error, (path, *written))

@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all; what killed processes left of theirs is removed."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
+from glimpse_env.errors import StorageError
 from glimpse_env.files.storage import storage_errors
 
 ABANDONED_AFTER = 7 * 24 * 3600.0
@@ -26,13 +28,12 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` that is renamed to it when the block ends without an error.
 
     Raises:
-        StorageError: if the disk is full, or the folder cannot be written to.
+        StorageError: if the disk is full, the folder cannot be written to, or ``path`` is one or a device.
     """
     path = Path(path)
     temporary = temporary_path(path.parent, path.stem, path.suffix)
     with storage_errors(path, Path(path.anchor)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(path.parent)
+        _make_way(path, folder=False)
         temporary.touch(exist_ok=False)
     try:
         mode = stat.S_IMODE(temporary.stat().st_mode)
@@ -58,16 +59,15 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yields a new folder beside ``path`` that is removed when the block ends.
+def temporary_folder(path: Path, *, folder: bool = True) -> Iterator[Path]:
+    """Yields a new folder beside ``path``, which is for a ``folder`` or a file; it is removed when the block ends.
 
     Raises:
-        StorageError: if the disk is full, or the folder cannot be written to.
+        StorageError: if the disk is full, the folder cannot be written to, or something that is not replaced is there.
     """
     temporary = temporary_path(path.parent, path.name)
     with storage_errors(path, Path(path.anchor)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(path.parent)
+        _make_way(path, folder=folder)
         temporary.mkdir()
     try:
         with storage_errors(path, temporary):
@@ -76,14 +76,36 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_writable(path: Path) -> None:
-    """Checks that a file can be written beside ``path``, before long work whose result goes there.
+def check_writable(path: Path, *, folder: bool = False) -> None:
+    """Checks that a file, or a ``folder``, can be written to ``path``, before long work whose result goes there.
 
     Raises:
         StorageError: if it cannot.
     """
-    with temporary_folder(path):
+    with temporary_folder(path, folder=folder):
         pass
+
+
+def _make_way(path: Path, *, folder: bool) -> None:
+    """Makes the folder that ``path`` is in and removes what dead processes left there.
+
+    Raises:
+        OSError: if that is not possible, or a folder is where a file should be.
+        StorageError: if a device, a pipe or a socket is there, or a link to one: a rename would replace it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # where there is no drive, or no folder can be made, as below /proc
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent)) from error
+    remove_stale(path.parent)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode) and not folder:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise StorageError(f"{path} is a device, a pipe or a socket and is not replaced; choose another name.")
 
 
 def temporary_path(folder: Path, stem: str, suffix: str = "") -> Path:

@@ -27,7 +27,16 @@ from glimpse_env.encoding.features import GlimpseFeatures, StoredFeatures
 from glimpse_env.encoding.reduction import Reduction
 from glimpse_env.encoding.registry import is_frozen
 from glimpse_env.errors import ArtifactError, ConfigurationError, GlimpseError
-from glimpse_env.files import cache_folder, digest, file_digest, only_process, read_json, whole_file
+from glimpse_env.files import (
+    cache_folder,
+    card_path,
+    digest,
+    file_digest,
+    only_process,
+    read_json,
+    refuse_special,
+    whole_file,
+)
 from glimpse_env.judge.posterior import GlimpsePosterior, PosteriorConfig, encoder_plan
 from glimpse_env.presets import env_of
 from glimpse_env.sensing.geometry import Geometry
@@ -168,7 +177,7 @@ class ArtifactKind(Generic[Card]):
         try:
             if fits(self.read_card(cached)[0]):
                 return load(cached)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if cached.is_file():
                 logger.warning("The %s at %s has no card, and so counts as none.", self.name, cached)
         except ArtifactError as error:
@@ -210,12 +219,12 @@ class ArtifactKind(Generic[Card]):
         if frozen is not None and frozen.reduction is not None:  # the same of all networks, and never in half precision
             arrays = (frozen.reduction.mean, frozen.reduction.components)
             tensors |= {name: array.contiguous() for name, array in zip(_REDUCTION, arrays, strict=True)}
-        card_path = path.with_suffix(".json")
-        with only_process([path]), whole_file(card_path) as card_file, whole_file(path) as weights_file:
+        beside = card_path(path)
+        with only_process([path]), whole_file(beside) as card_file, whole_file(path) as weights_file:
             save_file(tensors, weights_file)
             content = {**card.to_json, _DIGEST: file_digest(weights_file)}
             card_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            card_path.unlink(missing_ok=True)  # weights first, then their card: in between there is none
+            beside.unlink(missing_ok=True)  # weights first, then their card: in between there is none
 
     def load(
         self, path: str | Path, make: Callable[[Card, GlimpseFeatures | None], Network]
@@ -233,6 +242,7 @@ class ArtifactKind(Generic[Card]):
         path = Path(path)
         try:
             card, expected = self.read_card(path)
+            refuse_special(path)
             if expected not in (None, file_digest(path)):
                 raise TypeError("these are not the weights of the card beside it")
             tensors = load_file(path)

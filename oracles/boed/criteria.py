@@ -81,8 +81,13 @@ def register_criterion(name: str, function: CriterionFunction, title: str | None
 
 
 def map_title(criterion: str, horizon: Horizon) -> str:
-    """Returns what a map of the expected criterion is called in pictures, with its unit."""
-    return f"{'Final' if horizon == 'last' else 'Expected'} {CRITERIA[criterion].title}"
+    """Returns what a map of the expected criterion is called in pictures, with its unit.
+
+    A criterion that nothing has registered is called by its name: a card that somebody sent may name any module, and
+    none is imported.
+    """
+    name = criterion.rpartition(":")[2]
+    return f"{'Final' if horizon == 'last' else 'Expected'} {CRITERIA[name].title if name in CRITERIA else name}"
 
 
 @torch.inference_mode()

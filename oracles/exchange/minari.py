@@ -19,7 +19,8 @@ from glimpse_env.errors import ArtifactError, ConfigurationError
 from glimpse_env.files import whole_folder
 from glimpse_env.judge.judge import Judge
 from glimpse_env.sensing.observations import Observation, take
-from oracles.demonstrations import FORMAT, Demonstrations
+from oracles.demonstrations import Demonstrations
+from oracles.manifests import FORMAT
 
 KEY = "glimpse_demonstrations"
 """Key of the manifest in the metadata of a Minari data set."""

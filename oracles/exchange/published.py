@@ -13,7 +13,7 @@ import numpy as np
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.errors import ArtifactError, ConfigurationError
-from glimpse_env.files import digest
+from glimpse_env.files import digest, refuse_special
 from glimpse_env.judge.assessment import entropy_of
 from glimpse_env.judge.judge import Judge
 from glimpse_env.judge.sequences import judge_sequences
@@ -136,8 +136,9 @@ def read_sequences(path: str | Path, grid: LocationGrid, num_glimpses: int) -> d
 def _parsed(file: Path) -> list[tuple[int, np.ndarray]]:
     """Returns image ids and corners (T, 2) int64 in pixels of the sequences in a file."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        refuse_special(file)
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, ArtifactError) as error:
         raise ArtifactError(f"{file} cannot be read ({error}); mend or remove it.") from error
     sequences, end = [], 0
     for match in _SEQUENCE.finditer(text):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from glimpse_env.errors import ArtifactError
-from glimpse_env.files import check_writable, only_process, whole_file
+from glimpse_env.files import card_path, check_writable, only_process, whole_file
 from oracles.training.plans import JudgePlan, ScorerPlan
 
 logger = logging.getLogger(__name__)
@@ -41,9 +41,10 @@ def only_maker(work: Path, out: Path | None) -> Iterator[Path | None]:
     Raises:
         StorageError: if one of both cannot be written.
     """
-    for path in (work, out):
-        if path is not None:
-            check_writable(path)
+    check_writable(work, folder=True)
+    if out is not None:
+        check_writable(out)
+        card_path(out)
     before = _written(out)
     with only_process([work]) as waited:
         yield out if waited and _written(out) not in (None, before) else None

@@ -44,7 +44,7 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
 
 def main(args: Args) -> None:
     from agents.evaluation.evaluate import TITLES, choose_images
-    from agents.reports import anytime, looks
+    from agents.reports.stopping import anytime, looks
     from agents.reports.tables import replace_section
     from glimpse_env.devices import find_device
     from glimpse_env.files import write_json

@@ -38,8 +38,8 @@ def main(args: Args) -> None:
 
     from agents.evaluation.calibration import Calibration, calibrate
     from agents.evaluation.evaluate import TITLES, choose_images, start_on
-    from agents.reports.oracle_plots import reliability
-    from agents.reports.oracle_tables import calibration_table
+    from agents.reports.oracle.plots import reliability
+    from agents.reports.oracle.tables import calibration_table
     from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json

@@ -28,7 +28,7 @@ class Args:
 
 
 def main(args: Args) -> None:
-    from agents.reports.oracle_plots import convergence
+    from agents.reports.oracle.plots import convergence
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json
     from oracles.boed.completion import CompletionConfig

@@ -49,7 +49,7 @@ class Args:
 def main(args: Args) -> None:
     import torch
 
-    from agents.reports.oracle_cost import grid_section, policy_cost, training_cost
+    from agents.reports.oracle.cost import grid_section, policy_cost, training_cost
     from agents.reports.tables import replace_section
     from glimpse_env.datasets.birds.source import Birds
     from glimpse_env.files import write_json

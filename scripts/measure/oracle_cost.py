@@ -35,7 +35,7 @@ class Args(CostSettings):
 
 def main(args: Args) -> None:
     from agents.evaluation.cost.oracle import measure
-    from agents.reports.oracle_cost import cost_page, cost_plot
+    from agents.reports.oracle.cost import cost_page, cost_plot
 
     if args.quick:
         args = replace(args, **QUICK)

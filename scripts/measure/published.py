@@ -47,8 +47,8 @@ def main(args: Args) -> None:
 
     from agents.evaluation import published
     from agents.evaluation.published import EXCHANGED, OURS, PUBLISHED, SHUFFLED
-    from agents.reports import oracle_plots
-    from agents.reports.oracle_tables import last_differences, percentile_table, reach_table, steps_table, success_table
+    from agents.reports.oracle import plots as oracle_plots
+    from agents.reports.oracle.tables import last_differences, percentile_table, reach_table, steps_table, success_table
     from glimpse_env.devices import find_device
     from glimpse_env.errors import ConfigurationError
     from glimpse_env.files import write_json

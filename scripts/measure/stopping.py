@@ -50,7 +50,7 @@ def main(args: Args) -> None:
 
     from agents.evaluation.evaluate import choose_images
     from agents.evaluation.statistics import success_by_budget
-    from agents.reports import stopping
+    from agents.reports.stopping import rules as reported
     from glimpse_env.files import write_json
     from glimpse_env.versions import versions
 
@@ -58,12 +58,12 @@ def main(args: Args) -> None:
     images = choose_images(source.load(args.split), args.images)
     play = played_by_oracle if args.network is None else played_by_network
     played, player, entry, flops = play(args, source, images)
-    rules, steps = stopping.rules_of(played), source.geometry.num_glimpses
+    rules, steps = reported.rules_of(played), source.geometry.num_glimpses
     budgets = np.linspace(1, steps, 20 * (steps - 1) + 1)
     curves = {name: success_by_budget(played.success, used, budgets) for name, (_, used) in rules.items()}
     name = source.name if args.network is None else f"network_{source.name}"
     picture, out = args.picture or Path(f"runs/stopping_{name}.png"), args.out or Path(f"runs/stopping_{name}.json")
-    stopping.stopping_curves(
+    reported.stopping_curves(
         picture,
         curves,
         budgets,
@@ -71,7 +71,7 @@ def main(args: Args) -> None:
         note=f"{player}; {len(images)} {args.split} images, one episode each; bands: 95 %, bootstrap over images.",
         flops=flops,
     )
-    rows = stopping.comparisons(curves, budgets)
+    rows = reported.comparisons(curves, budgets)
     content = {
         "env": args.env,
         "command": cli.command_line("measure/stopping", args),
@@ -79,12 +79,12 @@ def main(args: Args) -> None:
         **entry,
         "split": args.split,
         "num_images": len(images),
-        "rules": stopping.rules_entry(played, rules, flops),
+        "rules": reported.rules_entry(played, rules, flops),
         "at_equal_glimpses": rows,
         "versions": versions(),
     }
     write_json(out, content)
-    print(f"\n{stopping.comparison_table(rows)}\n\nPicture in {picture}, figures in {out}.")
+    print(f"\n{reported.comparison_table(rows)}\n\nPicture in {picture}, figures in {out}.")
 
 
 Played = tuple["PlayedOut", str, dict[str, Any], "dict[str, np.ndarray] | None"]

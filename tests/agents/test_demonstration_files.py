@@ -134,6 +134,41 @@ def test_other_arrays_are_read_or_one_error(arrays: Any, path: Path, data: st.Da
     learn(path, written(data.draw(changed(arrays))), manifest)
 
 
+MANIFESTS: dict[str, Any] = {
+    "num": [11, -1, "12", None, 12.0],
+    "games": [[1] * 12, None, [{"player": "me"}] * 12, [{"player": "me", "assisted": True}] * 3],
+    "glimpse_cost": [float("nan"), -1, "0.1"],
+    "dataset": ["received:data", 3],
+    "options": [[], None],
+    "scales": [True, "2"],
+    "stops": [1],
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_that_are_of_something_else_are_one_error(arrays: Any, path: Path, name: str) -> None:
+    for value in MANIFESTS[name]:
+        manifest = json.dumps({**MANIFEST, name: value}).encode()
+        path.write_bytes(written(arrays))
+        path.with_suffix(".json").write_bytes(manifest)
+        with pytest.raises(ArtifactError, match=rf"cannot be read .*({name}|manifest says)"):
+            Demonstrations.load(path)
+
+
+def test_numbers_of_other_processors_are_read(arrays: Any, path: Path) -> None:
+    turned = {name: array.astype(array.dtype.newbyteorder(">")) for name, array in arrays.items()}
+    learned, same = learn(path, written(turned)), learn(path, written(arrays))
+    assert learned is not None
+    assert same is not None
+    np.testing.assert_array_equal(learned.targets, same.targets)
+
+
+def test_the_manifest_never_takes_the_place_of_the_arrays(arrays: Any, path: Path) -> None:
+    made = Demonstrations(manifest=MANIFEST, **arrays)
+    with pytest.raises(ConfigurationError, match=r"demos\.json cannot end in \.json"):
+        made.save(path.with_suffix(".json"))
+
+
 def test_sound_files_are_learned_from(arrays: Any, path: Path) -> None:
     learned = learn(path, written(arrays))
     assert learned is not None

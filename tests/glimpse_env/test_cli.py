@@ -46,6 +46,14 @@ def test_flags_reach_the_command() -> None:
     assert seen == [Args(("x", "y"), 7)]
 
 
+def test_paths_may_be_below_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells do not replace it behind an equals sign."""
+    monkeypatch.setenv("HOME", "/home/me")
+    seen: list[Args] = []
+    cli.run(seen.append, Args, ["--into=~/a.md", "--env", "~/x", "~", "a~/b", "--options=~"])
+    assert seen == [Args(("/home/me/x", "~", "a~/b"), options="~", into=Path("/home/me/a.md"))]
+
+
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
@@ -94,6 +102,22 @@ def test_signs_outside_ascii_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> 
     cli.run(lambda args: print("Birds · 90 %"), Args, [])
     stream.flush()
     assert stream.buffer.getvalue() == b"Birds ? 90 %\n"
+
+
+def test_a_log_that_nobody_reads_any_more_is_no_error() -> None:
+    code = "import logging\nfrom glimpse_env import cli\n" + (
+        "def main(args):\n    for _ in range(9999):\n        logging.info('x' * 99)\n"
+        "from tests.glimpse_env.test_cli import Args\ncli.run(main, Args, [])\n"
+    )
+    ended = subprocess.run(
+        ["bash", "-c", '"$@" | head -n 1', "", sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "x" * 99 + "\n"
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_command_leads_back_to_its_arguments() -> None:

@@ -24,10 +24,9 @@ from oracles.baselines import (
 )
 from oracles.boed.completion import CompletionConfig
 from oracles.boed.oracle import BOEDOracle, OracleConfig
+from oracles.entries import HORIZONS, LEARNED_RIVALS
 from oracles.presets import PAPER_CONFIG, preset_of
 from oracles.registry import (
-    HORIZONS,
-    LEARNED_RIVALS,
     POLICIES,
     REFERENCES,
     make_policy,

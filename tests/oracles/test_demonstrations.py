@@ -113,8 +113,10 @@ def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(
         module, "play", lambda *arguments, **further: again.append(arguments) or play(*arguments, **further)
     )
-    make(out, name)
+    told: list[int] = []
+    generate(name, ToySource(), ToyJudge(), 20, out=out, config=CONFIG, made=told.append)
     assert len(again) == 3, "two of five shards were done already"
+    assert told == [12]
     assert_as_made_in_one_go(out, name)
 
 

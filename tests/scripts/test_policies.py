@@ -12,7 +12,7 @@ from PIL import Image
 
 from agents.evaluation import comparison, published
 from agents.evaluation.published import Judged, chosen_by
-from agents.reports.oracle_settings import oracle_settings
+from agents.reports.oracle.settings import oracle_settings
 from glimpse_env.datasets import make_source
 from glimpse_env.judge.judge import Judge
 from oracles import demonstrations

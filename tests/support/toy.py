@@ -18,7 +18,7 @@ from glimpse_env.sensing.geometry import Geometry
 from oracles.amortised.network import LocationScorer
 from oracles.amortised.oracle import AmortisedOracle, OracleCard, oracle_path
 from oracles.boed.criteria import Horizon
-from oracles.registry import HORIZONS
+from oracles.entries import HORIZONS
 from tests.support.tiny_data import write_tiny_celeba, write_tiny_cub, write_tiny_folder, write_tiny_mnist
 
 SIZE = 40

@@ -8,8 +8,8 @@ import pytest
 
 from agents.evaluation import anytime
 from agents.evaluation.anytime import Family
-from agents.reports import looks as looks_by_step
-from agents.reports.anytime import compare, draw, looks
+from agents.reports.stopping import looks as looks_by_step
+from agents.reports.stopping.anytime import compare, draw, looks
 from glimpse_env.sensing.geometry import LocationGrid, ZoomGrid
 from oracles.induction import Recorded
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from agents.evaluation.calibration import BINS, calibrate
-from agents.reports.oracle_tables import calibration_table
+from agents.reports.oracle.tables import calibration_table
 from glimpse_env.errors import ConfigurationError
 from oracles.training.posterior import calibration_error
 

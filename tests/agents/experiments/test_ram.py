@@ -16,7 +16,7 @@ from PIL import Image
 from agents.experiments.ram import PaperExperiment, RamCell, RamGrid, Run, settings_of
 from agents.experiments.ram_curves import Validation, best_of, convergence, curve_by, exhausted
 from agents.experiments.ram_tasks import LATER, METHODS, TASKS
-from agents.reports.ram import (
+from agents.reports.ram.tables import (
     error_beside,
     method_table,
     other_measures,

@@ -1,6 +1,7 @@
 """Games kept as demonstrations: what is in the file, that nothing of it is lost, and that agents learn from it."""
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -14,6 +15,7 @@ from agents.play.keeping import KeptGames, checked_player
 from agents.play.match import Match
 from glimpse_env.datasets import make_source
 from glimpse_env.errors import ArtifactError, ConfigurationError
+from glimpse_env.files.whole import temporary_path
 from glimpse_env.rollout import play
 from oracles.baselines import FixedPolicy
 from oracles.demonstrations import Demonstrations
@@ -122,9 +124,21 @@ def test_other_demonstrations_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="of other judge"):
         KeptGames(kept.path, ToySource(), ToyJudge(labels=np.arange(8) % 4), "train")
     kept.path.with_suffix(".json").unlink()
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match=r"holds no games .* is left as it is; name another file with --keep"):
         kept_at(kept.path)
     assert kept.path.read_bytes() == before
+
+
+def test_a_process_that_is_killed_between_its_two_renames_loses_no_game(tmp_path: Path) -> None:
+    kept, game = kept_at(tmp_path / "mine.npz"), game_on(2)
+    look(game, 0, 5)
+    kept.keep(game, "Ann")
+    card, left = kept.path.with_suffix(".json"), temporary_path(tmp_path, "mine", ".json")
+    manifest = card.read_text()
+    card.rename(left.with_name(left.name.replace(f"-{os.getpid()}-", "-999999999-")))
+    temporary_path(tmp_path, "mine", ".json").write_text(manifest.replace('"num": 1', '"num": 2'))  # of another time
+    assert kept_at(kept.path).next_images("Ann", 0, 30).tolist().count(2) == 0
+    assert card.read_text() == manifest
 
 
 def test_nothing_learns_from_games_on_test_images(tmp_path: Path) -> None:

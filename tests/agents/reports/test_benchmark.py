@@ -16,8 +16,8 @@ pytest.importorskip("rliable", reason="pip install -c constraints.txt -e '.[benc
 pytest.importorskip("jinja2", reason="pip install -c constraints.txt -e '.[benchmark]'")
 
 from agents.evaluation.results import methods_of  # noqa: E402
-from agents.reports.benchmark import summary_table, write_report  # noqa: E402
-from agents.reports.benchmark_plots import CROWD, learning_curves, performance_profiles, styles  # noqa: E402
+from agents.reports.benchmark.plots import CROWD, learning_curves, performance_profiles, styles  # noqa: E402
+from agents.reports.benchmark.tables import summary_table, write_report  # noqa: E402
 from agents.reports.pages import ReportContext, inline_svg  # noqa: E402
 from tests.support.toy_results import cell, cells, grid  # noqa: E402
 

@@ -96,7 +96,7 @@ def test_names_in_the_report_of_a_benchmark(tmp_path: Path) -> None:
         pytest.importorskip(package, reason="pip install -c constraints.txt -e '.[benchmark]'")
     import pandas
 
-    from agents.reports.benchmark import write_report
+    from agents.reports.benchmark.tables import write_report
     from agents.reports.pages import ReportContext
     from tests.support.toy_results import cells
 

@@ -1,9 +1,13 @@
 """Downloads from a server on the loopback: checksums, resuming, unpacking, doing nothing twice."""
 
+import errno
 import hashlib
 import importlib.util
 import io
 import logging
+import os
+import shutil
+import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +22,8 @@ from glimpse_env.datasets import download as module
 from glimpse_env.datasets.cub import CUB200
 from glimpse_env.datasets.digits import ClutteredMNIST
 from glimpse_env.datasets.download import REGISTRY, Remote, download
-from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError
+from glimpse_env.errors import ConfigurationError, DatasetFormatError, DatasetNotFoundError, StorageError
+from glimpse_env.files.whole import temporary_path
 from tests.support.tiny_data import write_tiny_cub, write_tiny_mnist
 
 
@@ -276,6 +281,8 @@ GOOD = {"CUB_200_2011/images.txt": b"1 a.jpg\n"}
         archive({**GOOD, "C:\\escaped": b"!"}),
         archive(GOOD, link("CUB_200_2011/out", "../escaped", tarfile.LNKTYPE)),
         archive(GOOD, pipe("CUB_200_2011/pipe")),
+        archive({**GOOD, "CUB_200_2011/images.txt/below": b"!"}),
+        archive({"CUB_200_2011/images.txt/below": b"!", **GOOD}),
         archive(GOOD)[:-20],
         b"no archive",
     ],
@@ -289,6 +296,8 @@ GOOD = {"CUB_200_2011/images.txt": b"1 a.jpg\n"}
         "drive",
         "hardlink",
         "pipe",
+        "file-then-folder",
+        "folder-then-file",
         "truncated",
         "no-archive",
     ],
@@ -310,6 +319,26 @@ def test_archives_that_unpack_to_too_much_are_refused(
     with pytest.raises(DatasetFormatError, match="holds more than"):
         download("cub", tmp_path / "root", registry=registry)
     assert [path.name for path in (tmp_path / "root").iterdir()] == ["CUB_200_2011.tgz"]
+
+
+def test_a_full_disk_and_what_a_killed_one_unpacked(
+    cub: dict[str, Remote], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    root = tmp_path / "root"
+    left = root / temporary_path(root, "CUB_200_2011").name.replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    left.mkdir(parents=True)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfileobj", full)
+        with pytest.raises(StorageError, match=r"CUB_200_2011 cannot be written: .* bytes are free"):
+            download("cub", root, registry=cub)
+    assert [path.name for path in root.iterdir()] == ["CUB_200_2011.tgz"]
+    assert (download("cub", root, registry=cub) / "images.txt").is_file()
 
 
 def test_an_archive_of_something_else_is_refused(server: Server, tmp_path: Path) -> None:

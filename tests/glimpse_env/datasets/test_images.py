@@ -49,6 +49,7 @@ def image_files(draw: st.DrawFn) -> tuple[bytes, tuple[int, int]]:
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     if mode in ("I;16", "I", "F"):
         values = rng.integers(0, 65536, (height, width))
+        values[0, 0] |= 1 << 15  # none too dark
         image = Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
     else:
         image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).convert(mode)
@@ -246,6 +247,34 @@ def test_flat_pictures_are_grey_and_what_is_no_number_is_refused(
             read_photograph(path, upright=True)
     else:
         assert (np.asarray(read_photograph(path, upright=True)) == wanted).all()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize(("bits", "read"), [(8, False), (12, False), (13, True), (16, True)])
+def test_pictures_of_16_bits_that_would_be_nearly_black_are_refused(
+    tmp_path: Path, kind: str, bits: int, read: bool
+) -> None:
+    path, top = tmp_path / "picture", 2**bits - 1
+    Image.fromarray(np.array([[0, top // 2, top]], dtype=np.uint16)).save(path, kind)
+    if read:
+        assert np.asarray(read_photograph(path, upright=True)).max() == top // 257
+    else:
+        with pytest.raises(ValueError, match=f"are {top} at most, so that it would be nearly black"):
+            read_photograph(path, upright=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pictures_whose_lowest_number_is_white_are_inverted_or_refused(tmp_path: Path, dtype: Any) -> None:
+    path = tmp_path / "negative.tiff"
+    Image.fromarray(np.array([[0, 255]], dtype=dtype)).save(path)
+    content, tag = path.read_bytes(), b"\x06\x01\x03\0\x01\0\0\0"  # the photometric interpretation, a short integer
+    assert content.count(tag + b"\x01") == 1
+    path.write_bytes(content.replace(tag + b"\x01", tag + b"\x00"))
+    if dtype == np.uint8:
+        assert np.asarray(read_photograph(path, upright=True))[0, :, 0].tolist() == [255, 0]
+    else:
+        with pytest.raises(ValueError, match="lowest number is white"):
+            read_photograph(path, upright=True)
 
 
 def test_formats_that_run_programs_are_refused(tmp_path: Path) -> None:

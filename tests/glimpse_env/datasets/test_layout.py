@@ -1,6 +1,7 @@
 """Folders as people have them: splits under other names, links, pipes, what systems leave behind, and no rights."""
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,7 +148,8 @@ def test_classes_may_have_such_names(own: Path, names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "litter", ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".hidden", "lost+found", "$RECYCLE.BIN"]
+    "litter",
+    ["@eaDir", ".ipynb_checkpoints", "__MACOSX", ".hidden", "lost+found", "$RECYCLE.BIN", "@__thumb", "#snapshot"],
 )
 def test_what_systems_leave_behind_is_no_image_and_no_class(own: Path, litter: str) -> None:
     fill(own / "train")
@@ -186,6 +188,18 @@ def test_splits_and_the_root_may_be_links(own: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(own)
     source = ImageFolder(tmp_path / "link", **PIXEL)
     assert greys(source, "test") == set(range(100, 110))
+
+
+@pytest.mark.parametrize(("link", "target"), [("test", "train"), ("test/ant", "train/ant"), ("val/bee/x", "test/bee")])
+def test_a_folder_in_two_splits_is_named(own: Path, link: str, target: str) -> None:
+    for start, name in enumerate({"train", *link.split("/")[:1], *target.split("/")[:1]}):
+        fill(own / name, start=20 * start)
+    if (own / link).exists():
+        shutil.rmtree(own / link)
+    (own / link).symlink_to(own / target)
+    with pytest.raises(DatasetFormatError, match="are the same folder in two splits; remove one") as caught:
+        ImageFolder(own, **PIXEL)
+    assert str(own / link) in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["loop", "ant/loop", "ant/deep/loop"])

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from glimpse_env.files import (
     array_is_whole,
     cache_folder,
     check_writable,
+    file_digest,
     load_array,
     new_array,
     read_json,
@@ -166,6 +168,36 @@ def test_a_folder_that_is_none_or_not_writable_is_named(fresh_cache: Path, monke
         write_json(fresh_cache.parent / "runs" / "a.json", {})
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("write", [check_writable, lambda path: write_json(path, {})], ids=["check", "write"])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    """A rename over /dev/null would break the machine of whoever may do that."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to("folder")
+    before = {path.name: path.lstat().st_ino for path in tmp_path.iterdir()}
+    for name in before:
+        told = (
+            "Is a directory" if name in ("folder", "linked") else "is a device, a pipe or a socket and is not replaced"
+        )
+        with pytest.raises(StorageError, match=told):
+            write(tmp_path / name)
+    assert {path.name: path.lstat().st_ino for path in tmp_path.iterdir()} == before
+
+
+def test_a_name_that_is_too_long_is_told_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written: File name too long"):
+        check_writable(tmp_path / ("x" * 300 + ".npz"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc")
+def test_where_no_folder_can_be_made_another_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIMPSE_CACHE", "/proc/nowhere/cache")
+    with pytest.raises(StorageError, match=r"a\.json cannot be written: .*GLIMPSE_CACHE"):
+        write_json(cache_folder() / "a.json", {})
+
+
 def test_other_errors_in_a_block_stay_as_they_are(tmp_path: Path) -> None:
     """An image that may not be read is no fault of the file that is written."""
     with pytest.raises(PermissionError) as raised, whole_file(tmp_path / "a.json"):
@@ -177,6 +209,24 @@ def test_other_errors_in_a_block_stay_as_they_are(tmp_path: Path) -> None:
 def test_the_cache_may_be_below_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLIMPSE_CACHE", "~/x")
     assert cache_folder() == Path.home() / "x"
+    monkeypatch.setenv("GLIMPSE_CACHE", "~nobody-at-all/x")
+    with pytest.raises(StorageError, match="GLIMPSE_CACHE=~nobody-at-all/x is below a home that nobody has"):
+        cache_folder()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+@pytest.mark.parametrize("read", [read_json, read_npz, file_digest], ids=lambda read: read.__name__)
+def test_files_from_which_reading_might_never_end_are_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(ArtifactError, match=f"{name} is no regular file"):
+            read(tmp_path / name)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n')
+    assert read_json(tmp_path / "a.json") == {"a": 1}
 
 
 def test_damaged_files_are_one_exception(tmp_path: Path) -> None:
@@ -193,9 +243,18 @@ def test_damaged_files_are_one_exception(tmp_path: Path) -> None:
     content = (tmp_path / "a.npz").read_bytes()
     flipped = bytearray(content)
     flipped[100] ^= 255
+    with zipfile.ZipFile(tmp_path / "no arrays", "w") as archive:
+        archive.writestr("a.npy", b"no array")
     pickled = tmp_path / "objects.npy"
     np.save(pickled, np.array([{}], dtype=object))
-    for damage in (b"", content[:200], bytes(flipped), b"PK\x03\x04", pickled.read_bytes()):
+    for damage in (
+        b"",
+        content[:200],
+        bytes(flipped),
+        b"PK\x03\x04",
+        pickled.read_bytes(),
+        (tmp_path / "no arrays").read_bytes(),
+    ):
         (tmp_path / "a.npz").write_bytes(damage)
         with pytest.raises(ArtifactError, match=r"a\.npz is no readable archive"):
             read_npz(tmp_path / "a.npz")

@@ -1,6 +1,8 @@
 """Judges and amortised oracles whose files were edited or damaged: they answer in numbers, or are one named error."""
 
 import json
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,19 +52,29 @@ KINDS: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Saved:
+    """Files of an artefact. Hypothesis prints it where a case fails; of a long text it would warn, which hides the case
+    behind a FlakyStrategyDefinition."""
+
+    kind: str
+    path: Path
+    card: bytes = field(repr=False)
+    weights: bytes = field(repr=False)
+
+
 @pytest.fixture(scope="module", params=KINDS)
-def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Kind, path, card and weights of an artefact."""
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     path = tmp_path_factory.mktemp("artefact") / "trained.safetensors"
     KINDS[request.param][0]().save(path)
-    return request.param, path, path.with_suffix(".json").read_bytes(), path.read_bytes()
+    return Saved(request.param, path, path.with_suffix(".json").read_bytes(), path.read_bytes())
 
 
-def take(saved: Any, card: bytes, weights: bytes | None = None) -> bool:
+def take(saved: Saved, card: bytes, weights: bytes | None = None) -> bool:
     """Says whether an artefact with these files is taken; it is asked then."""
-    kind, path = saved[:2]
+    kind, path = saved.kind, saved.path
     path.with_suffix(".json").write_bytes(card)
-    path.write_bytes(saved[3] if weights is None else weights)
+    path.write_bytes(saved.weights if weights is None else weights)
     trained, refusal = outcome(lambda: KINDS[kind][1](path), ArtifactError, JudgeNotFoundError, OracleNotFoundError)
     if trained is None:
         assert f"{kind} at {path}" in refusal
@@ -72,28 +84,28 @@ def take(saved: Any, card: bytes, weights: bytes | None = None) -> bool:
 
 
 @given(data=st.data())
-def test_edited_cards_are_read_or_one_error(saved: Any, data: st.DataObject) -> None:
-    take(saved, data.draw(json_files(json.loads(saved[2]))))
+def test_edited_cards_are_read_or_one_error(saved: Saved, data: st.DataObject) -> None:
+    take(saved, data.draw(json_files(json.loads(saved.card))))
 
 
 @given(data=st.data())
-def test_damaged_weights_are_one_error(saved: Any, data: st.DataObject) -> None:
-    weights = data.draw(damaged(saved[3]))
-    assert take(saved, saved[2], weights) == (weights == saved[3])
+def test_damaged_weights_are_one_error(saved: Saved, data: st.DataObject) -> None:
+    weights = data.draw(damaged(saved.weights))
+    assert take(saved, saved.card, weights) == (weights == saved.weights)
 
 
 @given(data=st.data())
-def test_damaged_weights_of_old_cards_are_read_or_one_error(saved: Any, data: st.DataObject) -> None:
+def test_damaged_weights_of_old_cards_are_read_or_one_error(saved: Saved, data: st.DataObject) -> None:
     """Cards of old have no digest that would tell."""
-    card = json.loads(saved[2])
+    card = json.loads(saved.card)
     del card["weights_digest"]
-    take(saved, json.dumps(card).encode(), data.draw(damaged(saved[3])))
+    take(saved, json.dumps(card).encode(), data.draw(damaged(saved.weights)))
 
 
 @given(data=st.data())
-def test_weights_of_other_numbers_and_shapes_are_read_or_one_error(saved: Any, data: st.DataObject) -> None:
-    path = saved[1]
-    tensors = {name: tensor.clone() for name, tensor in load(saved[3]).items()}
+def test_weights_of_other_numbers_and_shapes_are_read_or_one_error(saved: Saved, data: st.DataObject) -> None:
+    path = saved.path
+    tensors = {name: tensor.clone() for name, tensor in load(saved.weights).items()}
     name = data.draw(st.sampled_from(sorted(tensors)))
     tensor = tensors[name]
     change = data.draw(st.sampled_from(["value", "dtype", "flat", "more", "name", "swap"]))
@@ -113,5 +125,5 @@ def test_weights_of_other_numbers_and_shapes_are_read_or_one_error(saved: Any, d
         tensors[name] = tensors[data.draw(st.sampled_from(sorted(tensors)))].clone()
     weights = save(tensors)
     path.write_bytes(weights)
-    card = {**json.loads(saved[2]), "weights_digest": file_digest(path)}
+    card = {**json.loads(saved.card), "weights_digest": file_digest(path)}
     take(saved, json.dumps(card).encode(), weights)

@@ -192,6 +192,13 @@ def test_what_does_not_fit_in_the_cache_counts_as_none(
         assert ensure_judge(source).identity == digits_judge(5).identity == find_judge(source).identity
 
 
+def test_a_cache_that_is_a_file_has_no_judge(fresh_cache: Path) -> None:
+    fresh_cache.write_text("a file")
+    with pytest.raises(JudgeNotFoundError, match=r"train_judge\.py"):
+        find_judge(Digits(seed=5))
+    assert find_judge(Digits()).card.dataset == "digits", "one comes with the package"
+
+
 def test_a_damaged_shipped_judge_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Digits()
     (tmp_path / "broken" / "judges").mkdir(parents=True)

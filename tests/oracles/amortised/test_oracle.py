@@ -1,5 +1,6 @@
 """The amortised oracle as a policy: its state, its networks, its file, and how it is found."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -110,6 +111,18 @@ def test_saved_and_loaded_in_half_precision_it_scores_alike(tmp_path: Path, rela
     (tmp_path / "o.json").write_text('{"format": 99}')
     with pytest.raises(ArtifactError, match="format 99"):
         AmortisedOracle.load(tmp_path / "o.safetensors")
+
+
+def test_a_card_that_names_a_module_as_criterion_runs_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle acts without its criterion, which names its maps only."""
+    (tmp_path / "received.py").write_text("raise SystemExit('code of a stranger')")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "o.safetensors"
+    toy.toy_oracle(toy.toy_judge()).save(path)
+    card = path.with_suffix(".json")
+    for named, title in (("received:gini", "gini"), ("log_loss", "log-loss, nats"), ("a/file.py", "a/file.py")):
+        card.write_text(json.dumps({**json.loads(card.read_text()), "criterion": named}))
+        assert AmortisedOracle.load(path).map_title == f"Expected {title}"
 
 
 def test_ensure_oracle_trains_once_and_another_judge_needs_another_oracle(

@@ -10,7 +10,8 @@ import torch
 
 from glimpse_env.errors import OracleNotFoundError
 from glimpse_env.rollout import play
-from oracles.registry import LEARNED_RIVALS, ensure_policy, make_policy, policy_settings
+from oracles.entries import LEARNED_RIVALS
+from oracles.registry import ensure_policy, make_policy, policy_settings
 from oracles.rivals.dime import DIMETrainer
 from oracles.rivals.gdfs import TEMPERATURES, GDFSTrainer
 from oracles.rivals.learned import RivalTrainer, find_rival, unseen_choice

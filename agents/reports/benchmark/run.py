@@ -9,7 +9,7 @@ from agents.experiments.benchmark import Benchmark, price_of
 from agents.recording import load_run_agent
 from agents.registry import short_name
 from agents.reports import episodes
-from agents.reports.benchmark import write_report
+from agents.reports.benchmark.tables import write_report
 from agents.reports.pages import ReportContext
 from glimpse_env.files import whole_file, write_json
 from glimpse_env.versions import versions

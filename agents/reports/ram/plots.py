@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.experiments.ram import PaperExperiment
 from agents.experiments.ram_tasks import METHODS
-from agents.reports.ram import Cells, Summary, summarise
+from agents.reports.ram.tables import Cells, Summary, summarise
 from agents.reports.style import (
     INDIGO,
     PALETTE,

@@ -11,7 +11,7 @@ from agents.evaluation.curves import MEASURES, THRESHOLDS, speed_up, spread, tim
 from agents.evaluation.results import checked
 from agents.evaluation.scores import RESAMPLES, aggregates, best_by_env, finals, improvements
 from agents.evaluation.statistics import BoundedEstimate
-from agents.reports.benchmark_plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
+from agents.reports.benchmark.plots import learning_curves, performance_profiles, sample_efficiency, steps_to_threshold
 from agents.reports.pages import NOTHING_YET, PLOTS, Picture, ReportContext, Section, Table, html_template, to_markdown
 from agents.reports.tables import (
     MISSING,
