@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
+from glimpse_env.datasets import DATASETS, make_source
 from glimpse_env.datasets.base import DataSource
 from glimpse_env.datasets.gaze import CUBGaze, gaze_identity
+from glimpse_env.encoding.features import glimpse_features
 from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge, rows_for_network
 from oracles.amortised.oracle import find_oracle
@@ -22,6 +24,7 @@ from oracles.baselines import (
 )
 from oracles.boed.anytime import AnytimeConfig, AnytimeOracle
 from oracles.boed.criteria import Horizon
+from oracles.boed.further import FurtherImages
 from oracles.boed.kernel import KernelConfig, KernelOracle
 from oracles.boed.oracle import BOEDOracle, OracleConfig
 from oracles.diagnostics import BEST, best_unavailable
@@ -141,7 +144,29 @@ def _boed_paper(source: DataSource, judge: Judge, *, network: int | None = None,
 
 
 def _kernel(source: DataSource, judge: Judge, *, config: PolicyConfig | None = None, **_: Any) -> GlimpsePolicy:
-    return KernelOracle(source.load("train"), judge, _kernel_config(source, config))
+    config = _kernel_config(source, config)
+    train, further = source.load("train"), None
+    if config.further is not None:
+        other = _further_source(source, config.further)
+        frozen = None if judge.frozen is None else glimpse_features(other, judge.card.config.encoder)
+        further = FurtherImages(other.load("train"), frozen, judge, train.class_names, config.further_images)
+    return KernelOracle(train, judge, config, further)
+
+
+def _further_source(source: DataSource, further: str) -> DataSource:
+    """Returns the data set, or image folder, whose images are regressed over beside those of ``source``."""
+    if further in DATASETS:
+        return make_source(further)
+    geometry = source.geometry
+    return make_source(
+        "folder",
+        root=further,
+        size=geometry.image_size,
+        glimpse_size=geometry.glimpse_size,
+        stride=geometry.stride,
+        num_glimpses=geometry.num_glimpses,
+        mirror=source.mirror_symmetric,
+    )
 
 
 def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelConfig:
@@ -153,8 +178,13 @@ def _kernel_config(source: DataSource, config: PolicyConfig | None) -> KernelCon
 
 def _kernel_settings(source: DataSource, _: Judge, config: PolicyConfig | None) -> dict[str, Any]:
     settings = asdict(_kernel_config(source, config))
-    if not settings["mirrored"]:
-        del settings["mirrored"]  # as in files from before there was such a setting
+    for name in ("mirrored", "further", "predicted"):
+        if not settings[name]:
+            del settings[name]  # as in files from before there was such a setting
+    if "further" not in settings:
+        del settings["further_ridge"], settings["further_images"]
+    else:
+        settings["further"] = _further_source(source, settings["further"]).fingerprint
     return settings
 
 

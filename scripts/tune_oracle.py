@@ -41,6 +41,13 @@ class Args(cli.DatasetFlags, cli.DeviceFlags):
     """Inverse widths of its kernel that are tried."""
     branches: tuple[int, ...] = (1, 3, 6)
     """Numbers of locations among which it chooses that are tried."""
+    predicted: tuple[float, ...] = ()
+    """Shares of the features predicted for all places in its distances that are tried."""
+    further: str | None = None
+    """Name of a data set, or path of an image folder, whose training images of other classes it regresses over as
+    well, without labels; default none."""
+    further_ridges: tuple[float, ...] = (3.0, 10.0, 30.0)
+    """Ridges of these that are tried."""
     evaluations: Path | None = None
     """Folder of finished evaluations, which are not played again; default in the cache."""
     out: Path = Path("runs/oracle_ablation.json")
@@ -71,8 +78,10 @@ def main(args: Args) -> None:
         "sharpness": args.sharpnesses,
         "branches": args.branches,
         "mirrored": args.mirrored,
+        "predicted": args.predicted,
     }
-    settings = oracle_settings(source, values, completions, kernels)
+    further = {} if args.further is None else {args.further: args.further_ridges}
+    settings = oracle_settings(source, values, completions, kernels, further)
     judge = ensure_judge(source, device=find_device(args.device))
     dataset = source.load(args.split)
     images = choose_images(dataset, args.images)

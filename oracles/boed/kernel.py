@@ -8,9 +8,10 @@ squared distance of the glimpses seen, a sum over them as in the paper,
     E[loss(l) | y_1:t, l_1:t] ~ m(l) + k (K + ridge I)^-1 (C(l) - m(l)),   k_n = exp(-sharpness d_n^2 / mean d^2)
 
 where C_n(l) is image n's own log-loss after the last glimpse: after l_1:t, l and what the best fixed sequence has left.
-Mirror images can be regressed over as well. The more ridge the closer to the mean m, whose minimum is the next location
-of the fixed sequence. Each choice improves on that sequence by one step of policy iteration, so that it looks ahead as
-well.
+Mirror images can be regressed over as well, and photographs of other classes (:mod:`oracles.boed.further`); distances
+can be those of the features predicted for all places (:mod:`oracles.boed.unseen`).
+The more ridge the closer to the mean m, whose minimum is the next location of the fixed sequence. Each choice improves
+on that sequence by one step of policy iteration, so that it looks ahead as well.
 """
 
 import math
@@ -31,6 +32,9 @@ from glimpse_env.sensing.observations import Histories
 from oracles.base import MappingPolicy, random_part
 from oracles.baselines import best_fixed, embedded_images
 from oracles.boed.criteria import map_title
+from oracles.boed.further import FurtherImages
+from oracles.boed.regression import KernelRegression
+from oracles.boed.unseen import PredictedMaps
 
 IMAGES_PER_CHUNK = 64
 """Images whose losses are computed at a time."""
@@ -58,58 +62,32 @@ class KernelConfig:
     mirrored: bool = False
     """Whether their mirror images are regressed over as well, where ``images`` has room for both: for data whose mirror
     images are of the same class."""
+    further: str | None = None
+    """Name of a data set, or path of an image folder, whose training images of other classes are regressed over as
+    well, without their labels; None for none."""
+    further_images: int = 1300
+    """Number of them, at most, drawn at random where there are more."""
+    further_ridge: float = 10.0
+    """Added to the kernel's diagonal for them in place of ``ridge``."""
+    predicted: float = 0.0
+    """Share, 0 to 1, in the squared distance, of that between the features predicted for all places from those seen, by
+    models fitted to the same images and the further ones."""
     side_images: int = 512
-    """The same where an agent has left the locations that this oracle would have chosen."""
+    """Training images regressed over, at most, where an agent has left the locations that this oracle would have
+    chosen."""
 
     def __post_init__(self) -> None:
-        large = dict.fromkeys(("ridge", "sharpness", "most_nats"), (-math.inf, 1e9))
-        check_settings(self, **dict.fromkeys(("branches", "images", "side_images"), (1, None)), **large)
-        for name in ("ridge", "sharpness", "most_nats"):
+        positive = ("ridge", "sharpness", "most_nats", "further_ridge")
+        large = dict.fromkeys(positive, (-math.inf, 1e9))
+        check_settings(
+            self,
+            predicted=(0, 1),
+            **dict.fromkeys(("branches", "images", "side_images", "further_images"), (1, None)),
+            **large,
+        )
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}={getattr(self, name)!r} must be above 0.")
-
-
-class KernelRegression:
-    """Kernel ridge regression of many targets, with predictions that leave training rows out in closed form.
-
-    Args:
-        inputs: (copies * n, F) float32; row c * n + i is copy c of image i.
-        targets: (copies * n, L) float32.
-        ridge, sharpness: see :class:`KernelConfig`.
-        copies: of each image, which are left out together.
-    """
-
-    def __init__(self, inputs: Tensor, targets: Tensor, ridge: float, sharpness: float, copies: int = 1):
-        self.inputs, self.targets = inputs, targets
-        self.mean = targets.mean(0)
-        distances = squared_distances(inputs, inputs)
-        self.precision = sharpness / distances.mean().clamp_min(1e-12)
-        # in double precision, which Apple's devices lack
-        exact = torch.device("cpu") if inputs.device.type == "mps" else inputs.device
-        kernel = (-self.precision * distances).exp().to(exact).double()
-        ridges = ridge * torch.eye(len(inputs), device=exact)
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridges))
-        weights = inverse @ (targets - self.mean).to(exact).double()
-        self.weights = weights.float().to(inputs.device)  # (copies * n, L)
-        together = torch.arange(len(inputs), device=exact).view(copies, -1)  # (copies, n)
-        blocks = inverse[together[:, None], together].permute(2, 0, 1)  # (n, copies, copies)
-        missed = torch.linalg.solve(blocks, weights[together.T])  # (n, copies, L)
-        self.left_out = targets - missed.transpose(0, 1).flatten(0, 1).float().to(inputs.device)
-        """(copies * n, L) float32: the prediction for each row without its image (the mean keeps it)."""
-
-    def __call__(self, inputs: Tensor, own: np.ndarray) -> Tensor:
-        """Returns predictions (B, L) for inputs (B, F); ``own`` (B,) int64 is the image to leave out, or -1."""
-        kernel = (-self.precision * squared_distances(inputs, self.inputs)).exp()
-        predicted = self.mean + kernel @ self.weights
-        known = torch.from_numpy(np.flatnonzero(own >= 0))
-        predicted[known] = self.left_out[torch.from_numpy(own)[known]]
-        return predicted
-
-
-def squared_distances(ours: Tensor, theirs: Tensor) -> Tensor:
-    """Returns the squared Euclidean distances (B, n) between rows (B, F) and (n, F)."""
-    squares = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - 2.0 * ours @ theirs.T
-    return squares.clamp_min_(0.0)
 
 
 def covering(losses: Tensor, count: int) -> list[int]:
@@ -148,6 +126,8 @@ class _Node:
     """(L,) bool."""
     on_tree: bool
     """Whether the oracle itself reaches these locations; all its images are regressed over then, else a part."""
+    shares: tuple[float, float] = (1.0, 0.0)
+    """What the features seen, and coordinates of those predicted, are multiplied by in the regression's inputs."""
 
 
 class KernelOracle(MappingPolicy[KernelState]):
@@ -160,12 +140,22 @@ class KernelOracle(MappingPolicy[KernelState]):
         sequence: (T,) int64, the best fixed sequence, which it starts from.
     """
 
-    def __init__(self, dataset: GlimpseDataset, judge: Judge, config: KernelConfig | None = None):
+    def __init__(
+        self,
+        dataset: GlimpseDataset,
+        judge: Judge,
+        config: KernelConfig | None = None,
+        further: FurtherImages | None = None,
+    ):
         """
         Args:
             dataset: the training split.
             judge: gives the posterior; each image is judged by a network that never saw it.
             config: see :class:`KernelConfig`.
+            further: images that ``config.further`` names.
+
+        Raises:
+            ConfigurationError: if predicted features are asked for of a judge without frozen ones.
         """
         self.dataset, self.judge, self.grid, self.config = dataset, judge, judge.grid, config or KernelConfig()
         self.num_glimpses = judge.card.num_glimpses
@@ -179,6 +169,16 @@ class KernelOracle(MappingPolicy[KernelState]):
         self.map_title = map_title("log_loss", "last")
         self._side = random_part(np.arange(len(self.rows)), max(1, self.config.side_images // len(self.copies)))
         self._table = None if judge.frozen is None else FeatureTable(dataset, judge.frozen, self.copies)
+        self.further = further
+        self._predicted = None
+        if self.config.predicted:
+            if self._table is None:
+                raise ConfigurationError(
+                    f"predicted={self.config.predicted} needs a judge on frozen features; train one, or leave it at 0."
+                )
+            images = self._table(self.rows[:, None], np.arange(len(self.grid)))
+            others = None if self.further is None else self.further.features
+            self._predicted = PredictedMaps(images, self.networks[: len(self.rows)], others)
         self._nodes: dict[tuple[tuple[int, ...], int], _Node] = {}  # by locations and number of glimpses
 
     def start(self, dataset: GlimpseDataset, indices: np.ndarray) -> KernelState:
@@ -235,8 +235,10 @@ class KernelOracle(MappingPolicy[KernelState]):
                 [int(np.flatnonzero(state.locations[b, :count] == location)[-1]) for location in locations]
                 for b in rows
             ]
-            inputs = state.features[torch.from_numpy(rows)[:, None], torch.tensor(order)].flatten(1)
             own = state.own[rows]
+            features = state.features[torch.from_numpy(rows)[:, None], torch.tensor(order)]
+            folds = np.where(own == -1, -1, self.networks[own])
+            inputs = self._inputs(features, locations, folds, node.shares)
             if not node.on_tree:
                 places = np.searchsorted(self._side, own).clip(max=len(self._side) - 1)
                 own = np.where(self._side[places] == own, places, -1)
@@ -244,6 +246,15 @@ class KernelOracle(MappingPolicy[KernelState]):
         # what is not among the branches is no better than they are
         least = maps[:, node.allowed].min(axis=1, keepdims=True)
         return np.where(node.allowed, maps, np.maximum(maps, least + 1e-4))
+
+    def _inputs(
+        self, features: Tensor, locations: tuple[int, ...], folds: np.ndarray, shares: tuple[float, float]
+    ) -> Tensor:
+        """Returns what is compared (n, F') of features (n, t, F) at ``locations`` of images of ``folds`` (n,), -1 for
+        images that no model of predicted features saw."""
+        if self._predicted is None:
+            return features.flatten(1)
+        return torch.cat([shares[0] * features.flatten(1), shares[1] * self._predicted(features, locations, folds)], 1)
 
     def _left(self, locations: Sequence[int], count: int) -> list[int]:
         """Returns what the fixed sequence has left after ``count`` glimpses and the one that is to be chosen."""
@@ -262,11 +273,24 @@ class KernelOracle(MappingPolicy[KernelState]):
             losses = self._losses(entries, [*locations, *left]).clamp_max_(float(self.config.most_nats))
             allowed = np.ones(len(self.grid), dtype=bool)
             allowed[[*locations, *left]] = False
-            regression = None
+            regression, shares = None, (1.0, 0.0)
             if locations:
-                inputs = self._bank_features(entries, np.array(locations))
+                features = self._bank_features(entries, np.array(locations)).unflatten(1, (len(locations), -1))
+                folds = self.networks[entries]
+                if self._predicted is not None:
+                    both = features.flatten(1), self._predicted(features, locations, folds)
+                    seen, predicted = (float(part.var(0, correction=0).sum().clamp_min(1e-12)) for part in both)
+                    share = self.config.predicted
+                    shares = math.sqrt((1.0 - share) / seen), math.sqrt(share / predicted)
+                inputs = self._inputs(features, locations, folds, shares)
                 settings = self.config.ridge, self.config.sharpness, len(self.copies)
-                regression = KernelRegression(inputs, losses, *settings)
+                further = None
+                if self.further is not None and on_tree:
+                    theirs = self.further.features[:, list(locations)].to(self.judge.device).float()
+                    theirs = self._inputs(theirs, locations, np.full(len(theirs), -1), shares)
+                    their_losses = self.further.losses([*locations, *left], float(self.config.most_nats))
+                    further = theirs, their_losses, self.config.further_ridge
+                regression = KernelRegression(inputs, losses, *settings, further)
             if on_tree and left:
                 branches = [int(self.sequence[0])]
                 if regression is not None:
@@ -275,7 +299,7 @@ class KernelOracle(MappingPolicy[KernelState]):
                     branches = covering(open_losses, self.config.branches)
                 allowed[:] = False
                 allowed[branches] = True
-            self._nodes[locations, count] = _Node(regression, losses.mean(0), allowed, on_tree)
+            self._nodes[locations, count] = _Node(regression, losses.mean(0), allowed, on_tree, shares)
         return self._nodes[locations, count]
 
     def _reaches(self, locations: tuple[int, ...], count: int) -> bool:

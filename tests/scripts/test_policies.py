@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from PIL import Image
 
 from agents.evaluation import comparison, published
 from agents.evaluation.published import Judged, chosen_by
+from agents.reports.oracle.settings import oracle_settings
 from glimpse_env.datasets import make_source
 from glimpse_env.judge.judge import Judge
 from oracles import demonstrations
+from oracles.presets import preset_of
 from oracles.registry import POLICIES, make_policy
 from oracles.training.judge import judge_path
 from tests.scripts.test_scripts import call
@@ -79,6 +82,20 @@ def test_compare_policies_leaves_out_what_the_data_set_lacks(folder, caplog):
         call("compare_policies", *folder, "--policies", "random", "hgs")
     with pytest.raises(SystemExit, match="policy='psychic' must be one of random"):
         call("compare_policies", *folder, "--policies", "psychic")
+
+
+def test_further_images_and_predicted_features_are_tried_when_asked_for(folder):
+    source = make_source("folder", root=folder[3], **SMALL_FOLDER)
+    rows = oracle_settings(source, {}, {}, {"predicted": (0.5,)}, {"photos/other": (3.0, 10.0)})
+    default = preset_of(source).kernel
+    assert [rows[name].config for name in list(rows)[1:4]] == [
+        replace(default, predicted=0.5),
+        replace(default, further="photos/other", further_ridge=3.0),
+        replace(default, further="photos/other", further_ridge=10.0),
+    ]
+    assert list(rows)[1:3] == ["predicted: 0.5", "further images, other, further ridge: 3"]
+    with pytest.raises(SystemExit, match="further='folder' needs a judge on frozen features"):
+        call("tune_oracle", *folder, "--further", folder[3])
 
 
 def test_tune_oracle_changes_one_setting_at_a_time_and_goes_on(folder, capsys, monkeypatch):

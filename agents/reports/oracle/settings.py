@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from agents.evaluation.comparison import difference
@@ -33,6 +34,7 @@ def oracle_settings(
     values: Mapping[str, Sequence[Any]],
     completions: Mapping[str, Sequence[Any]],
     kernels: Mapping[str, Sequence[Any]],
+    further: Mapping[str, Sequence[float]],
 ) -> dict[str, Setting]:
     """Returns the rows of the table, the default first: copies of the data set's oracle with one setting changed, the
     paper's form, and the best fixed sequence.
@@ -46,6 +48,7 @@ def oracle_settings(
         completions: values to try, by field of :class:`CompletionConfig`; ``mirrored`` is left out where the data set
             is not mirror symmetric.
         kernels: the same by field of :class:`KernelConfig`.
+        further: of further images, see :class:`KernelConfig`, the ridges to try.
 
     Raises:
         ConfigurationError: if a value is out of range.
@@ -59,6 +62,9 @@ def oracle_settings(
     rows |= {name: Setting("boed", config) for name, config in configs.items() if config != base}
     if preset.oracle == "kernel":
         tried = _changed(source, preset.kernel, kernels)
+        for name, ridges in further.items():
+            more = _changed(source, replace(preset.kernel, further=name), {"further_ridge": ridges})
+            tried |= {f"further images, {plain(Path(name).name)}, {row}": config for row, config in more.items()}
         first = {_described(preset.kernel): Setting("kernel", preset.kernel)}
         first |= {name: Setting("kernel", config) for name, config in tried.items() if config != preset.kernel}
         rows = first | {f"BOED, {name}": setting for name, setting in rows.items()}

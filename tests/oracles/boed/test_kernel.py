@@ -12,8 +12,9 @@ from glimpse_env.errors import ConfigurationError
 from glimpse_env.judge.judge import Judge
 from glimpse_env.rollout import play
 from oracles.baselines import best_fixed, embedded_images
-from oracles.boed.kernel import KernelConfig, KernelOracle, KernelRegression, covering, squared_distances
+from oracles.boed.kernel import KernelConfig, KernelOracle, covering
 from oracles.boed.oracle import OracleConfig
+from oracles.boed.regression import KernelRegression, squared_distances
 from oracles.registry import make_policy
 from tests.oracles.boed.test_oracle import observe
 from tests.support import toy
@@ -43,6 +44,23 @@ def test_an_image_is_left_out_with_all_its_copies() -> None:
         weights = torch.linalg.solve(kernel[kept][:, kept] + 0.5 * torch.eye(10), targets[kept] - targets.mean(0))
         expected = targets.mean(0) + kernel[image, kept] @ weights
         torch.testing.assert_close(fitted(inputs[[image]], np.array([image]))[0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_further_rows_have_a_mean_and_a_ridge_of_their_own_and_are_never_left_out() -> None:
+    generator = torch.Generator().manual_seed(2)
+    inputs, targets = torch.randn(12, 5, generator=generator), torch.rand(12, 7, generator=generator)
+    others = torch.randn(4, 5, generator=generator), 3.0 + torch.rand(4, 7, generator=generator)
+    fitted = KernelRegression(inputs, targets, ridge=0.5, sharpness=2.0, further=(*others, 0.2))
+    assert fitted.precision == KernelRegression(inputs, targets, ridge=0.5, sharpness=2.0).precision
+    everything = torch.cat([inputs, others[0]])
+    kernel = (-fitted.precision * squared_distances(everything, everything)).exp()
+    ridges = torch.tensor([0.5] * 12 + [0.2] * 4).diag()
+    residuals = torch.cat([targets - targets.mean(0), others[1] - others[1].mean(0)])
+    for out in (0, 7):
+        kept = torch.tensor([n for n in range(16) if n != out])
+        weights = torch.linalg.solve((kernel + ridges)[kept][:, kept], residuals[kept])
+        expected = targets.mean(0) + kernel[out, kept] @ weights
+        torch.testing.assert_close(fitted(inputs[[out]], np.array([out]))[0], expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_mirrored_regression_is_that_over_images_and_their_mirror_images() -> None:
