@@ -19,7 +19,9 @@ PEEKING = frozenset(name for name in POLICIES if peeks(name))
 """Policies that may look at more than glimpses, by their own word. That ``human`` does is tested with photographs that
 people looked at, in test_human.py; that ``boed-clairvoyant-stop`` does, which hardly looks for this untrained judge, in
 test_baselines.py."""
-HONEST = [name for name in POLICIES if name not in PEEKING and name != "coarse-to-fine"]  # without zooms
+ELSEWHERE = ("best", "coarse-to-fine")
+"""Policies for images that these are not: diagnostics, and images that are looked at with zooms."""
+HONEST = [name for name in POLICIES if name not in (*PEEKING, *ELSEWHERE)]
 IMAGES = 3
 """Hidden images at a time."""
 SAYS_SO = re.compile(r"\bpeeks\b|\bsees (all|the image)\b", re.IGNORECASE)
@@ -123,7 +125,7 @@ def test_those_that_peek_are_caught(name: str) -> None:
     assert differences(name, begin=True)
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES if name not in ("human", "coarse-to-fine")])
+@pytest.mark.parametrize("name", [name for name in POLICIES if name not in ("human", *ELSEWHERE)])
 def test_a_policy_that_peeks_says_so_and_no_other(name: str) -> None:
     policy = make_policy(name, NoiseSource(), toy_judge(GEOMETRY))
     said = type(policy).__doc__ or ""
