@@ -129,6 +129,8 @@ def test_pages_show_episodes_and_measured_tables(made: dict[str, str]) -> None:
         assert page.count(".gif)") == 2
         assert re.search(r"\| \*\*non-myopic oracle\*\* \| 9\d\.\d % \(", page)
         assert "python scripts/compare_policies.py --env GlimpseBirds-v0 GlimpseDigits-v0" in page
+    for name in ("Signpost", "Needle", "Memory"):
+        assert made[f"environments/Glimpse{name}-v0.md"].count(".gif)") == 2
     assert re.search(r"\| agent, fine-tuned \| 94\.\d %", made["environments/GlimpseBirds-v0.md"])
     assert "| PS-NOGS |" in made["environments/GlimpseBirdsClassify-v0.md"]
     assert "### The judge trained from scratch" in made["environments/GlimpseCUB-v0.md"]
