@@ -17,12 +17,12 @@ from glimpse_env.files import read_npz, whole_file
 from glimpse_env.sensing.geometry import grid_of
 
 FORMAT = 1
+"""Version of the files that buffers are saved to."""
 OTHER_CLASS = (
     "this agent learns from whole episodes, as SB3's own classes do not; load it with "
     "agents.algorithms.dqfd.GlimpseDQN or GlimpseQRDQN, whichever trained it."
 )
 """What is said where SB3's own class is to load or train one."""
-"""Version of the files that buffers are saved to."""
 
 
 class EpisodeSamples(NamedTuple):
